@@ -1,0 +1,165 @@
+package settings
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/stretchr/testify/require"
+)
+
+func TestAWrongValueIsReportedUnderTheNameItWasWrittenWith(t *testing.T) {
+	wrong := map[string]string{
+		"profile": "huge", "pool_size": "0", "max_overflow": "-2", "pool_timeout": "-1", "pool_recycle": "soon",
+		"pool_idle_timeout": "1d", "pool_pre_ping": "maybe", "pool_name": "a\tb", "environment": "test", "echo": "2",
+		"echo_pool": "maybe", "slow_query": "-1s", "leak_detection": "NaN", "server_settings": "jit",
+		"server_settings_mode": "later", "command_timeout": "1e3", "connect_timeout": "0", "password_file": "/none",
+		"env_prefix": "DB-",
+	}
+	for _, r := range table {
+		value, ok := wrong[r.key]
+		require.True(t, ok, r.key)
+		want := r.want
+		if r.key == "password_file" {
+			want = "can't be read: no such file or directory"
+		}
+		require.Equal(t, "pgprod: DSN key "+r.key+": "+want, refused(t, "host=h "+r.key+"='"+value+"'"))
+		require.Equal(t, "pgprod: DSN key "+r.key+" in DB_DSN: "+want, refused(t, "", "DB_DSN=host=h "+r.key+"='"+value+"'"))
+		if !r.noEnv {
+			require.Equal(t, "pgprod: variable DB_"+r.env()+": "+want, refused(t, "host=h", "DB_"+r.env()+"="+value))
+		}
+	}
+}
+
+func TestAWrongValueInCodeIsReportedUnderItsOption(t *testing.T) {
+	for option, code := range map[string]Values{
+		"WithProfile": {Profile: new("huge")}, "WithPoolSize": {PoolSize: new(0)}, "WithMaxOverflow": {MaxOverflow: new(-2)},
+		"WithPoolTimeout": {PoolTimeout: seconds(-1)}, "WithPoolRecycle": {PoolRecycle: seconds(-1)},
+		"WithPoolIdleTimeout": {PoolIdleTimeout: seconds(-1)}, "WithPoolPrePing": {PoolPrePing: new(PrePing("maybe"))},
+		"WithPoolName": {PoolName: new("a\nb")}, "WithEnvironment": {Environment: new("test")},
+		"WithSlowQuery": {SlowQuery: seconds(-1)}, "WithLeakDetection": {LeakDetection: seconds(-1)},
+		"WithServerSettings":     {ServerSettings: map[string]string{"work mem": "1"}},
+		"WithServerSettingsMode": {ServerSettingsMode: new("later")}, "WithCommandTimeout": {CommandTimeout: seconds(-1)},
+		"WithConnectTimeout": {ConnectTimeout: seconds(0)}, "WithEnvPrefix": {EnvPrefix: new("1_")},
+	} {
+		_, err := Load("host=h", nil, code, false)
+		require.ErrorContains(t, err, "pgprod: option "+option+": must be ")
+	}
+	_, err := Load("host=h", nil, Values{ServerSettings: map[string]string{"jit": "a\x00b"}}, false)
+	require.ErrorContains(t, err, "option WithServerSettings")
+	_, err = Load("host=h", nil, Values{PoolSize: new(1 << 40)}, false)
+	require.ErrorContains(t, err, "option WithPoolSize")
+}
+
+func TestEverythingWrongIsReportedAtOnce(t *testing.T) {
+	_, err := Load("host=h port=x pool_size=0 sever_settings=jit", []string{"DB_ECHO=maybe", "DB_PROFILE=huge"},
+		Values{SlowQuery: seconds(-1)}, false)
+	require.Equal(t, []string{
+		"pgprod: option WithSlowQuery: " + wantDuration,
+		"pgprod: DSN key port: must be a number from 1 to 65535; in a URL's password write %3A for :, %2F for / and %40 for @",
+		"pgprod: DSN key sever_settings: is not a setting; did you mean server_settings?",
+		"pgprod: DSN key pool_size: must be a whole number of at least 1",
+		"pgprod: variable DB_ECHO: must be true, on, yes, 1, false, off, no or 0",
+		"pgprod: variable DB_PROFILE: must be small, medium or large",
+	}, strings.Split(err.Error(), "\n"))
+}
+
+func TestAMisspeltKeyIsReportedAndTheRightOneNamed(t *testing.T) {
+	for key, want := range map[string]string{
+		"sever_settings":  "DSN key sever_settings: is not a setting; did you mean server_settings?",
+		"comand_timeout":  "DSN key comand_timeout: is not a setting; did you mean command_timeout?",
+		"Pool_Size":       "DSN key Pool_Size: is not a setting; did you mean pool_size?",
+		"pool-size":       "DSN: has a key that is not a setting; did you mean pool_size?",
+		"conect_timeuot":  "DSN key conect_timeuot: is not a setting; did you mean connect_timeout?",
+		"ehco":            "DSN key ehco: is not a setting; did you mean echo?",
+		"pool_max_conns":  "DSN key pool_max_conns: is pgxpool's; pool_size and max_overflow serve here",
+		"pool_unheard_of": "DSN key pool_unheard_of: is not a setting; there are profile, pool_size, ",
+		"ssl":             "DSN key ssl: must be true, in a URL; sslmode serves otherwise",
+		"work%20mem":      "DSN: has a key that is not a name; a DSN is postgres://",
+	} {
+		require.Contains(t, refused(t, remote+"?"+key+"=1"), want, key)
+	}
+}
+
+func TestServerSettingsAndOtherSettingsOfPgxPassThroughADSN(t *testing.T) {
+	for _, key := range strings.Fields(`timezone role geqo jit port_x lock_timeout statement_timeout transaction_timeout
+		search_path echoes my.setting force_parallel_mode client_min_messages`) {
+		require.Equal(t, "x", load(t, remote+"?"+key+"=x").Conn.RuntimeParams[key], key)
+	}
+	for _, key := range strings.Fields(`host port database dbname user password passfile sslmode sslkey sslcert
+		sslcertmode sslrootcert sslnegotiation sslpassword sslsni krbspn krbsrvname target_session_attrs service servicefile
+		min_protocol_version max_protocol_version channel_binding require_auth statement_cache_capacity
+		description_cache_capacity default_query_exec_mode`) {
+		require.Empty(t, misspelt(key), key)
+	}
+}
+
+func TestWhatPgxRefusesIsReportedWithoutItsWords(t *testing.T) {
+	bad := filepath.Join(t.TempDir(), "s3cret.pem")
+	require.NoError(t, os.WriteFile(bad, []byte("s3cret"), 0o600))
+	for dsn, want := range map[string]string{
+		"s3cret":                                                   "DSN: can't be read; a DSN is postgres://",
+		"mysql://u:s3cret@h/d":                                     "DSN: can't be read; a DSN is postgres://",
+		"jdbc:postgresql://u:s3cret@h/d?x=y":                       "DSN: has a key that is not a name",
+		"host=h password='s3cret":                                  "DSN: has a value whose closing quote is missing",
+		"host=h password=s3cret x":                                 "DSN: can't be read",
+		"postgres://u:s3cret%@h/d":                                 "DSN: is not a URL: a % in it",
+		"postgres://u:s3 cret@h/d":                                 "DSN: is not a URL: write %20",
+		"postgres://u:s3cret@h/d?options=a=b":                      "DSN: is not a URL: a value in it has a =",
+		"postgres://u:s3cret@h/d?x":                                "DSN: can't be read",
+		"postgres://u:s3:cr/et@h/d":                                "DSN key port: must be a number",
+		"postgres://u:s3cret@h:70000/d":                            "DSN key port: must be a number",
+		"postgres://u:s3cret@a:1,b:2,c/d?port=1,2":                 "DSN key port: must give one port",
+		"host=h target_session_attrs=s3cret":                       "DSN key target_session_attrs: must be any",
+		"host=h service=s3cret":                                    "DSN key service: must name",
+		"host=h sslcertmode=s3cret":                                "DSN key sslcertmode: must be",
+		"host=h min_protocol_version=s3cret":                       "DSN key min_protocol_version: must be",
+		"host=h max_protocol_version=s3cret":                       "DSN key max_protocol_version: must be",
+		"host=h min_protocol_version=3.2 max_protocol_version=3.0": "DSN key min_protocol_version: must not be above",
+		"host=h channel_binding=s3cret":                            "DSN key channel_binding: must be",
+		"host=h require_auth=s3cret":                               "DSN key require_auth: must be",
+		"host=h statement_cache_capacity=s3cret":                   "DSN key statement_cache_capacity: must be",
+		"host=h description_cache_capacity=s3cret":                 "DSN key description_cache_capacity: must be",
+		"host=h default_query_exec_mode=s3cret":                    "DSN key default_query_exec_mode: must be",
+		"host=h sslmode=s3cret":                                    "DSN key sslmode: must be",
+		"host=h sslrootcert=/s3cret":                               "DSN key sslrootcert: can't be read: no such file",
+		"host=h sslrootcert=" + bad:                                "DSN key sslrootcert: holds no PEM",
+		"host=h sslcert=/s3cret":                                   "DSN key sslcert: must be given together",
+		"host=h sslcert=/s3cret sslkey=/s3cret":                    "DSN key sslkey: can't be read: no such file",
+		"host=h sslcert=/s3cret sslkey=" + bad:                     "DSN key sslkey: holds no PEM",
+	} {
+		text := refused(t, dsn)
+		require.Contains(t, text, want, dsn)
+		require.NotContains(t, text, "is refused by pgx")
+		require.NotContains(t, text, "s3cret")
+	}
+}
+
+func TestWhatPgxRefusesInItsVariablesIsReportedUnderTheirNames(t *testing.T) {
+	for variable, want := range map[string]string{
+		"PGPORT=s3cret":               "variable PGPORT: must be a number",
+		"PGCONNECT_TIMEOUT=s3cret":    "variable PGCONNECT_TIMEOUT: must be a whole number",
+		"PGTARGETSESSIONATTRS=s3cret": "variable PGTARGETSESSIONATTRS: must be any",
+		"PGSSLMODE=s3cret":            "variable PGSSLMODE: must be disable",
+		"PGSSLROOTCERT=/nowhere/root": "variable PGSSLROOTCERT: can't be read: open /nowhere/root: no such file",
+	} {
+		t.Run(variable, func(t *testing.T) {
+			text := refused(t, "host=h", variable)
+			require.Contains(t, text, want)
+			require.NotContains(t, text, "s3cret")
+		})
+	}
+	require.Contains(t, refused(t, "postgres://h:x/d", "PGPORT=5432"), "DSN key port:")
+}
+
+func TestTheErrorOfPgxIsNotToBeFoundInOurs(t *testing.T) {
+	_, err := Load("postgres://u:s3cret@h:x/d", nil, Values{}, false)
+	var parse *pgconn.ParseConfigError
+	require.False(t, errors.As(err, &parse))
+	_, err = Load("host=h sslrootcert=/nowhere", nil, Values{}, false)
+	require.False(t, errors.As(err, &parse))
+	require.ErrorIs(t, err, os.ErrNotExist)
+}

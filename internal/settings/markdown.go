@@ -1,0 +1,24 @@
+package settings
+
+import "strings"
+
+// Markdown is the table of settings for the README.
+func Markdown() string {
+	var b strings.Builder
+	b.WriteString("| DSN key | environment | default | sets |\n|---|---|---|---|\n")
+	for _, r := range table {
+		variable := "`DB_" + r.env() + "`"
+		switch {
+		case r.key == "connect_timeout":
+			variable = "`PGCONNECT_TIMEOUT`"
+		case r.noEnv:
+			variable = ""
+		}
+		initial := r.shown
+		if initial == "" {
+			initial = r.initial
+		}
+		b.WriteString("| `" + r.key + "` | " + variable + " | " + initial + " | " + r.sets + " |\n")
+	}
+	return b.String()
+}

@@ -1,0 +1,86 @@
+package settings
+
+import "strings"
+
+// hints are keys of others, with what serves here.
+var hints = map[string]string{
+	"pool_max_conns":                "is pgxpool's; pool_size and max_overflow serve here",
+	"pool_min_conns":                "is pgxpool's; pool_size serves here",
+	"pool_min_idle_conns":           "is pgxpool's; pool_size serves here",
+	"pool_max_conn_lifetime":        "is pgxpool's; pool_recycle serves here",
+	"pool_max_conn_lifetime_jitter": "is pgxpool's; pool_recycle has jitter here",
+	"pool_max_conn_idle_time":       "is pgxpool's; pool_idle_timeout serves here",
+	"pool_health_check_period":      "is pgxpool's; pool_pre_ping serves here",
+	"pool_ping_timeout":             "is pgxpool's; pool_pre_ping serves here",
+	"ssl":                           "must be true, in a URL; sslmode serves otherwise",
+}
+
+// misspelt says what is wrong with a key of a DSN that is not ours, or nothing if it may be the server's.
+func misspelt(key string) string {
+	if hint, ok := hints[key]; ok {
+		return hint
+	}
+	if r := nearest(key); r != nil {
+		return "is not a setting; did you mean " + r.key + "?"
+	}
+	if strings.HasPrefix(strings.ToLower(key), "pool_") {
+		return "is not a setting; there are " + strings.Join(keys(), ", ")
+	}
+	if !isSettingName(key) {
+		return "is not a name; a DSN is postgres://user@host:port/database?key=value&… or key=value pairs"
+	}
+	return ""
+}
+
+func keys() []string {
+	all := make([]string, len(table))
+	for i, r := range table {
+		all[i] = r.key
+	}
+	return all
+}
+
+// nearest returns the row whose key is at most two letters off, one letter for short keys, or nil.
+func nearest(key string) *row {
+	if len(key) > 63 {
+		return nil
+	}
+	key = strings.ToLower(key)
+	var best *row
+	least := 3
+	for i := range table {
+		limit := 2
+		if len(table[i].key) < 6 {
+			limit = 1
+		}
+		if d := distance(key, table[i].key); d <= limit && d < least {
+			best, least = &table[i], d
+		}
+	}
+	return best
+}
+
+// distance counts the letters to insert, delete, replace or swap with their neighbour to get from a to b.
+func distance(a, b string) int {
+	rows := make([][]int, len(a)+1)
+	for i := range rows {
+		rows[i] = make([]int, len(b)+1)
+		rows[i][0] = i
+	}
+	for j := range rows[0] {
+		rows[0][j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			rows[i][j] = min(rows[i-1][j]+1, rows[i][j-1]+1, rows[i-1][j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				rows[i][j] = min(rows[i][j], rows[i-2][j-2]+1)
+			}
+		}
+	}
+	return rows[len(a)][len(b)]
+}

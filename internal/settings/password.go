@@ -1,0 +1,91 @@
+package settings
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const maxPassword = 64 << 10 // a file larger than this is something else
+
+// ReadPassword reads a password file and takes one newline off its end. Its errors never hold the file's content.
+func ReadPassword(path string) (string, error) {
+	password, err := readPassword(path)
+	if err != nil {
+		return "", fmt.Errorf("pgprod: password_file: %w", err)
+	}
+	return password, nil
+}
+
+func readPassword(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	content, err := io.ReadAll(io.LimitReader(f, maxPassword+1))
+	if err != nil {
+		return "", err
+	}
+	password, ended := strings.CutSuffix(string(content), "\n")
+	if ended {
+		password = strings.TrimSuffix(password, "\r")
+	}
+	switch {
+	case password == "":
+		return "", errors.New("the file is empty")
+	case len(content) > maxPassword:
+		return "", errors.New("the file is larger than 64 KiB")
+	case strings.ContainsRune(password, 0):
+		return "", errors.New("the file holds a NUL byte")
+	}
+	return password, nil
+}
+
+// checkPassword reports contradictions and a password file that can't be read. PGPASSWORD and .pgpass contradict
+// nothing: they are only what is left when nobody else has a password.
+func (l *loader) checkPassword() {
+	const one = "are both given; give one of them"
+	if path := l.values.PasswordFile; path != nil {
+		file := l.namer(l.sources["password_file"])(rowOf("password_file"))
+		switch {
+		case l.hasPasswordFunc:
+			l.problems.add("option WithPasswordFunc and "+file, one)
+		case l.dsn.hasPassword():
+			l.problems.add(l.dsn.name("password")+" and "+file, one)
+		case l.vars[l.prefix+"PASSWORD"] != "":
+			l.problems.add("variable "+l.prefix+"PASSWORD and "+file, one)
+		}
+		if _, err := readPassword(*path); err != nil {
+			l.problems.wrap(file, "can't be read", withoutPath(err))
+		}
+	}
+	if l.hasPasswordFunc && l.dsn.hasPassword() {
+		l.problems.add("option WithPasswordFunc and "+l.dsn.name("password"), one)
+	}
+}
+
+// withoutPath takes the path off an error: somebody may have given the password itself for the path of its file.
+func withoutPath(err error) error {
+	var failed *fs.PathError
+	if errors.As(err, &failed) {
+		return failed.Err
+	}
+	return err
+}
+
+// setPassword leaves none where a file or a function will be asked, lest an old one be used instead.
+func (l *loader) setPassword(conn *pgx.ConnConfig) {
+	fromEnv := l.vars[l.prefix+"PASSWORD"]
+	switch {
+	case l.hasPasswordFunc || l.values.PasswordFile != nil:
+		conn.Password = ""
+	case !l.dsn.hasPassword() && fromEnv != "":
+		conn.Password = fromEnv
+	}
+}

@@ -1,0 +1,116 @@
+package settings
+
+import (
+	"errors"
+	"io/fs"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// reason maps the beginning of one of pgx's messages to the key that it is about and what that key allows.
+type reason struct{ begins, key, want string }
+
+const wantDSN = "can't be read; a DSN is postgres://user@host:port/database?key=value&… or key=value pairs"
+
+// syntax are the messages after which nothing can be said of the keys.
+var syntax = []reason{
+	{"failed to parse as URL (extra key/value separator", "",
+		"is not a URL: a value in it has a =, write %3D"},
+	{"failed to parse as URL (invalid percent-encoded token", "",
+		"is not a URL: a % in it has no two hexadecimal digits, write %25 for the sign itself"},
+	{"failed to parse as URL (unexpected spaces", "", "is not a URL: write %20 for a space"},
+	{"failed to parse as URL", "", wantDSN},
+	{"failed to parse as keyword/value (unterminated quoted string", "", "has a value whose closing quote is missing"},
+	{"failed to parse as keyword/value", "", wantDSN},
+}
+
+var reasons = []reason{
+	{"invalid port", "port", "must be a number from 1 to 65535; in a URL's password write %3A for :, %2F for / and %40 for @"},
+	{"could not match", "port", "must give one port, or one for every host"},
+	{"invalid connect_timeout", "connect_timeout", "must be a whole number of seconds, as libpq has it"},
+	{"unknown target_session_attrs value", "target_session_attrs",
+		"must be any, read-write, read-only, primary, standby or prefer-standby"},
+	{"failed to read service", "service", "must name a section of the service file, which must be readable"},
+	{"invalid sslcertmode", "sslcertmode", "must be disable, allow or require"},
+	{"invalid min_protocol_version", "min_protocol_version", "must be 3.0, 3.2 or latest"},
+	{"invalid max_protocol_version", "max_protocol_version", "must be 3.0, 3.2 or latest"},
+	{"min_protocol_version cannot be greater", "min_protocol_version", "must not be above max_protocol_version"},
+	{"unknown channel_binding value", "channel_binding", "must be disable, prefer or require"},
+	{"invalid require_auth", "require_auth",
+		"must be a list of password, md5, gss, sspi, scram-sha-256, oauth and none, each or none of them after a !"},
+	{"cannot parse statement_cache_capacity", "statement_cache_capacity", "must be a whole number"},
+	{"cannot parse description_cache_capacity", "description_cache_capacity", "must be a whole number"},
+	{"invalid default_query_exec_mode", "default_query_exec_mode",
+		"must be cache_statement, cache_describe, describe_exec, exec or simple_protocol"},
+	{"failed to configure TLS (sslmode is invalid", "sslmode",
+		"must be disable, allow, prefer, require, verify-ca or verify-full"},
+	{"failed to configure TLS (unable to load system certificate pool", "sslrootcert", "is system, which has no certificates"},
+	{"failed to configure TLS (unable to read CA file", "sslrootcert", "can't be read"},
+	{"failed to configure TLS (unable to add CA", "sslrootcert", "holds no PEM certificate"},
+	{`failed to configure TLS (both "sslcert"`, "sslcert", "must be given together with sslkey"},
+	{"failed to configure TLS (unable to read sslkey", "sslkey", "can't be read"},
+	{"failed to configure TLS (failed to decode sslkey", "sslkey", "holds no PEM key"},
+	{"failed to configure TLS (unable to find sslpassword", "sslpassword", "is missing, and sslkey is encrypted"},
+	{"failed to configure TLS (unable to decrypt key", "sslpassword", "doesn't decrypt sslkey"},
+	{"failed to configure TLS (unable to read cert", "sslcert", "can't be read"},
+	{"failed to configure TLS (unable to load cert", "sslcert", "doesn't go with sslkey"},
+	{"failed to configure TLS", "sslmode", "can't be satisfied: see sslrootcert, sslcert and sslkey"},
+}
+
+// explain reports an error of pgx in our words. Its own never get out: they quote the DSN, with the password masked as
+// well as can be, and carry it whole in a field. It tells whether the keys of the DSN can be made out nevertheless.
+func (l *loader) explain(err error) (readable bool) {
+	var failed *pgconn.ParseConfigError
+	if !errors.As(err, &failed) {
+		l.problems.add(l.dsn.self(), wantDSN)
+		return false
+	}
+	message := strings.TrimPrefix(err.Error(), pgconn.NewParseConfigError(failed.ConnString, "", nil).Error())
+	for _, r := range syntax {
+		if strings.HasPrefix(message, r.begins) {
+			l.problems.add(l.dsn.self(), r.want)
+			return false
+		}
+	}
+	for _, r := range reasons {
+		if strings.HasPrefix(message, r.begins) {
+			l.problems.wrap(l.whereGiven(r.key), r.want, l.fileError(err))
+			return true
+		}
+	}
+	l.problems.add(l.dsn.self(), "is refused by pgx")
+	return true
+}
+
+// fileError is why a file can't be read, with its path where that doesn't come from the DSN.
+func (l *loader) fileError(err error) error {
+	var failed *fs.PathError
+	if !errors.As(err, &failed) {
+		return nil
+	}
+	for _, p := range l.dsn.pairs {
+		if p.value == failed.Path {
+			return failed.Err
+		}
+	}
+	return failed
+}
+
+// libpqVariables are those of the keys above whose variable isn't PG and the key without underscores.
+var libpqVariables = map[string]string{"connect_timeout": "PGCONNECT_TIMEOUT"}
+
+// whereGiven names one of pgx's keys as the user wrote it: in the DSN, as a PG* variable, or else in a service file.
+func (l *loader) whereGiven(key string) string {
+	if _, ok := l.dsn.get(key); ok {
+		return l.dsn.name(key)
+	}
+	variable := libpqVariables[key]
+	if variable == "" {
+		variable = "PG" + strings.ToUpper(strings.ReplaceAll(key, "_", ""))
+	}
+	if l.vars[variable] != "" {
+		return "variable " + variable
+	}
+	return l.dsn.name(key)
+}

@@ -1,0 +1,99 @@
+// Package settings turns a DSN, an environment and options in code into one validated Config: an option in code wins
+// over a DSN key, that over an environment variable, that over the profile, and that over the default.
+//
+// Load is a pure function of its arguments, apart from what pgx itself reads: PG* variables, the password file of
+// libpq and its service file. Every setting is one row of one table (table.go), and its text is read by one and the
+// same parser wherever it stands. Errors name the key as it was written and never show a password or a DSN.
+package settings
+
+import (
+	"math"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Values holds one field per row of the table; nil is not set. Its tags let the `database:` section of a config file,
+// in JSON or YAML, be decoded straight into it.
+type Values struct {
+	Profile            *string           `env:"PROFILE" json:"profile,omitempty" yaml:"profile,omitempty"`
+	PoolSize           *int              `env:"POOL_SIZE" json:"pool_size,omitempty" yaml:"pool_size,omitempty"`
+	MaxOverflow        *int              `env:"MAX_OVERFLOW" json:"max_overflow,omitempty" yaml:"max_overflow,omitempty"`
+	PoolTimeout        *Duration         `env:"POOL_TIMEOUT" json:"pool_timeout,omitempty" yaml:"pool_timeout,omitempty"`
+	PoolRecycle        *Duration         `env:"POOL_RECYCLE" json:"pool_recycle,omitempty" yaml:"pool_recycle,omitempty"`
+	PoolIdleTimeout    *Duration         `env:"POOL_IDLE_TIMEOUT" json:"pool_idle_timeout,omitempty" yaml:"pool_idle_timeout,omitempty"`
+	PoolPrePing        *PrePing          `env:"POOL_PRE_PING" json:"pool_pre_ping,omitempty" yaml:"pool_pre_ping,omitempty"`
+	PoolName           *string           `env:"POOL_NAME" json:"pool_name,omitempty" yaml:"pool_name,omitempty"`
+	Environment        *string           `env:"ENVIRONMENT" json:"environment,omitempty" yaml:"environment,omitempty"`
+	Echo               *bool             `env:"ECHO" json:"echo,omitempty" yaml:"echo,omitempty"`
+	EchoPool           *bool             `env:"ECHO_POOL" json:"echo_pool,omitempty" yaml:"echo_pool,omitempty"`
+	SlowQuery          *Duration         `env:"SLOW_QUERY" json:"slow_query,omitempty" yaml:"slow_query,omitempty"`
+	LeakDetection      *Duration         `env:"LEAK_DETECTION" json:"leak_detection,omitempty" yaml:"leak_detection,omitempty"`
+	ServerSettings     map[string]string `env:"SERVER_SETTINGS" json:"server_settings,omitempty" yaml:"server_settings,omitempty"`
+	ServerSettingsMode *string           `env:"SERVER_SETTINGS_MODE" json:"server_settings_mode,omitempty" yaml:"server_settings_mode,omitempty"`
+	CommandTimeout     *Duration         `env:"COMMAND_TIMEOUT" json:"command_timeout,omitempty" yaml:"command_timeout,omitempty"`
+	ConnectTimeout     *Duration         `env:"CONNECT_TIMEOUT" json:"connect_timeout,omitempty" yaml:"connect_timeout,omitempty"`
+	PasswordFile       *string           `env:"PASSWORD_FILE" json:"password_file,omitempty" yaml:"password_file,omitempty"`
+	EnvPrefix          *string           `env:"ENV_PREFIX" json:"env_prefix,omitempty" yaml:"env_prefix,omitempty"`
+}
+
+// Source says where a setting came from.
+type Source string
+
+// The sources, weakest first.
+const (
+	SourceDefault     Source = "default"
+	SourceProfile     Source = "profile"
+	SourceEnvironment Source = "environment"
+	SourceDSN         Source = "DSN"
+	SourceOption      Source = "option"
+)
+
+// Values of Config.Environment and Config.ServerSettingsMode.
+const (
+	Production  = "production"
+	Development = "development"
+	ModeStartup = "startup"
+	ModeSet     = "set"
+)
+
+// Setting is one server setting to be made with set_config after connecting.
+type Setting struct{ Name, Value string }
+
+// Config is the validated outcome of Load; it shares nothing with Load's arguments.
+type Config struct {
+	Conn *pgx.ConnConfig // RuntimeParams, TLS, password and timeout are settled; copy before changing
+	Set  []Setting       // made after connecting, sorted by name; empty unless server_settings_mode is set
+
+	Profile            string
+	PoolSize           int           // at least 1
+	MaxOverflow        int           // -1: unlimited
+	PoolTimeout        time.Duration // 0: only the caller's context limits the wait
+	PoolRecycle        time.Duration // 0: never
+	PoolIdleTimeout    time.Duration // 0: never
+	PrePing            PrePing
+	PoolName           string
+	Environment        string
+	Echo               bool
+	EchoPool           bool
+	SlowQuery          time.Duration // 0: never
+	LeakDetection      time.Duration // 0: never
+	ServerSettingsMode string
+	CommandTimeout     time.Duration // 0: none
+	ConnectTimeout     time.Duration // above 0
+	PasswordFile       string        // read at every dial, with ReadPassword
+	EnvPrefix          string
+
+	TargetSessionAttrs string            // any, read-write, read-only, primary, standby or prefer-standby
+	PasswordInDSN      bool              // the DSN itself carries a password
+	Sources            map[string]Source // by DSN key, one entry per row of the table
+	Warnings           []string          // to be logged once; never a secret
+}
+
+// Capacity is the largest number of connections: pool_size + max_overflow, or math.MaxInt32 where that is unlimited.
+func (c *Config) Capacity() int {
+	if c.MaxOverflow < 0 || c.PoolSize > math.MaxInt32-c.MaxOverflow {
+		return math.MaxInt32
+	}
+	return c.PoolSize + c.MaxOverflow
+}

@@ -1,0 +1,147 @@
+package settings
+
+import (
+	"math"
+	"reflect"
+	"slices"
+	"strings"
+	"unicode"
+)
+
+// row is one setting. Its environment variable is the prefix and the key in capitals, its option With and the field.
+type row struct {
+	key     string // in a DSN and in a config file
+	field   string // of Values
+	noEnv   bool   // no environment variable of ours
+	initial string // the default, as text
+	shown   string // the default in the README, where the text alone doesn't tell
+	sets    string
+	want    string // what is allowed, for errors
+	ok      func(reflect.Value) bool
+}
+
+func (r *row) env() string    { return strings.ToUpper(r.key) }
+func (r *row) option() string { return "With" + r.field }
+
+const (
+	wantDuration = "must be a duration of 0 or more, such as 30s, 1m30s or bare seconds"
+	wantBool     = "must be true, on, yes, 1, false, off, no or 0"
+	wantSettings = "must be name=value, several separated by commas; names are letters, digits, _ . and $, values have no NUL"
+)
+
+// table is every setting there is.
+var table = []row{
+	{key: "profile", field: "Profile", initial: "medium",
+		sets: "pool_size, max_overflow, pool_timeout, pool_recycle: small 10/5/20s/30m, medium 20/10/30s/30m, large 50/20/10s/15m",
+		want: "must be small, medium or large", ok: oneOf("small", "medium", "large")},
+	{key: "pool_size", field: "PoolSize", initial: "20",
+		sets: "connections kept when idle",
+		want: "must be a whole number of at least 1", ok: atLeast(1)},
+	{key: "max_overflow", field: "MaxOverflow", initial: "10",
+		sets: "connections beyond that, closed when given back; -1: unlimited",
+		want: "must be a whole number of at least 0, or -1 for no limit", ok: atLeast(-1)},
+	{key: "pool_timeout", field: "PoolTimeout", initial: "30s",
+		sets: "longest wait for a connection, dial retries included; then ErrPoolTimeout (0: no limit but the context's)",
+		want: wantDuration, ok: atLeast(0)},
+	{key: "pool_recycle", field: "PoolRecycle", initial: "30m",
+		sets: "age at which a connection is replaced, less up to 10 % jitter (0: never)",
+		want: wantDuration, ok: atLeast(0)},
+	{key: "pool_idle_timeout", field: "PoolIdleTimeout", initial: "10m",
+		sets: "how long a connection may lie idle (0: for ever)",
+		want: wantDuration, ok: atLeast(0)},
+	{key: "pool_pre_ping", field: "PoolPrePing", initial: "auto",
+		sets: "auto: peek at every borrow, ping after 1 s idle; always: ping; off",
+		want: "must be auto, always or off", ok: isPrePing},
+	{key: "pool_name", field: "PoolName", shown: "host:port/database",
+		sets: "names the pool in metrics and logs",
+		want: "must be a name of at most 200 printable characters", ok: isName},
+	{key: "environment", field: "Environment", initial: Production,
+		sets: "development turns echo and echo_pool on",
+		want: "must be production or development", ok: oneOf(Production, Development)},
+	{key: "echo", field: "Echo", initial: "off", shown: "off in production",
+		sets: "log statements", want: wantBool},
+	{key: "echo_pool", field: "EchoPool", initial: "off", shown: "off in production",
+		sets: "log pool events", want: wantBool},
+	{key: "slow_query", field: "SlowQuery", initial: "1s",
+		sets: "log statements slower than this (0: never)",
+		want: wantDuration, ok: atLeast(0)},
+	{key: "leak_detection", field: "LeakDetection", initial: "1m",
+		sets: "log the stack of a borrower that holds longer than this (0: never)",
+		want: wantDuration, ok: atLeast(0)},
+	{key: "server_settings", field: "ServerSettings", initial: serverDefaults,
+		shown: strings.ReplaceAll(serverDefaults, ",", ", ") + ", application_name=program",
+		sets:  "merged by key; an empty value drops a key",
+		want:  wantSettings, ok: areServerSettings},
+	{key: "server_settings_mode", field: "ServerSettingsMode", initial: ModeStartup,
+		sets: "startup message (no round trip) or set (works behind PgBouncer)",
+		want: "must be startup or set", ok: oneOf(ModeStartup, ModeSet)},
+	{key: "command_timeout", field: "CommandTimeout", initial: "30s",
+		sets: "longest statement, rows included (0: none)",
+		want: wantDuration, ok: atLeast(0)},
+	{key: "connect_timeout", field: "ConnectTimeout", noEnv: true, initial: "5s",
+		sets: "one dial",
+		want: "must be a duration above 0, such as 5s or bare seconds: a dial must be bounded", ok: atLeast(1)},
+	{key: "password_file", field: "PasswordFile",
+		sets: "read at every dial: rotation needs no restart; DB_PASSWORD otherwise",
+		want: "must be the path of a file"},
+	{key: "env_prefix", field: "EnvPrefix", noEnv: true, initial: "DB_",
+		sets: "another prefix, for a second database in one process",
+		want: "must be letters, digits and underscores", ok: isPrefix},
+}
+
+// profiles give the defaults of the rows they name.
+var profiles = map[string]map[string]string{
+	"small":  {"pool_size": "10", "max_overflow": "5", "pool_timeout": "20s", "pool_recycle": "30m"},
+	"medium": {"pool_size": "20", "max_overflow": "10", "pool_timeout": "30s", "pool_recycle": "30m"},
+	"large":  {"pool_size": "50", "max_overflow": "20", "pool_timeout": "10s", "pool_recycle": "15m"},
+}
+
+// rowOf finds a row by its DSN key, nil if there is none.
+func rowOf(key string) *row {
+	for i := range table {
+		if table[i].key == key {
+			return &table[i]
+		}
+	}
+	return nil
+}
+
+// rowOfField finds a row by its field of Values.
+func rowOfField(field string) *row {
+	for i := range table {
+		if table[i].field == field {
+			return &table[i]
+		}
+	}
+	return nil
+}
+
+// The checks below get what a field of Values points to, or its map.
+
+func atLeast(n int64) func(reflect.Value) bool {
+	return func(v reflect.Value) bool {
+		// A duration may be longer, a count that large is a mistake and would overflow a sum.
+		return v.Int() >= n && (v.Kind() == reflect.Int64 || v.Int() <= math.MaxInt32)
+	}
+}
+
+func oneOf(words ...string) func(reflect.Value) bool {
+	return func(v reflect.Value) bool { return slices.Contains(words, v.String()) }
+}
+
+func isPrePing(v reflect.Value) bool {
+	_, ok := parsePrePing(v.String())
+	return ok
+}
+
+func isName(v reflect.Value) bool {
+	name := v.String()
+	return len(name) <= 200 && strings.IndexFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) < 0
+}
+
+func isPrefix(v reflect.Value) bool {
+	prefix := v.String()
+	return prefix[0] > '9' && strings.Trim(prefix, wordChars) == ""
+}
+
+const wordChars = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"

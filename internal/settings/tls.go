@@ -1,0 +1,85 @@
+package settings
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// requireTLS parses the DSN once more with sslmode=require, if it is for production, some host is not local, and nobody
+// said a word about sslmode. libpq's own default, prefer, would go on without encryption if anyone in between asked.
+func (l *loader) requireTLS() {
+	if *l.values.Environment != Production || allLocal(l.dsn.conn) || l.sslmode() != "" || l.hasService() {
+		return
+	}
+	text := l.dsn.add("sslmode", "require")
+	if _, given := l.dsn.get("sslmode"); given { // and empty
+		text = l.dsn.replace("sslmode", "require")
+	}
+	conn, err := pgx.ParseConfig(text)
+	if err != nil {
+		l.explain(err)
+		return
+	}
+	l.dsn.conn = conn
+}
+
+// tlsWarning says which choice may leave the way to a host that is not local unencrypted.
+func (l *loader) tlsWarning() string {
+	exposed := func(e endpoint) bool { return !isLocal(e.host) && !e.encrypted }
+	if *l.values.Environment != Production || !slices.ContainsFunc(endpoints(l.dsn.conn), exposed) {
+		return ""
+	}
+	where, mode := l.whereGiven("sslmode"), l.sslmode()
+	if _, inDSN := l.dsn.get("sslmode"); !inDSN && l.hasService() {
+		where = "service file" // which wins over PGSSLMODE
+	}
+	if where == "service file" || !slices.Contains([]string{"disable", "allow", "prefer"}, mode) {
+		mode = "weaker than require"
+	}
+	return where + ": sslmode is " + mode + ", so that connections to a host that is not local may be unencrypted; " +
+		"require encrypts them, verify-full also checks who answers"
+}
+
+// sslmode is the mode given in the DSN or else in PGSSLMODE.
+func (l *loader) sslmode() string {
+	if mode, ok := l.dsn.get("sslmode"); ok {
+		return mode
+	}
+	return l.vars["PGSSLMODE"]
+}
+
+func (l *loader) hasService() bool {
+	_, ok := l.dsn.get("service")
+	return ok || l.vars["PGSERVICE"] != ""
+}
+
+type endpoint struct {
+	host      string
+	encrypted bool
+}
+
+// endpoints are all that pgx will try, in turn.
+func endpoints(conn *pgx.ConnConfig) []endpoint {
+	all := []endpoint{{conn.Host, conn.TLSConfig != nil}}
+	for _, f := range conn.Fallbacks {
+		all = append(all, endpoint{f.Host, f.TLSConfig != nil})
+	}
+	return all
+}
+
+func allLocal(conn *pgx.ConnConfig) bool {
+	return !slices.ContainsFunc(endpoints(conn), func(e endpoint) bool { return !isLocal(e.host) })
+}
+
+// isLocal tells whether packets to a host stay on this machine.
+func isLocal(host string) bool {
+	if network, _ := pgconn.NetworkAddress(host, 0); network == "unix" || strings.EqualFold(host, "localhost") {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.Unmap().IsLoopback()
+}
