@@ -1,0 +1,183 @@
+package pgtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Mode is how a server shuts down, with the names of pg_ctl.
+type Mode string
+
+const (
+	// Smart waits for all clients to leave.
+	Smart Mode = "smart"
+	// Fast ends all sessions and writes a checkpoint. It is what the empty Mode means.
+	Fast Mode = "fast"
+	// Immediate ends at once; the next start recovers from the log.
+	Immediate Mode = "immediate"
+)
+
+func (m Mode) signal() (syscall.Signal, error) {
+	switch m {
+	case Smart:
+		return syscall.SIGTERM, nil
+	case Fast, "":
+		return syscall.SIGINT, nil
+	case Immediate:
+		return syscall.SIGQUIT, nil
+	}
+	return 0, fmt.Errorf("pgtest: shutdown mode %q is none of smart, fast, immediate", string(m))
+}
+
+var (
+	// ErrStopped is what the control methods return after Stop.
+	ErrStopped = errors.New("pgtest: the server was stopped")
+	// ErrExternal is what they return for a server that DB_TEST_DSN named.
+	ErrExternal = errors.New("pgtest: DB_TEST_DSN names a server that this process didn't start and can't control")
+)
+
+// exclusively runs op as the one operation that starts or stops the postmaster. Stop ends op's context.
+func (s *Server) exclusively(ctx context.Context, op func(context.Context) error) error {
+	if s.external != nil {
+		return ErrExternal
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(s.life, func() { cancel(ErrStopped) })()
+	select {
+	case s.control <- struct{}{}:
+		defer func() { <-s.control }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if s.life.Err() != nil {
+		return ErrStopped
+	}
+	return op(ctx)
+}
+
+// Restart shuts the server down and starts it again, with the same port and data.
+func (s *Server) Restart(ctx context.Context, mode Mode) error {
+	return s.exclusively(ctx, func(ctx context.Context) error {
+		if err := s.shutdown(ctx, mode); err != nil {
+			return err
+		}
+		return s.launch(ctx)
+	})
+}
+
+// Shutdown stops the server and keeps its port and data for Resume. It is harmless where the server is down. A frozen
+// server doesn't shut down: Thaw it first.
+func (s *Server) Shutdown(ctx context.Context, mode Mode) error {
+	return s.exclusively(ctx, func(ctx context.Context) error { return s.shutdown(ctx, mode) })
+}
+
+// Resume starts a server that Shutdown or Crash stopped.
+func (s *Server) Resume(ctx context.Context) error {
+	return s.exclusively(ctx, func(ctx context.Context) error {
+		if !s.current().ended() {
+			return errors.New("pgtest: the server is running")
+		}
+		return s.launch(ctx)
+	})
+}
+
+// Running says whether the server's process exists.
+func (s *Server) Running() bool {
+	proc := s.current()
+	return proc != nil && !proc.ended()
+}
+
+func (s *Server) shutdown(ctx context.Context, mode Mode) error {
+	sig, err := mode.signal()
+	if err != nil {
+		return err
+	}
+	proc := s.current()
+	if err := proc.signal(sig); err != nil {
+		return err
+	}
+	select {
+	case <-proc.done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("pgtest: shut the server down: %w; its log ends with:\n%s", context.Cause(ctx), s.logTail())
+	}
+}
+
+// stopPatience is how long Stop waits for the server to end by itself.
+const stopPatience = 3 * time.Second
+
+// Stop ends the server, frozen or not, and removes its files. It is quick, as the data are lost anyway: no checkpoint.
+// It ends any other control method under way. A context that has ended makes it kill the server instead of asking it:
+// nothing is left behind in any case. Further calls return nil. An external server is left alone.
+func (s *Server) Stop(ctx context.Context) error {
+	if s.external != nil {
+		return nil
+	}
+	s.end(ErrStopped)
+	s.control <- struct{}{} // whoever holds it has just been told to end
+	defer func() { <-s.control }()
+	if s.isStopped() {
+		return nil
+	}
+	if err := s.endProcess(ctx); err != nil {
+		return err
+	}
+	s.releaseSharedMemory()
+	if err := s.home.remove(); err != nil {
+		return err
+	}
+	live.remove(s)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopped = true
+	return nil
+}
+
+func (s *Server) isStopped() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stopped
+}
+
+func (s *Server) endProcess(ctx context.Context) error {
+	proc := s.current()
+	if proc == nil || proc.ended() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, stopPatience)
+	defer cancel()
+	if err := s.thaw(); err != nil {
+		return err
+	}
+	if err := proc.signal(syscall.SIGQUIT); err != nil {
+		return err
+	}
+	select {
+	case <-proc.done:
+		return nil
+	case <-ctx.Done():
+		return s.crash()
+	}
+}
+
+// releaseSharedMemory removes the one System V segment that a killed server leaves; the next start would have done so,
+// but there is none. Elsewhere than in postmaster.pid, which a server that shuts down removes, it is not known.
+func (s *Server) releaseSharedMemory() {
+	lines := s.pidFile()
+	if len(lines) < 7 {
+		return
+	}
+	if ids := strings.Fields(lines[6]); len(ids) == 2 {
+		cmd := exec.Command("ipcrm", "-m", ids[1])
+		cmd.Stderr = os.Stderr
+		_ = cmd.Run() // at most a few bytes stay until the next boot
+	}
+}

@@ -1,0 +1,93 @@
+package pgtest
+
+import (
+	"errors"
+	"fmt"
+	"os/exec"
+	"strconv"
+	"strings"
+)
+
+// processState is what we need to know of another process.
+type processState string
+
+const (
+	stateRunning processState = "running"
+	stateStopped processState = "stopped" // by SIGSTOP
+	stateGone    processState = "gone"    // or a zombie, which holds nothing any more
+)
+
+// childrenOf lists the processes whose parent is pid.
+func childrenOf(pid int) ([]int, error) {
+	table, err := processTable()
+	if err != nil {
+		return nil, err
+	}
+	var children []int
+	for _, entry := range table {
+		if entry.parent == pid {
+			children = append(children, entry.pid)
+		}
+	}
+	return children, nil
+}
+
+func stateOf(pid int) (processState, error) {
+	table, err := processTable()
+	if err != nil {
+		return "", err
+	}
+	for _, entry := range table {
+		if entry.pid == pid {
+			return entry.state(), nil
+		}
+	}
+	return stateGone, nil
+}
+
+// processEntry is one line of the process table; letter is ps's one for its state.
+type processEntry struct {
+	pid, parent int
+	letter      byte
+}
+
+func (e processEntry) state() processState {
+	switch e.letter {
+	case 'T':
+		return stateStopped
+	case 'Z', 'X':
+		return stateGone
+	}
+	return stateRunning
+}
+
+// processTable reads /proc or, where there is none, asks ps.
+func processTable() ([]processEntry, error) {
+	if exists("/proc/self/stat") {
+		return readProc()
+	}
+	out, err := exec.Command("ps", "-axo", "pid=,ppid=,state=").Output()
+	if err != nil {
+		return nil, fmt.Errorf("pgtest: ps: %w", err)
+	}
+	var table []processEntry
+	for line := range strings.Lines(string(out)) {
+		if fields := strings.Fields(line); len(fields) == 3 {
+			entry, err := parseEntry(fields[0], fields[1], fields[2])
+			if err != nil {
+				return nil, err
+			}
+			table = append(table, entry)
+		}
+	}
+	return table, nil
+}
+
+func parseEntry(pid, parent, state string) (processEntry, error) {
+	p, errPID := strconv.Atoi(pid)
+	pp, errParent := strconv.Atoi(parent)
+	if err := errors.Join(errPID, errParent); err != nil {
+		return processEntry{}, fmt.Errorf("pgtest: read the process table: %w", err)
+	}
+	return processEntry{pid: p, parent: pp, letter: state[0]}, nil
+}

@@ -1,0 +1,44 @@
+package pgtest
+
+import (
+	"context"
+	"errors"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// programs are the server's programs and their version.
+type programs struct {
+	dir     string
+	version string // what postgres --version says
+	major   int
+}
+
+// findPrograms takes what Locate finds or, where it finds nothing, downloads a server.
+func findPrograms(ctx context.Context, a account) (programs, error) {
+	dir, err := Locate()
+	if errors.Is(err, ErrNotInstalled) {
+		dir, err = downloadFor(ctx, a)
+	}
+	if err != nil {
+		return programs{}, err
+	}
+	cmd := exec.CommandContext(ctx, filepath.Join(dir, "postgres"), "--version")
+	out, err := cmd.Output()
+	if err := toolError(ctx, cmd, err, out); err != nil {
+		return programs{}, err
+	}
+	version := strings.TrimSpace(string(out))
+	return programs{dir: dir, version: version, major: int(versionIn(version))}, nil
+}
+
+func (p programs) path(name string) string { return filepath.Join(p.dir, name) }
+
+func downloadFor(ctx context.Context, a account) (string, error) {
+	cache, err := programCache(a)
+	if err != nil {
+		return "", err
+	}
+	return download(ctx, cache)
+}

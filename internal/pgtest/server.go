@@ -1,0 +1,161 @@
+package pgtest
+
+import (
+	"context"
+	"maps"
+	"net"
+	"net/url"
+	"slices"
+	"strconv"
+	"sync"
+)
+
+// Config says how Start sets a server up. The zero value is a plain server that trusts every local client.
+type Config struct {
+	// Settings go into postgresql.conf, after pgtest's own (small and quick: fsync off, 200 connections). Default: none.
+	Settings map[string]string
+	// HBA replaces the lines of pg_hba.conf. Default: trust, or scram-sha-256 if Password is set, for the unix socket,
+	// 127.0.0.1 and ::1.
+	HBA []string
+	// Password is the password of the user postgres. A standby has its primary's instead. Default: none.
+	Password string
+	// TLS makes the server speak TLS. Default: nil, it doesn't.
+	TLS *TLS
+	// StandbyOf makes the server a streaming standby of another one that Start made. Default: nil, a primary.
+	StandbyOf *Server
+	// Port is the TCP port on 127.0.0.1. Default: 0, a free one.
+	Port int
+}
+
+func (c Config) clone() Config {
+	c.Settings = maps.Clone(c.Settings)
+	c.HBA = slices.Clone(c.HBA)
+	return c
+}
+
+// superuser is the user in the DSNs.
+const superuser = "postgres"
+
+// Server is a PostgreSQL server. Its methods may be called from several goroutines.
+type Server struct {
+	prog    programs
+	account account
+	home    *home
+	config  Config
+	port    int
+	caFile  string // "" without TLS
+
+	// external is the URL of a server that this process didn't start, and can't control; else nil.
+	external *url.URL
+
+	// control holds a token while one operation starts or stops the postmaster.
+	control chan struct{}
+	// life ends when Stop is called, which ends whatever operation holds control.
+	life context.Context
+	end  context.CancelCauseFunc
+
+	mu       sync.Mutex // guards the fields below
+	proc     *process   // nil before the first start
+	password string
+	stopped  bool
+}
+
+// Host is the host to connect to by TCP.
+func (s *Server) Host() string {
+	if s.external != nil {
+		return s.external.Hostname()
+	}
+	return "127.0.0.1"
+}
+
+// Port is the TCP port, the same over the server's whole life.
+func (s *Server) Port() int { return s.port }
+
+// SocketDir is the directory of the unix socket, for the setting host; "" for an external server.
+func (s *Server) SocketDir() string {
+	if s.home == nil {
+		return ""
+	}
+	return s.home.socket
+}
+
+// DataDir is the data directory; "" for an external server.
+func (s *Server) DataDir() string {
+	if s.home == nil {
+		return ""
+	}
+	return s.home.data()
+}
+
+// LogFile is the server's log; "" for an external server.
+func (s *Server) LogFile() string {
+	if s.home == nil {
+		return ""
+	}
+	return s.home.log()
+}
+
+// CAFile is the certificate of the authority that signed the server's, for the setting sslrootcert; "" without TLS.
+func (s *Server) CAFile() string { return s.caFile }
+
+// Version is the major version, such as 15.
+func (s *Server) Version() int { return s.prog.major }
+
+// External says whether DB_TEST_DSN named the server, so that it can't be restarted, crashed, frozen or promoted.
+func (s *Server) External() bool { return s.external != nil }
+
+// DSN is the URL of a database (default: postgres) for the user postgres over TCP, with sslmode=disable or, if the
+// server speaks TLS, verify-full.
+func (s *Server) DSN(database string) string {
+	if s.external != nil {
+		u := *s.external
+		u.Path = databasePath(database)
+		return u.String()
+	}
+	query := url.Values{"sslmode": {"disable"}}
+	if s.caFile != "" {
+		query = url.Values{"sslmode": {"verify-full"}, "sslrootcert": {s.caFile}}
+	}
+	u := url.URL{
+		Scheme: "postgres", User: s.userinfo(),
+		Host: net.JoinHostPort(s.Host(), strconv.Itoa(s.port)), Path: databasePath(database), RawQuery: query.Encode(),
+	}
+	return u.String()
+}
+
+// SocketDSN is DSN over the unix socket. An external server has none that we know: DSN then.
+func (s *Server) SocketDSN(database string) string {
+	if s.external != nil {
+		return s.DSN(database)
+	}
+	query := url.Values{"host": {s.home.socket}, "port": {strconv.Itoa(s.port)}, "sslmode": {"disable"}}
+	u := url.URL{Scheme: "postgres", User: s.userinfo(), Path: databasePath(database), RawQuery: query.Encode()}
+	return u.String()
+}
+
+func databasePath(database string) string {
+	if database == "" {
+		return "/postgres"
+	}
+	return "/" + database
+}
+
+func (s *Server) userinfo() *url.Userinfo {
+	if password := s.currentPassword(); password != "" {
+		return url.UserPassword(superuser, password)
+	}
+	return url.User(superuser)
+}
+
+func (s *Server) currentPassword() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.password
+}
+
+// current is the postmaster, which may have ended; nil before the first start.
+func (s *Server) current() *process {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.proc
+}

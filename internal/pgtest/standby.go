@@ -1,0 +1,84 @@
+package pgtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// baseBackup fills the data directory with a copy of the primary's that is set up to follow it, through its unix socket.
+func (s *Server) baseBackup(ctx context.Context, primary *Server) error {
+	if primary.external != nil {
+		return ErrExternal
+	}
+	if !exists(s.prog.path("pg_basebackup")) {
+		return fmt.Errorf("pgtest: a standby needs pg_basebackup, which %s doesn't have", s.prog.dir)
+	}
+	return runTool(ctx, command(ctx, s.account, s.home.path, s.prog.path("pg_basebackup"), "--pgdata", s.home.data(),
+		"--host", primary.home.socket, "--port", strconv.Itoa(primary.port), "--username", adminUser,
+		"--write-recovery-conf", "--wal-method", "stream", "--checkpoint", "fast", "--no-sync"))
+}
+
+// InRecovery says whether the server is a standby.
+func (s *Server) InRecovery(ctx context.Context) (standby bool, err error) {
+	err = s.withAdmin(ctx, func(conn *pgx.Conn) error {
+		return conn.QueryRow(ctx, "select pg_is_in_recovery()").Scan(&standby)
+	})
+	return standby, err
+}
+
+// CatchUp waits until a standby has replayed everything that its primary has written so far.
+func (s *Server) CatchUp(ctx context.Context) error {
+	primary := s.config.StandbyOf
+	if primary == nil {
+		return errors.New("pgtest: CatchUp is for a standby")
+	}
+	target, err := primary.flush(ctx)
+	if err != nil {
+		return err
+	}
+	return s.withAdmin(ctx, func(conn *pgx.Conn) error {
+		return poll(ctx, func() (bool, error) {
+			var caughtUp bool
+			err := conn.QueryRow(ctx,
+				"select coalesce(pg_last_wal_replay_lsn() >= $1::text::pg_lsn, false)", target).Scan(&caughtUp)
+			return caughtUp, err
+		})
+	})
+}
+
+// flush writes the log of all that was committed, which synchronous_commit = off may have left in memory, where no
+// standby gets it, and returns its end.
+func (s *Server) flush(ctx context.Context) (lsn string, err error) {
+	err = s.withAdmin(ctx, func(conn *pgx.Conn) error {
+		if _, err := conn.Exec(ctx, "set synchronous_commit = local"); err != nil {
+			return err
+		}
+		// A transaction of its own that writes something, so that its commit flushes.
+		if _, err := conn.Exec(ctx, "select pg_logical_emit_message(true, 'pgtest', '')"); err != nil {
+			return err
+		}
+		return conn.QueryRow(ctx, "select pg_current_wal_flush_lsn()::text").Scan(&lsn)
+	})
+	return lsn, err
+}
+
+// Promote makes a standby a primary and waits until it is one. The old primary runs on.
+func (s *Server) Promote(ctx context.Context) error {
+	if s.external != nil {
+		return ErrExternal
+	}
+	return s.withAdmin(ctx, func(conn *pgx.Conn) error {
+		var done bool
+		if err := conn.QueryRow(ctx, "select pg_promote(true, 60)").Scan(&done); err != nil {
+			return err
+		}
+		if !done {
+			return errors.New("promote: not done after a minute")
+		}
+		return nil
+	})
+}
