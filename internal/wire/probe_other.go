@@ -1,0 +1,14 @@
+//go:build !unix
+
+package wire
+
+import "net"
+
+// A Probe can't look without reading on this platform; its caller falls back to pings.
+type Probe struct{}
+
+// NewProbe returns a Probe for c.
+func NewProbe(net.Conn) *Probe { return &Probe{} }
+
+// Look reports Unknown.
+func (p *Probe) Look() State { return Unknown }

@@ -1,0 +1,101 @@
+// Package wire looks at the network connection below pgx without touching it: what of a statement has been
+// written, and whether the server has hung up.
+package wire
+
+import (
+	"crypto/tls"
+	"io"
+	"net"
+	"sync/atomic"
+)
+
+// A Tap sits between pgx's message buffers and the connection, above TLS, so that it sees the protocol in the clear.
+//
+// It answers two questions. Was a byte written since Mark? The promise that no statement runs twice hangs on that. And
+// what ended the connection? pgx forgets the reason when the reply to a simple query is lost, and says "conn closed".
+type Tap struct {
+	r       io.Reader
+	w       io.Writer
+	secure  bool // a TLS record may be half sent when its Write fails with n == 0
+	written atomic.Int64
+	failure atomic.Pointer[error]
+}
+
+// NewTap returns a Tap in front of r and w.
+func NewTap(r io.Reader, w io.Writer) *Tap {
+	_, secure := w.(*tls.Conn)
+	return &Tap{r: r, w: w, secure: secure}
+}
+
+// Read implements io.Reader.
+func (t *Tap) Read(p []byte) (int, error) {
+	n, err := t.r.Read(p)
+	if err != nil {
+		t.fail(err)
+	}
+	return n, err
+}
+
+// Write implements io.Writer. pgx's farewell (a lone Terminate) is not counted: pgx writes it from a goroutine of its
+// own when a connection has failed, at a time when the caller is asking whether the failed statement got out.
+func (t *Tap) Write(p []byte) (int, error) {
+	n, err := t.w.Write(p)
+	if (n > 0 || t.secure) && !isTerminate(p) {
+		t.written.Add(1)
+	}
+	if err != nil {
+		t.fail(err)
+	}
+	return n, err
+}
+
+func (t *Tap) fail(err error) { t.failure.CompareAndSwap(nil, &err) }
+
+// Mark returns a value that changes with every write that reached the connection. It is safe for concurrent use.
+func (t *Tap) Mark() int64 { return t.written.Load() }
+
+// Err returns the first error of the connection, or nil. It is safe for concurrent use.
+func (t *Tap) Err() error {
+	if err := t.failure.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+func isTerminate(p []byte) bool {
+	return len(p) == 5 && p[0] == 'X' && p[1] == 0 && p[2] == 0 && p[3] == 0 && p[4] == 4
+}
+
+// State is what a Probe found.
+type State int
+
+const (
+	// Quiet: the connection is up as far as this host knows, and nothing is waiting to be read.
+	Quiet State = iota
+	// Pending: the server has sent something while nobody was asking: a notice, a changed setting, or a goodbye.
+	Pending
+	// Dead: the server has closed the connection, or its last words are an error.
+	Dead
+	// Unknown: this platform or this kind of connection can't be looked at without reading.
+	Unknown
+)
+
+// rawConn returns the socket below c, or nil where there is none.
+func rawConn(c net.Conn) net.Conn {
+	if t, ok := c.(*tls.Conn); ok {
+		return t.NetConn()
+	}
+	return c
+}
+
+// judge tells what the first byte that waits on an idle connection means.
+func judge(first byte, secure bool) State {
+	const (
+		errorResponse = 'E'  // PostgreSQL says why it is about to hang up
+		tlsAlert      = 0x15 // close_notify, or worse
+	)
+	if (secure && first == tlsAlert) || (!secure && first == errorResponse) {
+		return Dead
+	}
+	return Pending
+}
