@@ -1,0 +1,186 @@
+package lease
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+)
+
+// A Dialer makes connections for a Queue.
+type Dialer interface {
+	// Dial makes one connection and parks it where the next caller finds it. It must bound itself, and end early when
+	// ctx does. It is called from several goroutines at once.
+	Dial(ctx context.Context) error
+	// Hopeless reports whether there is no use in repeating a dial that failed with err.
+	Hopeless(err error) bool
+}
+
+const (
+	firstBurst = 2                      // dials at once while nothing is known about the server
+	stallAfter = 250 * time.Millisecond // a dial that takes longer holds nobody else up
+	minBackoff = 10 * time.Millisecond
+	maxBackoff = 400 * time.Millisecond // full speed within a second of the server's return asks for less
+)
+
+// A ramp decides how many connections are dialled at once, and when: two at first, then as many again as there are.
+// Whoever waits gets the first connection that is dialled or returned, so that fifty callers with short statements need
+// a handful of connections and not fifty, while the pool still doubles with every round of dials where they need more.
+// Where dials are slow (a far network, one host of several dead) it doubles every quarter of a second as well. Where
+// they fail, all of them pause together, however many callers come and go meanwhile. Where one hangs though others are
+// quick, nobody counts on it any more.
+type ramp struct {
+	dialing   int           // dials under way, those that pause included
+	attempts  int           // ever begun, which gives each a serial number
+	slow      map[int]bool  // those that take long, by serial number; true: it hangs, as a later one was quick
+	hung      int           // how many are true
+	overtaken int           // the latest attempt that was quick and successful
+	burst     int           // dials that may be under way at once, slow ones not counted
+	backoff   time.Duration // zero while dials succeed
+	notBefore time.Time     // when the next attempt may be made
+}
+
+func (r *ramp) allows(open int) bool { return r.dialing-len(r.slow) < max(r.burst, open) }
+
+// promising is how many dials a waiter may still hope for.
+func (r *ramp) promising() int { return r.dialing - r.hung }
+
+// stall is called for an attempt that takes long.
+func (r *ramp) stall(serial, places int) {
+	r.slow[serial] = false
+	r.overtake(serial)
+	r.burst = min(r.burst+1, places) // each makes room for two: it is not counted any more
+}
+
+func (r *ramp) overtake(serial int) {
+	if serial < r.overtaken && !r.slow[serial] {
+		r.slow[serial] = true
+		r.hung++
+	}
+}
+
+// attempted is called when an attempt is over.
+func (r *ramp) attempted(serial int, err error) {
+	if hangs, slow := r.slow[serial]; slow {
+		delete(r.slow, serial)
+		if hangs {
+			r.hung--
+		}
+		return
+	}
+	if err == nil && serial > r.overtaken {
+		r.overtaken = serial
+		for other := range r.slow {
+			r.overtake(other)
+		}
+	}
+}
+
+func (r *ramp) succeeded() { r.backoff, r.notBefore = 0, time.Time{} }
+
+// failed is called for each attempt that failed. Those that were made together cost one pause.
+func (r *ramp) failed() {
+	now := time.Now()
+	if now.Before(r.notBefore) {
+		return
+	}
+	r.backoff = min(max(2*r.backoff, minBackoff), maxBackoff)
+	r.notBefore = now.Add(r.backoff/2 + rand.N(r.backoff/2+1))
+}
+
+// ended is called with each dial that is over.
+func (r *ramp) ended() {
+	r.dialing--
+	if r.dialing == 0 {
+		r.burst = firstBurst
+	}
+}
+
+// dialLocked starts dials while callers wait who could use them.
+func (q *Queue) dialLocked() {
+	for !q.closed && q.ramp.promising() < q.waiters.Len() && q.open+q.ramp.dialing < q.max && q.ramp.allows(q.open) {
+		q.ramp.dialing++
+		q.dials.Add(1)
+		go q.dial() // ends when it has a connection, when nobody waits for one any more, or with Close
+	}
+}
+
+// dial repeats until a connection is made. An attempt that was begun is finished whatever becomes of who asked for it.
+func (q *Queue) dial() {
+	defer q.dials.Done()
+	for q.pause() && !q.settleDial(q.attempt()) {
+	}
+}
+
+// pause waits until an attempt may be made and reports whether one should be.
+func (q *Queue) pause() bool {
+	q.mu.Lock()
+	rest := time.Until(q.ramp.notBefore)
+	q.mu.Unlock()
+	if rest <= 0 {
+		return true
+	}
+	t := time.NewTimer(rest)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-q.ctx.Done():
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return !q.giveUpLocked()
+}
+
+// attempt dials once. If that takes long it lets others start in the meantime.
+func (q *Queue) attempt() error {
+	q.mu.Lock()
+	q.ramp.attempts++
+	serial, over := q.ramp.attempts, false // over is guarded by q.mu
+	q.mu.Unlock()
+	stall := time.AfterFunc(stallAfter, func() {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		if !over {
+			q.ramp.stall(serial, q.max)
+			q.dialLocked()
+		}
+	})
+	err := q.dialer.Dial(q.ctx)
+	stall.Stop()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	over = true
+	q.ramp.attempted(serial, err)
+	return err
+}
+
+// settleDial books an attempt and reports whether the dial is over.
+func (q *Queue) settleDial(err error) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err == nil {
+		q.stats.LastError = nil
+		q.open++
+		q.ramp.succeeded()
+		q.ramp.ended()
+		q.settleLocked()
+		return true
+	}
+	if q.ctx.Err() == nil {
+		q.stats.Failures++
+		q.stats.LastError = err
+		q.ramp.failed()
+		if q.open == 0 && q.dialer.Hopeless(err) {
+			q.failLocked(err)
+		}
+	}
+	return q.giveUpLocked()
+}
+
+// giveUpLocked ends a dial that nobody waits for any more.
+func (q *Queue) giveUpLocked() bool {
+	if !q.closed && q.waiters.Len() >= q.ramp.promising() {
+		return false
+	}
+	q.ramp.ended()
+	return true
+}
