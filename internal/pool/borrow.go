@@ -1,0 +1,183 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/pgprod/pgprod/internal/lease"
+	"github.com/pgprod/pgprod/internal/settings"
+	"github.com/pgprod/pgprod/internal/wire"
+)
+
+const (
+	// provenFor is how long a connection that answered needs no ping in pre-ping mode auto.
+	provenFor = time.Second
+	// hotFor is how long it needs no look at the socket either: a backend takes longer than that to die of a signal, so
+	// that there would be nothing to see yet.
+	hotFor = 50 * time.Microsecond
+	// minPing is the least time that a ping gets, be it beyond pool_timeout: less would condemn healthy connections.
+	minPing = 50 * time.Millisecond
+)
+
+// borrow gets the session a connection that may be used at once.
+//
+// The session keeps what Raw shows it for as long as it holds the *sql.Conn, which database/sql tells its users not to
+// do. What it guards against, two users of one connection, can't happen: nobody else reaches that connection before
+// the *sql.Conn is closed, and the session is the only one to close it.
+func (s *session) borrow(ctx context.Context) error {
+	p := s.pool
+	start := clock()
+	waited, err := p.queue.Acquire(ctx, p.cfg.PoolTimeout)
+	for err == nil {
+		if err = s.take(ctx, start, start+int64(waited)); err == nil {
+			return nil
+		}
+		if !errors.Is(err, errNoneParked) {
+			return err
+		}
+		_, err = p.queue.Retry(ctx, p.timeLeft(start))
+		waited = time.Duration(clock() - start)
+	}
+	return p.waitError(err, waited)
+}
+
+// timeLeft is how much longer a caller may wait who began at start; zero is without limit.
+func (p *Pool) timeLeft(start int64) time.Duration {
+	if p.cfg.PoolTimeout <= 0 {
+		return 0
+	}
+	return max(p.cfg.PoolTimeout-time.Duration(clock()-start), time.Nanosecond)
+}
+
+// take gets a connection from the inner *sql.DB and proves it. The caller owns a place in the queue: it keeps it if the
+// error is nil, or errNoneParked, which means that the connection was no good. With any other error the place is given
+// back.
+func (s *session) take(ctx context.Context, start, now int64) error {
+	p := s.pool
+	sc, err := p.inner.Conn(ctx)
+	if err != nil {
+		if !errors.Is(err, errNoneParked) {
+			p.queue.Release()
+			if p.closed.Load() {
+				err = p.waitError(lease.ErrClosed, 0)
+			}
+		}
+		return err
+	}
+	s.sc = sc
+	if err := sc.Raw(s.keep); err != nil {
+		panic("pgprod: " + err.Error()) // a *sql.Conn that nobody else knows can't be closed
+	}
+	ok, err := s.prove(ctx, start, now)
+	if ok {
+		return nil
+	}
+	if err != nil {
+		s.c, s.sc = nil, nil // prove has seen to the rest
+		return err
+	}
+	_ = s.sc.Close()
+	s.c, s.sc = nil, nil
+	return errNoneParked
+}
+
+// prove reports whether the connection that was just taken is alive. If the caller's context ends first the error is
+// the context's, and the connection goes back by itself once the server has answered.
+func (s *session) prove(ctx context.Context, start, now int64) (bool, error) {
+	p, c := s.pool, s.c
+	if c.condemned = c.verdict(now); c.condemned != "" {
+		return false, nil
+	}
+	if !p.needsPing(c, now) {
+		if c.condemned != "" {
+			p.invalidate(c.generation, errLost)
+			return false, nil
+		}
+		return true, nil
+	}
+	limit := p.pingTimeout
+	if left := p.timeLeft(start); left > 0 {
+		limit = min(limit, max(left, minPing))
+	}
+	if ctx.Done() == nil {
+		return p.pinged(c, limit), nil
+	}
+	done := make(chan bool, 1)
+	sc := s.sc
+	p.background(func() { done <- p.pinged(c, limit) }) // bounded by the ping's own limit
+	select {
+	case ok := <-done:
+		return ok, nil
+	case <-ctx.Done():
+		p.background(func() {
+			<-done
+			_ = sc.Close()
+			p.queue.Release()
+		})
+		return false, ctx.Err()
+	}
+}
+
+// needsPing reports whether c has to answer before it is lent. It condemns c if looking at the socket is enough.
+func (p *Pool) needsPing(c *conn, now int64) bool {
+	fresh := c.fresh
+	c.fresh = false
+	switch {
+	case c.guard.stale:
+		return true
+	case p.cfg.PrePing == settings.PrePingOff:
+		return false
+	case p.cfg.PrePing == settings.PrePingAlways && !fresh:
+		return true
+	}
+	age := time.Duration(now - c.proven)
+	if age < hotFor {
+		return false
+	}
+	switch c.probe.Look() {
+	case wire.Dead:
+		c.condemned = "invalid"
+		return false
+	case wire.Pending:
+		return true
+	}
+	return age > provenFor || c.proven < p.suspicion.Load()
+}
+
+// pinged pings c and condemns it if there is no answer within limit. That says something of the others if the server
+// had the usual time.
+func (p *Pool) pinged(c *conn, limit time.Duration) bool {
+	if err := c.ping(p.life, limit); err != nil {
+		c.condemned = "invalid"
+		if limit == p.pingTimeout && !p.closed.Load() {
+			p.invalidate(c.generation, err)
+		}
+		return false
+	}
+	c.proven = clock()
+	return true
+}
+
+// giveBack returns the session's connection. It may be called when there is none.
+func (s *session) giveBack() {
+	c, sc := s.c, s.sc
+	if c == nil {
+		return
+	}
+	s.c, s.sc, s.tx = nil, nil, nil
+	now := clock()
+	c.condemned = c.verdict(now)
+	if c.condemned == "" && s.pool.parkedNow.Load() > 0 && s.pool.queue.Idle() >= s.pool.cfg.PoolSize {
+		c.condemned = "overflow" // the inner *sql.DB doesn't count those that are parked
+	}
+	c.readOnly = false
+	c.proven = now
+	_ = sc.Close()
+	s.pool.queue.Release()
+}
+
+func (s *session) keep(driverConn any) error {
+	s.c = driverConn.(*conn)
+	return nil
+}

@@ -1,0 +1,261 @@
+package pool
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pgprod/pgprod/internal/wire"
+)
+
+// A conn is one connection to the server: what the inner *sql.DB keeps and a session borrows. It is pgx's tracer as
+// well, so that it knows of every statement, those that a caller of Raw sends past us included.
+//
+// A conn is used by one goroutine at a time; database/sql sees to that.
+type conn struct {
+	pool *Pool
+	std  *stdlib.Conn
+	pgx  *pgx.Conn
+	pg   *pgconn.PgConn
+
+	tap   *wire.Tap
+	probe *wire.Probe
+	guard *guard
+
+	generation uint64
+	expires    int64  // by clock(); 0: never
+	proven     int64  // by clock(): when the server was last heard
+	fresh      bool   // not lent yet
+	condemned  string // why it must not be lent again, "" while it may
+
+	depth    int    // statements that pgx has begun and not ended: a prepare inside a query counts
+	sql      string // of the outermost
+	cause    error  // the last error that pgx reported, where stdlib says only driver.ErrBadConn
+	readOnly bool   // inside a transaction that was begun as read-only
+	lentCut  fate   // of the last statement that was cut short since the connection was lent to a caller of Raw
+
+	unadopted       []unadopted // see statement.go
+	alreadyPrepared bool        // what pgx said of the last Prepare
+	batched         bool        // a batch ran: pgx's cache holds what Prepare doesn't know of
+}
+
+var (
+	_ driver.Conn        = (*conn)(nil)
+	_ driver.Validator   = (*conn)(nil)
+	_ pgx.QueryTracer    = (*conn)(nil)
+	_ pgx.PrepareTracer  = (*conn)(nil)
+	_ pgx.BatchTracer    = (*conn)(nil)
+	_ pgx.CopyFromTracer = (*conn)(nil)
+)
+
+// Prepare and Begin complete driver.Conn; the inner *sql.DB is never asked for a statement.
+func (c *conn) Prepare(string) (driver.Stmt, error) { return nil, driver.ErrSkip }
+
+// Begin is not used, see Prepare.
+func (c *conn) Begin() (driver.Tx, error) { return nil, driver.ErrSkip }
+
+// IsValid is asked by the inner *sql.DB when a session gives the connection back.
+func (c *conn) IsValid() bool { return c.condemned == "" }
+
+// Close is called by the inner *sql.DB, once, when it drops the connection. It doesn't wait for the network: whoever
+// gives a connection back, or waits for a place, has no part in how long the server takes to say goodbye.
+func (c *conn) Close() error {
+	p := c.pool
+	c.guard.stop()
+	p.countClosed(c.closeReason())
+	p.queue.Closed()
+	p.background(c.hangUp)
+	return nil
+}
+
+func (c *conn) closeReason() string {
+	p, now := c.pool, clock()
+	switch {
+	case c.condemned != "":
+		return c.condemned
+	case p.closed.Load():
+		return "closed"
+	case c.generation != p.generation.Load():
+		return "invalid"
+	case c.expired(now):
+		return "lifetime"
+	case p.cfg.PoolIdleTimeout > 0 && now-c.proven >= int64(p.cfg.PoolIdleTimeout):
+		return "idle"
+	default:
+		return "overflow"
+	}
+}
+
+// hangUp ends the session on the server within closeTimeout.
+func (c *conn) hangUp() {
+	const closeTimeout = time.Second
+	if !c.pg.IsClosed() {
+		_ = c.pg.Conn().SetDeadline(time.Now().Add(closeTimeout))
+		_ = c.pg.Close(context.Background())
+		return
+	}
+	// pgx is closing it in a goroutine of its own, which takes up to 15 seconds if nobody hurries it.
+	t := time.NewTimer(closeTimeout)
+	defer t.Stop()
+	select {
+	case <-c.pg.CleanupDone():
+	case <-t.C:
+		_ = c.pg.Conn().Close()
+	}
+}
+
+// verdict says why the connection must not be lent again, or "".
+func (c *conn) verdict(now int64) string {
+	switch {
+	case c.condemned != "":
+		return c.condemned
+	case c.pg.IsClosed() || c.generation != c.pool.generation.Load():
+		return "invalid"
+	case c.pg.IsBusy() || c.pg.TxStatus() != 'I':
+		return "dirty"
+	case c.expired(now):
+		return "lifetime"
+	}
+	return ""
+}
+
+func (c *conn) expired(now int64) bool { return c.expires > 0 && now > c.expires }
+
+// ping asks the server for an answer within limit. A cancel request that was still on its way hits the ping.
+func (c *conn) ping(ctx context.Context, limit time.Duration) error {
+	c.guard.fate = fate{}
+	_ = c.pg.Conn().SetDeadline(time.Now().Add(limit))
+	err := c.pg.Ping(ctx)
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && pg.Code == queryCanceled && ctx.Err() == nil {
+		err = c.pg.Ping(ctx)
+	}
+	if !c.pg.IsClosed() {
+		_ = c.pg.Conn().SetDeadline(time.Time{})
+	}
+	if err == nil {
+		c.guard.stale = false
+	}
+	return err
+}
+
+// ready makes the connection safe for its next statement within the same session.
+func (c *conn) ready() error {
+	if !c.guard.stale || c.pg.IsClosed() || c.pg.IsBusy() {
+		return nil
+	}
+	return c.ping(context.Background(), c.pool.pingTimeout)
+}
+
+// begin and end frame whatever pgx does at a caller's request.
+func (c *conn) begin(sql string) {
+	if c.depth++; c.depth == 1 {
+		c.sql, c.cause = sql, nil
+		c.guard.begin(c.pool.cfg.CommandTimeout)
+	}
+}
+
+func (c *conn) end(tag pgconn.CommandTag, err error) {
+	if c.depth == 0 {
+		return // pgx reports the end of a batch twice when it fails early
+	}
+	if err != nil {
+		c.cause = err // even of one within another: a query is refused while the rows of the last are open
+	}
+	if c.depth--; c.depth > 0 {
+		return
+	}
+	c.guard.end()
+	if c.guard.fate.cut() {
+		c.lentCut = c.guard.fate
+	}
+	if err != nil {
+		c.learn(err)
+	} else if leavesTraces(tag.String(), c.sql) {
+		c.condemned = "dirty"
+	}
+	c.sql = ""
+}
+
+// learn draws the conclusions of a failed statement for the pool.
+func (c *conn) learn(err error) {
+	switch {
+	case c.pg.IsClosed() && c.guard.fate.cut():
+		c.pool.suspect()
+	case c.pg.IsClosed() && wentAway(err):
+		c.pool.invalidate(c.generation, c.real(err))
+	case c.demoted(err):
+		c.condemned = "invalid"
+		c.pool.invalidate(c.generation, err)
+	}
+}
+
+// demoted reports whether the server has stopped taking writes though it was chosen because it took them.
+func (c *conn) demoted(err error) bool {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) || pg.Code != "25006" || c.readOnly {
+		return false
+	}
+	attrs := c.pool.cfg.TargetSessionAttrs
+	return attrs == "read-write" || attrs == "primary"
+}
+
+// TraceQueryStart and the other methods of pgx's tracers.
+func (c *conn) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryStartData) context.Context {
+	c.begin(d.SQL)
+	if len(d.Args) > 0 { // without, Exec takes the simple protocol past the cache
+		c.adopted(d.SQL)
+	}
+	return ctx
+}
+
+// TraceQueryEnd is called when the rows are closed.
+func (c *conn) TraceQueryEnd(_ context.Context, _ *pgx.Conn, d pgx.TraceQueryEndData) {
+	c.end(d.CommandTag, d.Err)
+}
+
+// TracePrepareStart implements pgx.PrepareTracer.
+func (c *conn) TracePrepareStart(ctx context.Context, _ *pgx.Conn, d pgx.TracePrepareStartData) context.Context {
+	c.begin(d.SQL)
+	return ctx
+}
+
+// TracePrepareEnd implements pgx.PrepareTracer.
+func (c *conn) TracePrepareEnd(_ context.Context, _ *pgx.Conn, d pgx.TracePrepareEndData) {
+	c.alreadyPrepared = d.AlreadyPrepared
+	c.end(pgconn.CommandTag{}, d.Err)
+}
+
+// TraceBatchStart implements pgx.BatchTracer.
+func (c *conn) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
+	c.begin("")
+	c.batchAhead(ctx)
+	return ctx
+}
+
+// TraceBatchQuery implements pgx.BatchTracer.
+func (c *conn) TraceBatchQuery(_ context.Context, _ *pgx.Conn, d pgx.TraceBatchQueryData) {
+	if d.Err == nil && leavesTraces(d.CommandTag.String(), d.SQL) {
+		c.condemned = "dirty"
+	}
+}
+
+// TraceBatchEnd implements pgx.BatchTracer.
+func (c *conn) TraceBatchEnd(_ context.Context, _ *pgx.Conn, d pgx.TraceBatchEndData) {
+	c.end(pgconn.CommandTag{}, d.Err)
+}
+
+// TraceCopyFromStart implements pgx.CopyFromTracer.
+func (c *conn) TraceCopyFromStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceCopyFromStartData) context.Context {
+	c.begin("")
+	return ctx
+}
+
+// TraceCopyFromEnd implements pgx.CopyFromTracer.
+func (c *conn) TraceCopyFromEnd(_ context.Context, _ *pgx.Conn, d pgx.TraceCopyFromEndData) {
+	c.end(d.CommandTag, d.Err)
+}

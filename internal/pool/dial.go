@@ -1,0 +1,189 @@
+package pool
+
+import (
+	"context"
+	"database/sql/driver"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
+	"github.com/jackc/pgx/v5/pgproto3"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pgprod/pgprod/internal/settings"
+	"github.com/pgprod/pgprod/internal/wire"
+)
+
+// Dial implements lease.Dialer: it makes a connection and parks it for the inner *sql.DB to take.
+func (p *Pool) Dial(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, p.dialLimit())
+	defer cancel()
+	c := &conn{
+		pool:       p,
+		guard:      newGuard(),
+		generation: p.generation.Load(),
+		expires:    p.expiry(clock()),
+		fresh:      true,
+	}
+	if err := c.connect(ctx); err != nil {
+		err = &dialError{pool: p.cfg.PoolName, cause: err}
+		p.dialFailed(ctx, err)
+		return err
+	}
+	p.dialSucceeded()
+	c.proven = clock()
+	if !p.park(c) {
+		return c.Close() // the queue hears of its end first, and of its making when we return
+	}
+	return nil
+}
+
+// Hopeless implements lease.Dialer.
+func (p *Pool) Hopeless(err error) bool { return hopeless(err) }
+
+// dialLimit bounds one dial as a whole: pgx counts connect_timeout for each address that a name resolves to, and not at
+// all for the resolver, the password function and the settings.
+func (p *Pool) dialLimit() time.Duration {
+	hosts := 1 + len(p.cfg.Conn.Fallbacks)
+	return p.cfg.ConnectTimeout * time.Duration(hosts+1)
+}
+
+// expiry is when a connection made now is too old: up to a tenth earlier than pool_recycle says, so that those which
+// were made together don't end together.
+func (p *Pool) expiry(now int64) int64 {
+	if p.cfg.PoolRecycle <= 0 {
+		return 0
+	}
+	recycle := float64(p.cfg.PoolRecycle)
+	return now + int64(recycle-recycle/10*rand.Float64())
+}
+
+func (c *conn) connect(ctx context.Context) error {
+	dc, err := stdlib.GetConnector(*c.pool.cfg.Conn,
+		stdlib.OptionBeforeConnect(c.prepareDial),
+		stdlib.OptionAfterConnect(c.configure),
+	).Connect(ctx)
+	if err != nil {
+		return err
+	}
+	c.std = dc.(*stdlib.Conn)
+	return nil
+}
+
+// prepareDial hooks the connection into its pgx configuration, of which it gets a copy.
+func (c *conn) prepareDial(ctx context.Context, cc *pgx.ConnConfig) error {
+	password, err := c.pool.password(ctx)
+	if err != nil {
+		return err
+	}
+	if password != "" {
+		cc.Password = password
+	}
+	c.pool.refreshTLS(cc)
+	cc.Tracer = c
+	cc.ConnectTimeout = c.pool.cfg.ConnectTimeout
+	cc.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
+		c.tap = wire.NewTap(r, w)
+		return pgproto3.NewFrontend(c.tap, c.tap)
+	}
+	cc.BuildContextWatcherHandler = func(pg *pgconn.PgConn) ctxwatch.Handler {
+		c.guard.pg = pg
+		return c.guard
+	}
+	cc.DialFunc = c.dialFunc(cc.DialFunc)
+	return nil
+}
+
+// dialFunc bounds the connections that pgx makes for cancel requests: once the session stands, a dial is for one of
+// those, and pgx gives the one that follows a failure 15 seconds. It stands when configure was called: where the first
+// host, or the first kind of encryption, doesn't do, pgx dials another with the same hooks.
+func (c *conn) dialFunc(dial pgconn.DialFunc) pgconn.DialFunc {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		nc, err := dial(ctx, network, addr)
+		if err == nil && c.pg != nil {
+			_ = nc.SetDeadline(time.Now().Add(cancelGrace))
+		}
+		return nc, err
+	}
+}
+
+// refreshTLS reads the certificates anew: pgx has read those that the DSN or PGSSL… name when it was opened, and they
+// are rotated like passwords. While the files can't be read (they are being replaced) the last ones serve that could
+// be; those of the beginning may be out of use by now.
+func (p *Pool) refreshTLS(cc *pgx.ConnConfig) {
+	if !p.usesTLS {
+		return
+	}
+	now, err := pgx.ParseConfig(cc.ConnString())
+	if err == nil && len(now.Fallbacks) == len(cc.Fallbacks) {
+		p.lastTLS.Store(now)
+	} else if now = p.lastTLS.Load(); now == nil {
+		return
+	}
+	cc.TLSConfig, cc.Fallbacks = now.TLSConfig, now.Fallbacks
+}
+
+// configure is called when the server has accepted the login. stdlib doesn't close a connection whose hook fails.
+func (c *conn) configure(ctx context.Context, pc *pgx.Conn) error {
+	c.pgx, c.pg = pc, pc.PgConn()
+	c.probe = wire.NewProbe(c.pg.Conn())
+	if err := set(ctx, c.pg, c.pool.cfg.Set); err != nil {
+		_ = pc.Close(ctx)
+		return fmt.Errorf("server_settings: %w", err)
+	}
+	return nil
+}
+
+// set applies the settings in one round trip.
+func set(ctx context.Context, pg *pgconn.PgConn, all []settings.Setting) error {
+	if len(all) == 0 {
+		return nil
+	}
+	var sql strings.Builder
+	sql.WriteString("select ")
+	params := make([][]byte, 0, 2*len(all))
+	for i, s := range all {
+		if i > 0 {
+			sql.WriteString(", ")
+		}
+		fmt.Fprintf(&sql, "set_config($%d, $%d, false)", 2*i+1, 2*i+2)
+		params = append(params, []byte(s.Name), []byte(s.Value))
+	}
+	return pg.ExecParams(ctx, sql.String(), params, nil, nil, nil).Read().Err
+}
+
+// password is what to log in with: read anew for each dial, so that a rotated secret needs no restart. "" leaves what
+// the DSN or pgx's own sources say.
+func (p *Pool) password(ctx context.Context) (string, error) {
+	switch {
+	case p.hooks.Password != nil:
+		pw, err := p.hooks.Password(ctx)
+		if err != nil {
+			return "", fmt.Errorf("password function: %w", err)
+		}
+		return pw, nil
+	case p.cfg.PasswordFile != "":
+		return settings.ReadPassword(p.cfg.PasswordFile)
+	}
+	return "", nil
+}
+
+// connector is the inner *sql.DB's. It never dials, it hands out what Dial has parked.
+type connector struct{ pool *Pool }
+
+// Connect implements driver.Connector.
+func (k connector) Connect(context.Context) (driver.Conn, error) {
+	c := k.pool.unpark()
+	if c == nil {
+		return nil, errNoneParked
+	}
+	return c, nil
+}
+
+// Driver implements driver.Connector.
+func (k connector) Driver() driver.Driver { return stdlib.GetDefaultDriver() }

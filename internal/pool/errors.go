@@ -1,0 +1,189 @@
+package pool
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/pgprod/pgprod/internal/lease"
+)
+
+// ErrTimeout and ErrCommitUnknown are what errors.Is finds; the root package exports them.
+var (
+	ErrTimeout       = errors.New("pgprod: no connection became free within pool_timeout")
+	ErrCommitUnknown = errors.New("pgprod: the reply to COMMIT was lost, the outcome is unknown")
+)
+
+var (
+	errNoneParked = errors.New("pgprod: no connection is parked") // never leaves this package
+	errLost       = errors.New("connection lost")
+)
+
+// timeoutError says how full the pool was. Its cause is ErrTimeout, and the last failure to connect if there was one.
+type timeoutError struct {
+	pool           string
+	size, overflow int
+	inUse, waiting int
+	waited         time.Duration
+	last           error
+}
+
+func (e *timeoutError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "pgprod: pool %s: no connection became free in %v (pool_size %d, max_overflow %d, in use %d, waiting %d)",
+		e.pool, e.waited.Round(time.Millisecond), e.size, e.overflow, e.inUse, e.waiting)
+	if e.last != nil {
+		fmt.Fprintf(&b, "; the last attempt to connect failed: %v", e.last)
+	}
+	return b.String()
+}
+
+// Unwrap must not return a nil among its errors.
+func (e *timeoutError) Unwrap() []error {
+	if e.last == nil {
+		return []error{ErrTimeout}
+	}
+	return []error{ErrTimeout, e.last}
+}
+
+// Timeout and Temporary make it a net.Error, as context.DeadlineExceeded is.
+func (e *timeoutError) Timeout() bool { return true }
+
+// Temporary is part of net.Error.
+func (e *timeoutError) Temporary() bool { return true }
+
+// waitError explains why a caller got no connection.
+func (p *Pool) waitError(err error, waited time.Duration) error {
+	if errors.Is(err, lease.ErrClosed) {
+		return fmt.Errorf("pgprod: pool %s: the database handle is closed", p.cfg.PoolName)
+	}
+	s := p.queue.Stats()
+	if err == lease.ErrTimeout {
+		return &timeoutError{
+			pool: p.cfg.PoolName, size: p.cfg.PoolSize, overflow: p.cfg.MaxOverflow,
+			inUse: s.Lent, waiting: s.Waiting, waited: waited, last: s.LastError,
+		}
+	}
+	if s.LastError != nil && err != s.LastError {
+		return fmt.Errorf("pgprod: pool %s: %w after waiting %v for a connection; the last attempt to connect failed: %w",
+			p.cfg.PoolName, err, waited.Round(time.Millisecond), s.LastError)
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("pgprod: pool %s: %w after waiting %v for a connection (in use %d of %d, waiting %d)",
+			p.cfg.PoolName, err, waited.Round(time.Millisecond), s.Lent, p.cfg.Capacity(), s.Waiting)
+	}
+	return err
+}
+
+// cutError is a statement that command_timeout or the caller's context ended. It is the context's error, and the
+// server's if the server answered.
+type cutError struct {
+	why   string
+	ctx   error
+	cause error
+}
+
+func (e *cutError) Error() string   { return "pgprod: " + e.why + ": " + e.cause.Error() }
+func (e *cutError) Unwrap() []error { return []error{e.ctx, e.cause} }
+
+// Timeout and Temporary make it a net.Error, as context.DeadlineExceeded is.
+func (e *cutError) Timeout() bool { return e.ctx == context.DeadlineExceeded }
+
+// Temporary is part of net.Error.
+func (e *cutError) Temporary() bool { return e.Timeout() }
+
+// dialError is a failure to connect, in one line.
+type dialError struct {
+	pool  string
+	cause error
+}
+
+func (e *dialError) Error() string {
+	return "pgprod: pool " + e.pool + ": " + strings.Join(strings.Fields(e.cause.Error()), " ") + e.hint()
+}
+func (e *dialError) Unwrap() error { return e.cause }
+
+// unknownParameter is how PgBouncer's refusal of a parameter begins.
+const unknownParameter = "unsupported startup parameter"
+
+// hint says what to do about a parameter that a pooler refuses.
+func (e *dialError) hint() string {
+	var pg *pgconn.PgError
+	if !errors.As(e.cause, &pg) || !strings.HasPrefix(pg.Message, unknownParameter) {
+		return ""
+	}
+	switch _, name, _ := strings.Cut(pg.Message, ": "); name {
+	case "", "options", "replication":
+		return " (the pooler doesn't know it, take it out of the DSN)"
+	default:
+		return " (the pooler doesn't know it: server_settings_mode=set sets it after connecting, server_settings=" + name + "= drops it)"
+	}
+}
+
+const queryCanceled = "57014"
+
+// isFatal reports whether the server ended the session with err.
+func isFatal(err *pgconn.PgError) bool {
+	s := err.SeverityUnlocalized
+	if s == "" {
+		s = err.Severity
+	}
+	return s == "FATAL" || s == "PANIC"
+}
+
+// hopeless reports whether dialling again will fail in the same way: the server or we refused for good. It is false
+// for anything that time heals, and where several hosts were tried, as long as it is for one of them.
+func hopeless(err error) bool {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return !passes(pg) && !hasNetworkError(err)
+	}
+	var (
+		unknown x509.UnknownAuthorityError
+		host    x509.HostnameError
+		invalid x509.CertificateInvalidError
+		verify  *tls.CertificateVerificationError
+	)
+	return errors.As(err, &verify) || errors.As(err, &unknown) || errors.As(err, &host) || errors.As(err, &invalid) ||
+		strings.Contains(err.Error(), "server refused TLS connection")
+}
+
+// passes reports whether the server's refusal is a matter of time: starting up, shutting down, too many clients,
+// out of resources. PgBouncer says 08P01 for almost everything; of that, only what it doesn't understand stays so.
+func passes(err *pgconn.PgError) bool {
+	switch err.Code[:min(2, len(err.Code))] {
+	case "57", "53", "58", "XX":
+		return true
+	case "08":
+		return !strings.Contains(err.Message, unknownParameter)
+	}
+	return false
+}
+
+func hasNetworkError(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op)
+}
+
+// wentAway reports whether err says that the server, not just this session, is leaving: administrator's shutdown (or
+// the termination of one backend, which looks the same), crash, starting up. Anything but the server's word is a broken
+// connection.
+func wentAway(err error) bool {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) {
+		return true
+	}
+	return pg.Code == "57P01" || pg.Code == "57P02" || pg.Code == "57P03"
+}
+
+// isStatementTimeout tells the server's own timeout from a cancel request. The SQLSTATE is the same; the text is
+// English unless lc_messages says otherwise.
+func isStatementTimeout(err *pgconn.PgError) bool {
+	return err.Code == queryCanceled && strings.Contains(err.Message, "statement timeout")
+}

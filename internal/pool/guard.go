@@ -1,0 +1,126 @@
+package pool
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// cancelGrace is how long the server has to confirm that it cancelled a statement. After that the connection is closed.
+const cancelGrace = 500 * time.Millisecond
+
+// fate is what cut a statement short, if anything did.
+type fate struct {
+	timedOut bool  // command_timeout
+	caller   error // the caller's context
+}
+
+func (f fate) cut() bool { return f.timedOut || f.caller != nil }
+
+// A guard ends the statements of one connection: after command_timeout, and when the caller's context ends. Either way
+// it asks the server to cancel, so that the connection survives, and sets a deadline on the socket for a server that
+// doesn't answer.
+//
+// pgx is given the caller's context unchanged: a context with a timeout of our own would cost each statement eight
+// allocations. Nor is a timer started and stopped for each: begin only notes the deadline. The timer, once running,
+// looks at it when it fires and goes on for what is left, so that a busy connection touches it once per command_timeout.
+//
+// Only one statement runs at a time. What the timer's goroutine and pgx's watcher write is read after they are done.
+type guard struct {
+	pg    *pgconn.PgConn
+	fate  fate
+	stale bool // a cancel request was sent: it may still be on its way to the server
+
+	deadline atomic.Int64 // of the statement under way, by clock(); 0: none, expired: the timer is ending it
+	running  atomic.Bool  // the timer will fire
+	timer    *time.Timer
+	fired    chan struct{} // gets one value when the timer has ended a statement
+}
+
+const expired = -1
+
+// started is the origin of clock: reading the monotonic clock alone costs half of time.Now.
+var started = time.Now()
+
+func clock() int64 { return int64(time.Since(started)) }
+
+func newGuard() *guard {
+	g := &guard{fired: make(chan struct{}, 1)}
+	g.timer = time.AfterFunc(time.Hour, g.look)
+	g.timer.Stop()
+	return g
+}
+
+// begin starts the time of a statement; zero is no limit.
+func (g *guard) begin(limit time.Duration) {
+	g.fate = fate{}
+	if limit <= 0 {
+		return
+	}
+	g.deadline.Store(clock() + int64(limit))
+	if !g.running.Load() && g.running.CompareAndSwap(false, true) {
+		g.timer.Reset(limit)
+	}
+}
+
+// end stops it. If the time was up in this very moment it waits until the cancel request is out of the way.
+func (g *guard) end() {
+	if g.deadline.Swap(0) != expired {
+		return
+	}
+	<-g.fired
+	g.fate.timedOut = true
+	g.settle()
+}
+
+// look is the timer's function.
+func (g *guard) look() {
+	deadline := g.deadline.Load()
+	switch left := deadline - clock(); {
+	case deadline <= 0:
+	case left > 0:
+		g.timer.Reset(time.Duration(left))
+		return
+	case g.deadline.CompareAndSwap(deadline, expired):
+		g.cancel()
+		g.fired <- struct{}{}
+	}
+	g.running.Store(false)
+	// A statement that began before this line has seen the timer running.
+	if left := g.deadline.Load() - clock(); g.deadline.Load() > 0 && g.running.CompareAndSwap(false, true) {
+		g.timer.Reset(max(0, time.Duration(left)))
+	}
+}
+
+// stop is called when the connection is closed.
+func (g *guard) stop() {
+	g.deadline.Store(0)
+	g.timer.Stop()
+}
+
+// HandleCancel and HandleUnwatchAfterCancel implement pgx's ctxwatch.Handler: the caller's context ended.
+func (g *guard) HandleCancel(ctx context.Context) {
+	g.fate.caller = ctx.Err()
+	g.cancel()
+}
+
+// HandleUnwatchAfterCancel is called when the statement is over, after HandleCancel has returned.
+func (g *guard) HandleUnwatchAfterCancel() { g.settle() }
+
+func (g *guard) cancel() {
+	deadline := time.Now().Add(cancelGrace)
+	_ = g.pg.Conn().SetDeadline(deadline)
+	ctx, stop := context.WithDeadline(context.Background(), deadline)
+	defer stop()
+	// An error means that the server can't be told; then the deadline ends the statement.
+	_ = g.pg.CancelRequest(ctx)
+}
+
+// settle is called after a cancel request. The server acknowledges one when it has signalled the backend, not when the
+// backend has seen the signal, so the connection must be proven before its next statement (see conn.ready).
+func (g *guard) settle() {
+	_ = g.pg.Conn().SetDeadline(time.Time{})
+	g.stale = true
+}

@@ -1,0 +1,125 @@
+package pool
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// TxConfig is how InTx runs a transaction.
+type TxConfig struct {
+	sql.TxOptions
+	Retries int // after the first attempt
+}
+
+const (
+	minRetryPause = 5 * time.Millisecond
+	maxRetryPause = 500 * time.Millisecond
+)
+
+// inTx is where InTx runs: which goroutines are inside of one. A nested call would wait for a second connection while
+// it holds one, and commit on its own whatever becomes of the outer one.
+type inTx struct{ goroutines sync.Map }
+
+// enter reports whether the calling goroutine is not inside yet.
+func (t *inTx) enter() (id string, ok bool) {
+	id = goroutineID()
+	_, inside := t.goroutines.LoadOrStore(id, true)
+	return id, !inside
+}
+
+func (t *inTx) leave(id string) { t.goroutines.Delete(id) }
+
+// goroutineID reads it from the head of a stack trace, there being no other way: fn gets no context of ours that could
+// carry a mark to a nested call. A microsecond, in front of three round trips.
+func goroutineID() string {
+	var buf [64]byte
+	head := buf[:runtime.Stack(buf[:], false)]
+	_, head, _ = bytes.Cut(head, []byte(" "))
+	id, _, _ := bytes.Cut(head, []byte(" "))
+	return string(id)
+}
+
+// InTx runs fn in a transaction of db, whose pool p is, and again if the server asks for it.
+func (p *Pool) InTx(ctx context.Context, db *sql.DB, fn func(*sql.Tx) error, cfg TxConfig) error {
+	id, ok := p.inTx.enter()
+	if !ok {
+		return errors.New("pgprod: InTx was called inside of InTx on the same database: it would take a second " +
+			"connection and commit on its own; pass the *sql.Tx on instead")
+	}
+	defer p.inTx.leave(id)
+
+	pause := minRetryPause
+	for try := 0; ; try++ {
+		again, err := attemptTx(ctx, db, fn, cfg)
+		if !again {
+			return err
+		}
+		if try >= cfg.Retries {
+			return fmt.Errorf("pgprod: InTx gave up after %d attempts: %w", try+1, err)
+		}
+		t := time.NewTimer(pause/2 + rand.N(pause))
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return fmt.Errorf("pgprod: InTx: %w while waiting to repeat the transaction after: %w", ctx.Err(), err)
+		}
+		pause = min(2*pause, maxRetryPause)
+	}
+}
+
+// wantsRetry reports whether the server rolled the transaction back because of another one: serialization failure and
+// deadlock. Never if the outcome is unknown.
+func wantsRetry(err error) bool {
+	var pg *pgconn.PgError
+	if errors.Is(err, ErrCommitUnknown) || !errors.As(err, &pg) {
+		return false
+	}
+	return pg.Code == "40001" || pg.Code == "40P01"
+}
+
+// attemptTx runs fn once and reports whether to do it again. A panic, and runtime.Goexit (a failed test), roll back as
+// an error does.
+func attemptTx(ctx context.Context, db *sql.DB, fn func(*sql.Tx) error, cfg TxConfig) (again bool, err error) {
+	tx, err := db.BeginTx(ctx, &cfg.TxOptions)
+	if err != nil {
+		return wantsRetry(err), err
+	}
+	returned := false
+	defer func() {
+		if !returned {
+			_ = tx.Rollback()
+		}
+	}()
+	err = fn(tx)
+	returned = true
+	if err != nil {
+		switch back := tx.Rollback(); {
+		case errors.Is(back, sql.ErrTxDone) && ctx.Err() == nil:
+			return false, endedByFn(err) // maybe with a COMMIT
+		case back != nil && !errors.Is(back, sql.ErrTxDone):
+			err = fmt.Errorf("%w (and the rollback failed: %v)", err, back)
+		}
+		return wantsRetry(err), err
+	}
+	if err = tx.Commit(); errors.Is(err, sql.ErrTxDone) {
+		if ctx.Err() != nil {
+			return false, fmt.Errorf("pgprod: InTx: the transaction was rolled back: %w", ctx.Err())
+		}
+		return false, endedByFn(err)
+	}
+	return wantsRetry(err), err
+}
+
+func endedByFn(err error) error {
+	return fmt.Errorf("pgprod: InTx commits and rolls back itself, but fn ended the transaction: %w", err)
+}

@@ -1,0 +1,207 @@
+// Package pool is the layer between the application's *sql.DB and the server.
+//
+// A session is what the application's *sql.DB takes for a connection. It has none until its first use: then it waits
+// its turn in the queue (package lease), takes a connection from an inner *sql.DB, and keeps it until the
+// application's *sql.DB puts the session away.
+//
+//	session.go    the driver.Conn that the application's *sql.DB holds
+//	statement.go  prepared statements, which need no connection of their own
+//	borrow.go     getting a connection, proving it, giving it back
+//	conn.go       one connection to the server
+//	guard.go      ends statements that take too long
+//	dial.go       makes connections
+package pool
+
+import (
+	"context"
+	"database/sql"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/pgprod/pgprod/internal/lease"
+	"github.com/pgprod/pgprod/internal/settings"
+)
+
+// Hooks are what the application passes in code and no text can hold.
+type Hooks struct {
+	Logger   *slog.Logger                          // nil: slog.Default() at the time of each line
+	Password func(context.Context) (string, error) // nil: as the settings say
+}
+
+// A Pool is safe for concurrent use.
+type Pool struct {
+	cfg         *settings.Config // not changed after New
+	hooks       Hooks
+	queue       *lease.Queue
+	inner       *sql.DB
+	pingTimeout time.Duration
+	life        context.Context // ends with Close, and with it the pings under way
+	end         context.CancelFunc
+	usesTLS     bool                           // with some host
+	lastTLS     atomic.Pointer[pgx.ConnConfig] // the last whose certificates could be read; nil until the first dial
+
+	generation atomic.Uint64 // connections of an older one are not lent again
+	suspicion  atomic.Int64  // by clock(); a connection not heard of since must answer a ping before it is lent
+	parkedNow  atomic.Int64  // len(parked), for a look without the lock
+	closed     atomic.Bool
+	outage     outage
+	counts     parameterCounts
+	inTx       inTx
+
+	mu       sync.Mutex // guards what follows
+	parked   []parked   // dialled, not yet taken by the inner *sql.DB
+	closings map[string]int64
+	done     bool           // Close has begun to wait for tasks
+	tasks    sync.WaitGroup // goroutines that say goodbye to the server; each bounds itself
+}
+
+// parked is a connection whose requester had gone when it was ready.
+type parked struct {
+	c      *conn
+	expiry *time.Timer
+}
+
+// New returns a pool that has no connection yet. It takes over cfg.
+func New(cfg *settings.Config, hooks Hooks) *Pool {
+	p := &Pool{
+		cfg:         cfg,
+		hooks:       hooks,
+		pingTimeout: min(cfg.ConnectTimeout, 5*time.Second),
+		closings:    map[string]int64{},
+	}
+	p.life, p.end = context.WithCancel(context.Background())
+	p.usesTLS = cfg.Conn.TLSConfig != nil
+	for _, f := range cfg.Conn.Fallbacks {
+		p.usesTLS = p.usesTLS || f.TLSConfig != nil
+	}
+	p.queue = lease.NewQueue(cfg.Capacity(), p)
+	p.inner = sql.OpenDB(connector{p})
+	p.inner.SetMaxOpenConns(cfg.Capacity())
+	p.inner.SetMaxIdleConns(cfg.PoolSize)
+	p.inner.SetConnMaxIdleTime(cfg.PoolIdleTimeout)
+	p.inner.SetConnMaxLifetime(cfg.PoolRecycle)
+	for _, w := range cfg.Warnings {
+		p.log().Warn("pgprod: "+w, "pool", cfg.PoolName)
+	}
+	return p
+}
+
+// Config returns the settings in force. They must not be changed.
+func (p *Pool) Config() *settings.Config { return p.cfg }
+
+// Close sends waiting callers away, closes idle connections and waits for dials, pings and goodbyes, a few seconds at most.
+// A connection in use is closed when it is given back. Close may be called more than once.
+func (p *Pool) Close() error {
+	if p.closed.Swap(true) {
+		return nil
+	}
+	p.end()
+	p.queue.Close()
+	err := p.inner.Close()
+	p.flushParked(func(*conn) bool { return true })
+	p.mu.Lock()
+	p.done = true
+	p.mu.Unlock()
+	p.tasks.Wait()
+	releaseName(p.cfg.PoolName)
+	return err
+}
+
+// background runs f in a goroutine that Close waits for; after Close, in the caller's. f must bound itself.
+func (p *Pool) background(f func()) {
+	p.mu.Lock()
+	if p.done {
+		p.mu.Unlock()
+		f()
+		return
+	}
+	p.tasks.Add(1)
+	p.mu.Unlock()
+	go func() {
+		defer p.tasks.Done()
+		f()
+	}()
+}
+
+// park keeps c until the inner *sql.DB asks for a connection, which is at once if somebody waits. If nobody does and
+// pool_size connections are idle already it refuses.
+func (p *Pool) park(c *conn) bool {
+	entry := parked{c: c}
+	if p.queue.Idle() >= p.cfg.PoolSize {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cfg.PoolIdleTimeout > 0 {
+		entry.expiry = time.AfterFunc(p.cfg.PoolIdleTimeout, func() {
+			p.flushParked(func(other *conn) bool { return other == c })
+		})
+	}
+	p.parked = append(p.parked, entry)
+	p.parkedNow.Store(int64(len(p.parked)))
+	return true
+}
+
+func (p *Pool) unpark() *conn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.parked) == 0 {
+		return nil
+	}
+	entry := p.parked[0]
+	p.parked = p.parked[1:]
+	p.parkedNow.Store(int64(len(p.parked)))
+	if entry.expiry != nil {
+		entry.expiry.Stop()
+	}
+	return entry.c
+}
+
+// flushParked closes the parked connections that match.
+func (p *Pool) flushParked(match func(*conn) bool) {
+	p.mu.Lock()
+	var kept, gone []parked
+	for _, entry := range p.parked {
+		if match(entry.c) {
+			gone = append(gone, entry)
+		} else {
+			kept = append(kept, entry)
+		}
+	}
+	p.parked = kept
+	p.parkedNow.Store(int64(len(p.parked)))
+	p.mu.Unlock()
+	for _, entry := range gone {
+		if entry.expiry != nil {
+			entry.expiry.Stop()
+		}
+		_ = entry.c.Close()
+	}
+}
+
+// invalidate is called when a connection of the given generation was lost: none as old as that is lent again, and those
+// that are idle are closed at once. A late error of an older generation changes nothing.
+func (p *Pool) invalidate(generation uint64, cause error) {
+	if !p.generation.CompareAndSwap(generation, generation+1) {
+		return
+	}
+	p.lost(cause)
+	p.background(func() {
+		p.flushParked(func(c *conn) bool { return c.generation <= generation })
+		p.inner.SetMaxIdleConns(-1)
+		p.inner.SetMaxIdleConns(p.cfg.PoolSize)
+	})
+}
+
+// suspect is called when the server didn't answer a cancel request: every connection has to prove itself.
+func (p *Pool) suspect() { p.suspicion.Store(clock()) }
+
+func (p *Pool) log() *slog.Logger {
+	if p.hooks.Logger != nil {
+		return p.hooks.Logger
+	}
+	return slog.Default()
+}

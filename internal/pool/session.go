@@ -1,0 +1,408 @@
+package pool
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"runtime"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+)
+
+// rebinds is how often a statement is tried on another connection because the one it got died before a byte of the
+// statement was written.
+const rebinds = 3
+
+// A session is what the application's *sql.DB takes for a connection. It is weightless until its first use, and again
+// from the moment when the *sql.DB puts it away, which database/sql tells it by asking IsValid (or by closing it).
+//
+// It never returns driver.ErrBadConn: that would make database/sql run the statement again.
+type session struct {
+	pool *Pool
+	sc   *sql.Conn // of the inner *sql.DB; nil with c
+	c    *conn     // nil: no connection is borrowed
+
+	tx    pgx.Tx
+	txCtx context.Context
+	rows  rows // only one set of rows is open at a time on one connection
+}
+
+var (
+	_ driver.Conn               = (*session)(nil)
+	_ driver.ConnPrepareContext = (*session)(nil)
+	_ driver.ConnBeginTx        = (*session)(nil)
+	_ driver.ExecerContext      = (*session)(nil)
+	_ driver.QueryerContext     = (*session)(nil)
+	_ driver.Pinger             = (*session)(nil)
+	_ driver.NamedValueChecker  = (*session)(nil)
+	// With both of these database/sql lets a connection live when a transaction's context ends. Rollback sees to it
+	// that it may.
+	_ driver.SessionResetter = (*session)(nil)
+	_ driver.Validator       = (*session)(nil)
+	_ driver.Tx              = (*session)(nil)
+)
+
+// Session returns a new session for an application's *sql.DB.
+func (p *Pool) Session() driver.Conn { return &session{pool: p} }
+
+// Conn returns the connection below, for callers of (*sql.Conn).Raw. It borrows one, waiting at most pool_timeout, and
+// is nil if there is none to be had; a PingContext before Raw gives the reason. The connection is the caller's until
+// Raw returns.
+func (s *session) Conn() *pgx.Conn {
+	if _, err := s.use(context.Background()); err != nil {
+		return nil
+	}
+	return s.c.pgx
+}
+
+// Lend calls fn with the connection below. A panic in fn, or what fn leaves behind (an open transaction, rows that are
+// still being read), costs the connection.
+func (s *session) Lend(ctx context.Context, fn func(*pgx.Conn) error) error {
+	if _, err := s.use(ctx); err != nil {
+		return err
+	}
+	c := s.c
+	returned := false
+	defer func() {
+		if !returned {
+			c.condemned = "dirty"
+		}
+	}()
+	c.lentCut = fate{}
+	err := fn(c.pgx)
+	returned = true
+	return c.explainLent(err)
+}
+
+// IsValid implements driver.Validator: the session is being put away.
+func (s *session) IsValid() bool {
+	s.giveBack()
+	return true
+}
+
+// Close implements driver.Conn. database/sql puts a session away before it closes it, but for one: whoever had it by
+// (*sql.Conn).Raw panicked, or said with driver.ErrBadConn that it is of no use any more.
+func (s *session) Close() error {
+	if s.c != nil {
+		s.c.condemned = "dirty"
+	}
+	s.giveBack()
+	return nil
+}
+
+// ResetSession implements driver.SessionResetter. A session that holds no connection has nothing to reset.
+func (s *session) ResetSession(context.Context) error { return nil }
+
+// CheckNamedValue implements driver.NamedValueChecker: pgx takes any argument as it is.
+func (s *session) CheckNamedValue(*driver.NamedValue) error { return nil }
+
+// use makes sure that there is a connection and reports whether it was borrowed just now, so that nothing depends on
+// its being this one.
+func (s *session) use(ctx context.Context) (fresh bool, err error) {
+	if s.c == nil {
+		return true, s.borrow(ctx)
+	}
+	if err := s.c.ready(); err != nil {
+		return false, s.c.explain(err, true)
+	}
+	return false, nil
+}
+
+// unsent reports whether another connection may be tried: this one was borrowed for the statement, has died, and not a
+// byte was written to it since mark.
+func (s *session) unsent(fresh bool, mark int64, try int) bool {
+	return fresh && try < rebinds && s.c.pg.IsClosed() && s.c.tap.Mark() == mark
+}
+
+// run has do work on the connection, on another one if it turns out to be dead before anything was sent.
+func (s *session) run(ctx context.Context, do func(*conn) error) error {
+	for try := 0; ; try++ {
+		fresh, err := s.use(ctx)
+		if err != nil {
+			return err
+		}
+		mark := s.c.tap.Mark()
+		if err = do(s.c); err == nil {
+			return nil
+		}
+		if !s.unsent(fresh, mark, try) {
+			return s.c.explain(err, s.c.tap.Mark() == mark)
+		}
+		s.giveBack()
+	}
+}
+
+// ExecContext implements driver.ExecerContext.
+func (s *session) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (res driver.Result, err error) {
+	err = s.run(ctx, func(c *conn) error {
+		res, err = c.std.ExecContext(ctx, query, args)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return res, nil
+}
+
+// QueryContext implements driver.QueryerContext.
+func (s *session) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	err := s.run(ctx, func(c *conn) error {
+		r, err := c.std.QueryContext(ctx, query, args)
+		if err == nil {
+			s.rows = rows{Rows: r.(*stdlib.Rows), c: c}
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &s.rows, nil
+}
+
+// Ping implements driver.Pinger. It answers for the database, not for one connection: a dead one is replaced, even if
+// the ping had been sent, since it does nothing.
+func (s *session) Ping(ctx context.Context) error {
+	for try := 0; ; try++ {
+		fresh, err := s.use(ctx)
+		if err != nil {
+			return err
+		}
+		c := s.c
+		if err = c.ping(ctx, s.pool.pingTimeout); err == nil {
+			return nil
+		}
+		lost := c.pg.IsClosed() && ctx.Err() == nil
+		if lost {
+			s.pool.invalidate(c.generation, err)
+		}
+		if !lost || !fresh || try >= rebinds {
+			return c.explain(err, false)
+		}
+		s.giveBack()
+	}
+}
+
+// rows are pgx's, with all their optional interfaces. Only errors are looked at on the way through.
+type rows struct {
+	*stdlib.Rows
+	c *conn
+}
+
+// Columns implements driver.Rows.
+func (r *rows) Columns() []string {
+	defer r.survive(new(error)) // Next meets the same, and can say it
+	return r.Rows.Columns()
+}
+
+// Next implements driver.Rows.
+func (r *rows) Next(dest []driver.Value) (err error) {
+	defer r.survive(&err)
+	err = r.Rows.Next(dest)
+	if err == nil || err == io.EOF {
+		return err
+	}
+	return r.c.explain(err, false)
+}
+
+// survive makes an error of a panic in pgx: a row that is wider than its description leads it past the end of a slice,
+// a reply without a result to nil. Who sends such a thing is not to be believed in anything else.
+func (r *rows) survive(err *error) {
+	switch p := recover().(type) {
+	case nil:
+	case runtime.Error:
+		r.c.condemned = "dirty"
+		*err = fmt.Errorf("pgprod: the server's reply makes no sense: %w", p)
+	default:
+		panic(p) // of a type that the application registered
+	}
+}
+
+// Close implements driver.Rows.
+func (r *rows) Close() error {
+	if err := r.Rows.Close(); err != nil {
+		return r.c.explain(err, false)
+	}
+	return nil
+}
+
+// Begin implements driver.Conn.
+func (s *session) Begin() (driver.Tx, error) {
+	return s.BeginTx(context.Background(), driver.TxOptions{})
+}
+
+// BeginTx implements driver.ConnBeginTx.
+func (s *session) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
+	options, err := txOptions(opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err // pgx would close the connection
+	}
+	err = s.run(ctx, func(c *conn) error {
+		tx, err := c.pgx.BeginTx(ctx, options)
+		if err == nil {
+			s.tx, s.txCtx, c.readOnly = tx, ctx, opts.ReadOnly
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func txOptions(opts driver.TxOptions) (o pgx.TxOptions, err error) {
+	switch sql.IsolationLevel(opts.Isolation) {
+	case sql.LevelDefault:
+	case sql.LevelReadUncommitted:
+		o.IsoLevel = pgx.ReadUncommitted
+	case sql.LevelReadCommitted:
+		o.IsoLevel = pgx.ReadCommitted
+	case sql.LevelRepeatableRead, sql.LevelSnapshot:
+		o.IsoLevel = pgx.RepeatableRead
+	case sql.LevelSerializable:
+		o.IsoLevel = pgx.Serializable
+	default:
+		return o, fmt.Errorf("pgprod: PostgreSQL has no isolation level %v (Default, Read Uncommitted, Read Committed, "+
+			"Repeatable Read, Snapshot, Serializable)", sql.IsolationLevel(opts.Isolation))
+	}
+	if opts.ReadOnly {
+		o.AccessMode = pgx.ReadOnly
+	}
+	return o, nil
+}
+
+// Commit implements driver.Tx. The caller's context doesn't reach it: a COMMIT that is cut short has an outcome that
+// nobody knows. command_timeout bounds it.
+func (s *session) Commit() error {
+	c := s.c
+	if c == nil || s.tx == nil {
+		return sql.ErrTxDone
+	}
+	mark := c.tap.Mark()
+	err := s.tx.Commit(context.WithoutCancel(s.txCtx))
+	c.readOnly = false
+	switch {
+	case err == nil:
+		return nil
+	case c.tap.Mark() == mark:
+		return fmt.Errorf("pgprod: COMMIT was not sent, the server rolls the transaction back: %w", c.real(err))
+	case isAnswer(err):
+		return c.explain(err, false)
+	}
+	err = c.real(err)
+	if cut := c.cutShort(err, c.guard.fate); cut != nil {
+		err = cut
+	}
+	return fmt.Errorf("%w: %w", ErrCommitUnknown, err)
+}
+
+// isAnswer reports whether a COMMIT's error is the server's word on it.
+func isAnswer(err error) bool {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return !isFatal(pg)
+	}
+	return errors.Is(err, pgx.ErrTxCommitRollback)
+}
+
+// Rollback implements driver.Tx. It is called when the transaction's context has ended, too: the connection is then
+// rolled back and lives on.
+func (s *session) Rollback() error {
+	c := s.c
+	if c == nil || s.tx == nil {
+		return sql.ErrTxDone
+	}
+	if err := c.ready(); err != nil {
+		return c.explain(err, true)
+	}
+	err := s.tx.Rollback(context.WithoutCancel(s.txCtx))
+	c.readOnly = false
+	if err != nil {
+		return c.explain(err, false)
+	}
+	return nil
+}
+
+// real is what went wrong on the connection, where stdlib says only driver.ErrBadConn, which must not reach
+// database/sql, and pgx that the connection is closed.
+func (c *conn) real(err error) error {
+	if errors.Is(err, driver.ErrBadConn) {
+		err = errLost
+		if c.cause != nil {
+			err = c.cause
+		}
+	}
+	if lost := c.tap.Err(); lost != nil && (err == errLost || errors.Is(err, pgconn.ErrConnClosed)) {
+		return lost
+	}
+	return err
+}
+
+// explain turns a statement's error into the one that the caller gets: the server's as it is, unless command_timeout or
+// the caller's context was the reason; otherwise with what is known about whether the statement ran.
+func (c *conn) explain(err error, unsent bool) error {
+	err = c.real(err)
+	if cut := c.cutShort(err, c.guard.fate); cut != nil {
+		return cut
+	}
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) || !c.pg.IsClosed() {
+		return err
+	}
+	if unsent {
+		return fmt.Errorf("pgprod: the connection was lost before the statement was sent: %w", err)
+	}
+	return fmt.Errorf("pgprod: the connection was lost after the statement was sent, whether it ran is unknown: %w", err)
+}
+
+// explainLent is explain for what a function returned that the connection was lent to: its own error, unless pgx's is
+// in it for a statement that was cut short.
+func (c *conn) explainLent(err error) error {
+	var (
+		pg      *pgconn.PgError
+		network net.Error
+	)
+	if errors.As(err, &pg) || errors.As(err, &network) && network.Timeout() {
+		if cut := c.cutShort(err, c.lentCut); cut != nil {
+			return cut
+		}
+	}
+	return err
+}
+
+// cutShort returns the error for a statement that didn't get the time it needed, nil for any other.
+func (c *conn) cutShort(err error, fate fate) error {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && pg.Code != queryCanceled {
+		return nil
+	}
+	switch {
+	case fate.caller != nil:
+		return &cutError{why: "the caller's context ended the statement", ctx: fate.caller, cause: err}
+	case fate.timedOut:
+		return &cutError{why: fmt.Sprintf("the statement exceeded command_timeout (%v)", c.pool.cfg.CommandTimeout),
+			ctx: context.DeadlineExceeded, cause: err}
+	case pg != nil && isStatementTimeout(pg):
+		return &cutError{why: "the server's statement_timeout ended the statement", ctx: context.DeadlineExceeded, cause: err}
+	}
+	return nil
+}
+
+// OnlySession returns a session that closes the pool when it is closed.
+func (p *Pool) OnlySession() driver.Conn { return &onlySession{session{pool: p}} }
+
+type onlySession struct{ session }
+
+// Close implements driver.Conn.
+func (s *onlySession) Close() error {
+	s.giveBack()
+	return s.pool.Close()
+}
