@@ -1,0 +1,164 @@
+// Package pgprod is a database/sql driver for PostgreSQL that makes a production pool out of one changed word:
+//
+//	db, err := sql.Open("pgprod", "postgres://app@db.example.com/shop")
+//
+// in place of sql.Open("pgx", …). Statements, types and errors are those of [github.com/jackc/pgx/v5/stdlib], which does
+// the work below. [Open] is the same with options in code, and whatever takes a *sql.DB or a driver's name works on top.
+//
+// # Settings
+//
+// A DSN is a URL or key=value pairs as for pgx; its other keys (sslmode, target_session_attrs, default_query_exec_mode,
+// …) keep their meaning, and a run-time parameter of the server may stand there too. The keys of this driver and their
+// defaults:
+//
+//	profile               medium       small 10/5/20s/30m, medium 20/10/30s/30m, large 50/20/10s/15m for the next four
+//	pool_size             20           connections kept when idle
+//	max_overflow          10           connections beyond that, closed when given back; -1: unlimited
+//	pool_timeout          30s          longest wait for a connection, then ErrPoolTimeout; 0: the context decides
+//	pool_recycle          30m          age at which a connection is replaced, less up to 10 % jitter; 0: never
+//	pool_idle_timeout     10m          how long a connection may lie idle; 0: for ever
+//	pool_pre_ping         auto         peek at each borrow, ping after 1 s idle; or always, or off
+//	pool_name             host:port/database
+//	environment           production   or development: echo on, TLS by libpq's rules
+//	echo, echo_pool       off          see below
+//	slow_query            1s           see below
+//	leak_detection        1m           see below
+//	server_settings       jit=off,random_page_cost=1.1,effective_cache_size=1GB,
+//	                      idle_in_transaction_session_timeout=300000, application_name=the program's name;
+//	                      merged by name, an empty value drops a name
+//	server_settings_mode  startup      or set: with set_config after connecting
+//	command_timeout       30s          longest statement, its rows included; 0: none
+//	connect_timeout       5s           one dial
+//	password_file                      read at every dial
+//	env_prefix            DB_          what the variables below begin with
+//
+// Each but the last and connect_timeout (PGCONNECT_TIMEOUT) is an environment variable as well, in capitals after the
+// prefix: DB_POOL_SIZE. An Option in code wins over a DSN key, that over the environment, that over the profile, that
+// over the default. Durations are 30s, 1m30s or bare seconds. With an empty DSN the DSN is in DB_DSN, else DATABASE_URL,
+// else libpq's PG* variables; the password, unless the DSN has it, may be in DB_PASSWORD. Everything is validated by
+// sql.Open, in one error that names each offending key.
+//
+// echo, echo_pool, slow_query and leak_detection are read and validated now, and acted on from the release that brings
+// telemetry and operations.
+//
+// # What it does
+//
+// Waiting: at most pool_size + max_overflow connections exist. Callers wait for them in the order in which they came, at
+// most pool_timeout, and get [ErrPoolTimeout]. The limits that an application sets on its *sql.DB hold as well.
+//
+// Connecting: a dial outlives the caller that wanted it, is repeated while callers wait, and its connection serves
+// whoever is next. What the server refuses for good, such as a wrong password, is told at once.
+//
+// Validating: a dead connection is found before it is lent. When one is lost, all of its age are replaced.
+//
+// Repeating: a statement is tried on another connection only if not a byte of it was sent. No driver.ErrBadConn ever
+// reaches database/sql, which would run the statement again. A Commit whose reply was lost is [ErrCommitUnknown]. [InTx]
+// repeats a transaction that the server gave up in favour of another.
+//
+// Timeouts: when command_timeout or the caller's context ends a statement, it is cancelled on the server and the
+// connection lives on; the error is both context.DeadlineExceeded (or Canceled) and the server's.
+//
+// Sessions: a connection on which SET, RESET, LISTEN, DISCARD ALL or DEALLOCATE ALL ran, or with an open transaction, is
+// not lent again. Settings that every session needs belong into server_settings.
+//
+// Looking: [Status] tells how full the pool is, and [Raw] gives the *pgx.Conn for what database/sql has no words for.
+package pgprod
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"sync"
+
+	"github.com/pgprod/pgprod/internal/pool"
+)
+
+// DriverName is the name under which the driver is registered with database/sql.
+const DriverName = "pgprod"
+
+func init() { Register(DriverName) }
+
+var registered = struct {
+	sync.Mutex // guards names
+	names      map[string]bool
+}{names: map[string]bool{}}
+
+// Register registers the driver under another name, for libraries that choose their SQL dialect by the driver's name:
+// Register("postgres") serves sqlx and goose, for instance. Registering a name again does nothing. Like sql.Register it
+// panics if another driver has the name. It is safe for concurrent use.
+func Register(name string) {
+	registered.Lock()
+	defer registered.Unlock()
+	if registered.names[name] {
+		return
+	}
+	sql.Register(name, sqlDriver{})
+	registered.names[name] = true
+}
+
+// Open opens a pool: the same as sql.Open("pgprod", dsn), with options. Like sql.Open it makes no connection; a wrong
+// DSN, environment or option fails here, in one error that names every offending key. The *sql.DB is safe for
+// concurrent use; its Close closes the pool.
+func Open(dsn string, opts ...Option) (*sql.DB, error) {
+	c, err := NewConnector(dsn, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return sql.OpenDB(c), nil
+}
+
+// A Connector is a pool, for sql.OpenDB. It is safe for concurrent use.
+type Connector struct{ pool *pool.Pool }
+
+var _ driver.Connector = (*Connector)(nil)
+
+// NewConnector returns a Connector for one *sql.DB, which closes it. Without one, Close must be called. Errors are as
+// for Open.
+func NewConnector(dsn string, opts ...Option) (*Connector, error) {
+	cfg, c, err := resolve(dsn, opts)
+	if err != nil {
+		return nil, err
+	}
+	cfg.PoolName = pool.ReserveName(cfg.PoolName)
+	return &Connector{pool.New(cfg, pool.Hooks{Logger: c.logger, Password: c.password})}, nil
+}
+
+// Connect implements driver.Connector. What it returns takes a connection from the pool at its first use, and gives it
+// back when database/sql puts it away.
+func (c *Connector) Connect(context.Context) (driver.Conn, error) { return c.pool.Session(), nil }
+
+// Driver implements driver.Connector. The driver that it returns knows its pool, which is how Status finds it.
+func (c *Connector) Driver() driver.Driver { return poolDriver{pool: c.pool} }
+
+// Close closes the pool: it waits for dials, pings and goodbyes under way to end, a few seconds at most, and not for
+// connections in use, which are closed when they are given back. It may be called more than once. (*sql.DB).Close calls it.
+func (c *Connector) Close() error { return c.pool.Close() }
+
+// sqlDriver is what is registered with database/sql.
+type sqlDriver struct{}
+
+var _ driver.DriverContext = sqlDriver{}
+
+// OpenConnector implements driver.DriverContext. sql.Open calls it.
+func (sqlDriver) OpenConnector(dsn string) (driver.Connector, error) {
+	c, err := NewConnector(dsn)
+	if err != nil {
+		return nil, err // not c: a nil *Connector would be a non-nil interface
+	}
+	return c, nil
+}
+
+// Open implements driver.Driver, for callers that don't know OpenConnector. The connection has a pool of its own.
+func (d sqlDriver) Open(dsn string) (driver.Conn, error) {
+	c, err := NewConnector(dsn)
+	if err != nil {
+		return nil, err
+	}
+	return c.pool.OnlySession(), nil
+}
+
+// poolDriver is the driver of one *sql.DB.
+type poolDriver struct {
+	sqlDriver
+	pool *pool.Pool
+}

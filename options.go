@@ -1,0 +1,241 @@
+package pgprod
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"os"
+	"time"
+
+	"github.com/pgprod/pgprod/internal/settings"
+)
+
+// Options holds every setting as one struct, for config files: decode the `database:` section of a JSON or YAML file
+// into it and pass it to [WithOptions]. A nil field is not set, and an empty text counts as not set: the DSN, the
+// environment, the profile or the default decides.
+type Options struct {
+	// Profile sets PoolSize, MaxOverflow, PoolTimeout and PoolRecycle together: small is 10, 5, 20s, 30m; medium is
+	// 20, 10, 30s, 30m; large is 50, 20, 10s, 15m. Default: medium.
+	Profile *string `env:"PROFILE" json:"profile,omitempty" yaml:"profile,omitempty"`
+
+	// PoolSize is the number of connections kept when idle, at least 1. Default: 20.
+	PoolSize *int `env:"POOL_SIZE" json:"pool_size,omitempty" yaml:"pool_size,omitempty"`
+
+	// MaxOverflow is the number of connections opened beyond PoolSize and closed when given back. Default: 10;
+	// 0 means none, -1 means no limit.
+	MaxOverflow *int `env:"MAX_OVERFLOW" json:"max_overflow,omitempty" yaml:"max_overflow,omitempty"`
+
+	// PoolTimeout is the longest wait for a connection, retries of dialling included. Default: 30s; 0 means no limit
+	// but the caller's context.
+	PoolTimeout *Duration `env:"POOL_TIMEOUT" json:"pool_timeout,omitempty" yaml:"pool_timeout,omitempty"`
+
+	// PoolRecycle is the age at which a connection is replaced, less up to 10 % jitter. Default: 30m; 0 means never.
+	PoolRecycle *Duration `env:"POOL_RECYCLE" json:"pool_recycle,omitempty" yaml:"pool_recycle,omitempty"`
+
+	// PoolIdleTimeout is how long a connection may lie idle before it is closed. Default: 10m; 0 means for ever.
+	PoolIdleTimeout *Duration `env:"POOL_IDLE_TIMEOUT" json:"pool_idle_timeout,omitempty" yaml:"pool_idle_timeout,omitempty"`
+
+	// PoolPrePing says when a connection is checked before it is lent: auto peeks at the socket each time and pings
+	// after an idle second; always pings each time; off never checks. In a config file true means always and false
+	// means off. Default: auto.
+	PoolPrePing *PrePing `env:"POOL_PRE_PING" json:"pool_pre_ping,omitempty" yaml:"pool_pre_ping,omitempty"`
+
+	// PoolName names the pool in metrics and logs. Default: host:port/database.
+	PoolName *string `env:"POOL_NAME" json:"pool_name,omitempty" yaml:"pool_name,omitempty"`
+
+	// Environment is production or development; development turns Echo and EchoPool on and leaves the choice of TLS
+	// to libpq's rules. Default: production.
+	Environment *string `env:"ENVIRONMENT" json:"environment,omitempty" yaml:"environment,omitempty"`
+
+	// Echo logs every statement. Default: false, and true in development.
+	Echo *bool `env:"ECHO" json:"echo,omitempty" yaml:"echo,omitempty"`
+
+	// EchoPool logs every event of the pool. Default: false, and true in development.
+	EchoPool *bool `env:"ECHO_POOL" json:"echo_pool,omitempty" yaml:"echo_pool,omitempty"`
+
+	// SlowQuery is the duration from which a statement is logged as slow. Default: 1s; 0 means never.
+	SlowQuery *Duration `env:"SLOW_QUERY" json:"slow_query,omitempty" yaml:"slow_query,omitempty"`
+
+	// LeakDetection is how long a connection may be held before its borrower's stack is logged. Default: 1m; 0 means
+	// never.
+	LeakDetection *Duration `env:"LEAK_DETECTION" json:"leak_detection,omitempty" yaml:"leak_detection,omitempty"`
+
+	// ServerSettings are run-time parameters of the server, by name, merged over the defaults; an empty value drops
+	// the name. Defaults: jit=off, random_page_cost=1.1, effective_cache_size=1GB,
+	// idle_in_transaction_session_timeout=300000, application_name=the program's name.
+	ServerSettings map[string]string `env:"SERVER_SETTINGS" json:"server_settings,omitempty" yaml:"server_settings,omitempty"`
+
+	// ServerSettingsMode is startup, which sends the server settings with the startup message, or set, which makes
+	// them after connecting and works behind PgBouncer. Default: startup.
+	ServerSettingsMode *string `env:"SERVER_SETTINGS_MODE" json:"server_settings_mode,omitempty" yaml:"server_settings_mode,omitempty"`
+
+	// CommandTimeout is the longest time for one statement, its rows included. The server's statement_timeout is set
+	// a second above it, unless given. Default: 30s; 0 means no limit.
+	CommandTimeout *Duration `env:"COMMAND_TIMEOUT" json:"command_timeout,omitempty" yaml:"command_timeout,omitempty"`
+
+	// ConnectTimeout is the longest time for one dial. Default: 5s, or PGCONNECT_TIMEOUT; 0 is an error.
+	ConnectTimeout *Duration `env:"CONNECT_TIMEOUT" json:"connect_timeout,omitempty" yaml:"connect_timeout,omitempty"`
+
+	// PasswordFile is the path of a file that holds the password; it is read at every dial, so that a rotated
+	// password needs no restart. Default: none.
+	PasswordFile *string `env:"PASSWORD_FILE" json:"password_file,omitempty" yaml:"password_file,omitempty"`
+
+	// EnvPrefix begins the names of the environment variables: another one serves a second database in the same
+	// process. Default: DB_.
+	EnvPrefix *string `env:"ENV_PREFIX" json:"env_prefix,omitempty" yaml:"env_prefix,omitempty"`
+}
+
+// Duration is a time.Duration that a config file may write as 30s, as 1m30s, or as a number of seconds.
+type Duration = settings.Duration
+
+// PrePing is auto, always or off; a config file may also say true, which is always, or false, which is off.
+type PrePing = settings.PrePing
+
+// Option is one setting made in code. It wins over the DSN, the environment, the profile and the default; of two
+// options for the same setting the later wins.
+type Option func(*config)
+
+// config collects what options say.
+type config struct {
+	values   settings.Values
+	logger   *slog.Logger // nil: slog.Default()
+	password func(context.Context) (string, error)
+}
+
+// resolve applies the options over the DSN and the process's environment, and validates the outcome.
+func resolve(dsn string, opts []Option) (*settings.Config, config, error) {
+	var c config
+	for _, opt := range opts {
+		if opt != nil {
+			opt(&c)
+		}
+	}
+	s, err := settings.Load(dsn, os.Environ(), c.values, c.password != nil)
+	return s, c, err
+}
+
+// WithOptions makes every setting that o holds; server settings are merged by name. Default: none.
+func WithOptions(o Options) Option {
+	values := settings.Values{}
+	values.Apply(settings.Values(o)) // a copy: the caller may go on changing o
+	return func(c *config) { c.values.Apply(values) }
+}
+
+// WithProfile sets size, overflow, wait and age of the pool together: small, medium or large, see [Options].
+// Default: medium.
+func WithProfile(profile string) Option {
+	return func(c *config) { c.values.Profile = &profile }
+}
+
+// WithPoolSize sets the number of connections kept when idle, at least 1. Default: 20; 0 is an error.
+func WithPoolSize(n int) Option {
+	return func(c *config) { c.values.PoolSize = &n }
+}
+
+// WithMaxOverflow sets the number of connections opened beyond the pool's size and closed when given back.
+// Default: 10; 0 means none, -1 means no limit.
+func WithMaxOverflow(n int) Option {
+	return func(c *config) { c.values.MaxOverflow = &n }
+}
+
+// WithPoolTimeout sets the longest wait for a connection, retries of dialling included. Default: 30s; 0 means no limit
+// but the caller's context.
+func WithPoolTimeout(d time.Duration) Option {
+	return func(c *config) { c.values.PoolTimeout = (*Duration)(&d) }
+}
+
+// WithPoolRecycle sets the age at which a connection is replaced, less up to 10 % jitter. Default: 30m; 0 means never.
+func WithPoolRecycle(d time.Duration) Option {
+	return func(c *config) { c.values.PoolRecycle = (*Duration)(&d) }
+}
+
+// WithPoolIdleTimeout sets how long a connection may lie idle before it is closed. Default: 10m; 0 means for ever.
+func WithPoolIdleTimeout(d time.Duration) Option {
+	return func(c *config) { c.values.PoolIdleTimeout = (*Duration)(&d) }
+}
+
+// WithPoolPrePing says when a connection is checked before it is lent: auto peeks at the socket each time and pings
+// after an idle second, always pings each time, off never checks. Default: auto.
+func WithPoolPrePing(mode string) Option {
+	return func(c *config) { c.values.PoolPrePing = (*PrePing)(&mode) }
+}
+
+// WithPoolName names the pool in metrics and logs. Default: host:port/database.
+func WithPoolName(name string) Option {
+	return func(c *config) { c.values.PoolName = &name }
+}
+
+// WithEnvironment says production or development; development turns echo and echo_pool on and leaves the choice of TLS
+// to libpq's rules. Default: production.
+func WithEnvironment(environment string) Option {
+	return func(c *config) { c.values.Environment = &environment }
+}
+
+// WithEcho logs every statement. Default: false, and true in development.
+func WithEcho(on bool) Option {
+	return func(c *config) { c.values.Echo = &on }
+}
+
+// WithEchoPool logs every event of the pool. Default: false, and true in development.
+func WithEchoPool(on bool) Option {
+	return func(c *config) { c.values.EchoPool = &on }
+}
+
+// WithSlowQuery sets the duration from which a statement is logged as slow. Default: 1s; 0 means never.
+func WithSlowQuery(d time.Duration) Option {
+	return func(c *config) { c.values.SlowQuery = (*Duration)(&d) }
+}
+
+// WithLeakDetection sets how long a connection may be held before its borrower's stack is logged. Default: 1m; 0 means
+// never.
+func WithLeakDetection(d time.Duration) Option {
+	return func(c *config) { c.values.LeakDetection = (*Duration)(&d) }
+}
+
+// WithServerSettings sets run-time parameters of the server by name, merged over the defaults and over earlier options;
+// an empty value drops the name. Defaults: jit=off, random_page_cost=1.1, effective_cache_size=1GB,
+// idle_in_transaction_session_timeout=300000, application_name=the program's name.
+func WithServerSettings(params map[string]string) Option {
+	values := settings.Values{ServerSettings: maps.Clone(params)}
+	return func(c *config) { c.values.Apply(values) }
+}
+
+// WithServerSettingsMode says how server settings are made: startup sends them with the startup message, set makes them
+// after connecting and works behind PgBouncer. Default: startup.
+func WithServerSettingsMode(mode string) Option {
+	return func(c *config) { c.values.ServerSettingsMode = &mode }
+}
+
+// WithCommandTimeout sets the longest time for one statement, its rows included. The server's statement_timeout is set
+// a second above it, unless given. Default: 30s; 0 means no limit.
+func WithCommandTimeout(d time.Duration) Option {
+	return func(c *config) { c.values.CommandTimeout = (*Duration)(&d) }
+}
+
+// WithConnectTimeout sets the longest time for one dial. Default: 5s, or PGCONNECT_TIMEOUT; 0 is an error.
+func WithConnectTimeout(d time.Duration) Option {
+	return func(c *config) { c.values.ConnectTimeout = (*Duration)(&d) }
+}
+
+// WithPasswordFile names a file that holds the password; it is read at every dial, so that a rotated password needs no
+// restart. It can't be combined with a password. Default: none.
+func WithPasswordFile(path string) Option {
+	return func(c *config) { c.values.PasswordFile = &path }
+}
+
+// WithEnvPrefix sets the beginning of the environment variables' names: another one serves a second database in the
+// same process. Default: DB_.
+func WithEnvPrefix(prefix string) Option {
+	return func(c *config) { c.values.EnvPrefix = &prefix }
+}
+
+// WithLogger sets where the driver logs. Default: slog.Default(), which nil means as well.
+func WithLogger(logger *slog.Logger) Option {
+	return func(c *config) { c.logger = logger }
+}
+
+// WithPasswordFunc sets a function that is called at every dial for the password, as for tokens that expire. It can't
+// be combined with a password file or with a password in the DSN. Default: none, which nil means as well.
+func WithPasswordFunc(password func(ctx context.Context) (string, error)) Option {
+	return func(c *config) { c.password = password }
+}

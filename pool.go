@@ -1,0 +1,147 @@
+package pgprod
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/pgprod/pgprod/internal/pool"
+)
+
+// ErrPoolTimeout is found by errors.Is in the error of a statement that got no connection within pool_timeout. The
+// error says how large the pool is, how many connections are in use, how many callers wait, how long this one waited,
+// and why the last attempt to connect failed, if it did.
+var ErrPoolTimeout = pool.ErrTimeout
+
+// ErrCommitUnknown is found by errors.Is in the error of a Commit whose reply was lost: the transaction may have been
+// committed or not. Any other error of Commit means that it was not.
+var ErrCommitUnknown = pool.ErrCommitUnknown
+
+// PoolStatus is a snapshot of a pool. Counts are since it was opened.
+type PoolStatus struct {
+	PoolName        string           `json:"pool_name"`
+	PoolSize        int              `json:"pool_size"`
+	MaxOverflow     int              `json:"max_overflow"`     // -1: unlimited
+	CheckedOut      int              `json:"checked_out"`      // connections in use
+	CheckedIn       int              `json:"checked_in"`       // idle connections
+	Overflow        int              `json:"overflow"`         // connections beyond pool_size
+	Waiting         int              `json:"waiting"`          // callers that wait for a connection
+	Connecting      int              `json:"connecting"`       // connections being made
+	Utilisation     float64          `json:"utilisation"`      // checked out ÷ (pool_size + max_overflow); ÷ pool_size where that is unlimited
+	PeakCheckedOut  int              `json:"peak_checked_out"` // the most that were ever in use at once
+	PeakUtilisation float64          `json:"peak_utilisation"`
+	Waits           int64            `json:"waits"`           // how often a caller had to wait
+	WaitTime        time.Duration    `json:"wait_time_ns"`    // the sum of all waits
+	Timeouts        int64            `json:"timeouts"`        // waits that ended with ErrPoolTimeout
+	FailedConnects  int64            `json:"failed_connects"` // attempts to connect that failed
+	Closed          map[string]int64 `json:"closed"`          // connections closed, by reason: lifetime, idle, overflow, invalid, dirty, closed
+}
+
+// Status returns a snapshot of the pool behind db. It costs two locks and no round trip. The error is for a db that was
+// not opened by pgprod, or whose driver is wrapped by another so that the pool can't be seen. It is safe for concurrent
+// use.
+func Status(db *sql.DB) (PoolStatus, error) {
+	p, err := poolOf(db)
+	if err != nil {
+		return PoolStatus{}, err
+	}
+	cfg, s := p.Config(), p.Stats()
+	capacity := float64(cfg.PoolSize)
+	if cfg.MaxOverflow > 0 {
+		capacity += float64(cfg.MaxOverflow)
+	}
+	return PoolStatus{
+		PoolName:        cfg.PoolName,
+		PoolSize:        cfg.PoolSize,
+		MaxOverflow:     cfg.MaxOverflow,
+		CheckedOut:      s.Lent,
+		CheckedIn:       max(0, s.Open-s.Lent),
+		Overflow:        max(0, s.Open-cfg.PoolSize),
+		Waiting:         s.Waiting,
+		Connecting:      s.Dialing,
+		Utilisation:     float64(s.Lent) / capacity,
+		PeakCheckedOut:  s.PeakLent,
+		PeakUtilisation: float64(s.PeakLent) / capacity,
+		Waits:           s.Waits,
+		WaitTime:        s.WaitTime,
+		Timeouts:        s.Timeouts,
+		FailedConnects:  s.Failures,
+		Closed:          s.Closings,
+	}, nil
+}
+
+// Raw calls fn with the *pgx.Conn below a connection of db, for what database/sql has no words for: CopyFrom, batches,
+// LISTEN. It waits for a connection as a statement does. The connection is fn's until fn returns; a transaction that fn
+// leaves open, or a subscription, costs the connection. The error is fn's own, or why there was no connection. It is
+// safe for concurrent use.
+func Raw(ctx context.Context, db *sql.DB, fn func(*pgx.Conn) error) error {
+	if _, err := poolOf(db); err != nil {
+		return err
+	}
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return conn.Raw(func(dc any) error {
+		return dc.(interface {
+			Lend(context.Context, func(*pgx.Conn) error) error
+		}).Lend(ctx, fn)
+	})
+}
+
+// A TxOption changes how InTx runs its transaction.
+type TxOption func(*pool.TxConfig)
+
+// TxIsolation sets the isolation level. Default: the server's, which is Read Committed unless it was told otherwise.
+func TxIsolation(level sql.IsolationLevel) TxOption {
+	return func(c *pool.TxConfig) { c.Isolation = level }
+}
+
+// TxReadOnly makes the transaction read-only. Default: the server's, read-write unless it was told otherwise.
+func TxReadOnly() TxOption {
+	return func(c *pool.TxConfig) { c.ReadOnly = true }
+}
+
+// TxRetries sets how often a transaction is repeated after a serialization failure (SQLSTATE 40001) or a deadlock
+// (40P01). Default 5; zero: never.
+func TxRetries(n int) TxOption {
+	return func(c *pool.TxConfig) { c.Retries = n }
+}
+
+// InTx calls fn with a transaction and commits it if fn returns nil. If fn returns an error or panics it rolls back, and
+// returns the error or panics on.
+//
+// When the server gives a transaction up in favour of another (SQLSTATE 40001, 40P01; from fn's statements or from the
+// COMMIT), InTx begins a new one and calls fn again, after a growing pause with jitter: fn must not do anything outside
+// of the transaction that may not be done twice, and must return the errors of its statements (wrapped or not). It
+// never repeats after ErrCommitUnknown. A nested InTx on the same database is refused, as is a fn that commits or rolls
+// back itself.
+//
+// ctx covers all of it; when it ends, the transaction is rolled back. It is safe for concurrent use.
+func InTx(ctx context.Context, db *sql.DB, fn func(*sql.Tx) error, opts ...TxOption) error {
+	if ctx == nil {
+		return errors.New("pgprod: InTx needs a context, got nil")
+	}
+	p, err := poolOf(db)
+	if err != nil {
+		return err
+	}
+	cfg := pool.TxConfig{Retries: 5}
+	for _, opt := range opts {
+		opt(&cfg)
+	}
+	return p.InTx(ctx, db, fn, cfg)
+}
+
+// poolOf finds the pool behind db.
+func poolOf(db *sql.DB) (*pool.Pool, error) {
+	d, ok := db.Driver().(poolDriver)
+	if !ok {
+		return nil, fmt.Errorf("pgprod: this *sql.DB belongs to driver %T, not to pgprod (or pgprod is wrapped by it)", db.Driver())
+	}
+	return d.pool, nil
+}
