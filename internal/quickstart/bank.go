@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+const (
+	accounts     = 1000
+	firstBalance = 1000
+)
+
+// bank is the data: accounts, in a schema of their own, whose balances keep their sum.
+type bank struct {
+	db      *sql.DB
+	schema  string
+	readOne *sql.Stmt
+}
+
+// openBank makes the schema and what is in it; on error nothing stays.
+func openBank(ctx context.Context, db *sql.DB) (*bank, error) {
+	b := &bank{db: db, schema: "pgprod_quickstart_" + strings.ToLower(rand.Text()[:10])}
+	err := b.create(ctx)
+	if err == nil {
+		b.readOne, err = db.PrepareContext(ctx, b.sql("select owner, balance from SCHEMA.accounts where id = $1"))
+	}
+	if err != nil {
+		return nil, errors.Join(err, cleanup(ctx, b.drop))
+	}
+	return b, nil
+}
+
+// sql puts the schema's name into a statement.
+func (b *bank) sql(text string) string { return strings.ReplaceAll(text, "SCHEMA", b.schema) }
+
+func (b *bank) create(ctx context.Context) error {
+	tx, err := b.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }() // does nothing after Commit
+	for _, text := range []string{
+		"create schema SCHEMA",
+		"create table SCHEMA.accounts (id int primary key, owner text not null, balance bigint not null) with (fillfactor = 70)",
+	} {
+		if _, err := tx.ExecContext(ctx, b.sql(text)); err != nil {
+			return fmt.Errorf("make a schema: %w", err)
+		}
+	}
+	fill := b.sql("insert into SCHEMA.accounts select id, 'owner ' || id, $1 from generate_series(1, $2::int) id")
+	if _, err := tx.ExecContext(ctx, fill, firstBalance, accounts); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// drop removes whatever create made. Nothing was made where the connection was never had.
+func (b *bank) drop(ctx context.Context) error {
+	if b.readOne != nil {
+		_ = b.readOne.Close()
+	}
+	if _, err := b.db.ExecContext(ctx, b.sql("drop schema if exists SCHEMA cascade")); err != nil {
+		return fmt.Errorf("drop schema %s: %w", b.schema, err)
+	}
+	return nil
+}
+
+// read is the commonest request: one row by its key, by a prepared statement.
+func (b *bank) read(ctx context.Context, id int) error {
+	var owner string
+	var balance int64
+	return b.readOne.QueryRowContext(ctx, id).Scan(&owner, &balance)
+}
+
+// list reads a page.
+func (b *bank) list(ctx context.Context, first int) error {
+	rows, err := b.db.QueryContext(ctx, b.sql("select id, balance from SCHEMA.accounts where id >= $1 order by id limit 20"), first)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var id int
+		var balance int64
+		if err := rows.Scan(&id, &balance); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// transfer moves money in a transaction. It always locks the lower number first, so that two can't lock each other out.
+func (b *bank) transfer(ctx context.Context, from, to int, amount int64) error {
+	if from > to {
+		from, to, amount = to, from, -amount
+	}
+	tx, err := b.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }() // does nothing after Commit
+	add := b.sql("update SCHEMA.accounts set balance = balance + $1 where id = $2")
+	if _, err := tx.ExecContext(ctx, add, -amount, from); err != nil {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, add, amount, to); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// check verifies that no transfer was done by half.
+func (b *bank) check(ctx context.Context) error {
+	var sum int64
+	err := b.db.QueryRowContext(ctx, b.sql("select sum(balance)::bigint from SCHEMA.accounts")).Scan(&sum)
+	if err == nil && sum != accounts*firstBalance {
+		err = fmt.Errorf("the balances add up to %d, not %d", sum, accounts*firstBalance)
+	}
+	return err
+}

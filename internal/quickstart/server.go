@@ -1,0 +1,34 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+
+	"github.com/pgprod/pgprod/internal/pgtest"
+)
+
+// server is the PostgreSQL to work on.
+type server struct {
+	dsn  string
+	stop func(context.Context) error
+}
+
+// findServer takes the server that DB_DSN names or, without it, starts one.
+func findServer(ctx context.Context, out terminal) (server, error) {
+	if dsn := os.Getenv("DB_DSN"); dsn != "" {
+		out.printf("PostgreSQL: the one in DB_DSN; a schema is made there, and dropped at the end.\n")
+		return server{dsn: dsn, stop: func(context.Context) error { return nil }}, nil
+	}
+	if _, err := pgtest.Locate(); errors.Is(err, pgtest.ErrNotInstalled) {
+		out.printf("PostgreSQL: none is installed here, so one is downloaded, once.\n")
+	}
+	// Unlike a test's server this one may run for days.
+	own, err := pgtest.Start(ctx, pgtest.Config{Settings: map[string]string{"autovacuum": "on"}})
+	if err != nil {
+		return server{}, err
+	}
+	out.printf("PostgreSQL: version %d, of its own, in %s; removed at the end.\n", own.Version(), filepath.Dir(own.DataDir()))
+	return server{dsn: own.DSN(""), stop: own.Stop}, nil
+}
