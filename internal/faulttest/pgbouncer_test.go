@@ -1,0 +1,484 @@
+package faulttest
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	osexec "os/exec" // exec is ours
+	"os/user"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pgprod/pgprod"
+	"github.com/pgprod/pgprod/internal/pgtest"
+	"github.com/pgprod/pgprod/internal/pgtest/loopback"
+)
+
+// A bouncer is a PgBouncer in front of a server, on a port of its own that it keeps across restarts.
+type bouncer struct {
+	t      testing.TB
+	path   string
+	dir    string
+	port   int
+	stop   func() // nil while it is down
+	server *pgtest.Server
+}
+
+// startBouncer starts a PgBouncer that has three connections to each of the server's databases for all its clients.
+func startBouncer(t testing.TB, server *pgtest.Server, mode string) *bouncer {
+	t.Helper()
+	path, err := osexec.LookPath("pgbouncer")
+	if err != nil {
+		path = "/usr/sbin/pgbouncer" // which is not in everybody's PATH
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Fatal("these tests need PgBouncer: apt-get install pgbouncer")
+	}
+	b := &bouncer{t: t, path: path, server: server}
+	b.dir, err = os.MkdirTemp("/tmp", "pgbouncer-")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(b.dir) })
+	b.port, err = loopback.FreePort()
+	require.NoError(t, err)
+	users, ini := filepath.Join(b.dir, "users.txt"), filepath.Join(b.dir, "pgbouncer.ini")
+	config := fmt.Sprintf(`[databases]
+* = host=127.0.0.1 port=%d
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = %d
+unix_socket_dir =
+auth_type = trust
+auth_file = %s
+admin_users = postgres
+pool_mode = %s
+default_pool_size = 3
+max_client_conn = 200
+server_login_retry = 0.1
+logfile = %s
+`, server.Port(), b.port, users, mode, filepath.Join(b.dir, "log"))
+	for file, content := range map[string]string{users: `"postgres" ""` + "\n", ini: config} {
+		require.NoError(t, os.WriteFile(file, []byte(content), 0o644))
+	}
+	if os.Geteuid() == 0 { // as which PgBouncer doesn't run
+		uid, gid := plainUser(t)
+		require.NoError(t, os.Chown(b.dir, uid, gid))
+	}
+	b.start()
+	t.Cleanup(b.kill)
+	return b
+}
+
+// plainUser is one that isn't root.
+func plainUser(t testing.TB) (uid, gid int) {
+	t.Helper()
+	u, err := user.Lookup("nobody")
+	require.NoError(t, err)
+	uid, err = strconv.Atoi(u.Uid)
+	require.NoError(t, err)
+	gid, err = strconv.Atoi(u.Gid)
+	require.NoError(t, err)
+	return uid, gid
+}
+
+func (b *bouncer) start() {
+	b.t.Helper()
+	cmd := osexec.Command(b.path, "-q", filepath.Join(b.dir, "pgbouncer.ini"))
+	cmd.Dir = b.dir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	dieWithTests(cmd.SysProcAttr)
+	if os.Geteuid() == 0 {
+		uid, gid := plainUser(b.t)
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+	}
+	started, done := make(chan error), make(chan struct{})
+	go func() { // ends with the process, which kill ends
+		runtime.LockOSThread() // whose end would be the death that the process must not outlive
+		defer runtime.UnlockOSThread()
+		defer close(done)
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			_ = cmd.Wait()
+		}
+	}()
+	require.NoError(b.t, <-started)
+	b.stop = func() {
+		_ = cmd.Process.Kill()
+		<-done
+	}
+	pgtest.Eventually(b.t, patience, func() bool {
+		conn, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(b.port)))
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err == nil
+	}, "PgBouncer listens; its log is in %s", b.dir)
+}
+
+// version is what the program says of itself.
+func (b *bouncer) version() (major, minor int) {
+	b.t.Helper()
+	out, err := osexec.Command(b.path, "--version").Output()
+	require.NoError(b.t, err)
+	_, err = fmt.Sscanf(string(out), "PgBouncer %d.%d", &major, &minor)
+	require.NoError(b.t, err, "%s", out)
+	return major, minor
+}
+
+// kill ends it. More than once is harmless.
+func (b *bouncer) kill() {
+	if b.stop != nil {
+		b.stop()
+		b.stop = nil
+	}
+}
+
+// dsn is the URL of a database, through PgBouncer.
+func (b *bouncer) dsn(database string, keysAndValues ...string) string {
+	dsn := strings.Replace(b.server.DSN(database), fmt.Sprintf(":%d/", b.server.Port()), fmt.Sprintf(":%d/", b.port), 1)
+	return with(dsn, keysAndValues...)
+}
+
+// database makes a database with a table, for one test.
+func (b *bouncer) database(t testing.TB) string {
+	t.Helper()
+	// Not by NewDatabase, which waits until nobody is connected: PgBouncer keeps its connections.
+	name := fmt.Sprintf("d%d", databaseNumber.add())
+	require.NoError(t, b.server.Exec(t.Context(), "create database "+name))
+	setup := newClient(t, b.server.DSN(name))
+	accounts(setup, 4, 100)
+	return name
+}
+
+type counter struct {
+	mu sync.Mutex // guards n
+	n  int
+}
+
+func (c *counter) add() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.n++
+	return c.n
+}
+
+var databaseNumber counter
+
+// dropped are all parameters that the driver sends in its startup message and PgBouncer doesn't know.
+const dropped = "jit=,random_page_cost=,effective_cache_size=,idle_in_transaction_session_timeout=,statement_timeout="
+
+// poolerSettings is what works behind PgBouncer 1.18 with pool_mode=transaction; the README's table is a copy. For what
+// doesn't, fails is in the error. With describe_exec there is worse: the unnamed statement that one round trip describes
+// and the next executes may have become another client's in between, and its result the wrong one.
+var poolerSettings = []struct {
+	settings string // of the DSN
+	works    bool
+	fails    string
+}{
+	{"", false, "unsupported startup parameter"},
+	{"server_settings=" + dropped, false, "prepared statement"},
+	{"server_settings_mode=set", false, "prepared statement"},
+	{"server_settings_mode=set&default_query_exec_mode=cache_statement", false, "prepared statement"},
+	{"server_settings_mode=set&default_query_exec_mode=describe_exec", false, ""},
+	{"server_settings_mode=set&default_query_exec_mode=cache_describe", true, ""},
+	{"server_settings_mode=set&default_query_exec_mode=exec", true, ""},
+	{"server_settings_mode=set&default_query_exec_mode=simple_protocol", true, ""},
+	{"server_settings=" + dropped + "&default_query_exec_mode=cache_describe", true, ""},
+	{"server_settings=" + dropped + "&default_query_exec_mode=exec", true, ""},
+	{"server_settings=" + dropped + "&default_query_exec_mode=simple_protocol", true, ""},
+}
+
+func TestTheREADMESaysWhatToDropBehindPgBouncer(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("../../README.md")
+	require.NoError(t, err)
+	assert.Contains(t, string(readme), `DB_SERVER_SETTINGS="`+dropped+`"`)
+}
+
+func keys(settings string) (keysAndValues []string) {
+	for pair := range strings.SplitSeq(settings, "&") {
+		if key, value, ok := strings.Cut(pair, "="); ok {
+			keysAndValues = append(keysAndValues, key, value)
+		}
+	}
+	return keysAndValues
+}
+
+// mixedLoad does everything that a program does, once, so that it uses whatever PgBouncer gives it.
+func mixedLoad(db *sql.DB, stmt *sql.Stmt, worker int) error {
+	ctx := context.Background()
+	if _, err := db.Exec("update accounts set amount = amount where id = $1", 1+worker%4); err != nil {
+		return fmt.Errorf("Exec: %w", err)
+	}
+	var n int
+	if err := db.QueryRow("select amount from accounts where id = $1", 1+worker%4).Scan(&n); err != nil {
+		return fmt.Errorf("Query: %w", err)
+	}
+	var text string
+	var when time.Time
+	if err := db.QueryRow("select $1::text, $2::timestamptz", "x", time.Unix(0, 0)).Scan(&text, &when); err != nil {
+		return fmt.Errorf("types: %w", err)
+	}
+	if err := stmt.QueryRow(41).Scan(&n); err != nil {
+		return fmt.Errorf("Stmt: %w", err)
+	}
+	if text != "x" || when.Unix() != 0 || n != 42 {
+		return fmt.Errorf("got %q, %v, %d", text, when, n)
+	}
+	return pgprod.InTx(ctx, db, func(tx *sql.Tx) error {
+		for _, change := range []int{-1, 1} {
+			if _, err := tx.Exec("update accounts set amount = amount + $2 where id = $1", 1+worker%4, change); err != nil {
+				return fmt.Errorf("in transaction: %w", err)
+			}
+		}
+		return tx.Stmt(stmt).QueryRow(1).Scan(&n)
+	})
+}
+
+// mixedRun has many workers do it many times and returns all errors.
+func mixedRun(db *sql.DB) []error {
+	stmt, err := db.Prepare("select $1::int + 1")
+	if err != nil {
+		return []error{err}
+	}
+	defer func() { _ = stmt.Close() }()
+	var (
+		wg   sync.WaitGroup
+		mu   sync.Mutex // guards errs
+		errs []error
+	)
+	for worker := range 8 {
+		wg.Go(func() {
+			for range 25 {
+				if err := mixedLoad(db, stmt, worker); err != nil {
+					mu.Lock()
+					errs = append(errs, err)
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return errs
+}
+
+func TestWhatWorksBehindPgBouncerWithTransactionPooling(t *testing.T) {
+	t.Parallel()
+	b := startBouncer(t, pgtest.StartTB(t, pgtest.Config{}), "transaction")
+	major, minor := b.version()
+	t.Logf("PgBouncer %d.%d", major, minor)
+	preparesItself := major > 1 || minor >= 21 // then more may work than the table says
+	for _, row := range poolerSettings {
+		t.Run(row.settings, func(t *testing.T) {
+			database := b.database(t)
+			db := openPool(t, b.dsn(database, keys(row.settings)...))
+			errs := mixedRun(db)
+			t.Logf("%q: %d errors", row.settings, len(errs))
+			if row.works {
+				assert.Empty(t, errs)
+				assert.Equal(t, 400, get[int](t, db, total))
+				return
+			}
+			if preparesItself && row.fails == "prepared statement" {
+				return
+			}
+			require.NotEmpty(t, errs)
+			require.ErrorContains(t, errs[0], row.fails)
+		})
+	}
+}
+
+func TestEverySettingOfModesWorksBehindPgBouncerWithSessionPooling(t *testing.T) {
+	t.Parallel()
+	b := startBouncer(t, pgtest.StartTB(t, pgtest.Config{}), "session")
+	for _, mode := range []string{"cache_statement", "cache_describe", "describe_exec", "exec", "simple_protocol"} {
+		for _, settings := range []string{"server_settings_mode=set", "server_settings=" + dropped} {
+			// A client has a connection for as long as it is connected, so there must not be more.
+			db := openPool(t, b.dsn(b.database(t), append(keys(settings),
+				"default_query_exec_mode", mode, "pool_size", "3", "max_overflow", "0")...))
+			assert.Empty(t, mixedRun(db), "%s %s", mode, settings)
+			jit := get[string](t, db, "show jit")
+			assert.Equal(t, strings.HasSuffix(settings, "=set"), jit == "off", "%s: jit is %s", settings, jit)
+		}
+	}
+}
+
+func TestAParameterThatPgBouncerDoesNotKnowIsAClearErrorAtOnce(t *testing.T) {
+	t.Parallel()
+	b := startBouncer(t, pgtest.StartTB(t, pgtest.Config{}), "transaction")
+	for parameter, dsn := range map[string]string{
+		"search_path": b.dsn("", "server_settings", dropped, "search_path", "public"),
+		"jit":         b.dsn("", "server_settings", strings.Replace(dropped, "jit=", "jit=off", 1)),
+	} {
+		db := openPool(t, dsn)
+		start := time.Now()
+		err := db.Ping()
+		require.ErrorContains(t, err, "unsupported startup parameter: "+parameter)
+		assert.ErrorContains(t, err, "server_settings_mode=set sets it after connecting")
+		assert.ErrorContains(t, err, "server_settings="+parameter+"= drops it")
+		assert.Equal(t, "08P01", sqlState(err))
+		assert.Less(t, time.Since(start), 20*time.Second, "not only after pool_timeout")
+		assert.NotErrorIs(t, err, pgprod.ErrPoolTimeout)
+	}
+	db := openPool(t, b.dsn("", "search_path", "pg_catalog", "server_settings_mode", "set"))
+	require.NoError(t, db.Ping())
+	db = openPool(t, b.dsn("", "options", "-c jit=off", "server_settings_mode", "set"))
+	err := db.Ping()
+	require.ErrorContains(t, err, "unsupported startup parameter: options")
+	assert.ErrorContains(t, err, "take it out of the DSN")
+}
+
+// behindBouncer opens a pool as the README says.
+func behindBouncer(t *testing.T, keysAndValues ...string) (*bouncer, client) {
+	t.Helper()
+	b := startBouncer(t, pgtest.StartTB(t, pgtest.Config{}), "transaction")
+	settings := append([]string{"server_settings_mode", "set", "default_query_exec_mode", "exec"}, keysAndValues...)
+	return b, newClient(t, b.dsn(b.database(t), settings...))
+}
+
+func TestCommandTimeoutCancelsThroughPgBouncerAndKeepsTheConnection(t *testing.T) {
+	t.Parallel()
+	b, c := behindBouncer(t, "command_timeout", "1s", "pool_size", "1", "max_overflow", "0")
+	require.NoError(t, c.Ping())
+	for range 2 {
+		start := time.Now()
+		_, err := c.Exec("select pg_sleep(60)")
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorContains(t, err, "command_timeout")
+		assert.Equal(t, "57014", sqlState(err))
+		assert.Less(t, time.Since(start), 20*time.Second)
+
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		_, err = c.ExecContext(ctx, "select pg_sleep(60)")
+		cancel()
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+
+		tx, err := c.Begin()
+		require.NoError(t, err)
+		_, err = tx.Exec("select pg_sleep(60)")
+		assert.Equal(t, "57014", sqlState(err))
+		require.NoError(t, tx.Rollback())
+		assert.Equal(t, 1, c.count("select 1"))
+	}
+	assert.Empty(t, c.status().Closed)
+	running, err := b.server.Backends(t.Context())
+	require.NoError(t, err)
+	for _, backend := range running {
+		assert.NotContains(t, backend.State+backend.Query, "activeselect pg_sleep", "nothing runs on")
+	}
+}
+
+func TestThePoolKeepsItsBoundsBehindPgBouncer(t *testing.T) {
+	t.Parallel()
+	_, c := behindBouncer(t, "pool_size", "2", "max_overflow", "1", "pool_timeout", "2s")
+	var held []*sql.Tx
+	for range 3 {
+		tx, err := c.Begin()
+		require.NoError(t, err)
+		held = append(held, tx)
+	}
+	_, err := c.Exec("select 1")
+	require.ErrorIs(t, err, pgprod.ErrPoolTimeout)
+	for _, tx := range held {
+		require.NoError(t, tx.Rollback())
+	}
+	pgtest.Eventually(t, patience, func() bool { return c.status().CheckedIn == 2 })
+	s := c.status()
+	assert.Zero(t, s.CheckedOut)
+	assert.EqualValues(t, 1, s.Closed["overflow"])
+}
+
+func TestKilledServerConnectionsBehindPgBouncerCostOnlyWhatWasInFlight(t *testing.T) {
+	t.Parallel()
+	b, c := behindBouncer(t)
+	stmt, err := c.Prepare("select $1::int + 1")
+	require.NoError(t, err)
+	defer func() { _ = stmt.Close() }()
+	for range 3 {
+		assert.Empty(t, mixedRun(c.DB))
+		require.NoError(t, b.server.TerminateAll(t.Context())) // all are idle
+		// PgBouncer may have given the dead one out already: it tells the statement's client then.
+		pgtest.Eventually(t, patience, func() bool { return mixedLoad(c.DB, stmt, 0) == nil })
+	}
+
+	load := startCrowd(t, 8, func(worker int) error { return mixedLoad(c.DB, stmt, worker) })
+	load.advance(t, 5)
+	for round := 1; round <= 3; round++ {
+		require.NoError(t, b.server.TerminateAll(t.Context()))
+		load.advance(t, 5)
+		load.requireAtMost(t, 2*round) // whoever was in flight may get another dead one, see above
+	}
+	load.finish()
+	for _, err := range load.failures() {
+		assert.NotContains(t, err.Error(), "prepared statement")
+		assert.NotErrorIs(t, err, pgprod.ErrPoolTimeout)
+	}
+	t.Logf("%d rounds, %d errors in three kills", load.rounds(), len(load.failures()))
+	assert.Equal(t, 400, c.count(total))
+}
+
+func TestARestartOfPgBouncerUnderLoadCostsOnlyWhatWasInFlight(t *testing.T) {
+	t.Parallel()
+	b, c := behindBouncer(t)
+	stmt, err := c.Prepare("select $1::int + 1")
+	require.NoError(t, err)
+	defer func() { _ = stmt.Close() }()
+	load := startCrowd(t, 8, func(worker int) error { return mixedLoad(c.DB, stmt, worker) })
+	load.advance(t, 5)
+	for round := 1; round <= 3; round++ {
+		b.kill()
+		awaitFailedDials(t, c, 1)
+		b.start()
+		load.advance(t, 5)
+		load.requireAtMost(t, round)
+	}
+	load.finish()
+	t.Logf("%d rounds, %d errors in three restarts", load.rounds(), len(load.failures()))
+	assert.Equal(t, 400, c.count(total))
+}
+
+func TestARestartOfTheServerBehindPgBouncerIsWaitedOut(t *testing.T) {
+	t.Parallel()
+	b, c := behindBouncer(t)
+	stmt, err := c.Prepare("select $1::int + 1")
+	require.NoError(t, err)
+	defer func() { _ = stmt.Close() }()
+	load := startCrowd(t, 8, func(worker int) error { return mixedLoad(c.DB, stmt, worker) })
+	load.advance(t, 5)
+	require.NoError(t, b.server.Restart(t.Context(), pgtest.Fast))
+	load.advance(t, 5)
+	load.finish()
+	t.Logf("%d rounds, %d errors", load.rounds(), len(load.failures()))
+	assert.Equal(t, 400, c.count(total))
+}
+
+func TestRawAndNotificationsBehindPgBouncer(t *testing.T) {
+	t.Parallel()
+	_, c := behindBouncer(t)
+	require.NoError(t, pgprod.Raw(t.Context(), c.DB, func(conn *pgx.Conn) error {
+		n, err := conn.CopyFrom(t.Context(), pgx.Identifier{"accounts"}, []string{"id", "amount"},
+			pgx.CopyFromRows([][]any{{10, 0}, {11, 0}}))
+		return errors.Join(err, assertEqual(2, int(n)))
+	}))
+	assert.Equal(t, 6, c.count("select count(*) from accounts"))
+}
+
+func assertEqual(want, got int) error {
+	if want != got {
+		return fmt.Errorf("want %d, got %d", want, got)
+	}
+	return nil
+}
