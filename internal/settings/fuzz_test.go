@@ -16,7 +16,7 @@ func FuzzKeys(f *testing.F) {
 		"postgres://", "postgresql://u:p@h:1,[::1]:2/d?a=b&c=d", "postgres://u:p?w@h/d#f?a=%41", "postgres://h?a=b&",
 		"postgres://[a?b]/?c=d", "postgres://[a?b", "postgres://h/d?ssl=true&sslmode=disable", "postgres://h/d?ssl=true", "postgres://?ssl=true&sslmode=",
 		"postgres://h/d?ssl=true&ssl=x", "postgres://h/?%64bname=x&pass%77ord=y", "postgres://h/d?a=b=c", "postgres://h/d?&",
-		"postgres://h/d?a=%zz", "postgres://h/d?a= b ", "postgres://a@b@c/d?e=f", "postgres://h,?a=b", "postgres://h:?a=b",
+		"postgres://h/d?a=%zz", "postgres://h?a=b&c=d?", "postgres://h/d?a= b ", "postgres://a@b@c/d?e=f", "postgres://h,?a=b", "postgres://h:?a=b",
 		"connect_timeout=2 connect_timeout='3'", "sslmode='' host=h", "sslmode=''a=b", "postgres://h/d?sslmode=", "a\v=\fb", "dbname=x database=y",
 	} {
 		f.Add(dsn)

@@ -14,7 +14,7 @@ type scanned struct {
 	text  string
 	pairs []pair
 	url   bool
-	query bool // a URL with a ?
+	query int  // where a URL's query begins, behind the ?; 0: it has none
 }
 
 const spaces = " \t\n\r\v\f"
@@ -85,9 +85,9 @@ func (s *scanned) add(key, word string) string {
 		return key + "=" + word + " " + s.text
 	}
 	switch {
-	case !s.query:
+	case s.query == 0:
 		return s.text + "?" + key + "=" + word
-	case strings.HasSuffix(s.text, "?") || strings.HasSuffix(s.text, "&"):
+	case s.query == len(s.text) || strings.HasSuffix(s.text, "&"):
 		return s.text + key + "=" + word
 	default:
 		return s.text + "&" + key + "=" + word
@@ -161,8 +161,8 @@ func (s *scanned) scanURL(at int) {
 		s.push("port", "", at, at)
 	}
 	if i := strings.IndexByte(s.text[at:], '?'); i >= 0 {
-		s.query = true
-		s.scanQuery(at + i + 1)
+		s.query = at + i + 1
+		s.scanQuery(s.query)
 	}
 }
 
