@@ -1,0 +1,65 @@
+package sqlsummary
+
+// insertInto expects the table after INSERT INTO.
+func insertInto(p *parser, t token) state {
+	if t.key == kwInto {
+		return insertInto
+	}
+	return p.oneTable(t, collection, insertInto, insertRows)
+}
+
+// insertRows expects what is inserted. VALUES is no operation here.
+func insertRows(p *parser, t token) state {
+	switch p.clause(t) {
+	case kwSelect, kwWith, kwTable:
+		return p.query(t)
+	case kwValues, kwOn, kwReturning:
+		return tail
+	case kwExcept:
+		return setOperation
+	}
+	return insertRows
+}
+
+// updateTable expects the table after UPDATE.
+func updateTable(p *parser, t token) state { return p.oneTable(t, collection, updateTable, updateSet) }
+
+// updateSet is the rest of an UPDATE up to FROM.
+func updateSet(p *parser, t token) state {
+	switch p.clause(t) {
+	case kwFrom:
+		if p.prev.key != kwDistinct {
+			return fromNext
+		}
+	case kwTail, kwReturning:
+		return tail
+	}
+	return updateSet
+}
+
+// deleteFrom expects the table after DELETE FROM.
+func deleteFrom(p *parser, t token) state {
+	if t.key == kwFrom {
+		return deleteFrom
+	}
+	return p.oneTable(t, collection, deleteFrom, untilUsing)
+}
+
+// mergeInto expects the table after MERGE INTO.
+func mergeInto(p *parser, t token) state {
+	if t.key == kwInto {
+		return mergeInto
+	}
+	return p.oneTable(t, collection, mergeInto, untilUsing)
+}
+
+// untilUsing waits for the tables a DELETE or MERGE reads.
+func untilUsing(p *parser, t token) state {
+	switch p.clause(t) {
+	case kwUsing:
+		return fromNext
+	case kwTail, kwReturning:
+		return tail
+	}
+	return untilUsing
+}

@@ -1,0 +1,168 @@
+package sqlsummary
+
+// statement expects a statement: at the beginning of the text, in the body of a CTE, after PREPARE p AS, …
+func statement(p *parser, t token) state {
+	switch {
+	case t.symbol == '(':
+		p.child = statement
+		return tail
+	case t.kind == word:
+		return p.command(t)
+	}
+	return statement
+}
+
+// command is the state after the first word of a statement.
+func (p *parser) command(t token) state {
+	switch t.key {
+	case kwSelect, kwWith, kwTable, kwValues:
+		return p.query(t)
+	case kwInsert:
+		return p.operation(t, insertInto)
+	case kwUpdate:
+		return p.operation(t, updateTable)
+	case kwDelete:
+		return p.operation(t, deleteFrom)
+	case kwMerge:
+		return p.operation(t, mergeInto)
+	case kwExplain:
+		return p.operation(t, explain)
+	}
+	return p.utility(t)
+}
+
+// query is the state after the first word of a query. VALUES is an operation only if nothing is around it.
+func (p *parser) query(t token) state {
+	switch t.key {
+	case kwSelect:
+		return p.operation(t, selectList)
+	case kwTable:
+		return p.operation(t, tableName)
+	case kwWith:
+		return withFirst
+	case kwValues:
+		if p.depth == 0 {
+			p.summary.addOperation(p.text(t))
+		}
+	}
+	return tail
+}
+
+// operand is the beginning of a parenthesis in an expression, which may be a subquery.
+func operand(p *parser, t token) state {
+	switch t.key {
+	case kwSelect, kwWith, kwTable:
+		return p.query(t)
+	}
+	if t.symbol == '(' {
+		return tail // ((SELECT …) UNION …), or an expression
+	}
+	return expression
+}
+
+// expression has nothing of interest but parentheses.
+func expression(p *parser, t token) state { return expression }
+
+// selectList is what follows SELECT.
+func selectList(p *parser, t token) state {
+	switch p.clause(t) {
+	case kwFrom:
+		if p.prev.key != kwDistinct { // IS DISTINCT FROM
+			return fromNext
+		}
+	case kwInto:
+		return selectInto
+	case kwTail, kwFetch, kwGroup, kwFor:
+		return tail
+	case kwExcept:
+		return setOperation
+	}
+	return selectList
+}
+
+// selectInto expects the table SELECT … INTO creates.
+func selectInto(p *parser, t token) state {
+	switch t.key {
+	case kwTemp, kwLocal, kwGlobal, kwTable:
+		return selectInto
+	}
+	if startsName(t) {
+		return p.startName(t, collection, selectList)
+	}
+	return selectList(p, t)
+}
+
+// fromNext expects a table in a list of tables.
+func fromNext(p *parser, t token) state {
+	switch {
+	case t.key == kwOnly, t.key == kwLateral:
+		return fromNext
+	case t.symbol == '(':
+		p.child = fromParen
+		return fromList
+	case startsName(t):
+		return p.startName(t, fromItem, fromList)
+	}
+	return fromList(p, t)
+}
+
+// fromParen is the beginning of a parenthesis in a list of tables: a subquery or a join.
+func fromParen(p *parser, t token) state {
+	switch t.key {
+	case kwSelect, kwWith, kwTable, kwValues:
+		return p.query(t)
+	}
+	return fromNext(p, t)
+}
+
+// fromList is what follows a table in a list of tables.
+func fromList(p *parser, t token) state {
+	if t.symbol == ',' {
+		return fromNext
+	}
+	switch p.clause(t) {
+	case kwJoin:
+		return fromNext
+	case kwTail, kwFetch, kwGroup, kwFor, kwReturning, kwSet:
+		return tail
+	case kwExcept:
+		return setOperation
+	}
+	return fromList
+}
+
+// tail is the rest of a statement, where a set operation is all that may come.
+func tail(p *parser, t token) state {
+	if p.clause(t) == kwExcept {
+		return setOperation
+	}
+	return tail
+}
+
+// setOperation is what follows UNION, INTERSECT or EXCEPT.
+func setOperation(p *parser, t token) state {
+	switch t.key {
+	case kwAll, kwDistinct:
+		return setOperation
+	case kwSelect, kwTable:
+		return p.query(t)
+	}
+	return tail
+}
+
+// tableName expects the table of TABLE t.
+func tableName(p *parser, t token) state { return p.oneTable(t, fromItem, tableName, tail) }
+
+// oneTable is a state, itself self, that expects one table and goes on with then.
+func (p *parser) oneTable(t token, u use, self, then state) state {
+	switch {
+	case t.key == kwOnly:
+		return self
+	case t.symbol == '(': // ONLY (t)
+		p.child = fromParen
+		return then
+	case startsName(t):
+		return p.startName(t, u, then)
+	}
+	return then(p, t)
+}

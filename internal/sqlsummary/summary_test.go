@@ -1,0 +1,67 @@
+package sqlsummary
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+)
+
+func TestSummariesNameOperationsAndTargetsInTheOrderOfTheText(t *testing.T) {
+	for _, g := range golden {
+		assert.Equal(t, g.summary, Parse(g.sql).Summary, g.sql)
+	}
+}
+
+func TestOperationAndCollectionAreSetWhereThereIsOne(t *testing.T) {
+	for _, c := range []struct{ sql, operation, collection string }{
+		{`select * from "s"."T" where a = 1`, "select", `"s"."T"`},
+		{`SELECT * FROM t JOIN u ON true`, "SELECT", ""},
+		{`SELECT * FROM t a JOIN t b ON true`, "SELECT", ""}, // in two places
+		{`SELECT * FROM (SELECT * FROM t) x`, "", "t"},
+		{`INSERT INTO a SELECT * FROM b`, "", ""},
+		{`CREATE  INDEX i ON t (a)`, "CREATE INDEX", "t"}, // the index is no collection
+		{`CREATE MATERIALIZED VIEW v AS SELECT 1`, "", "v"},
+		{`DROP SCHEMA s`, "DROP SCHEMA", ""},
+		{`DROP TABLE a, b`, "DROP TABLE", ""},
+		{`CALL p()`, "CALL", ""},
+		{`SET work_mem = '1MB'`, "SET", ""},
+		{`GRANT SELECT ON t TO joe`, "GRANT", "t"},
+		{`GRANT USAGE ON SCHEMA s TO joe`, "GRANT", ""},
+		{`SET TIME ZONE 'UTC'`, "SET TIME ZONE", ""},
+		{`BEGIN; SELECT 1`, "", ""},
+		{`hello`, "", ""},
+		{``, "", ""},
+	} {
+		s := Parse(c.sql)
+		assert.Equal(t, c.operation, s.Operation, c.sql)
+		assert.Equal(t, c.collection, s.Collection, c.sql)
+	}
+}
+
+func TestSummariesAreCutBetweenTokens(t *testing.T) {
+	name := strings.Repeat("n", 99)
+	s := Parse("SELECT a FROM " + name + ", " + name + ", " + name + ", t")
+	assert.Equal(t, "SELECT "+name+" "+name, s.Summary, "nothing after the first that doesn't fit")
+	assert.Equal(t, "SELECT", s.Operation)
+
+	exact := strings.Repeat("n", maxSummary-len("SELECT "))
+	s = Parse("SELECT a FROM " + exact)
+	assert.Equal(t, "SELECT "+exact, s.Summary)
+	assert.Equal(t, exact, s.Collection)
+	s = Parse("SELECT a FROM " + exact + "n")
+	assert.Equal(t, "SELECT", s.Summary)
+	assert.Empty(t, s.Collection, "what isn't in the summary")
+	s = Parse("SELECT a FROM " + exact[:240] + "; CREATE TABLE " + exact)
+	assert.LessOrEqual(t, len(s.Summary), maxSummary)
+	assert.Empty(t, s.Operation, "there were two")
+}
+
+func TestDeepParenthesesAreSkippedAndLeftAgain(t *testing.T) {
+	deep := func(n int) string {
+		return "SELECT " + strings.Repeat("(", n) + "SELECT a FROM u" + strings.Repeat(")", n) + " FROM t"
+	}
+	assert.Equal(t, "SELECT SELECT u t", Parse(deep(maxDepth-1)).Summary)
+	assert.Equal(t, "SELECT t", Parse(deep(maxDepth)).Summary)
+	assert.Equal(t, "SELECT t", Parse(deep(10_000)).Summary)
+}

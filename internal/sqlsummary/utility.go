@@ -1,0 +1,174 @@
+package sqlsummary
+
+// utility is the state after the first word of a statement that is no query.
+func (p *parser) utility(t token) state {
+	switch t.key {
+	case kwSimple, kwBegin, kwEnd, kwFetch:
+		return p.operation(t, skip)
+	case kwPrepare:
+		return p.operation(t, untilAs)
+	case kwDeclare:
+		return p.operation(t, untilFor)
+	case kwCopy:
+		return p.operation(t, copyWhat)
+	case kwCall, kwListen:
+		return p.operation(t, objectName)
+	case kwTruncate, kwLock, kwVacuum, kwAnalyze, kwCluster:
+		return p.operation(t, listNext)
+	case kwCreate, kwAlter, kwDrop, kwComment, kwReindex, kwRefresh, kwImport:
+		p.ddl = ddlCommand{verb: t.key}
+		return p.operation(t, ddlKind)
+	case kwGrant:
+		return p.operation(t, untilOn)
+	case kwSet, kwShow:
+		return p.operation(t, setting)
+	case kwStart:
+		return p.operation(t, startWhat)
+	}
+	return skip
+}
+
+// explain expects the options and the statement of EXPLAIN.
+func explain(p *parser, t token) state {
+	switch {
+	case t.key == kwAnalyze, t.key == kwOption, t.symbol == '(':
+		return explain
+	case t.key == kwExcept: // after a query in parentheses
+		return setOperation
+	case t.kind == word:
+		return p.command(t)
+	}
+	return explain
+}
+
+// untilAs waits for the statement of PREPARE.
+func untilAs(p *parser, t token) state {
+	p.child = skip
+	if t.key == kwAs {
+		return statement
+	}
+	return untilAs
+}
+
+// untilFor waits for the query of DECLARE.
+func untilFor(p *parser, t token) state {
+	if t.key == kwFor {
+		return statement
+	}
+	return untilFor
+}
+
+// copyWhat expects the table or the query of COPY.
+func copyWhat(p *parser, t token) state {
+	switch {
+	case t.key == kwBinary:
+		return copyWhat
+	case t.symbol == '(':
+		p.child = statement
+	case startsName(t):
+		return p.startName(t, collection, skip)
+	}
+	return skip
+}
+
+// objectName expects the one name a statement is about.
+func objectName(p *parser, t token) state {
+	if startsName(t) {
+		return p.startName(t, object, tail)
+	}
+	return tail
+}
+
+// listNext expects a table in the list of TRUNCATE, LOCK, VACUUM, …, before which words and parentheses with options may
+// come.
+func listNext(p *parser, t token) state {
+	switch {
+	case t.key == kwTable, t.key == kwOnly, t.key == kwOption, t.key == kwAnalyze:
+		return listNext
+	case t.symbol == '(':
+		p.child = skip
+		if p.prev.key == kwOnly {
+			p.child = listNext
+		}
+		return listNext
+	case startsName(t):
+		return p.startName(t, collection, list)
+	}
+	return list(p, t)
+}
+
+// list is what follows a table in such a list.
+func list(p *parser, t token) state {
+	p.child = skip
+	if t.symbol == ',' {
+		return listNext
+	}
+	return list
+}
+
+// setting expects the parameter of SET, SHOW or RESET, or words that stand for what is no parameter.
+func setting(p *parser, t token) state {
+	switch t.key {
+	case kwLocal, kwSession:
+		return setting
+	case kwScope, kwAuthorization:
+		if p.prev.key == kwSession {
+			p.extend(p.prev, nil)
+		}
+		return p.extend(t, skip)
+	case kwTransaction, kwRole:
+		return p.extend(t, skip)
+	case kwTime:
+		return p.extend(t, setting)
+	case kwZone:
+		return p.extend(t, skip)
+	}
+	if startsName(t) {
+		return p.startName(t, object, skip)
+	}
+	return skip
+}
+
+// startWhat is the second word of START TRANSACTION.
+func startWhat(p *parser, t token) state {
+	if t.key == kwTransaction {
+		return p.extend(t, skip)
+	}
+	return skip
+}
+
+// untilOn waits for the object of GRANT and REVOKE.
+func untilOn(p *parser, t token) state {
+	p.child = skip
+	if t.key == kwOn {
+		p.ddl = ddlCommand{}
+		return grantNext
+	}
+	return untilOn
+}
+
+// grantNext expects a kind of object or a name. Without a kind it's a table.
+func grantNext(p *parser, t token) state {
+	switch o := objects[t.key]; {
+	case t.key == kwAll: // ALL TABLES IN SCHEMA s
+		return skip
+	case o.role == prefixRole, o.role == kindRole:
+		p.ddl.other = p.ddl.other || !o.collection
+		return grantNext
+	case startsName(t):
+		return p.startName(t, p.ddl.use(), grantList)
+	}
+	return skip
+}
+
+// grantList is what follows a name in the list of GRANT.
+func grantList(p *parser, t token) state {
+	p.child = skip
+	switch {
+	case t.symbol == ',':
+		return grantNext
+	case t.key == kwTo, t.key == kwFrom:
+		return skip
+	}
+	return grantList
+}
