@@ -1,0 +1,96 @@
+package instruments
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+const (
+	canceled       = "canceled"
+	timeout        = "timeout"
+	connectionLost = "connection_lost"
+)
+
+// sqlState is what *pgconn.PgError implements.
+type sqlState interface {
+	error
+	SQLState() string
+}
+
+// ErrorType is the error's class for error.type: the SQLSTATE if the server gave one, else canceled, timeout or
+// connection_lost, else the Go type. It has few values, whatever happens.
+func ErrorType(err error) string {
+	var state sqlState
+	var netErr net.Error
+	switch {
+	case errors.As(err, &state):
+		return state.SQLState()
+	case errors.Is(err, context.Canceled):
+		return canceled
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &netErr) && netErr.Timeout():
+		return timeout
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed),
+		errors.Is(err, pgconn.ErrConnClosed), errors.As(err, &netErr):
+		return connectionLost
+	}
+	return fmt.Sprintf("%T", err)
+}
+
+// statusCode is the SQLSTATE, or "".
+func statusCode(err error) string {
+	var state sqlState
+	if errors.As(err, &state) {
+		return state.SQLState()
+	}
+	return ""
+}
+
+// describe is the message for a span's status: the server's without the SQLSTATE, which has an attribute. What may be a
+// value is cut off, see redact. Of what the client says, only contexts and networks are quoted as they are: pgx's
+// encoding errors quote the argument, and an application's own functions may say anything.
+func describe(err error) string {
+	var state sqlState
+	if errors.As(err, &state) {
+		text := strings.TrimSuffix(state.Error(), " (SQLSTATE "+state.SQLState()+")")
+		if _, said, ok := strings.Cut(text, ": "); ok { // the severity
+			text = said
+		}
+		if quotesValues(state.SQLState()) {
+			return redact(text)
+		}
+		return text
+	}
+	switch ErrorType(err) {
+	case canceled, timeout, connectionLost:
+		return err.Error()
+	}
+	return redact(err.Error())
+}
+
+// quotesValues reports whether the server's messages of a SQLSTATE hold what stood in a statement or its parameters:
+// data exceptions, syntax errors, files, and a COPY that the client ended with its own words.
+func quotesValues(code string) bool {
+	return strings.HasPrefix(code, "22") || strings.HasPrefix(code, "58") || code == "42601" || code == "57014"
+}
+
+// redact cuts off what follows a colon, and hides what stands between the first and the last quote; the server's
+// translations have quotes of their own.
+func redact(message string) string {
+	const quotes = "\"'`“”„«»「」"
+	if at := strings.IndexAny(message, ":："); at >= 0 {
+		message = message[:at]
+	}
+	from, to := strings.IndexAny(message, quotes), strings.LastIndexAny(message, quotes)
+	if from < 0 {
+		return message
+	}
+	_, width := utf8.DecodeRuneInString(message[to:])
+	return message[:from] + "…" + message[to+width:]
+}

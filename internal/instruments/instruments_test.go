@@ -1,0 +1,140 @@
+package instruments
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace/noop"
+)
+
+func newTarget(t testing.TB) (*Target, *sdkmetric.ManualReader) {
+	t.Helper()
+	reader := sdkmetric.NewManualReader()
+	in, err := New(Options{MeterProvider: sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader), sdkmetric.WithCardinalityLimit(0)),
+		TracerProvider: noop.NewTracerProvider(), PoolName: "pool"}, func() PoolState { return PoolState{} })
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, in.Close()) })
+	return in.Target(Server{Address: "db", Port: 5432, Namespace: "shop"}), reader
+}
+
+func series(t testing.TB, reader *sdkmetric.ManualReader, name string) (n int) {
+	t.Helper()
+	var rm metricdata.ResourceMetrics
+	require.NoError(t, reader.Collect(context.Background(), &rm))
+	for _, scope := range rm.ScopeMetrics {
+		for _, m := range scope.Metrics {
+			if data, ok := m.Data.(metricdata.Histogram[float64]); ok && m.Name == name {
+				n += len(data.DataPoints)
+			}
+		}
+	}
+	return n
+}
+
+func TestAnErrorsTypeIsOneOfFew(t *testing.T) {
+	for want, err := range map[string]error{
+		"40001":               fmt.Errorf("wrapped: %w", &pgconn.PgError{Code: "40001"}),
+		"57014":               errors.Join(context.Canceled, &pgconn.PgError{Code: "57014"}),
+		"canceled":            fmt.Errorf("x: %w", context.Canceled),
+		"timeout":             &net.OpError{Op: "read", Err: os.ErrDeadlineExceeded},
+		"connection_lost":     fmt.Errorf("x: %w", io.ErrUnexpectedEOF),
+		"*errors.errorString": errors.New("any"),
+	} {
+		assert.Equal(t, want, ErrorType(err))
+	}
+	assert.Equal(t, "timeout", ErrorType(context.DeadlineExceeded))
+	assert.Equal(t, "connection_lost", ErrorType(&net.OpError{Op: "write", Err: errors.New("reset")}))
+	assert.Equal(t, "connection_lost", ErrorType(pgconn.ErrConnClosed))
+}
+
+func TestADescriptionHasNoValues(t *testing.T) {
+	for message, want := range map[string]string{
+		`invalid input syntax for type integer: "s3cret"`:            "invalid input syntax for type integer",
+		`value "s3cr"et" is out of range for type integer`:           "value … is out of range for type integer",
+		`ungültige Eingabesyntax für Typ integer: »s3cret«`:          "ungültige Eingabesyntax für Typ integer",
+		`Wert »s3cret« ist außerhalb des gültigen Bereichs für int4`: "Wert … ist außerhalb des gültigen Bereichs für int4",
+		`类型integer的输入语法无效：s3cret`:                                    "类型integer的输入语法无效",
+	} {
+		err := &pgconn.PgError{Severity: "ERROR", Code: "22P02", Message: message}
+		assert.Equal(t, want, describe(err))
+	}
+	assert.Equal(t, `relation "a" does not exist`, describe(&pgconn.PgError{Severity: "ERROR", Code: "42P01", Message: `relation "a" does not exist`}))
+	assert.Equal(t, "failed to encode args[0]", describe(errors.New(`failed to encode args[0]: unable to encode "s3cret"`)))
+	assert.Equal(t, "context canceled", describe(context.Canceled))
+}
+
+func TestAWaitsFailureIsNotTheLastConnects(t *testing.T) {
+	for kind, err := range map[string]error{
+		"timeout":  errors.Join(context.DeadlineExceeded, &pgconn.PgError{Code: "53300"}),
+		"canceled": errors.Join(context.Canceled, &pgconn.PgError{Code: "53300"}),
+		"28P01":    &pgconn.PgError{Code: "28P01"},
+	} {
+		got, _ := waitFailure(err)
+		assert.Equal(t, kind, got)
+	}
+}
+
+func TestTheErrorsOfAStatementAreBounded(t *testing.T) {
+	target, reader := newTarget(t)
+	for i := range 10_000 {
+		_, op := target.Begin(context.Background(), "select a from b")
+		op.End(context.Background(), -1, &pgconn.PgError{Code: fmt.Sprintf("X%04d", i)})
+	}
+	assert.Equal(t, maxFailures+1, series(t, reader, "db.client.operation.duration"))
+}
+
+func TestAHundredThousandTextsAreFewSeries(t *testing.T) {
+	target, reader := newTarget(t)
+	for i := range 100_000 {
+		text := fmt.Sprintf("select %d from t_%d -- %d", i, i, i)
+		_, op := target.Begin(context.Background(), text)
+		op.End(context.Background(), 1, nil)
+	}
+	for i := range 5000 {
+		_, op := target.BeginCopy(context.Background(), fmt.Sprintf(`"c_%d"`, i))
+		op.End(context.Background(), -1, nil)
+	}
+	assert.LessOrEqual(t, series(t, reader, "db.client.operation.duration"), 1002)
+}
+
+func TestAPrefixedSummaryIsCutBetweenWords(t *testing.T) {
+	long := strings.TrimSpace(strings.Repeat("SELECT abcdefg ", 17))
+	require.LessOrEqual(t, len(long), maxSummary)
+	got := prefixed("PREPARE", long)
+	assert.LessOrEqual(t, len(got), maxSummary)
+	assert.True(t, strings.HasPrefix("PREPARE "+long+" ", got+" "))
+	assert.Equal(t, "BATCH", prefixed("BATCH", ""))
+	assert.Equal(t, "BATCH", prefixed("BATCH", strings.Repeat("x", 250)))
+}
+
+func TestTheDefaultPortAndAnUnknownAddressAreLeftOut(t *testing.T) {
+	target, _ := newTarget(t)
+	for _, c := range []struct {
+		server Server
+		keys   []string
+	}{
+		{Server{Address: "db", Port: 5432, Namespace: "n"}, []string{"server.address"}},
+		{Server{Address: "db", Port: 5433, Namespace: "n"}, []string{"server.address", "server.port"}},
+		{Server{Namespace: "n"}, nil},
+	} {
+		var keys []string
+		for _, a := range target.in.Target(c.server).common {
+			if a.Key == semconv.ServerAddressKey || a.Key == semconv.ServerPortKey {
+				keys = append(keys, string(a.Key))
+			}
+		}
+		assert.Equal(t, c.keys, keys)
+	}
+}

@@ -1,0 +1,211 @@
+package instruments
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/pgprod/pgprod/internal/sqlsummary"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+)
+
+// An Operation is one statement under way. The zero value is none: its methods do nothing.
+type Operation struct {
+	target *Target
+	stmt   *statement
+	span   trace.Span // nil: not traced
+	start  time.Time
+}
+
+// enabled reports whether anybody listens.
+func (t *Target) enabled(ctx context.Context) (tracer trace.Tracer, metrics bool) {
+	tracer = t.in.tracers.tracer()
+	if tracer != nil && !t.in.orphans && !trace.SpanContextFromContext(ctx).IsValid() {
+		tracer = nil
+	}
+	return tracer, t.in.duration.Enabled(ctx)
+}
+
+// Begin begins the operation that a statement's text stands for. The context that it returns has the span.
+func (t *Target) Begin(ctx context.Context, sql string) (context.Context, Operation) {
+	tracer, metrics := t.enabled(ctx)
+	if tracer == nil && !metrics {
+		return ctx, Operation{}
+	}
+	return t.begin(ctx, tracer, t.texts.Get(sql).Value)
+}
+
+// BeginBatch begins a batch of statements. Its summary is BATCH, with that of the statements if they are alike.
+func (t *Target) BeginBatch(ctx context.Context, texts []string) (context.Context, Operation) {
+	tracer, metrics := t.enabled(ctx)
+	if tracer == nil && !metrics {
+		return ctx, Operation{}
+	}
+	if len(texts) == 1 {
+		return t.begin(ctx, tracer, t.texts.Get(texts[0]).Value)
+	}
+	var more []attribute.KeyValue
+	if len(texts) > 1 {
+		more = append(more, semconv.DBOperationBatchSize(len(texts)))
+	}
+	return t.begin(ctx, tracer, t.statement(t.batch(texts), more))
+}
+
+// batch is the summary of several texts: of each part, what they have in common.
+func (t *Target) batch(texts []string) (s sqlsummary.Summary) {
+	for n, text := range texts {
+		one := t.texts.Get(text).Summary
+		if n == 0 {
+			s = one
+		}
+		s.Summary = common(s.Summary, one.Summary)
+		s.Operation = common(s.Operation, one.Operation)
+		s.Collection = common(s.Collection, one.Collection)
+		s.Text = common(s.Text, one.Text)
+	}
+	s.Summary, s.Operation = prefixed("BATCH", s.Summary), prefixed("BATCH", s.Operation)
+	return s
+}
+
+func common(a, b string) string {
+	if a != b {
+		return ""
+	}
+	return a
+}
+
+// maxSummary is the longest db.query.summary.
+const maxSummary = 255
+
+// prefixed puts a word before a summary, which it shortens by whole words if need be.
+func prefixed(word, summary string) string {
+	s := strings.TrimSpace(word + " " + summary)
+	if len(s) <= maxSummary {
+		return s
+	}
+	return s[:max(strings.LastIndexByte(s[:maxSummary+1], ' '), len(word))]
+}
+
+// BeginCopy begins a COPY into a table.
+func (t *Target) BeginCopy(ctx context.Context, table string) (context.Context, Operation) {
+	return t.Begin(ctx, "COPY "+table+" FROM STDIN BINARY") // through the cache, which bounds the summaries
+}
+
+// BeginConnect begins the making of a connection.
+func (t *Target) BeginConnect(ctx context.Context) (context.Context, Operation) {
+	tracer, metrics := t.enabled(ctx)
+	if tracer == nil && !metrics {
+		return ctx, Operation{}
+	}
+	return t.begin(ctx, tracer, t.connecting())
+}
+
+func (t *Target) connecting() *statement {
+	return t.statement(sqlsummary.Summary{Summary: "CONNECT", Operation: "CONNECT"}, nil)
+}
+
+// Reached says which server a connection was made to, where BeginConnect's target left it open.
+func (op *Operation) Reached(t *Target) {
+	if op.target == nil || op.target == t {
+		return
+	}
+	op.target, op.stmt = t, t.connecting()
+	if op.span != nil {
+		op.span.SetAttributes(t.common...)
+	}
+}
+
+func (t *Target) begin(ctx context.Context, tracer trace.Tracer, s *statement) (context.Context, Operation) {
+	op := Operation{target: t, stmt: s, start: time.Now()}
+	if tracer != nil {
+		ctx, op.span = tracer.Start(ctx, s.name, s.start...)
+		if timed, ok := op.span.(interface{ StartTime() time.Time }); ok { // the SDK's: one duration for span and metric
+			op.start = timed.StartTime()
+		}
+	}
+	return ctx, op
+}
+
+// Prepared records that the server has prepared a text, which is known only afterwards. start is when it was asked.
+func (t *Target) Prepared(ctx context.Context, sql string, start time.Time, err error) {
+	tracer, metrics := t.enabled(ctx)
+	if tracer == nil && !metrics {
+		return
+	}
+	s := t.texts.Get(sql).Summary
+	s.Summary, s.Operation = prefixed("PREPARE", s.Summary), "PREPARE"
+	op := Operation{target: t, stmt: t.statement(s, nil), start: start}
+	if tracer != nil {
+		ctx, op.span = tracer.Start(ctx, op.stmt.name, append(op.stmt.start, trace.WithTimestamp(start))...)
+	}
+	op.End(ctx, -1, err)
+}
+
+// WaitedSpan shows in the caller's trace that it has just waited for a connection: a span of its own, before that of
+// the statement.
+func (i *Instruments) WaitedSpan(ctx context.Context, waited time.Duration, err error) {
+	tracer := i.tracers.tracer()
+	if tracer == nil || waited <= 0 || !trace.SpanContextFromContext(ctx).IsValid() {
+		return
+	}
+	_, span := tracer.Start(ctx, "pgprod.wait", trace.WithTimestamp(time.Now().Add(-waited)), trace.WithAttributes(i.poolName))
+	if err != nil {
+		kind, why := waitFailure(err)
+		span.SetAttributes(semconv.ErrorTypeKey.String(kind))
+		span.SetStatus(codes.Error, why)
+	}
+	span.End()
+}
+
+// waitFailure tells why a wait ended without a connection. The error may have the last failure to connect in it, which
+// has a span of its own.
+func waitFailure(err error) (kind, why string) {
+	var netErr net.Error
+	switch {
+	case errors.Is(err, context.Canceled):
+		return canceled, "the caller's context ended the wait"
+	case errors.As(err, &netErr) && netErr.Timeout():
+		return timeout, "no connection became free in time"
+	}
+	return ErrorType(err), describe(err)
+}
+
+// End ends the operation: rows is how many the server returned, negative if that has no meaning here. ctx is what Begin
+// returned, so that the metric can point to the span.
+func (op *Operation) End(ctx context.Context, rows int64, err error) {
+	if op.target == nil {
+		return
+	}
+	in, opts, end := op.target.in, op.stmt.ok, time.Now()
+	if err != nil {
+		opts = op.stmt.failure(err)
+	}
+	in.duration.Record(ctx, end.Sub(op.start).Seconds(), opts...)
+	if rows >= 0 && err == nil {
+		in.rows.Record(ctx, rows, opts...)
+	}
+	if op.span != nil {
+		if err != nil {
+			op.fail(err)
+		}
+		op.span.End(trace.WithTimestamp(end))
+	}
+	*op = Operation{}
+}
+
+func (op *Operation) fail(err error) {
+	if !op.span.IsRecording() {
+		return
+	}
+	op.span.SetStatus(codes.Error, describe(err))
+	op.span.SetAttributes(semconv.ErrorTypeKey.String(ErrorType(err)))
+	if code := statusCode(err); code != "" {
+		op.span.SetAttributes(semconv.DBResponseStatusCode(code))
+	}
+}
