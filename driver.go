@@ -38,8 +38,8 @@
 // else libpq's PG* variables; the password, unless the DSN has it, may be in DB_PASSWORD. Everything is validated by
 // sql.Open, in one error that names each offending key.
 //
-// echo, echo_pool, slow_query and leak_detection are read and validated now, and acted on from the release that brings
-// telemetry and operations.
+// echo, echo_pool and slow_query are read and validated now, and acted on from the release that brings operations, as is
+// the log of leak_detection, which so far only counts in the metrics.
 //
 // # What it does
 //
@@ -54,6 +54,9 @@
 // Repeating: a statement is tried on another connection only if not a byte of it was sent. No driver.ErrBadConn ever
 // reaches database/sql, which would run the statement again. A Commit whose reply was lost is [ErrCommitUnknown]. [InTx]
 // repeats a transaction that the server gave up in favour of another.
+//
+// Telemetry: spans and metrics by OpenTelemetry's stable conventions go to its global providers, or to those of
+// [WithTracerProvider] and [WithMeterProvider]; without an SDK they cost nothing. Literals in statements are hidden.
 //
 // Timeouts: when command_timeout or the caller's context ends a statement, it is cancelled on the server and the
 // connection lives on; the error is both context.DeadlineExceeded (or Canceled) and the server's.
@@ -119,8 +122,18 @@ func NewConnector(dsn string, opts ...Option) (*Connector, error) {
 	if err != nil {
 		return nil, err
 	}
+	commenter, err := c.sqlCommenter(cfg.Conn.RuntimeParams["application_name"])
+	if err != nil {
+		return nil, err
+	}
 	cfg.PoolName = pool.ReserveName(cfg.PoolName)
-	return &Connector{pool.New(cfg, pool.Hooks{Logger: c.logger, Password: c.password})}, nil
+	p, err := pool.New(cfg, pool.Hooks{
+		Logger: c.logger, Password: c.password, Telemetry: c.telemetry, Commenter: commenter,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Connector{p}, nil
 }
 
 // Connect implements driver.Connector. What it returns takes a connection from the pool at its first use, and gives it

@@ -7,6 +7,9 @@ import (
 	"os"
 	"time"
 
+	"go.opentelemetry.io/otel/propagation"
+
+	"github.com/pgprod/pgprod/internal/instruments"
 	"github.com/pgprod/pgprod/internal/settings"
 )
 
@@ -100,6 +103,11 @@ type config struct {
 	values   settings.Values
 	logger   *slog.Logger // nil: slog.Default()
 	password func(context.Context) (string, error)
+
+	telemetry  instruments.Options
+	commenter  string // mode
+	tags       func(context.Context) map[string]string
+	propagator propagation.TextMapPropagator
 }
 
 // resolve applies the options over the DSN and the process's environment, and validates the outcome.

@@ -100,15 +100,31 @@ func (q *Queue) dialLocked() {
 	for !q.closed && q.ramp.promising() < q.waiters.Len() && q.open+q.ramp.dialing < q.max && q.ramp.allows(q.open) {
 		q.ramp.dialing++
 		q.dials.Add(1)
-		go q.dial() // ends when it has a connection, when nobody waits for one any more, or with Close
+		go q.dial(q.waiters.Back().Value.(*waiter).ctx) // ends when it has a connection, when nobody waits for one any more, or with Close
 	}
 }
 
 // dial repeats until a connection is made. An attempt that was begun is finished whatever becomes of who asked for it.
-func (q *Queue) dial() {
+func (q *Queue) dial(requester context.Context) {
 	defer q.dials.Done()
-	for q.pause() && !q.settleDial(q.attempt()) {
+	ctx := dialContext{q.ctx, requester}
+	for q.pause() && !q.settleDial(q.attempt(ctx)) {
 	}
+}
+
+// A dialContext ends with the queue and not with the requester, but has the requester's values: the dial belongs into
+// its trace.
+type dialContext struct {
+	context.Context
+	requester context.Context
+}
+
+// Value implements context.Context.
+func (c dialContext) Value(key any) any {
+	if v := c.Context.Value(key); v != nil {
+		return v
+	}
+	return c.requester.Value(key)
 }
 
 // pause waits until an attempt may be made and reports whether one should be.
@@ -131,7 +147,7 @@ func (q *Queue) pause() bool {
 }
 
 // attempt dials once. If that takes long it lets others start in the meantime.
-func (q *Queue) attempt() error {
+func (q *Queue) attempt(ctx context.Context) error {
 	q.mu.Lock()
 	q.ramp.attempts++
 	serial, over := q.ramp.attempts, false // over is guarded by q.mu
@@ -144,7 +160,7 @@ func (q *Queue) attempt() error {
 			q.dialLocked()
 		}
 	})
-	err := q.dialer.Dial(q.ctx)
+	err := q.dialer.Dial(ctx)
 	stall.Stop()
 	q.mu.Lock()
 	defer q.mu.Unlock()

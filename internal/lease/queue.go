@@ -68,7 +68,8 @@ func NewQueue(max int, dialer Dialer) *Queue {
 type waiter struct {
 	ready chan error // gets nil with the place, or why there will be none; room for one, so that no sender blocks
 	timer *time.Timer
-	again bool // came back with Retry
+	ctx   context.Context // the caller's
+	again bool            // came back with Retry
 }
 
 func newWaiter() any {
@@ -115,7 +116,7 @@ func (q *Queue) Retry(ctx context.Context, limit time.Duration) (waited time.Dur
 func (q *Queue) wait(ctx context.Context, limit time.Duration, again bool) (time.Duration, error) {
 	start := time.Now()
 	w := q.pool.Get().(*waiter)
-	w.again = again
+	w.again, w.ctx = again, ctx
 	place := q.enqueueLocked(w)
 	q.stats.Waits++
 	q.dialLocked()
@@ -135,6 +136,7 @@ func (q *Queue) wait(ctx context.Context, limit time.Duration, again bool) (time
 		err = q.leave(w, place, ErrTimeout)
 	}
 	w.timer.Stop()
+	w.ctx = nil
 	q.pool.Put(w)
 
 	waited := time.Since(start)

@@ -30,7 +30,13 @@ func (s *session) borrow(ctx context.Context) error {
 	start := clock()
 	waited, err := p.queue.Acquire(ctx, p.cfg.PoolTimeout)
 	for err == nil {
-		if err = s.take(ctx, start, start+int64(waited)); err == nil {
+		now := start + int64(waited)
+		if err = s.take(ctx, start, now); err == nil {
+			s.c.lentAt.Store(now)
+			p.in.Waited(ctx, waited.Seconds())
+			if waited > 0 {
+				p.in.WaitedSpan(ctx, waited, nil)
+			}
 			return nil
 		}
 		if !errors.Is(err, errNoneParked) {
@@ -39,7 +45,9 @@ func (s *session) borrow(ctx context.Context) error {
 		_, err = p.queue.Retry(ctx, p.timeLeft(start))
 		waited = time.Duration(clock() - start)
 	}
-	return p.waitError(err, waited)
+	err = p.waitError(err, waited)
+	p.in.WaitedSpan(ctx, waited, err)
+	return err
 }
 
 // timeLeft is how much longer a caller may wait who began at start; zero is without limit.
@@ -173,6 +181,8 @@ func (s *session) giveBack() {
 	}
 	c.readOnly = false
 	c.proven = now
+	held := s.pool.returned(c, now)
+	s.pool.in.Used(context.Background(), seconds(held))
 	_ = sc.Close()
 	s.pool.queue.Release()
 }

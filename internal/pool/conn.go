@@ -4,11 +4,13 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pgprod/pgprod/internal/instruments"
 	"github.com/pgprod/pgprod/internal/wire"
 )
 
@@ -32,6 +34,16 @@ type conn struct {
 	fresh      bool   // not lent yet
 	condemned  string // why it must not be lent again, "" while it may
 
+	lentAt atomic.Int64 // by clock(); 0: not lent. Collections of metrics read it.
+
+	server instruments.Server
+	target *instruments.Target
+	op     instruments.Operation // the outermost statement
+	asked  time.Time             // when the last prepare began
+	names  map[string][]string   // hosts by the addresses that they resolved to
+
+	preparing string // the text of the last prepare
+
 	depth    int    // statements that pgx has begun and not ended: a prepare inside a query counts
 	sql      string // of the outermost
 	cause    error  // the last error that pgx reported, where stdlib says only driver.ErrBadConn
@@ -44,12 +56,8 @@ type conn struct {
 }
 
 var (
-	_ driver.Conn        = (*conn)(nil)
-	_ driver.Validator   = (*conn)(nil)
-	_ pgx.QueryTracer    = (*conn)(nil)
-	_ pgx.PrepareTracer  = (*conn)(nil)
-	_ pgx.BatchTracer    = (*conn)(nil)
-	_ pgx.CopyFromTracer = (*conn)(nil)
+	_ driver.Conn      = (*conn)(nil)
+	_ driver.Validator = (*conn)(nil)
 )
 
 // Prepare and Begin complete driver.Conn; the inner *sql.DB is never asked for a statement.
@@ -66,7 +74,7 @@ func (c *conn) IsValid() bool { return c.condemned == "" }
 func (c *conn) Close() error {
 	p := c.pool
 	c.guard.stop()
-	p.countClosed(c.closeReason())
+	p.forget(c, c.closeReason())
 	p.queue.Closed()
 	p.background(c.hangUp)
 	return nil
@@ -202,60 +210,4 @@ func (c *conn) demoted(err error) bool {
 	}
 	attrs := c.pool.cfg.TargetSessionAttrs
 	return attrs == "read-write" || attrs == "primary"
-}
-
-// TraceQueryStart and the other methods of pgx's tracers.
-func (c *conn) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryStartData) context.Context {
-	c.begin(d.SQL)
-	if len(d.Args) > 0 { // without, Exec takes the simple protocol past the cache
-		c.adopted(d.SQL)
-	}
-	return ctx
-}
-
-// TraceQueryEnd is called when the rows are closed.
-func (c *conn) TraceQueryEnd(_ context.Context, _ *pgx.Conn, d pgx.TraceQueryEndData) {
-	c.end(d.CommandTag, d.Err)
-}
-
-// TracePrepareStart implements pgx.PrepareTracer.
-func (c *conn) TracePrepareStart(ctx context.Context, _ *pgx.Conn, d pgx.TracePrepareStartData) context.Context {
-	c.begin(d.SQL)
-	return ctx
-}
-
-// TracePrepareEnd implements pgx.PrepareTracer.
-func (c *conn) TracePrepareEnd(_ context.Context, _ *pgx.Conn, d pgx.TracePrepareEndData) {
-	c.alreadyPrepared = d.AlreadyPrepared
-	c.end(pgconn.CommandTag{}, d.Err)
-}
-
-// TraceBatchStart implements pgx.BatchTracer.
-func (c *conn) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
-	c.begin("")
-	c.batchAhead(ctx)
-	return ctx
-}
-
-// TraceBatchQuery implements pgx.BatchTracer.
-func (c *conn) TraceBatchQuery(_ context.Context, _ *pgx.Conn, d pgx.TraceBatchQueryData) {
-	if d.Err == nil && leavesTraces(d.CommandTag.String(), d.SQL) {
-		c.condemned = "dirty"
-	}
-}
-
-// TraceBatchEnd implements pgx.BatchTracer.
-func (c *conn) TraceBatchEnd(_ context.Context, _ *pgx.Conn, d pgx.TraceBatchEndData) {
-	c.end(pgconn.CommandTag{}, d.Err)
-}
-
-// TraceCopyFromStart implements pgx.CopyFromTracer.
-func (c *conn) TraceCopyFromStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceCopyFromStartData) context.Context {
-	c.begin("")
-	return ctx
-}
-
-// TraceCopyFromEnd implements pgx.CopyFromTracer.
-func (c *conn) TraceCopyFromEnd(_ context.Context, _ *pgx.Conn, d pgx.TraceCopyFromEndData) {
-	c.end(d.CommandTag, d.Err)
 }

@@ -7,6 +7,8 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pgprod/pgprod/internal/instruments"
 	"github.com/pgprod/pgprod/internal/settings"
 	"github.com/pgprod/pgprod/internal/wire"
 )
@@ -29,14 +32,25 @@ func (p *Pool) Dial(ctx context.Context) error {
 		generation: p.generation.Load(),
 		expires:    p.expiry(clock()),
 		fresh:      true,
+		names:      map[string][]string{},
 	}
-	if err := c.connect(ctx); err != nil {
+	ctx, op := p.target(p.onlyServer()).BeginConnect(ctx)
+	start := clock()
+	err := c.connect(ctx)
+	if err == nil {
+		c.target = p.target(c.server)
+		op.Reached(c.target)
+	}
+	op.End(ctx, -1, err)
+	if err != nil {
 		err = &dialError{pool: p.cfg.PoolName, cause: err}
 		p.dialFailed(ctx, err)
 		return err
 	}
 	p.dialSucceeded()
+	p.remember(c)
 	c.proven = clock()
+	p.in.Created(ctx, seconds(c.proven-start))
 	if !p.park(c) {
 		return c.Close() // the queue hears of its end first, and of its making when we return
 	}
@@ -95,8 +109,62 @@ func (c *conn) prepareDial(ctx context.Context, cc *pgx.ConnConfig) error {
 		c.guard.pg = pg
 		return c.guard
 	}
+	cc.LookupFunc = c.lookupFunc(cc.LookupFunc)
 	cc.DialFunc = c.dialFunc(cc.DialFunc)
 	return nil
+}
+
+// onlyServer is the server that the DSN names; of several, which one it will be isn't known before it is reached.
+func (p *Pool) onlyServer() instruments.Server {
+	s := p.server
+	for _, f := range p.cfg.Conn.Fallbacks { // a host occurs twice where TLS is optional
+		if f.Host != p.cfg.Conn.Host || f.Port != p.cfg.Conn.Port {
+			s.Address, s.Port = "", 0
+		}
+	}
+	return s
+}
+
+// lookupFunc notes which name an address is of: of several hosts, telemetry names the one that was reached.
+func (c *conn) lookupFunc(lookup pgconn.LookupFunc) pgconn.LookupFunc {
+	return func(ctx context.Context, host string) ([]string, error) {
+		addrs, err := lookup(ctx, host)
+		for _, addr := range addrs {
+			c.names[addr] = append(c.names[addr], host)
+		}
+		return addrs, err
+	}
+}
+
+// reached notes the server that was dialled.
+func (c *conn) reached(network, addr string) {
+	c.server = c.pool.server
+	if network == "unix" {
+		c.server.Address = filepath.Dir(addr)
+		return
+	}
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return
+	}
+	c.server.Port, _ = strconv.Atoi(port)
+	c.server.Address = c.nameOf(host, c.server.Port)
+}
+
+// nameOf is the name in the DSN of the address that was dialled. Several may resolve to it; the port tells which.
+func (c *conn) nameOf(addr string, port int) string {
+	cc := c.pool.cfg.Conn
+	for _, name := range c.names[addr] {
+		if name == cc.Host && port == int(cc.Port) {
+			return name
+		}
+		for _, f := range cc.Fallbacks {
+			if name == f.Host && port == int(f.Port) {
+				return name
+			}
+		}
+	}
+	return addr
 }
 
 // dialFunc bounds the connections that pgx makes for cancel requests: once the session stands, a dial is for one of
@@ -105,8 +173,12 @@ func (c *conn) prepareDial(ctx context.Context, cc *pgx.ConnConfig) error {
 func (c *conn) dialFunc(dial pgconn.DialFunc) pgconn.DialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		nc, err := dial(ctx, network, addr)
-		if err == nil && c.pg != nil {
+		switch {
+		case err != nil:
+		case c.pg != nil:
 			_ = nc.SetDeadline(time.Now().Add(cancelGrace))
+		default:
+			c.reached(network, addr)
 		}
 		return nc, err
 	}

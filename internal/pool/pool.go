@@ -15,20 +15,27 @@ package pool
 import (
 	"context"
 	"database/sql"
+	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/pgprod/pgprod/internal/instruments"
 	"github.com/pgprod/pgprod/internal/lease"
 	"github.com/pgprod/pgprod/internal/settings"
+	"github.com/pgprod/pgprod/internal/sqlcomment"
 )
 
 // Hooks are what the application passes in code and no text can hold.
 type Hooks struct {
 	Logger   *slog.Logger                          // nil: slog.Default() at the time of each line
 	Password func(context.Context) (string, error) // nil: as the settings say
+
+	Telemetry instruments.Options   // PoolName is the settings'
+	Commenter *sqlcomment.Commenter // nil: statements go as they are
 }
 
 // A Pool is safe for concurrent use.
@@ -50,10 +57,16 @@ type Pool struct {
 	outage     outage
 	counts     parameterCounts
 	inTx       inTx
+	in         *instruments.Instruments
+	server     instruments.Server // the first that the DSN names
+	overflows  atomic.Int64       // connections opened beyond pool_size
 
-	mu       sync.Mutex // guards what follows
-	parked   []parked   // dialled, not yet taken by the inner *sql.DB
+	mu       sync.Mutex     // guards what follows
+	parked   []parked       // dialled, not yet taken by the inner *sql.DB
+	conns    map[*conn]bool // all that exist
 	closings map[string]int64
+	leaked   int64 // checkouts that were held beyond leak_detection and came back
+	targets  map[instruments.Server]*instruments.Target
 	done     bool           // Close has begun to wait for tasks
 	tasks    sync.WaitGroup // goroutines that say goodbye to the server; each bounds itself
 }
@@ -65,12 +78,21 @@ type parked struct {
 }
 
 // New returns a pool that has no connection yet. It takes over cfg.
-func New(cfg *settings.Config, hooks Hooks) *Pool {
+func New(cfg *settings.Config, hooks Hooks) (*Pool, error) {
 	p := &Pool{
 		cfg:         cfg,
 		hooks:       hooks,
 		pingTimeout: min(cfg.ConnectTimeout, 5*time.Second),
+		server:      instruments.Server{Address: cfg.Conn.Host, Port: int(cfg.Conn.Port), Namespace: cfg.Conn.Database},
+		conns:       map[*conn]bool{},
 		closings:    map[string]int64{},
+		targets:     map[instruments.Server]*instruments.Target{},
+	}
+	hooks.Telemetry.PoolName = cfg.PoolName
+	var err error
+	if p.in, err = instruments.New(hooks.Telemetry, p.state); err != nil {
+		releaseName(cfg.PoolName)
+		return nil, fmt.Errorf("pgprod: instruments: %w", err)
 	}
 	p.life, p.end = context.WithCancel(context.Background())
 	p.usesTLS = cfg.Conn.TLSConfig != nil
@@ -86,7 +108,7 @@ func New(cfg *settings.Config, hooks Hooks) *Pool {
 	for _, w := range cfg.Warnings {
 		p.log().Warn("pgprod: "+w, "pool", cfg.PoolName)
 	}
-	return p
+	return p, nil
 }
 
 // Config returns the settings in force. They must not be changed.
@@ -100,7 +122,7 @@ func (p *Pool) Close() error {
 	}
 	p.end()
 	p.queue.Close()
-	err := p.inner.Close()
+	err := errors.Join(p.inner.Close(), p.in.Close())
 	p.flushParked(func(*conn) bool { return true })
 	p.mu.Lock()
 	p.done = true

@@ -138,8 +138,17 @@ func (s *session) run(ctx context.Context, do func(*conn) error) error {
 	}
 }
 
+// commented is the statement with the tags that the application asked for.
+func (s *session) commented(ctx context.Context, query string) string {
+	if c := s.pool.hooks.Commenter; c != nil {
+		return c.Append(ctx, query)
+	}
+	return query
+}
+
 // ExecContext implements driver.ExecerContext.
 func (s *session) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (res driver.Result, err error) {
+	query = s.commented(ctx, query)
 	err = s.run(ctx, func(c *conn) error {
 		res, err = c.std.ExecContext(ctx, query, args)
 		return err
@@ -152,6 +161,7 @@ func (s *session) ExecContext(ctx context.Context, query string, args []driver.N
 
 // QueryContext implements driver.QueryerContext.
 func (s *session) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	query = s.commented(ctx, query)
 	err := s.run(ctx, func(c *conn) error {
 		r, err := c.std.QueryContext(ctx, query, args)
 		if err == nil {

@@ -70,7 +70,7 @@ func (s *session) PrepareContext(ctx context.Context, query string) (driver.Stmt
 	}
 	n := 0
 	err := s.run(ctx, func(c *conn) (err error) {
-		n, err = c.prepare(ctx, query)
+		n, err = c.prepare(ctx, s.commented(ctx, query))
 		return err
 	})
 	if err != nil {

@@ -1,0 +1,114 @@
+package pool
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/pgprod/pgprod/internal/instruments"
+)
+
+// A conn is pgx's tracer: each statement is bounded, looked at for what it leaves behind, and reported, whoever sends
+// it. pgx doesn't trace pings and the closing of statements, and neither do we.
+var (
+	_ pgx.QueryTracer    = (*conn)(nil)
+	_ pgx.PrepareTracer  = (*conn)(nil)
+	_ pgx.BatchTracer    = (*conn)(nil)
+	_ pgx.CopyFromTracer = (*conn)(nil)
+)
+
+// report begins the report of the outermost statement: one statement, one span.
+func (c *conn) report(ctx context.Context, begin func(*instruments.Target) (context.Context, instruments.Operation)) context.Context {
+	if c.depth == 1 {
+		ctx, c.op = begin(c.target)
+	}
+	return ctx
+}
+
+// reported ends it.
+func (c *conn) reported(ctx context.Context, tag pgconn.CommandTag, err error) {
+	if c.depth != 1 {
+		return
+	}
+	rows := int64(-1)
+	if tag.Select() {
+		rows = tag.RowsAffected()
+	}
+	c.op.End(ctx, rows, err)
+}
+
+// TraceQueryStart implements pgx.QueryTracer.
+func (c *conn) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryStartData) context.Context {
+	c.begin(d.SQL)
+	if len(d.Args) > 0 { // without, Exec takes the simple protocol past the cache
+		c.adopted(d.SQL)
+	}
+	if c.depth == 1 {
+		ctx, c.op = c.target.Begin(ctx, d.SQL)
+	}
+	return ctx
+}
+
+// TraceQueryEnd is called when the rows are closed.
+func (c *conn) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryEndData) {
+	c.reported(ctx, d.CommandTag, d.Err)
+	c.end(d.CommandTag, d.Err)
+}
+
+// TracePrepareStart implements pgx.PrepareTracer. It is called before pgx looks whether the statement is there already.
+func (c *conn) TracePrepareStart(ctx context.Context, _ *pgx.Conn, d pgx.TracePrepareStartData) context.Context {
+	c.begin(d.SQL)
+	c.preparing, c.asked = d.SQL, time.Now()
+	return ctx
+}
+
+// TracePrepareEnd implements pgx.PrepareTracer.
+func (c *conn) TracePrepareEnd(ctx context.Context, _ *pgx.Conn, d pgx.TracePrepareEndData) {
+	c.alreadyPrepared = d.AlreadyPrepared
+	if !d.AlreadyPrepared {
+		c.target.Prepared(ctx, c.preparing, c.asked, d.Err)
+	}
+	c.end(pgconn.CommandTag{}, d.Err)
+}
+
+// TraceBatchStart implements pgx.BatchTracer.
+func (c *conn) TraceBatchStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceBatchStartData) context.Context {
+	c.begin("")
+	ctx = c.report(ctx, func(t *instruments.Target) (context.Context, instruments.Operation) {
+		texts := make([]string, len(d.Batch.QueuedQueries))
+		for i, q := range d.Batch.QueuedQueries {
+			texts[i] = q.SQL
+		}
+		return t.BeginBatch(ctx, texts)
+	})
+	c.batchAhead(ctx)
+	return ctx
+}
+
+// TraceBatchQuery implements pgx.BatchTracer.
+func (c *conn) TraceBatchQuery(_ context.Context, _ *pgx.Conn, d pgx.TraceBatchQueryData) {
+	if d.Err == nil && leavesTraces(d.CommandTag.String(), d.SQL) {
+		c.condemned = "dirty"
+	}
+}
+
+// TraceBatchEnd implements pgx.BatchTracer.
+func (c *conn) TraceBatchEnd(ctx context.Context, _ *pgx.Conn, d pgx.TraceBatchEndData) {
+	c.reported(ctx, pgconn.CommandTag{}, d.Err)
+	c.end(pgconn.CommandTag{}, d.Err)
+}
+
+// TraceCopyFromStart implements pgx.CopyFromTracer.
+func (c *conn) TraceCopyFromStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceCopyFromStartData) context.Context {
+	c.begin("")
+	return c.report(ctx, func(t *instruments.Target) (context.Context, instruments.Operation) {
+		return t.BeginCopy(ctx, d.TableName.Sanitize())
+	})
+}
+
+// TraceCopyFromEnd implements pgx.CopyFromTracer.
+func (c *conn) TraceCopyFromEnd(ctx context.Context, _ *pgx.Conn, d pgx.TraceCopyFromEndData) {
+	c.reported(ctx, d.CommandTag, d.Err)
+	c.end(d.CommandTag, d.Err)
+}

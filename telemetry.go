@@ -1,0 +1,70 @@
+package pgprod
+
+import (
+	"context"
+	"fmt"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/pgprod/pgprod/internal/sqlcomment"
+)
+
+// WithTracerProvider sets where spans go. Default, and nil: the global provider (otel.SetTracerProvider), whether it is
+// set before or after the pool is opened; without one, spans cost nothing.
+func WithTracerProvider(p trace.TracerProvider) Option {
+	return func(c *config) { c.telemetry.TracerProvider = p }
+}
+
+// WithMeterProvider sets where metrics go. Default, and nil: the global provider (otel.SetMeterProvider), whether it is
+// set before or after the pool is opened; without one, metrics cost nothing.
+func WithMeterProvider(p metric.MeterProvider) Option {
+	return func(c *config) { c.telemetry.MeterProvider = p }
+}
+
+// WithRootSpans sets whether a statement whose context has no span gets one, which is then the root of a trace of its
+// own. Default true.
+func WithRootSpans(on bool) Option {
+	return func(c *config) { c.telemetry.ParentOnly = !on }
+}
+
+// WithSQLCommenter appends tags to each statement, as sqlcommenter specifies, for the server's logs and views to tell
+// who sent it. mode is one of
+//
+//   - "off": the default.
+//   - "static": application (application_name) and what tags returns for the statement's context, such as the route.
+//     Texts that are alike stay alike, so that they are prepared once.
+//   - "full": the trace context of the caller's span as well (traceparent), by WithPropagator. Each text is then
+//     different, and is prepared anew: use it with default_query_exec_mode=exec in the DSN.
+//
+// tags may be nil; it must be safe for concurrent use. Keys and values are URL-encoded, nothing in them can end the
+// comment. Statements that end in a comment already, and those sent by Raw, are left alone.
+func WithSQLCommenter(mode string, tags func(ctx context.Context) map[string]string) Option {
+	return func(c *config) { c.commenter, c.tags = mode, tags }
+}
+
+// WithPropagator sets how WithSQLCommenter's mode "full" writes the trace context. Default, and nil: the global
+// propagator (otel.SetTextMapPropagator), whether it is set before or after the pool is opened.
+func WithPropagator(p propagation.TextMapPropagator) Option {
+	return func(c *config) { c.propagator = p }
+}
+
+// sqlCommenter returns nil for mode off.
+func (c *config) sqlCommenter(application string) (*sqlcomment.Commenter, error) {
+	switch c.commenter {
+	case "", "off":
+		return nil, nil
+	case "static":
+		return sqlcomment.New(application, c.tags, nil), nil
+	case "full":
+		return sqlcomment.New(application, c.tags, func() propagation.TextMapPropagator {
+			if c.propagator != nil {
+				return c.propagator
+			}
+			return otel.GetTextMapPropagator()
+		}), nil
+	}
+	return nil, fmt.Errorf("pgprod: option WithSQLCommenter: mode must be off, static or full")
+}
