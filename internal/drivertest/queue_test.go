@@ -267,7 +267,7 @@ func TestAHundredWorkersOnTenConnectionsAreServedInTurn(t *testing.T) {
 	wg.Wait()
 	// In turn it is about 100 statements from one of a worker's to the next. Where a random waiter is woken, the worst
 	// wait of all takes several times as long.
-	assert.Less(t, slices.Max(worst), int64(4*workers))
+	assert.Less(t, slices.Max(worst), int64(10*workers)) // database/sql's own queue: some thousand
 	assert.LessOrEqual(t, statusOf(t, db).PeakCheckedOut, 10)
 }
 

@@ -1,0 +1,537 @@
+package drivertest
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/pgprod/pgprod"
+	"github.com/pgprod/pgprod/internal/pgtest"
+	"github.com/pgprod/pgprod/internal/pgtest/faultproxy"
+)
+
+// tracing records spans, and what a sampler is told of them at their creation.
+type tracing struct {
+	*tracetest.SpanRecorder
+	provider *sdktrace.TracerProvider
+
+	mu    sync.Mutex // guards given
+	given map[string][]attribute.KeyValue
+}
+
+func newTracing(t testing.TB) *tracing {
+	tr := &tracing{SpanRecorder: tracetest.NewSpanRecorder(), given: map[string][]attribute.KeyValue{}}
+	tr.provider = sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(tr.SpanRecorder), sdktrace.WithSampler(tr))
+	t.Cleanup(func() { assert.NoError(t, tr.provider.Shutdown(context.Background())) })
+	return tr
+}
+
+// ShouldSample implements sdktrace.Sampler.
+func (tr *tracing) ShouldSample(p sdktrace.SamplingParameters) sdktrace.SamplingResult {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	tr.given[p.Name] = slices.Clone(p.Attributes)
+	return sdktrace.SamplingResult{Decision: sdktrace.RecordAndSample, Tracestate: trace.SpanContextFromContext(p.ParentContext).TraceState()}
+}
+
+// Description implements sdktrace.Sampler.
+func (tr *tracing) Description() string { return "all" }
+
+// atCreation is what the sampler was told of the last span with a name.
+func (tr *tracing) atCreation(name string) map[attribute.Key]any {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	return asMap(tr.given[name])
+}
+
+func asMap(attrs []attribute.KeyValue) map[attribute.Key]any {
+	m := map[attribute.Key]any{}
+	for _, a := range attrs {
+		m[a.Key] = a.Value.AsInterface()
+	}
+	return m
+}
+
+// names are the names of the spans that have ended, in that order.
+func (tr *tracing) names() (names []string) {
+	for _, s := range tr.Ended() {
+		names = append(names, s.Name())
+	}
+	return names
+}
+
+// one returns the only span with a name.
+func (tr *tracing) one(t testing.TB, name string) sdktrace.ReadOnlySpan {
+	t.Helper()
+	var found []sdktrace.ReadOnlySpan
+	for _, s := range tr.Ended() {
+		if s.Name() == name {
+			found = append(found, s)
+		}
+	}
+	require.Len(t, found, 1, "%s among %q", name, tr.names())
+	return found[0]
+}
+
+// parent begins a span of the application.
+func (tr *tracing) parent() (context.Context, trace.Span) {
+	return tr.provider.Tracer("application").Start(context.Background(), "parent")
+}
+
+// where are the attributes that all spans of a connection to dsn have.
+func where(t testing.TB, dsn string) map[attribute.Key]any {
+	u, err := url.Parse(dsn)
+	require.NoError(t, err)
+	m := map[attribute.Key]any{
+		semconv.DBSystemNameKey:  semconv.DBSystemNamePostgreSQL.Value.AsString(),
+		semconv.DBNamespaceKey:   strings.TrimPrefix(u.Path, "/"),
+		semconv.ServerAddressKey: u.Hostname(),
+	}
+	if u.Port() != "" && u.Port() != "5432" {
+		m[semconv.ServerPortKey], err = strconv.ParseInt(u.Port(), 10, 64)
+		require.NoError(t, err)
+	}
+	return m
+}
+
+func plus(m map[attribute.Key]any, more ...attribute.KeyValue) map[attribute.Key]any {
+	all := asMap(more)
+	for k, v := range m {
+		if _, ok := all[k]; !ok {
+			all[k] = v
+		}
+	}
+	return all
+}
+
+// warm opens a pool whose only connection exists already, so that the next span isn't CONNECT.
+func warm(t testing.TB, dsn string, tr *tracing, opts ...pgprod.Option) *sql.DB {
+	t.Helper()
+	db := openPool(t, oneConn(dsn), append(opts, pgprod.WithTracerProvider(tr.provider))...)
+	require.NoError(t, db.Ping())
+	tr.Reset()
+	return db
+}
+
+func TestOneStatementIsOneSpan(t *testing.T) {
+	t.Parallel()
+	dsn, tr := pgtest.NewDatabase(t), newTracing(t)
+	db := warm(t, dsn, tr)
+	for name, run := range map[string]func(context.Context) error{
+		"CREATE TABLE t": func(ctx context.Context) error {
+			_, err := db.ExecContext(ctx, "CREATE TABLE t (a int)")
+			return err
+		},
+		"SELECT pg_class": func(ctx context.Context) error {
+			var n int
+			return db.QueryRowContext(ctx, "SELECT count(*) FROM pg_class").Scan(&n)
+		},
+		"": func(ctx context.Context) error { return db.PingContext(ctx) },
+	} {
+		tr.Reset()
+		require.NoError(t, run(context.Background()))
+		got := slices.DeleteFunc(tr.names(), func(n string) bool { return strings.HasPrefix(n, "PREPARE ") })
+		if name == "" {
+			assert.Empty(t, got)
+			continue
+		}
+		assert.Equal(t, []string{name}, got)
+		assert.Equal(t, trace.SpanKindClient, tr.one(t, name).SpanKind())
+		assert.False(t, tr.one(t, name).Parent().IsValid(), "a root span")
+	}
+}
+
+func TestASpansAttributesAreGivenAtItsCreation(t *testing.T) {
+	t.Parallel()
+	dsn, tr := pgtest.NewDatabase(t), newTracing(t)
+	db := warm(t, dsn, tr)
+	mustExec(t, db, "create table orders (id int, name text)")
+	tr.Reset()
+	mustExec(t, db, "UPDATE orders SET name = 'verysecret' WHERE id = 4711")
+	const name = "UPDATE orders"
+	want := plus(where(t, dsn), semconv.DBQuerySummary(name), semconv.DBOperationName("UPDATE"), semconv.DBCollectionName("orders"),
+		semconv.DBQueryText("UPDATE orders SET name = '?' WHERE id = '?'"))
+	assert.Equal(t, want, tr.atCreation(name))
+	assert.Equal(t, want, asMap(tr.one(t, name).Attributes()), "none is added later")
+	assert.Equal(t, codes.Unset, tr.one(t, name).Status().Code)
+	assert.Equal(t, semconv.SchemaURL, tr.one(t, name).InstrumentationScope().SchemaURL)
+}
+
+func TestAStatementWithoutASummaryIsNamedAfterTheDatabase(t *testing.T) {
+	t.Parallel()
+	dsn, tr := pgtest.NewDatabase(t), newTracing(t)
+	db := warm(t, dsn, tr)
+	mustExec(t, db, "-- nothing")
+	assert.Equal(t, []string{pgtest.DatabaseName(dsn)}, tr.names())
+}
+
+func TestAPrepareIsASpanOnlyIfTheServerSeesIt(t *testing.T) {
+	t.Parallel()
+	tr := newTracing(t)
+	db := warm(t, pgtest.NewDatabase(t), tr)
+	ctx, parent := tr.parent()
+	for range 2 {
+		var n int
+		require.NoError(t, db.QueryRowContext(ctx, "SELECT oid::int FROM pg_type WHERE typname = $1", "int4").Scan(&n))
+	}
+	require.Equal(t, []string{"PREPARE SELECT pg_type", "SELECT pg_type", "SELECT pg_type"}, tr.names())
+	prepare, query, again := tr.Ended()[0], tr.Ended()[1], tr.Ended()[2]
+	assert.Equal(t, query.SpanContext().SpanID(), prepare.Parent().SpanID(), "nested")
+	assert.Equal(t, parent.SpanContext().SpanID(), query.Parent().SpanID())
+	assert.Equal(t, parent.SpanContext().SpanID(), again.Parent().SpanID())
+	assert.Equal(t, parent.SpanContext().TraceID(), prepare.SpanContext().TraceID())
+	assert.False(t, prepare.StartTime().Before(query.StartTime()))
+	assert.False(t, prepare.EndTime().After(query.EndTime()))
+	assert.Equal(t, "PREPARE", asMap(prepare.Attributes())[semconv.DBOperationNameKey])
+	tr.Reset()
+	stmt, err := db.PrepareContext(ctx, "SELECT 1 FROM pg_class WHERE relname = $1")
+	require.NoError(t, err)
+	for range 2 {
+		_, err = stmt.ExecContext(ctx, "x")
+		require.NoError(t, err)
+	}
+	require.NoError(t, stmt.Close())
+	assert.Equal(t, []string{"PREPARE SELECT pg_class", "SELECT pg_class", "SELECT pg_class"}, tr.names())
+}
+
+func TestATransactionsBeginAndEndAreSpansOfItsTrace(t *testing.T) {
+	t.Parallel()
+	tr := newTracing(t)
+	db := warm(t, pgtest.NewDatabase(t), tr)
+	ctx, parent := tr.parent()
+	for _, end := range []func(*sql.Tx) error{(*sql.Tx).Commit, (*sql.Tx).Rollback} {
+		tx, err := db.BeginTx(ctx, nil)
+		require.NoError(t, err)
+		require.NoError(t, end(tx))
+	}
+	assert.Equal(t, []string{"begin", "commit", "begin", "rollback"}, tr.names())
+	for _, s := range tr.Ended() {
+		assert.Equal(t, parent.SpanContext().SpanID(), s.Parent().SpanID(), s.Name())
+	}
+}
+
+func TestABatchIsOneSpan(t *testing.T) {
+	t.Parallel()
+	dsn, tr := pgtest.NewDatabase(t), newTracing(t)
+	db := warm(t, dsn, tr)
+	mustExec(t, db, "create table a (i int)")
+	insert, alike, other := "INSERT INTO a VALUES ($1)", "INSERT INTO a VALUES ($1 + 1)", "SELECT i FROM a WHERE i = $1"
+	for _, c := range []struct {
+		texts []string
+		name  string
+		attrs []attribute.KeyValue
+	}{
+		{[]string{insert}, "INSERT a", []attribute.KeyValue{semconv.DBOperationName("INSERT"),
+			semconv.DBCollectionName("a"), semconv.DBQueryText(insert)}},
+		{[]string{insert, insert, insert}, "BATCH INSERT a", []attribute.KeyValue{semconv.DBOperationName("BATCH INSERT"),
+			semconv.DBCollectionName("a"), semconv.DBOperationBatchSize(3), semconv.DBQueryText(insert)}},
+		{[]string{insert, alike}, "BATCH INSERT a", []attribute.KeyValue{semconv.DBOperationName("BATCH INSERT"),
+			semconv.DBCollectionName("a"), semconv.DBOperationBatchSize(2)}},
+		{[]string{insert, other}, "BATCH", []attribute.KeyValue{semconv.DBOperationName("BATCH"),
+			semconv.DBCollectionName("a"), semconv.DBOperationBatchSize(2)}},
+	} {
+		tr.Reset()
+		require.NoError(t, pgprod.Raw(context.Background(), db, func(conn *pgx.Conn) error {
+			b := &pgx.Batch{}
+			for i, text := range c.texts {
+				b.Queue(text, i)
+			}
+			return conn.SendBatch(context.Background(), b).Close()
+		}))
+		want := plus(where(t, dsn), append(c.attrs, semconv.DBQuerySummary(c.name))...)
+		assert.Equal(t, []string{c.name}, tr.names())
+		assert.Equal(t, want, tr.atCreation(c.name))
+	}
+}
+
+func TestACopyIsOneSpan(t *testing.T) {
+	t.Parallel()
+	dsn, tr := pgtest.NewDatabase(t), newTracing(t)
+	db := warm(t, dsn, tr)
+	mustExec(t, db, "create table a (i int)")
+	tr.Reset()
+	require.NoError(t, copyInto(db, "a", 7))
+	const name = `COPY "a"`
+	got := slices.DeleteFunc(tr.names(), func(n string) bool { return strings.HasPrefix(n, "PREPARE ") })
+	assert.Equal(t, []string{name}, got)
+	attrs := tr.atCreation(name)
+	assert.Equal(t, "COPY", attrs[semconv.DBOperationNameKey])
+	assert.Equal(t, `"a"`, attrs[semconv.DBCollectionNameKey])
+
+	tr.Reset()
+	require.Error(t, copyInto(db, "a", "verysecret"))
+	assert.Equal(t, codes.Error, tr.one(t, name).Status().Code)
+	assert.NotContains(t, tr.one(t, name).Status().Description, "verysecret")
+}
+
+func copyInto(db *sql.DB, table string, value any) error {
+	return pgprod.Raw(context.Background(), db, func(conn *pgx.Conn) error {
+		_, err := conn.CopyFrom(context.Background(), pgx.Identifier{table}, []string{"i"}, pgx.CopyFromRows([][]any{{value}}))
+		return err
+	})
+}
+
+func TestAConnectAndTheWaitForItAreInTheTraceOfWhoAsked(t *testing.T) {
+	t.Parallel()
+	dsn, tr := pgtest.NewDatabase(t), newTracing(t)
+	db := openPool(t, oneConn(dsn), pgprod.WithTracerProvider(tr.provider))
+	ctx, parent := tr.parent()
+	_, err := db.ExecContext(ctx, "select")
+	require.NoError(t, err)
+	require.Equal(t, []string{"CONNECT", "pgprod.wait", "select"}, tr.names())
+	for _, s := range tr.Ended() {
+		assert.Equal(t, parent.SpanContext().SpanID(), s.Parent().SpanID(), s.Name())
+	}
+	connect := plus(where(t, dsn), semconv.DBQuerySummary("CONNECT"), semconv.DBOperationName("CONNECT"))
+	assert.Equal(t, connect, tr.atCreation("CONNECT"))
+	tr.Reset()
+	_, err = db.ExecContext(ctx, "select")
+	require.NoError(t, err)
+	assert.Equal(t, []string{"select"}, tr.names(), "nothing was waited for")
+}
+
+func TestAWaitForABusyConnectionShowsInTheTrace(t *testing.T) {
+	t.Parallel()
+	tr := newTracing(t)
+	db := openPool(t, oneConn(pgtest.NewDatabase(t), "pool_timeout", "50ms"), pgprod.WithTracerProvider(tr.provider))
+	held := hold(t, db)
+	ctx, parent := tr.parent()
+	tr.Reset()
+	_, err := db.ExecContext(ctx, "select")
+	require.ErrorIs(t, err, pgprod.ErrPoolTimeout)
+	wait := tr.one(t, "pgprod.wait")
+	assert.Equal(t, parent.SpanContext().SpanID(), wait.Parent().SpanID())
+	assert.GreaterOrEqual(t, wait.EndTime().Sub(wait.StartTime()), 50*time.Millisecond)
+	assert.Equal(t, map[attribute.Key]any{
+		semconv.DBClientConnectionPoolNameKey: statusOf(t, db).PoolName, semconv.ErrorTypeKey: "timeout",
+	}, asMap(wait.Attributes()))
+	assert.Equal(t, codes.Error, wait.Status().Code)
+	assert.Equal(t, []string{"pgprod.wait"}, tr.names(), "no statement ran")
+	require.NoError(t, held.Close())
+}
+
+func TestAFailureIsTheServersMessageWithoutValues(t *testing.T) {
+	t.Parallel()
+	tr := newTracing(t)
+	db := warm(t, pgtest.NewDatabase(t), tr)
+	mustExec(t, db, "create table u (a text primary key)")
+	mustExec(t, db, "insert into u values ('verysecret')")
+	for _, c := range []struct {
+		sql     string
+		args    []any
+		code    string
+		message string
+	}{
+		{"select 1/0", nil, "22012", "division by zero"},
+		{"select * from missing", nil, "42P01", `relation "missing" does not exist`},
+		{"insert into u values ('verysecret')", nil, "23505", `duplicate key value violates unique constraint "u_pkey"`},
+		{"select 'verysecret'::int", nil, "22P02", "invalid input syntax for type integer"},
+		{"select ($1::text)::int", []any{"verysecret"}, "22P02", "invalid input syntax for type integer"},
+		{"select '99999999999'::int", nil, "22003", "value … is out of range for type integer"},
+		{"select 1 'verysecret' 'x'", nil, "42601", "syntax error at or near …"},
+		{"select 'verysecret", nil, "42601", "unterminated quoted string at or near …"},
+		{"select $1::int", []any{struct{ S string }{"verysecret"}}, "", "failed to encode args[0]"},
+	} {
+		tr.Reset()
+		_, err := db.Exec(c.sql, c.args...)
+		require.Error(t, err, c.sql)
+		for _, s := range tr.Ended() {
+			if s.Status().Code == codes.Unset {
+				assert.True(t, strings.HasPrefix(s.Name(), "PREPARE"), "%s of %s", s.Name(), c.sql)
+				continue
+			}
+			attrs := asMap(s.Attributes())
+			assert.Equal(t, sdktrace.Status{Code: codes.Error, Description: c.message}, s.Status(), c.sql)
+			if c.code != "" {
+				assert.Equal(t, c.code, attrs[semconv.ErrorTypeKey], c.sql)
+				assert.Equal(t, c.code, attrs[semconv.DBResponseStatusCodeKey], c.sql)
+			} else {
+				assert.NotEmpty(t, attrs[semconv.ErrorTypeKey])
+				assert.NotContains(t, attrs, semconv.DBResponseStatusCodeKey)
+			}
+			assert.Empty(t, s.Events())
+		}
+		assertNoSecret(t, tr, "verysecret", "99999999999")
+	}
+}
+
+// assertNoSecret looks for secrets in all that the spans say.
+func assertNoSecret(t testing.TB, tr *tracing, secrets ...string) {
+	t.Helper()
+	for _, s := range tr.Ended() {
+		said := fmt.Sprint(s.Name(), s.Status(), s.Events(), s.Attributes(), s.Links(), s.Resource())
+		for _, secret := range secrets {
+			assert.NotContains(t, said, secret)
+		}
+	}
+}
+
+func TestALostConnectionAndAnEndedContextAreErrorTypes(t *testing.T) {
+	t.Parallel()
+	tr := newTracing(t)
+	proxy := faultproxy.StartTB(t, pgtest.NewDatabase(t))
+	db := warm(t, proxy.DSN(), tr)
+	proxy.SwallowReply(faultproxy.RST, 1, faultproxy.Containing("lostone"))
+	_, err := db.Exec("select 1 as lostone")
+	require.Error(t, err)
+	assert.Equal(t, "connection_lost", asMap(tr.one(t, "select").Attributes())[semconv.ErrorTypeKey])
+
+	require.NoError(t, db.Ping())
+	tr.Reset()
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	_, err = db.ExecContext(ctx, "select pg_sleep(60)")
+	requireCut(t, err, context.DeadlineExceeded)
+	assert.Equal(t, "57014", asMap(tr.one(t, "select").Attributes())[semconv.ErrorTypeKey], "the server has confirmed it")
+}
+
+func TestAConnectThatFailsIsASpanWithoutThePassword(t *testing.T) {
+	t.Parallel()
+	tr := newTracing(t)
+	u, err := url.Parse(pgtest.NewDatabase(t))
+	require.NoError(t, err)
+	u.Path = "/nosuchdatabase"
+	db := openPool(t, oneConn(u.String()), pgprod.WithTracerProvider(tr.provider))
+	require.Error(t, db.Ping())
+	pgtest.Eventually(t, patience, func() bool { return len(tr.Ended()) > 0 })
+	s := tr.one(t, "CONNECT")
+	assert.Equal(t, "3D000", asMap(s.Attributes())[semconv.ErrorTypeKey])
+	assert.Equal(t, `database "nosuchdatabase" does not exist`, s.Status().Description)
+	if password, ok := u.User.Password(); ok && password != "" {
+		assertNoSecret(t, tr, password)
+	}
+
+	tr = newTracing(t)
+	db = openPool(t, oneConn(with(u.String(), "pool_timeout", "50ms")), pgprod.WithTracerProvider(tr.provider),
+		pgprod.WithRootSpans(true))
+	ctx, parent := tr.parent()
+	require.Error(t, db.PingContext(ctx))
+	parent.End()
+	assertNoSecret(t, tr, u.String())
+}
+
+func TestASpanCoversTheRows(t *testing.T) {
+	t.Parallel()
+	tr := newTracing(t)
+	db := warm(t, pgtest.NewDatabase(t), tr)
+	rows, err := db.Query("select * from generate_series(1, 3)")
+	require.NoError(t, err)
+	require.True(t, rows.Next())
+	assert.NotContains(t, tr.names(), "select")
+	before := time.Now()
+	require.NoError(t, rows.Close())
+	assert.False(t, tr.one(t, "select").EndTime().Before(before))
+}
+
+func TestRootSpansCanBeSuppressed(t *testing.T) {
+	t.Parallel()
+	tr := newTracing(t)
+	db := openPool(t, oneConn(pgtest.NewDatabase(t)), pgprod.WithTracerProvider(tr.provider), pgprod.WithRootSpans(false))
+	mustExec(t, db, "select")
+	assert.Empty(t, tr.names())
+	ctx, _ := tr.parent()
+	_, err := db.ExecContext(ctx, "select")
+	require.NoError(t, err)
+	assert.Equal(t, []string{"select"}, tr.names())
+}
+
+func TestTheHostThatWasReachedIsNamed(t *testing.T) {
+	t.Parallel()
+	dsn, tr := pgtest.NewDatabase(t), newTracing(t)
+	refuses := faultproxy.StartTB(t, dsn)
+	first, err := url.Parse(refuses.DSN())
+	require.NoError(t, err)
+	require.NoError(t, refuses.Refuse())
+	u, err := url.Parse(dsn)
+	require.NoError(t, err)
+	both := *u
+	both.Host = first.Host + "," + u.Host
+	db := openPool(t, strings.Replace(oneConn(u.String()), u.Host, both.Host, 1), pgprod.WithTracerProvider(tr.provider))
+	mustExec(t, db, "select")
+	for _, name := range []string{"CONNECT", "select"} {
+		attrs := asMap(tr.one(t, name).Attributes())
+		for key, value := range where(t, dsn) {
+			assert.Equal(t, value, attrs[key], "%s: %s", name, key)
+		}
+	}
+	assert.NotContains(t, tr.atCreation("CONNECT"), semconv.ServerAddressKey, "not known yet")
+}
+
+func TestOfTwoNamesOfOneAddressThePortTellsWhichWasReached(t *testing.T) {
+	t.Parallel()
+	dsn, tr := pgtest.NewDatabase(t), newTracing(t)
+	refuses := faultproxy.StartTB(t, dsn)
+	require.NoError(t, refuses.Refuse())
+	_, closed, err := net.SplitHostPort(refuses.Addr().String())
+	require.NoError(t, err)
+	u, err := url.Parse(dsn)
+	require.NoError(t, err)
+	hosts := net.JoinHostPort("localhost", u.Port()) + "," + net.JoinHostPort("127.0.0.1", closed)
+	db := openPool(t, strings.Replace(oneConn(dsn), u.Host, hosts, 1), pgprod.WithTracerProvider(tr.provider))
+	mustExec(t, db, "select")
+	assert.Equal(t, "localhost", asMap(tr.one(t, "select").Attributes())[semconv.ServerAddressKey])
+}
+
+func TestTheErrorOfThePasswordFunctionIsNotShown(t *testing.T) {
+	t.Parallel()
+	tr := newTracing(t)
+	db := openPool(t, oneConn("postgres://u@127.0.0.1:1/d?sslmode=disable", "pool_timeout", "50ms"),
+		pgprod.WithTracerProvider(tr.provider), pgprod.WithPasswordFunc(func(context.Context) (string, error) {
+			return "", errors.New("token verysecret has expired")
+		}))
+	ctx, _ := tr.parent()
+	require.Error(t, db.PingContext(ctx))
+	pgtest.Eventually(t, patience, func() bool { return slices.Contains(tr.names(), "CONNECT") })
+	assert.Contains(t, tr.names(), "pgprod.wait")
+	assertNoSecret(t, tr, "verysecret")
+}
+
+func TestASocketsDirectoryIsTheAddress(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	proxy, err := faultproxy.StartUnix(pgtest.NewDatabase(t), dir)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, proxy.Close()) })
+	tr := newTracing(t)
+	db := openPool(t, oneConn(proxy.DSN()), pgprod.WithTracerProvider(tr.provider))
+	mustExec(t, db, "select")
+	for _, name := range []string{"CONNECT", "select"} {
+		assert.Equal(t, dir, asMap(tr.one(t, name).Attributes())[semconv.ServerAddressKey])
+	}
+}
+
+// It is not parallel: it sets what the whole process shares.
+func TestTheGlobalTracerProviderServesWheneverItIsSet(t *testing.T) {
+	dsn, old, tr := pgtest.NewDatabase(t), otel.GetTracerProvider(), newTracing(t)
+	t.Cleanup(func() { otel.SetTracerProvider(old) })
+	before := openPool(t, with(oneConn(dsn), "pool_name", "before"))
+	mustExec(t, before, "select")
+	assert.Empty(t, tr.names())
+	otel.SetTracerProvider(tr.provider)
+	mustExec(t, before, "select")
+	assert.Equal(t, []string{"select"}, tr.names())
+	tr.Reset()
+	after := openPool(t, with(oneConn(dsn), "pool_name", "after"))
+	mustExec(t, after, "select")
+	assert.Equal(t, []string{"CONNECT", "select"}, tr.names())
+}
