@@ -265,9 +265,10 @@ func TestAHundredWorkersOnTenConnectionsAreServedInTurn(t *testing.T) {
 	}
 	close(ready)
 	wg.Wait()
-	// In turn it is about 100 statements from one of a worker's to the next. Where a random waiter is woken, the worst
-	// wait of all takes several times as long.
-	assert.Less(t, slices.Max(worst), int64(10*workers)) // database/sql's own queue: some thousand
+	// In turn it is about 100 statements from one of a worker's to the next. Where a random waiter is woken, the longest
+	// gap of most workers is three times that. The middle one, as any worker may be held up by the machine.
+	slices.Sort(worst)
+	assert.Less(t, worst[workers/2], int64(2*workers))
 	assert.LessOrEqual(t, statusOf(t, db).PeakCheckedOut, 10)
 }
 
