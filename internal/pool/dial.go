@@ -24,7 +24,7 @@ import (
 
 // Dial implements lease.Dialer: it makes a connection and parks it for the inner *sql.DB to take.
 func (p *Pool) Dial(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, p.dialLimit())
+	ctx, cancel := context.WithTimeout(context.WithValue(ctx, connecting{}, true), p.dialLimit())
 	defer cancel()
 	c := &conn{
 		pool:       p,
@@ -167,15 +167,17 @@ func (c *conn) nameOf(addr string, port int) string {
 	return addr
 }
 
-// dialFunc bounds the connections that pgx makes for cancel requests: once the session stands, a dial is for one of
-// those, and pgx gives the one that follows a failure 15 seconds. It stands when configure was called: where the first
-// host, or the first kind of encryption, doesn't do, pgx dials another with the same hooks.
+// connecting marks the context under which pgx connects. It dials under others for cancel requests.
+type connecting struct{}
+
+// dialFunc bounds the connections that pgx makes for cancel requests. The one that follows a failure would have 15
+// seconds, and comes from a goroutine of its own, be it for a first host that failed while the next is being dialled.
 func (c *conn) dialFunc(dial pgconn.DialFunc) pgconn.DialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		nc, err := dial(ctx, network, addr)
 		switch {
 		case err != nil:
-		case c.pg != nil:
+		case ctx.Value(connecting{}) == nil:
 			_ = nc.SetDeadline(time.Now().Add(cancelGrace))
 		default:
 			c.reached(network, addr)
