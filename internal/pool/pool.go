@@ -6,10 +6,14 @@
 //
 //	session.go    the driver.Conn that the application's *sql.DB holds
 //	statement.go  prepared statements, which need no connection of their own
+//	intx.go       transactions that are repeated when the server asks for it
 //	borrow.go     getting a connection, proving it, giving it back
 //	conn.go       one connection to the server
 //	guard.go      ends statements that take too long
+//	leftovers.go  what a statement leaves behind in its session
+//	trace.go      what pgx reports of each statement, and what is made of it
 //	dial.go       makes connections
+//	errors.go     says what went wrong, in one line
 package pool
 
 import (
