@@ -1,0 +1,119 @@
+package wire
+
+import (
+	"errors"
+	"io"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+func TestAMarkChangesWithWhatWasWritten(t *testing.T) {
+	tap := NewTap(strings.NewReader(""), io.Discard)
+	before := tap.Mark()
+	_, err := tap.Write([]byte("Q"))
+	require.NoError(t, err)
+	assert.NotEqual(t, before, tap.Mark())
+}
+
+func TestAMarkStaysWhereNothingGotOut(t *testing.T) {
+	broken := errors.New("broken pipe")
+	tap := NewTap(strings.NewReader(""), writerFunc(func([]byte) (int, error) { return 0, broken }))
+	before := tap.Mark()
+	_, err := tap.Write([]byte("Q"))
+	require.ErrorIs(t, err, broken)
+	assert.Equal(t, before, tap.Mark())
+	assert.Equal(t, broken, tap.Err())
+}
+
+func TestPartOfAMessageCounts(t *testing.T) {
+	tap := NewTap(strings.NewReader(""), writerFunc(func(p []byte) (int, error) { return 1, io.ErrShortWrite }))
+	before := tap.Mark()
+	_, _ = tap.Write([]byte("Query"))
+	assert.NotEqual(t, before, tap.Mark())
+}
+
+func TestPgxsFarewellDoesNotCount(t *testing.T) {
+	tap := NewTap(strings.NewReader(""), io.Discard)
+	before := tap.Mark()
+	_, _ = tap.Write([]byte{'X', 0, 0, 0, 4})
+	assert.Equal(t, before, tap.Mark())
+}
+
+func TestTheFirstFailureIsKept(t *testing.T) {
+	tap := NewTap(strings.NewReader("a"), writerFunc(func([]byte) (int, error) { return 0, io.ErrClosedPipe }))
+	buf := make([]byte, 1)
+	_, err := tap.Read(buf)
+	require.NoError(t, err)
+	assert.NoError(t, tap.Err())
+	_, _ = tap.Read(buf)
+	_, _ = tap.Write(buf)
+	assert.Equal(t, io.EOF, tap.Err())
+}
+
+// connected returns both ends of a real connection.
+func connected(t *testing.T, network, addr string) (client, server net.Conn) {
+	l, err := net.Listen(network, addr)
+	require.NoError(t, err)
+	defer l.Close()
+	client, err = net.Dial(network, l.Addr().String())
+	require.NoError(t, err)
+	server, err = l.Accept()
+	require.NoError(t, err)
+	t.Cleanup(func() { client.Close(); server.Close() })
+	return client, server
+}
+
+func TestAProbeSeesWithoutReading(t *testing.T) {
+	for network, addr := range map[string]string{"tcp": "127.0.0.1:0", "unix": filepath.Join(t.TempDir(), "s")} {
+		t.Run(network, func(t *testing.T) {
+			client, server := connected(t, network, addr)
+			p := NewProbe(client)
+			assert.Equal(t, Quiet, p.Look())
+
+			_, err := server.Write([]byte{'N', 1})
+			require.NoError(t, err)
+			require.Eventually(t, func() bool { return p.Look() == Pending }, 5*time.Second, time.Millisecond)
+			buf := make([]byte, 2)
+			_, err = io.ReadFull(client, buf)
+			require.NoError(t, err)
+			assert.Equal(t, []byte{'N', 1}, buf, "nothing was taken")
+			assert.Equal(t, Quiet, p.Look())
+
+			_, err = server.Write([]byte{'E'})
+			require.NoError(t, err)
+			require.Eventually(t, func() bool { return p.Look() == Dead }, 5*time.Second, time.Millisecond, "last words")
+			_, err = io.ReadFull(client, buf[:1])
+			require.NoError(t, err)
+
+			require.NoError(t, server.Close())
+			require.Eventually(t, func() bool { return p.Look() == Dead }, 5*time.Second, time.Millisecond, "hung up")
+			assert.Zero(t, testing.AllocsPerRun(100, func() { p.Look() }))
+
+			require.NoError(t, client.Close())
+			assert.Equal(t, Dead, p.Look())
+		})
+	}
+}
+
+func TestAProbeKnowsTLSOnlyByItsRecords(t *testing.T) {
+	assert.Equal(t, Dead, judge(0x15, true), "an alert")
+	assert.Equal(t, Pending, judge('E', true))
+	assert.Equal(t, Pending, judge(0x15, false))
+}
+
+func TestAProbeOfSomethingElseKnowsNothing(t *testing.T) {
+	a, b := net.Pipe()
+	defer a.Close()
+	defer b.Close()
+	assert.Equal(t, Unknown, NewProbe(a).Look())
+}
