@@ -56,7 +56,7 @@
 // repeats a transaction that the server gave up in favour of another.
 //
 // Telemetry: spans and metrics by OpenTelemetry's stable conventions go to its global providers, or to those of
-// [WithTracerProvider] and [WithMeterProvider]; without an SDK they cost nothing. Literals in statements are hidden.
+// [WithTracerProvider] and [WithMeterProvider]; without an SDK they allocate nothing. Literals in statements are hidden.
 //
 // Timeouts: when command_timeout or the caller's context ends a statement, it is cancelled on the server and the
 // connection lives on; the error is both context.DeadlineExceeded (or Canceled) and the server's.

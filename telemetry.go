@@ -13,13 +13,13 @@ import (
 )
 
 // WithTracerProvider sets where spans go. Default, and nil: the global provider (otel.SetTracerProvider), whether it is
-// set before or after the pool is opened; without one, spans cost nothing.
+// set before or after the pool is opened; without one, spans allocate nothing.
 func WithTracerProvider(p trace.TracerProvider) Option {
 	return func(c *config) { c.telemetry.TracerProvider = p }
 }
 
 // WithMeterProvider sets where metrics go. Default, and nil: the global provider (otel.SetMeterProvider), whether it is
-// set before or after the pool is opened; without one, metrics cost nothing.
+// set before or after the pool is opened; without one, metrics allocate nothing.
 func WithMeterProvider(p metric.MeterProvider) Option {
 	return func(c *config) { c.telemetry.MeterProvider = p }
 }

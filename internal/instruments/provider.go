@@ -11,7 +11,7 @@ import (
 )
 
 // A provider finds the tracer. The application may set the global provider at any time, before or after it opens a
-// pool, and until it does a span must cost nothing: the global tracer without an SDK makes three allocations of each.
+// pool, and until it does a span must allocate nothing: the global tracer without an SDK makes three allocations of each.
 type provider struct {
 	given bool         // the application gave a provider, so the global one is not looked at
 	fixed trace.Tracer // that provider's; nil: it records nothing

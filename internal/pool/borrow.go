@@ -13,8 +13,8 @@ import (
 const (
 	// provenFor is how long a connection that answered needs no ping in pre-ping mode auto.
 	provenFor = time.Second
-	// hotFor is how long it needs no look at the socket either: a backend takes longer than that to die of a signal, so
-	// that there would be nothing to see yet.
+	// hotFor is how long it needs no look at the socket either: next to nothing dies and is seen to be dead in so short a
+	// time, and a busy pool saves a system call with most statements.
 	hotFor = 50 * time.Microsecond
 	// minPing is the least time that a ping gets, be it beyond pool_timeout: less would condemn healthy connections.
 	minPing = 50 * time.Millisecond

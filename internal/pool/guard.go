@@ -23,8 +23,8 @@ func (f fate) cut() bool { return f.timedOut || f.caller != nil }
 // it asks the server to cancel, so that the connection survives, and sets a deadline on the socket for a server that
 // doesn't answer.
 //
-// pgx is given the caller's context unchanged: a context with a timeout of our own would cost each statement eight
-// allocations. Nor is a timer started and stopped for each: begin only notes the deadline. The timer, once running,
+// pgx is given the caller's context unchanged: a context with a timeout of our own, which pgx then watches, would cost
+// each statement several allocations. Nor is a timer started and stopped for each: begin only notes the deadline. The timer, once running,
 // looks at it when it fires and goes on for what is left, so that a busy connection touches it once per command_timeout.
 //
 // Only one statement runs at a time. What the timer's goroutine and pgx's watcher write is read after they are done.
