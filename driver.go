@@ -23,6 +23,7 @@
 //	echo, echo_pool       off          see below
 //	slow_query            1s           see below
 //	leak_detection        1m           see below
+//	preflight             on           see below
 //	server_settings       jit=off,random_page_cost=1.1,effective_cache_size=1GB,
 //	                      idle_in_transaction_session_timeout=300000, application_name=the program's name;
 //	                      merged by name, an empty value drops a name

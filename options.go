@@ -63,6 +63,11 @@ type Options struct {
 	// never.
 	LeakDetection *Duration `env:"LEAK_DETECTION" json:"leak_detection,omitempty" yaml:"leak_detection,omitempty"`
 
+	// Preflight says whether to look once, after the first connection and in the background, at what the server thinks
+	// of it: a superuser's role, no TLS, too few connections left, settings that aren't in force, an old version, clocks
+	// apart. Each is logged as a warning and part of Check's result. Default: true.
+	Preflight *bool `env:"PREFLIGHT" json:"preflight,omitempty" yaml:"preflight,omitempty"`
+
 	// ServerSettings are run-time parameters of the server, by name, merged over the defaults; an empty value drops
 	// the name. Defaults: jit=off, random_page_cost=1.1, effective_cache_size=1GB,
 	// idle_in_transaction_session_timeout=300000, application_name=the program's name.
@@ -198,6 +203,12 @@ func WithSlowQuery(d time.Duration) Option {
 // never.
 func WithLeakDetection(d time.Duration) Option {
 	return func(c *config) { c.values.LeakDetection = (*Duration)(&d) }
+}
+
+// WithPreflight sets whether to look once, after the first connection, for what is wrong with the server, the role or
+// their settings; see [Options]. Default: true.
+func WithPreflight(on bool) Option {
+	return func(c *config) { c.values.Preflight = &on }
 }
 
 // WithServerSettings sets run-time parameters of the server by name, merged over the defaults and over earlier options;

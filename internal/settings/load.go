@@ -142,10 +142,11 @@ func (l *loader) config() *Config {
 		PoolName:        text(v.PoolName),
 		Echo:            *v.Echo, EchoPool: *v.EchoPool,
 		SlowQuery: time.Duration(*v.SlowQuery), LeakDetection: time.Duration(*v.LeakDetection),
+		Preflight:      *v.Preflight,
 		CommandTimeout: time.Duration(*v.CommandTimeout), ConnectTimeout: time.Duration(*v.ConnectTimeout),
 		ServerSettingsMode: text(v.ServerSettingsMode), PasswordFile: text(v.PasswordFile),
 		TargetSessionAttrs: targetSessionAttrs(conn), PasswordInDSN: l.dsn.hasPassword(),
-		Sources: l.sources,
+		Sources: l.sources, values: l.values,
 	}
 	c.PrePing, _ = parsePrePing(string(*v.PoolPrePing))
 	if c.PoolName == "" {

@@ -61,6 +61,8 @@ func ladders(t *testing.T) []ladder {
 			func(c *Config) any { return c.SlowQuery }},
 		{"leak_detection", time.Minute, "1", s, "0s", 0 * s, Values{LeakDetection: seconds(3)}, 3 * s,
 			func(c *Config) any { return c.LeakDetection }},
+		{"preflight", true, "off", false, "on", true, Values{Preflight: new(false)}, false,
+			func(c *Config) any { return c.Preflight }},
 		{"server_settings", "off", "jit=a", "a", "jit=b", "b", Values{ServerSettings: map[string]string{"jit": "c"}}, "c",
 			func(c *Config) any { return c.Conn.RuntimeParams["jit"] }},
 		{"server_settings_mode", ModeStartup, ModeSet, ModeSet, ModeStartup, ModeStartup,

@@ -29,6 +29,7 @@ type Values struct {
 	EchoPool           *bool             `env:"ECHO_POOL" json:"echo_pool,omitempty" yaml:"echo_pool,omitempty"`
 	SlowQuery          *Duration         `env:"SLOW_QUERY" json:"slow_query,omitempty" yaml:"slow_query,omitempty"`
 	LeakDetection      *Duration         `env:"LEAK_DETECTION" json:"leak_detection,omitempty" yaml:"leak_detection,omitempty"`
+	Preflight          *bool             `env:"PREFLIGHT" json:"preflight,omitempty" yaml:"preflight,omitempty"`
 	ServerSettings     map[string]string `env:"SERVER_SETTINGS" json:"server_settings,omitempty" yaml:"server_settings,omitempty"`
 	ServerSettingsMode *string           `env:"SERVER_SETTINGS_MODE" json:"server_settings_mode,omitempty" yaml:"server_settings_mode,omitempty"`
 	CommandTimeout     *Duration         `env:"COMMAND_TIMEOUT" json:"command_timeout,omitempty" yaml:"command_timeout,omitempty"`
@@ -78,6 +79,7 @@ type Config struct {
 	EchoPool           bool
 	SlowQuery          time.Duration // 0: never
 	LeakDetection      time.Duration // 0: never
+	Preflight          bool
 	ServerSettingsMode string
 	CommandTimeout     time.Duration // 0: none
 	ConnectTimeout     time.Duration // above 0
@@ -88,6 +90,8 @@ type Config struct {
 	PasswordInDSN      bool              // the DSN itself carries a password
 	Sources            map[string]Source // by DSN key, one entry per row of the table
 	Warnings           []string          // to be logged once; never a secret
+
+	values Values // of all layers, for Shown
 }
 
 // Capacity is the largest number of connections: pool_size + max_overflow, or math.MaxInt32 where that is unlimited.

@@ -1,0 +1,126 @@
+package activity
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestQuantilesAreAtMostAQuarterTooLong(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	s := NewStatements()
+	var took []time.Duration
+	for range 10_000 {
+		d := time.Duration(1000 * (1 + random.ExpFloat64()*5000))
+		took = append(took, d)
+		s.Record("SELECT t", d, 2, d > 20*time.Millisecond)
+	}
+	slices.Sort(took)
+	got := s.List()
+	require.Len(t, got, 1)
+	for _, q := range []struct {
+		percent int
+		got     time.Duration
+	}{{50, got[0].P50}, {95, got[0].P95}, {99, got[0].P99}} {
+		exact := took[len(took)*q.percent/100-1]
+		assert.GreaterOrEqual(t, q.got, exact, "p%d", q.percent)
+		assert.LessOrEqual(t, q.got, exact+exact/4, "p%d", q.percent)
+	}
+	assert.EqualValues(t, 10_000, got[0].Count)
+	assert.EqualValues(t, 20_000, got[0].Rows)
+	assert.Equal(t, took[len(took)-1], got[0].Max)
+	assert.Positive(t, got[0].Errors)
+}
+
+func TestADurationIsInTheBucketThatItsBoundsSay(t *testing.T) {
+	for _, d := range []time.Duration{-1, 0, 1, 1024, 1025, 1279, 1280, 1_000_000, time.Second, time.Hour, 24 * time.Hour} {
+		b := bucketOf(d)
+		require.GreaterOrEqual(t, b, 0)
+		require.Less(t, b, buckets)
+		if b < buckets-1 {
+			assert.Less(t, d, upper(b)+1, "%v", d)
+		}
+		if b > 0 {
+			assert.GreaterOrEqual(t, d, upper(b-1), "%v", d)
+		}
+	}
+}
+
+func TestStatementsOfLongAgoAreForgotten(t *testing.T) {
+	now := time.Now()
+	s := NewStatements()
+	s.clock = func() time.Time { return now }
+	s.Record("SELECT a", time.Second, 1, false)
+	now = now.Add(window + time.Second)
+	s.Record("SELECT a", time.Millisecond, 1, true)
+	require.EqualValues(t, 2, s.List()[0].Count, "the window before is shown too")
+	now = now.Add(window)
+	got := s.List()
+	require.EqualValues(t, 1, got[0].Count)
+	assert.Equal(t, time.Millisecond, got[0].Max)
+	now = now.Add(2 * window)
+	assert.Empty(t, s.List())
+	assert.Empty(t, s.m)
+}
+
+func TestSummariesAreBounded(t *testing.T) {
+	s := NewStatements()
+	for i := range 2 * maxStatements {
+		s.Record(fmt.Sprint("SELECT t", i), time.Millisecond, 0, false)
+	}
+	assert.LessOrEqual(t, len(s.m), maxStatements+1)
+	got := s.List()
+	require.Equal(t, others, got[0].Summary, "the most time was spent in the others")
+	assert.EqualValues(t, maxStatements, got[0].Count)
+}
+
+func TestRecentKeepsTheNewest(t *testing.T) {
+	r := NewRecent[int](3)
+	assert.Empty(t, r.List())
+	for i := range 5 {
+		r.Add(i)
+	}
+	assert.Equal(t, []int{2, 3, 4}, r.List())
+}
+
+func TestEventsInARowAreCounted(t *testing.T) {
+	e := NewEvents(2)
+	e.Add("connect", "refused")
+	e.Add("connect", "refused")
+	e.Add("connect", strings.Repeat("x", 2*maxText))
+	e.Add("close", "idle")
+	e.Add("close", "idle")
+	got := e.List()
+	require.Len(t, got, 2)
+	assert.Equal(t, "idle", got[0].Text)
+	assert.Equal(t, 2, got[0].Count)
+	assert.Less(t, len(got[1].Text), maxText+10)
+}
+
+func TestEverythingIsSafeForConcurrentUse(t *testing.T) {
+	s, e := NewStatements(), NewEvents(10)
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for range 1000 {
+				s.Record(fmt.Sprint(i%3), time.Millisecond, 1, false)
+				e.Add("kind", fmt.Sprint(i))
+			}
+			s.List()
+			e.List()
+		})
+	}
+	wg.Wait()
+	total := int64(0)
+	for _, one := range s.List() {
+		total += one.Count
+	}
+	assert.EqualValues(t, 8000, total)
+}

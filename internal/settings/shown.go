@@ -1,0 +1,84 @@
+package settings
+
+import (
+	"maps"
+	"reflect"
+	"strconv"
+	"strings"
+)
+
+// Shown is a setting as people may see it.
+type Shown struct {
+	Key, Value string
+	Source     Source
+}
+
+// mask stands for a secret that is there.
+const mask = "••••"
+
+// Shown lists the settings in force, in the order of the table. There are no secrets in it: server settings are given
+// by name, with what they are set to, and of a password only that there is one.
+func (c *Config) Shown() []Shown {
+	all := make([]Shown, 0, len(table)+1)
+	for i := range table {
+		r := &table[i]
+		all = append(all, Shown{Key: r.key, Value: c.shown(r), Source: c.Sources[r.key]})
+	}
+	password := Shown{Key: "password", Value: "none", Source: SourceDefault}
+	if c.Conn.Password != "" {
+		password.Value, password.Source = mask, SourceEnvironment
+	}
+	if c.PasswordInDSN {
+		password.Source = SourceDSN
+	}
+	return append(all, password)
+}
+
+func (c *Config) shown(r *row) string {
+	switch r.key {
+	case "pool_name":
+		return c.PoolName
+	case "server_settings":
+		return c.serverSettings()
+	}
+	value := reflect.Indirect(c.values.field(r))
+	switch {
+	case !value.IsValid():
+		return ""
+	case value.Kind() == reflect.Bool:
+		return map[bool]string{true: "on", false: "off"}[value.Bool()]
+	case value.Kind() == reflect.Int:
+		return strconv.FormatInt(value.Int(), 10)
+	case value.Type() == reflect.TypeFor[Duration]():
+		return tidy(value.Interface().(Duration).String())
+	default:
+		return value.String()
+	}
+}
+
+// serverSettings are those that each connection makes, by whatever way. options is not shown: it may hold anything.
+func (c *Config) serverSettings() string {
+	all := maps.Clone(c.Conn.RuntimeParams)
+	for _, s := range c.Set {
+		all[s.Name] = s.Value
+	}
+	delete(all, "options")
+	var b strings.Builder
+	for _, name := range sortedKeys(all) {
+		if b.Len() > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(name + "=" + all[name])
+	}
+	return b.String()
+}
+
+// tidy writes 30m0s as 30m and 1h0m0s as 1h.
+func tidy(duration string) string {
+	for _, zero := range []string{"0s", "0m"} {
+		if before, found := strings.CutSuffix(duration, zero); found && strings.HasSuffix(before, map[string]string{"0s": "m", "0m": "h"}[zero]) {
+			duration = before
+		}
+	}
+	return duration
+}
