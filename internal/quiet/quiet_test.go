@@ -1,0 +1,115 @@
+package quiet
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+)
+
+// log collects what is told: n for n repetitions.
+type log struct {
+	mu    sync.Mutex // guards lines
+	lines []int
+}
+
+func (l *log) tell(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, n)
+}
+
+func (l *log) take() (lines []int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	lines, l.lines = l.lines, nil
+	return lines
+}
+
+func TestTheFirstFewAreToldAndTheRestCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l Limiter
+		defer l.Close()
+		var got log
+		for range 1000 {
+			l.Tell("refused", got.tell)
+		}
+		assert.Equal(t, []int{0, 0, 0}, got.take())
+		time.Sleep(firstPause + time.Second)
+		assert.Equal(t, []int{997}, got.take())
+		time.Sleep(2*firstPause + time.Second)
+		assert.Empty(t, got.take(), "nothing happened")
+		l.Tell("refused", got.tell)
+		assert.Equal(t, []int{0}, got.take(), "after a quiet pause it begins anew")
+	})
+}
+
+func TestAnHourOfTheSameGivesAFewLines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l Limiter
+		var got log
+		const times = 3600 * 10
+		for range times {
+			time.Sleep(100 * time.Millisecond)
+			l.Tell("refused", got.tell)
+		}
+		l.Close()
+		lines, sum := got.take(), 0
+		assert.Less(t, len(lines), 25)
+		for _, n := range lines {
+			sum += max(n, 1)
+		}
+		assert.Equal(t, times, sum, "each is told or counted")
+	})
+}
+
+func TestKindsDoNotKeepEachOtherQuietButAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l Limiter
+		defer l.Close()
+		var got log
+		for i := range 10_000 {
+			l.Tell(fmt.Sprint(i), got.tell)
+		}
+		assert.Equal(t, maxKinds+burst, len(got.take()))
+		assert.Len(t, l.kinds, maxKinds+1)
+	})
+}
+
+func TestNothingIsToldAfterClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l Limiter
+		var got log
+		for range 10 {
+			l.Tell("refused", got.tell)
+		}
+		l.Close()
+		l.Close()
+		assert.Equal(t, []int{0, 0, 0, 7}, got.take(), "what was counted is told at the end")
+		time.Sleep(time.Hour)
+		assert.Empty(t, got.take())
+	})
+}
+
+func TestALimiterIsSafeForConcurrentUse(t *testing.T) {
+	var l Limiter
+	var got log
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for range 1000 {
+				l.Tell(fmt.Sprint(i%2), got.tell)
+			}
+		})
+	}
+	wg.Wait()
+	l.Close()
+	sum := 0
+	for _, n := range got.take() {
+		sum += max(n, 1)
+	}
+	assert.Equal(t, 8000, sum)
+}
