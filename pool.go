@@ -48,29 +48,7 @@ func Status(db *sql.DB) (PoolStatus, error) {
 	if err != nil {
 		return PoolStatus{}, err
 	}
-	cfg, s := p.Config(), p.Stats()
-	capacity := float64(cfg.PoolSize)
-	if cfg.MaxOverflow > 0 {
-		capacity += float64(cfg.MaxOverflow)
-	}
-	return PoolStatus{
-		PoolName:        cfg.PoolName,
-		PoolSize:        cfg.PoolSize,
-		MaxOverflow:     cfg.MaxOverflow,
-		CheckedOut:      s.Lent,
-		CheckedIn:       max(0, s.Open-s.Lent),
-		Overflow:        max(0, s.Open-cfg.PoolSize),
-		Waiting:         s.Waiting,
-		Connecting:      s.Dialing,
-		Utilisation:     float64(s.Lent) / capacity,
-		PeakCheckedOut:  s.PeakLent,
-		PeakUtilisation: float64(s.PeakLent) / capacity,
-		Waits:           s.Waits,
-		WaitTime:        s.WaitTime,
-		Timeouts:        s.Timeouts,
-		FailedConnects:  s.Failures,
-		Closed:          s.Closings,
-	}, nil
+	return PoolStatus(p.Status()), nil
 }
 
 // Raw calls fn with the *pgx.Conn below a connection of db, for what database/sql has no words for: CopyFrom, batches,

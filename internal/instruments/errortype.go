@@ -52,15 +52,18 @@ func statusCode(err error) string {
 	return ""
 }
 
-// describe is the message for a span's status: the server's without the SQLSTATE, which has an attribute. What may be a
+// Describe is the message for a span's status or a line of log: the server's without the SQLSTATE, which has an attribute. What may be a
 // value is cut off, see redact. Of what the client says, only contexts and networks are quoted as they are: pgx's
 // encoding errors quote the argument, and an application's own functions may say anything.
-func describe(err error) string {
+func Describe(err error) string {
 	var state sqlState
 	if errors.As(err, &state) {
 		text := strings.TrimSuffix(state.Error(), " (SQLSTATE "+state.SQLState()+")")
 		if _, said, ok := strings.Cut(text, ": "); ok { // the severity
 			text = said
+		}
+		if state.SQLState() == raised {
+			return "a function raised an exception"
 		}
 		if quotesValues(state.SQLState()) {
 			return redact(text)
@@ -73,6 +76,9 @@ func describe(err error) string {
 	}
 	return redact(err.Error())
 }
+
+// raised is raise_exception: its message is whatever a function's author put together, maybe from its arguments.
+const raised = "P0001"
 
 // quotesValues reports whether the server's messages of a SQLSTATE hold what stood in a statement or its parameters:
 // data exceptions, syntax errors, files, and a COPY that the client ended with its own words.

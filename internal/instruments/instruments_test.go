@@ -68,11 +68,11 @@ func TestADescriptionHasNoValues(t *testing.T) {
 		`类型integer的输入语法无效：s3cret`:                                    "类型integer的输入语法无效",
 	} {
 		err := &pgconn.PgError{Severity: "ERROR", Code: "22P02", Message: message}
-		assert.Equal(t, want, describe(err))
+		assert.Equal(t, want, Describe(err))
 	}
-	assert.Equal(t, `relation "a" does not exist`, describe(&pgconn.PgError{Severity: "ERROR", Code: "42P01", Message: `relation "a" does not exist`}))
-	assert.Equal(t, "failed to encode args[0]", describe(errors.New(`failed to encode args[0]: unable to encode "s3cret"`)))
-	assert.Equal(t, "context canceled", describe(context.Canceled))
+	assert.Equal(t, `relation "a" does not exist`, Describe(&pgconn.PgError{Severity: "ERROR", Code: "42P01", Message: `relation "a" does not exist`}))
+	assert.Equal(t, "failed to encode args[0]", Describe(errors.New(`failed to encode args[0]: unable to encode "s3cret"`)))
+	assert.Equal(t, "context canceled", Describe(context.Canceled))
 }
 
 func TestAWaitsFailureIsNotTheLastConnects(t *testing.T) {

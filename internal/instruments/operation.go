@@ -173,7 +173,7 @@ func waitFailure(err error) (kind, why string) {
 	case errors.As(err, &netErr) && netErr.Timeout():
 		return timeout, "no connection became free in time"
 	}
-	return ErrorType(err), describe(err)
+	return ErrorType(err), Describe(err)
 }
 
 // End ends the operation: rows is how many the server returned, negative if that has no meaning here. ctx is what Begin
@@ -203,7 +203,7 @@ func (op *Operation) fail(err error) {
 	if !op.span.IsRecording() {
 		return
 	}
-	op.span.SetStatus(codes.Error, describe(err))
+	op.span.SetStatus(codes.Error, Describe(err))
 	op.span.SetAttributes(semconv.ErrorTypeKey.String(ErrorType(err)))
 	if code := statusCode(err); code != "" {
 		op.span.SetAttributes(semconv.DBResponseStatusCode(code))

@@ -48,6 +48,9 @@ func (i *Instruments) Target(s Server) *Target {
 	return t
 }
 
+// Summary says what a text is, without a literal.
+func (t *Target) Summary(sql string) sqlsummary.Summary { return t.texts.Get(sql).Summary }
+
 // statement is what all executions of a text have in common.
 type statement struct {
 	name  string

@@ -32,10 +32,14 @@ func (s *session) borrow(ctx context.Context) error {
 	for err == nil {
 		now := start + int64(waited)
 		if err = s.take(ctx, start, now); err == nil {
-			s.c.lentAt.Store(now)
+			s.c.lend(now)
+			s.c.waited = waited
 			p.in.Waited(ctx, waited.Seconds())
 			if waited > 0 {
 				p.in.WaitedSpan(ctx, waited, nil)
+			}
+			if p.cfg.EchoPool {
+				p.checkedOut(ctx, s.c, waited)
 			}
 			return nil
 		}
@@ -47,6 +51,7 @@ func (s *session) borrow(ctx context.Context) error {
 	}
 	err = p.waitError(err, waited)
 	p.in.WaitedSpan(ctx, waited, err)
+	p.unserved(ctx, err, waited)
 	return err
 }
 
@@ -183,6 +188,9 @@ func (s *session) giveBack() {
 	c.proven = now
 	held := s.pool.returned(c, now)
 	s.pool.in.Used(context.Background(), seconds(held))
+	if s.pool.cfg.EchoPool {
+		s.pool.checkedIn(c, held)
+	}
 	_ = sc.Close()
 	s.pool.queue.Release()
 }

@@ -4,7 +4,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -34,7 +34,8 @@ type conn struct {
 	fresh      bool   // not lent yet
 	condemned  string // why it must not be lent again, "" while it may
 
-	lentAt atomic.Int64 // by clock(); 0: not lent. Collections of metrics read it.
+	mu   sync.Mutex // guards held
+	held holding    // who has the connection, for other goroutines to look at
 
 	server instruments.Server
 	target *instruments.Target
@@ -44,11 +45,15 @@ type conn struct {
 
 	preparing string // the text of the last prepare
 
-	depth    int    // statements that pgx has begun and not ended: a prepare inside a query counts
-	sql      string // of the outermost
-	cause    error  // the last error that pgx reported, where stdlib says only driver.ErrBadConn
-	readOnly bool   // inside a transaction that was begun as read-only
-	lentCut  fate   // of the last statement that was cut short since the connection was lent to a caller of Raw
+	depth    int           // statements that pgx has begun and not ended: a prepare inside a query counts
+	sql      string        // of the outermost, or the last
+	what     string        // it is, where its text doesn't tell: PREPARE, BATCH, COPY "table"
+	began    int64         // by clock(): the outermost
+	mark     int64         // of the tap, then
+	waited   time.Duration // for the connection, until the first statement has been reported
+	cause    error         // the last error that pgx reported, where stdlib says only driver.ErrBadConn
+	readOnly bool          // inside a transaction that was begun as read-only
+	lentCut  fate          // of the last statement that was cut short since the connection was lent to a caller of Raw
 
 	unadopted       []unadopted // see statement.go
 	alreadyPrepared bool        // what pgx said of the last Prepare
@@ -74,7 +79,9 @@ func (c *conn) IsValid() bool { return c.condemned == "" }
 func (c *conn) Close() error {
 	p := c.pool
 	c.guard.stop()
-	p.forget(c, c.closeReason())
+	reason := c.closeReason()
+	p.forget(c, reason)
+	p.closedConn(c, reason)
 	p.queue.Closed()
 	p.background(c.hangUp)
 	return nil
@@ -160,14 +167,18 @@ func (c *conn) ready() error {
 }
 
 // begin and end frame whatever pgx does at a caller's request.
-func (c *conn) begin(sql string) {
+func (c *conn) begin(what, sql string) {
 	if c.depth++; c.depth == 1 {
-		c.sql, c.cause = sql, nil
-		c.guard.begin(c.pool.cfg.CommandTimeout)
+		c.what, c.sql, c.cause = what, sql, nil
+		c.began, c.mark = clock(), c.tap.Mark()
+		c.guard.begin(c.began, c.pool.cfg.CommandTimeout)
+		c.mu.Lock()
+		c.held.what, c.held.sql = what, sql
+		c.mu.Unlock()
 	}
 }
 
-func (c *conn) end(tag pgconn.CommandTag, err error) {
+func (c *conn) end(ctx context.Context, tag pgconn.CommandTag, err error) {
 	if c.depth == 0 {
 		return // pgx reports the end of a batch twice when it fails early
 	}
@@ -181,12 +192,12 @@ func (c *conn) end(tag pgconn.CommandTag, err error) {
 	if c.guard.fate.cut() {
 		c.lentCut = c.guard.fate
 	}
+	c.report(ctx, tag, err)
 	if err != nil {
 		c.learn(err)
 	} else if leavesTraces(tag.String(), c.sql) {
 		c.condemned = "dirty"
 	}
-	c.sql = ""
 }
 
 // learn draws the conclusions of a failed statement for the pool.

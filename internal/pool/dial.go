@@ -47,10 +47,11 @@ func (p *Pool) Dial(ctx context.Context) error {
 		p.dialFailed(ctx, err)
 		return err
 	}
-	p.dialSucceeded()
-	p.remember(c)
+	p.dialSucceeded(ctx)
+	overflow := p.remember(c)
 	c.proven = clock()
 	p.in.Created(ctx, seconds(c.proven-start))
+	p.connected(ctx, c, time.Duration(c.proven-start), overflow)
 	if !p.park(c) {
 		return c.Close() // the queue hears of its end first, and of its making when we return
 	}

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"context"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -33,13 +34,16 @@ type guard struct {
 	fate  fate
 	stale bool // a cancel request was sent: it may still be on its way to the server
 
-	deadline atomic.Int64 // of the statement under way, by clock(); 0: none, expired: the timer is ending it
+	deadline atomic.Int64 // of the statement under way, by clock(); 0: there is none, expired: the timer is ending it
 	running  atomic.Bool  // the timer will fire
 	timer    *time.Timer
 	fired    chan struct{} // gets one value when the timer has ended a statement
 }
 
-const expired = -1
+const (
+	expired   = -1
+	unlimited = math.MaxInt64
+)
 
 // started is the origin of clock: reading the monotonic clock alone costs half of time.Now.
 var started = time.Now()
@@ -53,13 +57,14 @@ func newGuard() *guard {
 	return g
 }
 
-// begin starts the time of a statement; zero is no limit.
-func (g *guard) begin(limit time.Duration) {
+// begin starts the time of a statement at now; zero is no limit.
+func (g *guard) begin(now int64, limit time.Duration) {
 	g.fate = fate{}
 	if limit <= 0 {
+		g.deadline.Store(unlimited)
 		return
 	}
-	g.deadline.Store(clock() + int64(limit))
+	g.deadline.Store(now + int64(limit))
 	if !g.running.Load() && g.running.CompareAndSwap(false, true) {
 		g.timer.Reset(limit)
 	}

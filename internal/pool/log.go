@@ -2,9 +2,104 @@ package pool
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"sync"
 	"time"
+
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/pgprod/pgprod/internal/instruments"
 )
+
+func (p *Pool) log() *slog.Logger {
+	if p.hooks.Logger != nil {
+		return p.hooks.Logger
+	}
+	return slog.Default()
+}
+
+// write writes one line. ctx may hold the span that it belongs to; repeated is how often the same happened since it was
+// last told, 0 for once.
+func (p *Pool) write(ctx context.Context, level slog.Level, message string, repeated int, attrs ...slog.Attr) {
+	logger := p.log()
+	if !logger.Enabled(ctx, level) {
+		return
+	}
+	all := append(make([]slog.Attr, 0, len(attrs)+4), slog.String("pool", p.cfg.PoolName))
+	all = append(all, attrs...)
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		all = append(all, slog.String("trace_id", span.TraceID().String()), slog.String("span_id", span.SpanID().String()))
+	}
+	if repeated > 0 {
+		all = append(all, slog.Int("repeated", repeated))
+	}
+	logger.LogAttrs(ctx, level, message, all...)
+}
+
+// echo writes a pool event if somebody wants to read them all.
+func (p *Pool) echo(ctx context.Context, message string, attrs ...slog.Attr) {
+	if p.cfg.EchoPool {
+		p.write(ctx, slog.LevelInfo, message, 0, attrs...)
+	}
+}
+
+func pid(c *conn) slog.Attr { return slog.Uint64("pid", uint64(c.pg.PID())) }
+
+func duration(key string, d time.Duration) slog.Attr {
+	return slog.Duration(key, d.Round(time.Microsecond))
+}
+
+// connected is called for each connection that was made.
+func (p *Pool) connected(ctx context.Context, c *conn, took time.Duration, overflow bool) {
+	what := "connect"
+	if overflow {
+		what = "overflow"
+	}
+	p.events.Add(what, "backend "+pidText(c)+" after "+took.Round(time.Microsecond).String())
+	if overflow {
+		p.echo(ctx, "pgprod: overflow: connected beyond pool_size", duration("took", took), pid(c))
+	} else {
+		p.echo(ctx, "pgprod: connect", duration("took", took), pid(c))
+	}
+}
+
+// closings are what the reasons for closing a connection mean.
+var closings = map[string]string{
+	"lifetime": "recycle: older than pool_recycle",
+	"idle":     "close: idle for pool_idle_timeout",
+	"overflow": "close: beyond pool_size",
+	"invalid":  "invalidate: dead, or as old as one that was lost",
+	"dirty":    "close: its session was changed, or left in the middle of something",
+	"closed":   "close: the pool is closed",
+}
+
+// closedConn is called for each connection that is dropped.
+func (p *Pool) closedConn(c *conn, reason string) {
+	p.events.Add("close", "backend "+pidText(c)+": "+reason)
+	p.echo(context.Background(), "pgprod: "+closings[reason], slog.String("reason", reason), pid(c))
+}
+
+func (p *Pool) checkedOut(ctx context.Context, c *conn, waited time.Duration) {
+	p.echo(ctx, "pgprod: checkout", duration("waited", waited), pid(c))
+}
+
+func (p *Pool) checkedIn(c *conn, held int64) {
+	p.echo(context.Background(), "pgprod: checkin", duration("held", time.Duration(held)), pid(c))
+}
+
+// unserved is called when a caller got no connection.
+func (p *Pool) unserved(ctx context.Context, err error, waited time.Duration) {
+	if p.closed.Load() || errors.Is(err, context.Canceled) {
+		return // the caller's own doing
+	}
+	kind, text := instruments.ErrorType(err), oneLine(err)
+	p.errors.Add("no connection", text)
+	p.quiet.Tell("no connection "+kind, func(repeated int) {
+		p.write(ctx, slog.LevelError, "pgprod: a caller got no connection", repeated,
+			slog.String("error_type", kind), slog.String("error_message", text), duration("waited", waited))
+	})
+}
 
 // An outage is from the first dial that fails to the next that succeeds. Each gives two lines of log, not one for every
 // attempt.
@@ -18,6 +113,7 @@ func (p *Pool) dialFailed(ctx context.Context, err error) {
 	if p.closed.Load() || ctx.Err() == context.Canceled {
 		return // Close ended the dial
 	}
+	p.errors.Add("connect", oneLine(err))
 	o := &p.outage
 	o.mu.Lock()
 	o.failures++
@@ -26,29 +122,39 @@ func (p *Pool) dialFailed(ctx context.Context, err error) {
 		o.since = time.Now()
 	}
 	o.mu.Unlock()
-	if first {
-		what := "pgprod: can't connect, callers wait and dialling goes on"
-		if hopeless(err) {
-			what = "pgprod: the server refuses to be connected to, repeating is of no use"
-		}
-		p.log().Error(what, "pool", p.cfg.PoolName, "error", err.Error())
+	if !first {
+		return
 	}
+	what := "pgprod: can't connect, callers wait and dialling goes on"
+	if hopeless(err) {
+		what = "pgprod: the server refuses to be connected to, repeating is of no use"
+	}
+	p.quiet.Tell("outage", func(repeated int) {
+		p.write(ctx, slog.LevelError, what, repeated, slog.String("error", err.Error()))
+	})
 }
 
-func (p *Pool) dialSucceeded() {
+func (p *Pool) dialSucceeded(ctx context.Context) {
 	o := &p.outage
 	o.mu.Lock()
 	since, failures := o.since, o.failures
 	o.since, o.failures = time.Time{}, 0
 	o.mu.Unlock()
-	if !since.IsZero() {
-		p.log().Info("pgprod: connected again", "pool", p.cfg.PoolName,
-			"after", time.Since(since).Round(time.Millisecond), "failed_attempts", failures)
+	if since.IsZero() {
+		return
 	}
+	after := time.Since(since).Round(time.Millisecond)
+	p.quiet.Tell("outage over", func(repeated int) {
+		p.write(ctx, slog.LevelInfo, "pgprod: connected again", repeated,
+			slog.Duration("after", after), slog.Int("failed_attempts", failures))
+	})
 }
 
 // lost is called once for each generation.
 func (p *Pool) lost(cause error) {
-	p.log().Warn("pgprod: the server closed a connection, idle ones are replaced", "pool", p.cfg.PoolName,
-		"error", cause.Error())
+	p.events.Add("invalidate", "a connection was lost: "+oneLine(cause))
+	p.quiet.Tell("lost", func(repeated int) {
+		p.write(context.Background(), slog.LevelWarn, "pgprod: the server closed a connection, idle ones are replaced", repeated,
+			slog.String("error", cause.Error()))
+	})
 }

@@ -12,6 +12,9 @@
 //	guard.go      ends statements that take too long
 //	leftovers.go  what a statement leaves behind in its session
 //	trace.go      what pgx reports of each statement, and what is made of it
+//	report.go     statements that failed, or were slow, in the log
+//	log.go        the rest of the log: outages and the pool's events
+//	leak.go       who has a connection, and who has it for too long
 //	dial.go       makes connections
 //	errors.go     says what went wrong, in one line
 package pool
@@ -27,8 +30,10 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/pgprod/pgprod/internal/activity"
 	"github.com/pgprod/pgprod/internal/instruments"
 	"github.com/pgprod/pgprod/internal/lease"
+	"github.com/pgprod/pgprod/internal/quiet"
 	"github.com/pgprod/pgprod/internal/settings"
 	"github.com/pgprod/pgprod/internal/sqlcomment"
 )
@@ -65,14 +70,22 @@ type Pool struct {
 	server     instruments.Server // the first that the DSN names
 	overflows  atomic.Int64       // connections opened beyond pool_size
 
-	mu       sync.Mutex     // guards what follows
-	parked   []parked       // dialled, not yet taken by the inner *sql.DB
-	conns    map[*conn]bool // all that exist
-	closings map[string]int64
-	leaked   int64 // checkouts that were held beyond leak_detection and came back
-	targets  map[instruments.Server]*instruments.Target
-	done     bool           // Close has begun to wait for tasks
-	tasks    sync.WaitGroup // goroutines that say goodbye to the server; each bounds itself
+	slow       time.Duration // from which a statement is logged; neverSlow
+	quiet      quiet.Limiter // keeps the log short
+	errors     *activity.Events
+	events     *activity.Events
+	statements atomic.Pointer[activity.Statements] // nil: nobody watches
+	stacks     stackBudget
+
+	mu        sync.Mutex     // guards what follows
+	parked    []parked       // dialled, not yet taken by the inner *sql.DB
+	conns     map[*conn]bool // all that exist
+	closings  map[string]int64
+	leaked    int64       // checkouts that were held beyond leak_detection and came back
+	leakTimer *time.Timer // calls lookForLeaks; nil while there is no connection
+	targets   map[instruments.Server]*instruments.Target
+	done      bool           // Close has begun to wait for tasks
+	tasks     sync.WaitGroup // goroutines that say goodbye to the server; each bounds itself
 }
 
 // parked is a connection whose requester had gone when it was ready.
@@ -91,6 +104,12 @@ func New(cfg *settings.Config, hooks Hooks) (*Pool, error) {
 		conns:       map[*conn]bool{},
 		closings:    map[string]int64{},
 		targets:     map[instruments.Server]*instruments.Target{},
+		slow:        cfg.SlowQuery,
+		errors:      activity.NewEvents(100),
+		events:      activity.NewEvents(100),
+	}
+	if p.slow == 0 {
+		p.slow = neverSlow
 	}
 	hooks.Telemetry.PoolName = cfg.PoolName
 	var err error
@@ -110,7 +129,7 @@ func New(cfg *settings.Config, hooks Hooks) (*Pool, error) {
 	p.inner.SetConnMaxIdleTime(cfg.PoolIdleTimeout)
 	p.inner.SetConnMaxLifetime(cfg.PoolRecycle)
 	for _, w := range cfg.Warnings {
-		p.log().Warn("pgprod: "+w, "pool", cfg.PoolName)
+		p.write(p.life, slog.LevelWarn, "pgprod: "+w, 0)
 	}
 	return p, nil
 }
@@ -130,8 +149,10 @@ func (p *Pool) Close() error {
 	p.flushParked(func(*conn) bool { return true })
 	p.mu.Lock()
 	p.done = true
+	p.stopLeakWatchLocked()
 	p.mu.Unlock()
 	p.tasks.Wait()
+	p.quiet.Close()
 	releaseName(p.cfg.PoolName)
 	return err
 }
@@ -224,10 +245,3 @@ func (p *Pool) invalidate(generation uint64, cause error) {
 
 // suspect is called when the server didn't answer a cancel request: every connection has to prove itself.
 func (p *Pool) suspect() { p.suspicion.Store(clock()) }
-
-func (p *Pool) log() *slog.Logger {
-	if p.hooks.Logger != nil {
-		return p.hooks.Logger
-	}
-	return slog.Default()
-}

@@ -7,12 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"runtime"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pgprod/pgprod/internal/instruments"
 )
 
 // rebinds is how often a statement is tried on another connection because the one it got died before a byte of the
@@ -132,6 +134,9 @@ func (s *session) run(ctx context.Context, do func(*conn) error) error {
 			return nil
 		}
 		if !s.unsent(fresh, mark, try) {
+			if s.c.unsent() {
+				s.c.failed(ctx, err, 0)
+			}
 			return s.c.explain(err, s.c.tap.Mark() == mark)
 		}
 		s.giveBack()
@@ -311,6 +316,7 @@ func (s *session) Commit() error {
 	if cut := c.cutShort(err, c.guard.fate); cut != nil {
 		err = cut
 	}
+	s.pool.write(s.txCtx, slog.LevelError, ErrCommitUnknown.Error(), 0, slog.String("error_message", instruments.Describe(err)))
 	return fmt.Errorf("%w: %w", ErrCommitUnknown, err)
 }
 

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"time"
 
+	"github.com/pgprod/pgprod/internal/activity"
 	"github.com/pgprod/pgprod/internal/instruments"
 	"github.com/pgprod/pgprod/internal/lease"
 )
@@ -23,14 +24,44 @@ func (p *Pool) Stats() Stats {
 	return s
 }
 
+// Status returns the numbers of a snapshot as people want them.
+func (p *Pool) Status() activity.Status {
+	cfg, s := p.cfg, p.Stats()
+	capacity := float64(cfg.PoolSize)
+	if cfg.MaxOverflow > 0 {
+		capacity += float64(cfg.MaxOverflow)
+	}
+	return activity.Status{
+		PoolName:        cfg.PoolName,
+		PoolSize:        cfg.PoolSize,
+		MaxOverflow:     cfg.MaxOverflow,
+		CheckedOut:      s.Lent,
+		CheckedIn:       max(0, s.Open-s.Lent),
+		Overflow:        max(0, s.Open-cfg.PoolSize),
+		Waiting:         s.Waiting,
+		Connecting:      s.Dialing,
+		Utilisation:     float64(s.Lent) / capacity,
+		PeakCheckedOut:  s.PeakLent,
+		PeakUtilisation: float64(s.PeakLent) / capacity,
+		Waits:           s.Waits,
+		WaitTime:        s.WaitTime,
+		Timeouts:        s.Timeouts,
+		FailedConnects:  s.Failures,
+		Closed:          s.Closings,
+	}
+}
+
 // remember and forget keep track of the connections that exist.
-func (p *Pool) remember(c *conn) {
+func (p *Pool) remember(c *conn) (overflow bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.conns[c] = true
+	p.watchLeaksLocked()
 	if len(p.conns) > p.cfg.PoolSize {
 		p.overflows.Add(1)
+		return true
 	}
+	return false
 }
 
 func (p *Pool) forget(c *conn, reason string) {
@@ -38,36 +69,6 @@ func (p *Pool) forget(c *conn, reason string) {
 	defer p.mu.Unlock()
 	delete(p.conns, c)
 	p.closings[reason]++
-}
-
-// leaks is how many checkouts were, or are, held beyond leak_detection.
-func (p *Pool) leaks() int64 {
-	now := clock()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	n := p.leaked
-	for c := range p.conns {
-		if at := c.lentAt.Load(); at != 0 && p.isLeak(now-at) {
-			n++
-		}
-	}
-	return n
-}
-
-// returned books that c is not lent any more, and returns how long it was. A leak is counted once, before or after.
-func (p *Pool) returned(c *conn, now int64) int64 {
-	held := now - c.lentAt.Load()
-	if p.isLeak(held) {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.leaked++
-	}
-	c.lentAt.Store(0)
-	return held
-}
-
-func (p *Pool) isLeak(held int64) bool {
-	return p.cfg.LeakDetection > 0 && held > int64(p.cfg.LeakDetection)
 }
 
 // state is what a collection of metrics reads. It is called by the meter's goroutine.

@@ -18,16 +18,16 @@ var (
 	_ pgx.CopyFromTracer = (*conn)(nil)
 )
 
-// report begins the report of the outermost statement: one statement, one span.
-func (c *conn) report(ctx context.Context, begin func(*instruments.Target) (context.Context, instruments.Operation)) context.Context {
+// observe begins the span and the metrics of the outermost statement: one statement, one span.
+func (c *conn) observe(ctx context.Context, begin func(*instruments.Target) (context.Context, instruments.Operation)) context.Context {
 	if c.depth == 1 {
 		ctx, c.op = begin(c.target)
 	}
 	return ctx
 }
 
-// reported ends it.
-func (c *conn) reported(ctx context.Context, tag pgconn.CommandTag, err error) {
+// observed ends them.
+func (c *conn) observed(ctx context.Context, tag pgconn.CommandTag, err error) {
 	if c.depth != 1 {
 		return
 	}
@@ -40,7 +40,7 @@ func (c *conn) reported(ctx context.Context, tag pgconn.CommandTag, err error) {
 
 // TraceQueryStart implements pgx.QueryTracer.
 func (c *conn) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryStartData) context.Context {
-	c.begin(d.SQL)
+	c.begin("", d.SQL)
 	if len(d.Args) > 0 { // without, Exec takes the simple protocol past the cache
 		c.adopted(d.SQL)
 	}
@@ -52,13 +52,13 @@ func (c *conn) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQuer
 
 // TraceQueryEnd is called when the rows are closed.
 func (c *conn) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryEndData) {
-	c.reported(ctx, d.CommandTag, d.Err)
-	c.end(d.CommandTag, d.Err)
+	c.observed(ctx, d.CommandTag, d.Err)
+	c.end(ctx, d.CommandTag, d.Err)
 }
 
 // TracePrepareStart implements pgx.PrepareTracer. It is called before pgx looks whether the statement is there already.
 func (c *conn) TracePrepareStart(ctx context.Context, _ *pgx.Conn, d pgx.TracePrepareStartData) context.Context {
-	c.begin(d.SQL)
+	c.begin("PREPARE", d.SQL)
 	c.preparing, c.asked = d.SQL, time.Now()
 	return ctx
 }
@@ -69,13 +69,13 @@ func (c *conn) TracePrepareEnd(ctx context.Context, _ *pgx.Conn, d pgx.TracePrep
 	if !d.AlreadyPrepared {
 		c.target.Prepared(ctx, c.preparing, c.asked, d.Err)
 	}
-	c.end(pgconn.CommandTag{}, d.Err)
+	c.end(ctx, pgconn.CommandTag{}, d.Err)
 }
 
 // TraceBatchStart implements pgx.BatchTracer.
 func (c *conn) TraceBatchStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceBatchStartData) context.Context {
-	c.begin("")
-	ctx = c.report(ctx, func(t *instruments.Target) (context.Context, instruments.Operation) {
+	c.begin("BATCH", "")
+	ctx = c.observe(ctx, func(t *instruments.Target) (context.Context, instruments.Operation) {
 		texts := make([]string, len(d.Batch.QueuedQueries))
 		for i, q := range d.Batch.QueuedQueries {
 			texts[i] = q.SQL
@@ -95,20 +95,21 @@ func (c *conn) TraceBatchQuery(_ context.Context, _ *pgx.Conn, d pgx.TraceBatchQ
 
 // TraceBatchEnd implements pgx.BatchTracer.
 func (c *conn) TraceBatchEnd(ctx context.Context, _ *pgx.Conn, d pgx.TraceBatchEndData) {
-	c.reported(ctx, pgconn.CommandTag{}, d.Err)
-	c.end(pgconn.CommandTag{}, d.Err)
+	c.observed(ctx, pgconn.CommandTag{}, d.Err)
+	c.end(ctx, pgconn.CommandTag{}, d.Err)
 }
 
 // TraceCopyFromStart implements pgx.CopyFromTracer.
 func (c *conn) TraceCopyFromStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceCopyFromStartData) context.Context {
-	c.begin("")
-	return c.report(ctx, func(t *instruments.Target) (context.Context, instruments.Operation) {
-		return t.BeginCopy(ctx, d.TableName.Sanitize())
+	table := d.TableName.Sanitize()
+	c.begin("COPY "+table, "")
+	return c.observe(ctx, func(t *instruments.Target) (context.Context, instruments.Operation) {
+		return t.BeginCopy(ctx, table)
 	})
 }
 
 // TraceCopyFromEnd implements pgx.CopyFromTracer.
 func (c *conn) TraceCopyFromEnd(ctx context.Context, _ *pgx.Conn, d pgx.TraceCopyFromEndData) {
-	c.reported(ctx, d.CommandTag, d.Err)
-	c.end(d.CommandTag, d.Err)
+	c.observed(ctx, d.CommandTag, d.Err)
+	c.end(ctx, d.CommandTag, d.Err)
 }

@@ -1,0 +1,96 @@
+package drivertest
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pgprod/pgprod/internal/pgtest"
+)
+
+// leakRows forgets to close its rows.
+func leakRows(t *testing.T, db *sql.DB) *sql.Rows {
+	rows, err := db.Query("select n from generate_series(1, 3) n where n <> $1", 42)
+	require.NoError(t, err)
+	return rows
+}
+
+func TestALeakIsLoggedWithTheBorrowersStackAndWhenItComesBack(t *testing.T) {
+	t.Parallel()
+	var log logged
+	db := openPool(t, with(pgtest.NewDatabase(t), "leak_detection", "100ms", "preflight", "off"), log.option(slog.LevelInfo))
+	start := time.Now()
+	rows := leakRows(t, db)
+	pgtest.Eventually(t, patience, func() bool { return len(log.lines(t, "is held for long")) > 0 }, "no leak was logged")
+	assert.GreaterOrEqual(t, time.Since(start), 100*time.Millisecond)
+
+	got := log.lines(t, "is held for long")[0]
+	assert.Equal(t, "WARN", got["level"])
+	assert.Equal(t, "select", got["summary"])
+	assert.GreaterOrEqual(t, got["held"], float64(100*time.Millisecond))
+	stack := got["stack"].([]any)
+	assert.Regexp(t, `^github\.com/pgprod/pgprod/internal/drivertest\.leakRows leak_test\.go:\d+$`, stack[0])
+	assert.Regexp(t, `TestALeakIsLogged.* leak_test\.go:\d+$`, stack[1])
+
+	require.NoError(t, rows.Close())
+	back := log.lines(t, "came back")
+	require.Len(t, back, 1)
+	assert.Equal(t, got["pid"], back[0]["pid"])
+	assert.GreaterOrEqual(t, back[0]["held"], got["held"])
+	assert.Len(t, log.lines(t, "is held for long"), 1, "once is enough")
+}
+
+func TestATransactionThatIsLeftOpenNamesItsLastStatement(t *testing.T) {
+	t.Parallel()
+	var log logged
+	db := openPool(t, with(pgtest.NewDatabase(t), "leak_detection", "100ms", "preflight", "off"), log.option(slog.LevelInfo))
+	mustExec(t, db, "create table accounts (n int)")
+	tx, err := db.BeginTx(context.Background(), nil)
+	require.NoError(t, err)
+	mustExec(t, tx, "update accounts set n = n + 1")
+	pgtest.Eventually(t, patience, func() bool { return len(log.lines(t, "is held for long")) > 0 }, "no leak was logged")
+	require.NoError(t, tx.Rollback())
+	got := log.lines(t, "is held for long")[0]
+	assert.Equal(t, "update accounts", got["summary"])
+	assert.Equal(t, false, got["running"])
+	assert.Contains(t, fmt.Sprint(got["stack"]), "drivertest.TestATransactionThatIsLeftOpen")
+}
+
+func TestEachOfManyLeaksIsFoundInTime(t *testing.T) {
+	t.Parallel()
+	var log logged
+	db := openPool(t, with(pgtest.NewDatabase(t), "pool_size", "5", "leak_detection", "200ms", "preflight", "off"), log.option(slog.LevelInfo))
+	for n := range 3 {
+		rows := leakRows(t, db)
+		defer rows.Close()
+		pgtest.Eventually(t, patience, func() bool { return len(log.lines(t, "is held for long")) == n+1 }, "leak %d", n)
+	}
+	for _, l := range log.lines(t, "is held for long") {
+		assert.Less(t, l["held"], float64(patience), "from the checkout on, not from the first leak")
+	}
+}
+
+func TestALongStatementIsALeakThatRuns(t *testing.T) {
+	t.Parallel()
+	var log logged
+	db := openPool(t, with(pgtest.NewDatabase(t), "leak_detection", "100ms", "preflight", "off"), log.option(slog.LevelInfo))
+	mustExec(t, db, "select pg_sleep(0.4)")
+	got := log.lines(t, "is held for long")
+	require.Len(t, got, 1)
+	assert.Equal(t, true, got[0]["running"])
+}
+
+func TestWithoutLeakDetectionNothingIsLogged(t *testing.T) {
+	t.Parallel()
+	var log logged
+	db := openPool(t, with(pgtest.NewDatabase(t), "leak_detection", "0", "preflight", "off"), log.option(slog.LevelInfo))
+	mustExec(t, db, "select pg_sleep(0.2)")
+	assert.False(t, strings.Contains(log.buffer.String(), "held"))
+}

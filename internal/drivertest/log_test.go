@@ -1,0 +1,265 @@
+package drivertest
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pgprod/pgprod"
+	"github.com/pgprod/pgprod/internal/pgtest"
+)
+
+// line is a line of log.
+type line map[string]any
+
+// logged is a log that tests can look at.
+type logged struct{ buffer logBuffer }
+
+// option makes a pool log there, from a level on.
+func (l *logged) option(level slog.Level) pgprod.Option {
+	return pgprod.WithLogger(slog.New(slog.NewJSONHandler(&l.buffer, &slog.HandlerOptions{Level: level})))
+}
+
+// lines are those whose message contains a text.
+func (l *logged) lines(t testing.TB, message string) (all []line) {
+	t.Helper()
+	for text := range strings.Lines(l.buffer.String()) {
+		one := line{}
+		require.NoError(t, json.Unmarshal([]byte(text), &one))
+		if strings.Contains(one["msg"].(string), message) {
+			all = append(all, one)
+		}
+	}
+	return all
+}
+
+func TestAHealthyRunLogsNothing(t *testing.T) {
+	t.Parallel()
+	var log logged
+	db := openPool(t, with(pgtest.NewDatabase(t), "pool_size", "2", "max_overflow", "2", "preflight", "off"), log.option(slog.LevelDebug))
+	mustExec(t, db, "create table t (n int)")
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for n := range 20 {
+				if _, err := db.Exec("insert into t values ($1)", n); !assert.NoError(t, err) {
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	require.NoError(t, db.Close())
+	assert.Empty(t, log.buffer.String())
+}
+
+func TestAFailedStatementIsLoggedWithAllThatExplainsItAndNoValue(t *testing.T) {
+	t.Parallel()
+	var log logged
+	tracer := sdktrace.NewTracerProvider()
+	db := openPool(t, with(pgtest.NewDatabase(t), "pool_name", "orders"), log.option(slog.LevelInfo),
+		pgprod.WithTracerProvider(tracer))
+	mustExec(t, db, "create table t (n int, name text, constraint one_name unique (name))")
+	mustExec(t, db, "insert into t values ($1, $2)", 1, "s3cret")
+
+	ctx, span := tracer.Tracer("test").Start(context.Background(), "request")
+	_, err := db.ExecContext(ctx, "insert into t values ($1, $2)", 2, "s3cret")
+	span.End()
+	require.Equal(t, "23505", sqlState(err))
+
+	lines := log.lines(t, "pgprod: statement failed")
+	require.Len(t, lines, 1)
+	got := lines[0]
+	for key, want := range map[string]any{
+		"level": "WARN", "pool": "orders", "summary": "insert t", "error_type": "23505", "sqlstate": "23505",
+		"constraint": "one_name", "trace_id": span.SpanContext().TraceID().String(),
+		"error_message": `duplicate key value violates unique constraint "one_name"`,
+	} {
+		assert.Equal(t, want, got[key], key)
+	}
+	assert.NotEqual(t, span.SpanContext().SpanID().String(), got["span_id"], "it is the statement's own span")
+	assert.Len(t, got["span_id"], 16)
+	assert.Positive(t, got["duration"])
+	assert.NotContains(t, log.buffer.String(), "s3cret")
+}
+
+func TestNoValueIsLoggedWhateverTheServerQuotes(t *testing.T) {
+	t.Parallel()
+	var log logged
+	db := openPool(t, with(pgtest.NewDatabase(t), "echo", "on", "slow_query", "1us"), log.option(slog.LevelDebug))
+	for _, statement := range []struct {
+		sql  string
+		args []any
+	}{
+		{"select $1::text::int", []any{"s3cret"}},
+		{"select 's3cret'::int", nil},
+		{"select 's3cret' from", nil},
+		{"do $$ begin raise exception 'no s3cret'; end $$", nil},
+		{"select s3cret.* from (select 1) x /* s3cret */ where 's3cret' = 's3cret'", nil},
+		{"select $1::int", []any{struct{ s3cret string }{"s3cret"}}},
+		{"select 's3cret'", nil},
+	} {
+		rows, err := db.Query(statement.sql, statement.args...)
+		if err == nil {
+			_ = rows.Close()
+		}
+	}
+	text := strings.ReplaceAll(log.buffer.String(), "select s3cret.* from", "") // a name
+	text = strings.ReplaceAll(text, `missing FROM-clause entry for table \"s3cret\"`, "")
+	assert.NotContains(t, text, "s3cret")
+	assert.NotEmpty(t, log.lines(t, "statement failed"))
+	assert.NotEmpty(t, log.lines(t, "slow statement"))
+}
+
+func TestWhatFailsAgainAndAgainIsLoggedAFewTimesAndCounted(t *testing.T) {
+	t.Parallel()
+	var log logged
+	db := openPool(t, with(pgtest.NewDatabase(t), "preflight", "off"), log.option(slog.LevelInfo))
+	for range 500 {
+		_, err := db.Exec("select 1/0")
+		require.Equal(t, "22012", sqlState(err))
+	}
+	require.NoError(t, db.Close())
+	lines := log.lines(t, "")
+	assert.LessOrEqual(t, len(lines), 8)
+	sum := 0
+	for _, l := range lines {
+		n, _ := l["repeated"].(float64)
+		sum += max(1, int(n))
+	}
+	assert.Equal(t, 500, sum)
+}
+
+func TestASlowStatementIsLoggedWithItsWaitApart(t *testing.T) {
+	t.Parallel()
+	var log logged
+	db := openPool(t, oneConn(pgtest.NewDatabase(t), "slow_query", "150ms", "preflight", "off"), log.option(slog.LevelInfo))
+	mustExec(t, db, "select pg_sleep(0.2)")
+	lines := log.lines(t, "slow statement")
+	require.Len(t, lines, 1)
+	assert.Equal(t, "WARN", lines[0]["level"])
+	assert.Equal(t, "select", lines[0]["summary"])
+	assert.GreaterOrEqual(t, lines[0]["duration"], float64(200*time.Millisecond))
+	assert.EqualValues(t, 1, lines[0]["rows"])
+
+	holder := hold(t, db)
+	done := make(chan error, 1)
+	go func() { _, err := db.Exec("select 1"); done <- err }()
+	pgtest.Eventually(t, patience, func() bool { return statusOf(t, db).Waiting == 1 }, "nobody waits")
+	start := time.Now()
+	mustExec(t, holder, "select pg_sleep(0.16)")
+	require.NoError(t, holder.Close())
+	require.NoError(t, <-done)
+	last := log.lines(t, "slow statement")
+	got := last[len(last)-1]
+	assert.GreaterOrEqual(t, got["waited"], float64(150*time.Millisecond), "the caller has waited for %v", time.Since(start))
+	assert.Less(t, got["duration"], got["waited"], "the statement itself was quick")
+}
+
+func TestNothingIsSlowWithZero(t *testing.T) {
+	t.Parallel()
+	var log logged
+	db := openPool(t, with(pgtest.NewDatabase(t), "slow_query", "0", "preflight", "off"), log.option(slog.LevelDebug))
+	mustExec(t, db, "select pg_sleep(0.05)")
+	assert.Empty(t, log.buffer.String())
+}
+
+func TestEchoLogsEachStatementAndEchoPoolEachEventOfThePool(t *testing.T) {
+	t.Parallel()
+	var log logged
+	db := openPool(t, with(pgtest.NewDatabase(t), "environment", "development", "pool_size", "1", "max_overflow", "1", "preflight", "off"),
+		log.option(slog.LevelInfo))
+	mustExec(t, db, "select 'abc' as x, $1::int", 7)
+	statements := log.lines(t, "pgprod: statement")
+	require.Len(t, statements, 1)
+	assert.Equal(t, "select '?' as x, $1::int", statements[0]["statement"])
+	assert.EqualValues(t, 1, statements[0]["rows"])
+
+	a, b := hold(t, db), hold(t, db)
+	pid := backendPID(t, b)
+	require.NoError(t, a.Close())
+	require.NoError(t, b.Close())
+	_, err := db.Exec("set work_mem = '1MB'") // which makes its session dirty
+	require.NoError(t, err)
+	require.NoError(t, db.Close())
+	for _, event := range []string{"connect", "overflow", "checkout", "checkin", "close: beyond pool_size", "close: its session"} {
+		assert.NotEmpty(t, log.lines(t, "pgprod: "+event), event)
+	}
+	overflow := log.lines(t, "pgprod: overflow")
+	assert.EqualValues(t, pid, overflow[0]["pid"])
+	for _, l := range log.lines(t, "pgprod: close") {
+		assert.Contains(t, []any{"overflow", "dirty", "closed"}, l["reason"])
+	}
+}
+
+func TestAnExhaustedPoolIsLogged(t *testing.T) {
+	t.Parallel()
+	var log logged
+	db := openPool(t, oneConn(pgtest.NewDatabase(t), "pool_timeout", "50ms", "preflight", "off"), log.option(slog.LevelInfo))
+	holder := hold(t, db)
+	for range 20 {
+		_, err := db.Exec("select 1")
+		require.ErrorIs(t, err, pgprod.ErrPoolTimeout)
+	}
+	require.NoError(t, holder.Close())
+	require.NoError(t, db.Close())
+	lines := log.lines(t, "a caller got no connection")
+	require.GreaterOrEqual(t, len(lines), 4)
+	require.LessOrEqual(t, len(lines), 5)
+	assert.Equal(t, "ERROR", lines[0]["level"])
+	assert.Contains(t, lines[0]["error_message"], "pool_size 1, max_overflow 0, in use 1")
+}
+
+func TestWhatTheCallerCancelsIsNoFailureOfTheDatabase(t *testing.T) {
+	t.Parallel()
+	var log logged
+	db := openPool(t, with(pgtest.NewDatabase(t), "preflight", "off"), log.option(slog.LevelInfo))
+	ctx, cancel := context.WithCancel(context.Background())
+	time.AfterFunc(50*time.Millisecond, cancel)
+	_, err := db.ExecContext(ctx, "select pg_sleep(60)")
+	require.ErrorIs(t, err, context.Canceled)
+	assert.Empty(t, log.buffer.String())
+}
+
+func TestACommandTimeoutIsLoggedAsWhatItIs(t *testing.T) {
+	t.Parallel()
+	var log logged
+	db := openPool(t, with(pgtest.NewDatabase(t), "command_timeout", "100ms", "preflight", "off"), log.option(slog.LevelInfo))
+	_, err := db.Exec("select pg_sleep(60)")
+	requireCut(t, err, context.DeadlineExceeded)
+	lines := log.lines(t, "statement failed")
+	require.Len(t, lines, 1)
+	assert.Equal(t, "the statement exceeded command_timeout (100ms)", lines[0]["error_message"])
+	assert.Equal(t, "57014", lines[0]["sqlstate"])
+}
+
+func TestOnlyFailuresThatACallerGotAreLoggedAsFailed(t *testing.T) {
+	t.Parallel()
+	var log logged
+	db := openPool(t, with(pgtest.NewDatabase(t), "pool_size", "8", "preflight", "off"), log.option(slog.LevelInfo))
+	failed := 0
+	for range 10 {
+		terminate(t, fill(t, db, 4)...)
+		for range 20 {
+			if _, err := db.Exec("select 1"); err != nil {
+				failed++
+			}
+		}
+	}
+	require.NoError(t, db.Close())
+	logged := 0
+	for _, l := range log.lines(t, "statement failed") {
+		n, _ := l["repeated"].(float64)
+		logged += max(1, int(n))
+	}
+	assert.Equal(t, failed, logged, "what was tried again with success is no failure")
+}

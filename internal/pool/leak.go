@@ -1,0 +1,215 @@
+package pool
+
+import (
+	"context"
+	"log/slog"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// holding is who has a connection.
+type holding struct {
+	since int64 // by clock(); 0: nobody
+	what  string
+	sql   string // of the last statement
+	told  bool   // it was logged as a leak
+	depth int    // how much of stack is of this borrower; 0: it wasn't taken
+	stack [stackDepth]uintptr
+}
+
+const (
+	// stackDepth is how much of a borrower's stack is kept. About a dozen of the frames are database/sql's and ours.
+	stackDepth = 32
+	// stacksPerMillisecond bounds what stacks cost: half a microsecond each, so a few tenths of a percent of one core.
+	// Below four thousand checkouts a second every borrower's is taken.
+	stacksPerMillisecond = 4
+	// alarm is for how long every borrower's stack is taken after a leak whose own is missing.
+	alarm = 10 * time.Minute
+)
+
+// stackBudget decides whose stack is taken. It is safe for concurrent use.
+type stackBudget struct {
+	used    atomic.Int64 // the millisecond, and how many were taken in it
+	unbound atomic.Int64 // by clock(): until then all are taken
+}
+
+func (b *stackBudget) allows(now int64) bool {
+	const bits = 8
+	millisecond, used := now/int64(time.Millisecond)<<bits, b.used.Load()
+	if used < millisecond {
+		return b.used.CompareAndSwap(used, millisecond+1) || now < b.unbound.Load()
+	}
+	if used-millisecond < stacksPerMillisecond {
+		b.used.Add(1)
+		return true
+	}
+	return now < b.unbound.Load()
+}
+
+// lend notes that the connection has been borrowed, and by whom.
+func (c *conn) lend(now int64) {
+	p := c.pool
+	takes := p.cfg.LeakDetection > 0 && p.stacks.allows(now)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	h := &c.held
+	h.since, h.what, h.sql, h.told, h.depth = now, "", "", false, 0
+	if takes {
+		h.depth = runtime.Callers(3, h.stack[:]) // behind lend and borrow
+	}
+}
+
+// returned books that c is not lent any more, and returns how long it was. A leak is counted once, before or after.
+func (p *Pool) returned(c *conn, now int64) int64 {
+	c.mu.Lock()
+	held := now - c.held.since
+	told := c.held.told
+	c.held.since = 0
+	c.mu.Unlock()
+	if p.isLeak(held) {
+		p.mu.Lock()
+		p.leaked++
+		p.mu.Unlock()
+	}
+	if told {
+		p.log().Info("pgprod: a connection that was held for long came back", "pool", p.cfg.PoolName,
+			"held", time.Duration(held).Round(time.Millisecond), "pid", c.pg.PID())
+	}
+	return held
+}
+
+func (p *Pool) isLeak(held int64) bool {
+	return p.cfg.LeakDetection > 0 && held >= int64(p.cfg.LeakDetection)
+}
+
+// leaks is how many checkouts were, or are, held beyond leak_detection.
+func (p *Pool) leaks() int64 {
+	now := clock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := p.leaked
+	for c := range p.conns {
+		c.mu.Lock()
+		if c.held.since != 0 && p.isLeak(now-c.held.since) {
+			n++
+		}
+		c.mu.Unlock()
+	}
+	return n
+}
+
+// watchLeaksLocked sees to it that lookForLeaks is called while there are connections. It is called with p.mu held.
+func (p *Pool) watchLeaksLocked() {
+	if p.leakTimer == nil && p.cfg.LeakDetection > 0 && !p.done {
+		p.leakTimer = time.AfterFunc(p.cfg.LeakDetection, p.lookForLeaks)
+	}
+}
+
+// stopLeakWatchLocked is called by Close with p.mu held.
+func (p *Pool) stopLeakWatchLocked() {
+	if p.leakTimer != nil {
+		p.leakTimer.Stop()
+	}
+}
+
+// lookForLeaks logs who has held a connection for too long, and comes again when the next could have.
+func (p *Pool) lookForLeaks() {
+	p.mu.Lock()
+	if p.done {
+		p.mu.Unlock()
+		return
+	}
+	next, found := p.leaksLocked()
+	if len(p.conns) == 0 {
+		p.leakTimer = nil
+	} else {
+		p.leakTimer.Reset(next)
+	}
+	p.tasks.Add(1) // Close waits until they are logged
+	p.mu.Unlock()
+	defer p.tasks.Done()
+	for _, l := range found {
+		p.logLeak(l)
+	}
+}
+
+// leak is a connection that is held for too long.
+type leak struct {
+	c    *conn
+	held holding
+	age  time.Duration
+}
+
+// leaksLocked returns the leaks that were not logged yet, and when the next of the present borrowers could be one. Who
+// borrows from now on can't be one before leak_detection is over.
+func (p *Pool) leaksLocked() (next time.Duration, found []leak) {
+	now := clock()
+	next = p.cfg.LeakDetection
+	for c := range p.conns {
+		c.mu.Lock()
+		held := now - c.held.since
+		switch {
+		case c.held.since == 0 || c.held.told:
+		case p.isLeak(held):
+			c.held.told = true
+			found = append(found, leak{c, c.held, time.Duration(held)})
+		default:
+			next = min(next, p.cfg.LeakDetection-time.Duration(held))
+		}
+		c.mu.Unlock()
+	}
+	return next, found
+}
+
+func (p *Pool) logLeak(l leak) {
+	stack := l.held.frames()
+	summary := l.c.summaryOf(l.held.what, l.held.sql)
+	at := summary
+	if len(stack) > 0 {
+		at = stack[0]
+	} else {
+		p.stacks.unbound.Store(clock() + int64(alarm))
+		stack = []string{"not taken: the pool is too busy to take each borrower's; for the next ten minutes it does"}
+	}
+	held := l.age.Round(time.Millisecond)
+	p.events.Add("leak", "held for "+held.String()+" after "+summary+" by "+at)
+	p.quiet.Tell("leak "+at, func(repeated int) {
+		p.write(context.Background(), slog.LevelWarn, "pgprod: a connection is held for long: close rows, end transactions, close *sql.Conns",
+			repeated, slog.Duration("held", held), slog.String("summary", summary),
+			slog.Bool("running", l.c.running()), slog.Uint64("pid", uint64(l.c.pg.PID())), slog.Any("stack", stack))
+	})
+}
+
+// running reports whether a statement is under way. Any goroutine may ask.
+func (c *conn) running() bool { return c.guard.deadline.Load() != 0 }
+
+// frames are the borrower's part of the stack, as "function file:line", the innermost first.
+func (h *holding) frames() (all []string) {
+	frames := runtime.CallersFrames(h.stack[:h.depth])
+	for h.depth > 0 {
+		f, more := frames.Next()
+		if !isPlumbing(f.Function) {
+			all = append(all, f.Function+" "+filepath.Base(f.File)+":"+strconv.Itoa(f.Line))
+		}
+		if !more {
+			break
+		}
+	}
+	return all
+}
+
+// isPlumbing reports whether a frame is of the way from the application to the pool, or below the application.
+func isPlumbing(function string) bool {
+	for _, prefix := range []string{
+		"database/sql.", "github.com/pgprod/pgprod.", "github.com/pgprod/pgprod/internal/pool.", "runtime.",
+	} {
+		if strings.HasPrefix(function, prefix) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,140 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgprod/pgprod/internal/instruments"
+)
+
+// report tells whoever wants to know of a statement that has ended: the log, if it failed or was slow or all are
+// wanted, and the live page.
+func (c *conn) report(ctx context.Context, tag pgconn.CommandTag, err error) {
+	p := c.pool
+	took := time.Duration(clock() - c.began)
+	waited := c.waited
+	c.waited = 0
+	if seen := p.statements.Load(); seen != nil {
+		seen.Record(c.summaryOf(c.what, c.sql), took, tag.RowsAffected(), err != nil)
+	}
+	switch {
+	case err != nil:
+		if !c.unsent() { // else it is tried again, and the session tells if that fails too
+			c.failed(ctx, err, took)
+		}
+	case took+waited >= p.slow:
+		c.wasSlow(ctx, tag, took, waited)
+	case p.cfg.Echo:
+		p.write(ctx, slog.LevelInfo, "pgprod: statement", 0, c.statementAttrs(tag, took)...)
+	}
+}
+
+// unsent reports whether the connection died before a byte of the statement was written.
+func (c *conn) unsent() bool { return c.pg.IsClosed() && c.tap.Mark() == c.mark }
+
+// neverSlow is slow_query=0.
+const neverSlow = math.MaxInt64
+
+// summaryOf names a statement in few words and without a literal.
+func (c *conn) summaryOf(what, sql string) string {
+	if sql == "" {
+		return what
+	}
+	summary := c.target.Summary(sql).Summary
+	if what != "" {
+		summary = strings.TrimSpace(what + " " + summary)
+	}
+	return summary
+}
+
+// maxEcho bounds the text of a statement in a line of log.
+const maxEcho = 2000
+
+func (c *conn) statementAttrs(tag pgconn.CommandTag, took time.Duration) []slog.Attr {
+	text := c.what
+	if c.sql != "" {
+		text = strings.TrimSpace(c.what + " " + c.target.Summary(c.sql).Text)
+	}
+	if len(text) > maxEcho {
+		text = strings.ToValidUTF8(text[:maxEcho], "") + "…"
+	}
+	return []slog.Attr{slog.String("statement", text), duration("duration", took), slog.Int64("rows", tag.RowsAffected())}
+}
+
+func (c *conn) wasSlow(ctx context.Context, tag pgconn.CommandTag, took, waited time.Duration) {
+	summary := c.summaryOf(c.what, c.sql)
+	attrs := append([]slog.Attr{slog.String("summary", summary), duration("waited", waited)}, c.statementAttrs(tag, took)...)
+	c.pool.tell("slow "+summary, func(repeated int) {
+		c.pool.write(ctx, slog.LevelWarn, "pgprod: slow statement", repeated, attrs...)
+	})
+}
+
+// tell is quiet's, but for somebody who wants to read every statement.
+func (p *Pool) tell(kind string, tell func(repeated int)) {
+	if p.cfg.Echo {
+		tell(0)
+		return
+	}
+	p.quiet.Tell(kind, tell)
+}
+
+// failed logs a statement that failed.
+func (c *conn) failed(ctx context.Context, err error, took time.Duration) {
+	p := c.pool
+	err = c.real(err)
+	summary, kind, message := c.summaryOf(c.what, c.sql), instruments.ErrorType(err), instruments.Describe(err)
+	if cut, ok := c.cutShort(err, c.guard.fate).(*cutError); ok {
+		message = cut.why
+	}
+	attrs := []slog.Attr{
+		slog.String("summary", summary), slog.String("error_type", kind), slog.String("error_message", message),
+	}
+	repeats := "failed " + kind
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		attrs = append(attrs, slog.String("sqlstate", pg.Code))
+		if pg.ConstraintName != "" {
+			attrs = append(attrs, slog.String("constraint", pg.ConstraintName))
+		}
+		repeats += " " + summary // of an outage one statement tells as much as the next
+	}
+	attrs = append(attrs, duration("duration", took))
+	level := c.severity(err, pg)
+	if level >= slog.LevelWarn {
+		p.errors.Add("statement", summary+": "+message+sqlState(pg))
+	}
+	p.tell(repeats, func(repeated int) {
+		p.write(ctx, level, "pgprod: statement failed", repeated, attrs...)
+	})
+}
+
+func sqlState(pg *pgconn.PgError) string {
+	if pg == nil {
+		return ""
+	}
+	return " (SQLSTATE " + pg.Code + ")"
+}
+
+// severity is debug for what the caller did itself, and a warning for what an application has to expect: broken
+// constraints, and transactions that gave way to others.
+func (c *conn) severity(err error, pg *pgconn.PgError) slog.Level {
+	switch {
+	case errors.Is(c.guard.fate.caller, context.Canceled), errors.Is(err, context.Canceled):
+		return slog.LevelDebug
+	case pg != nil && (strings.HasPrefix(pg.Code, "23") || strings.HasPrefix(pg.Code, "40")):
+		return slog.LevelWarn
+	}
+	return slog.LevelError
+}
+
+// oneLine is an error's text in one line.
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
+
+func pidText(c *conn) string { return strconv.FormatUint(uint64(c.pg.PID()), 10) }
