@@ -189,7 +189,7 @@ func TestErrPoolTimeoutSaysHowFullThePoolIs(t *testing.T) {
 
 	require.ErrorIs(t, err, pgprod.ErrPoolTimeout)
 	require.Regexp(t, `^pgprod: pool orders: no connection became free in \d+(\.\d+)?m?s `+
-		`\(pool_size 1, max_overflow 1, in use 2, waiting [01]\)$`, err.Error())
+		`\(pool_size 1, max_overflow 1, in use 2, waiting [01]\); look for long transactions`, err.Error())
 	requireNoNilInside(t, err)
 }
 

@@ -46,6 +46,7 @@ type Stats struct {
 	Open      int           // connections that exist
 	Lent      int           // of those, in callers' hands
 	Waiting   int           // callers in the queue
+	Longest   time.Duration // how long the first of them has waited
 	Dialing   int           // connections being made
 	PeakLent  int           // the most that were ever lent at once
 	Waits     int64         // acquisitions that had to wait
@@ -70,6 +71,7 @@ type waiter struct {
 	timer *time.Timer
 	ctx   context.Context // the caller's
 	again bool            // came back with Retry
+	since time.Time
 }
 
 func newWaiter() any {
@@ -116,7 +118,7 @@ func (q *Queue) Retry(ctx context.Context, limit time.Duration) (waited time.Dur
 func (q *Queue) wait(ctx context.Context, limit time.Duration, again bool) (time.Duration, error) {
 	start := time.Now()
 	w := q.pool.Get().(*waiter)
-	w.again, w.ctx = again, ctx
+	w.again, w.ctx, w.since = again, ctx, start
 	place := q.enqueueLocked(w)
 	q.stats.Waits++
 	q.dialLocked()
@@ -225,6 +227,9 @@ func (q *Queue) Stats() Stats {
 	defer q.mu.Unlock()
 	s := q.stats
 	s.Open, s.Lent, s.Waiting, s.Dialing = q.open, q.lent, q.waiters.Len(), q.ramp.dialing
+	if first := q.waiters.Front(); first != nil {
+		s.Longest = time.Since(first.Value.(*waiter).since)
+	}
 	return s
 }
 

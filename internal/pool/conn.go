@@ -43,6 +43,9 @@ type conn struct {
 	asked  time.Time             // when the last prepare began
 	names  map[string][]string   // hosts by the addresses that they resolved to
 
+	probes   bool // it is for questions of ours, outside the pool, and is never lent
+	anywhere bool // such a one, to whatever server answers
+
 	preparing string // the text of the last prepare
 
 	depth    int           // statements that pgx has begun and not ended: a prepare inside a query counts

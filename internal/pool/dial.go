@@ -26,14 +26,7 @@ import (
 func (p *Pool) Dial(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithValue(ctx, connecting{}, true), p.dialLimit())
 	defer cancel()
-	c := &conn{
-		pool:       p,
-		guard:      newGuard(),
-		generation: p.generation.Load(),
-		expires:    p.expiry(clock()),
-		fresh:      true,
-		names:      map[string][]string{},
-	}
+	c := p.newConn()
 	ctx, op := p.target(p.onlyServer()).BeginConnect(ctx)
 	start := clock()
 	err := c.connect(ctx)
@@ -43,7 +36,7 @@ func (p *Pool) Dial(ctx context.Context) error {
 	}
 	op.End(ctx, -1, err)
 	if err != nil {
-		err = &dialError{pool: p.cfg.PoolName, cause: err}
+		err = &dialError{pool: p.cfg.PoolName, passwordFrom: p.passwordFrom(), cause: err}
 		p.dialFailed(ctx, err)
 		return err
 	}
@@ -51,11 +44,23 @@ func (p *Pool) Dial(ctx context.Context) error {
 	overflow := p.remember(c)
 	c.proven = clock()
 	p.in.Created(ctx, seconds(c.proven-start))
+	p.planPreflight()
 	p.connected(ctx, c, time.Duration(c.proven-start), overflow)
 	if !p.park(c) {
 		return c.Close() // the queue hears of its end first, and of its making when we return
 	}
 	return nil
+}
+
+func (p *Pool) newConn() *conn {
+	return &conn{
+		pool:       p,
+		guard:      newGuard(),
+		generation: p.generation.Load(),
+		expires:    p.expiry(clock()),
+		fresh:      true,
+		names:      map[string][]string{},
+	}
 }
 
 // Hopeless implements lease.Dialer.
@@ -112,6 +117,9 @@ func (c *conn) prepareDial(ctx context.Context, cc *pgx.ConnConfig) error {
 	}
 	cc.LookupFunc = c.lookupFunc(cc.LookupFunc)
 	cc.DialFunc = c.dialFunc(cc.DialFunc)
+	if c.probes {
+		asProbe(cc, c.anywhere)
+	}
 	return nil
 }
 

@@ -40,6 +40,8 @@ func (e *timeoutError) Error() string {
 		e.pool, e.waited.Round(time.Millisecond), e.size, e.overflow, e.inUse, e.waiting)
 	if e.last != nil {
 		fmt.Fprintf(&b, "; the last attempt to connect failed: %v", e.last)
+	} else if e.inUse > 0 {
+		b.WriteString("; look for long transactions, unclosed rows and slow statements first, then raise pool_size or max_overflow")
 	}
 	return b.String()
 }
@@ -84,12 +86,16 @@ func (p *Pool) waitError(err error, waited time.Duration) error {
 // cutError is a statement that command_timeout or the caller's context ended. It is the context's error, and the
 // server's if the server answered.
 type cutError struct {
+	pool  string
 	why   string
+	hint  string
 	ctx   error
 	cause error
 }
 
-func (e *cutError) Error() string   { return "pgprod: " + e.why + ": " + e.cause.Error() }
+func (e *cutError) Error() string {
+	return "pgprod: pool " + e.pool + ": " + e.why + ": " + e.cause.Error() + e.hint
+}
 func (e *cutError) Unwrap() []error { return []error{e.ctx, e.cause} }
 
 // Timeout and Temporary make it a net.Error, as context.DeadlineExceeded is.
@@ -100,8 +106,9 @@ func (e *cutError) Temporary() bool { return e.Timeout() }
 
 // dialError is a failure to connect, in one line.
 type dialError struct {
-	pool  string
-	cause error
+	pool         string
+	passwordFrom string
+	cause        error
 }
 
 func (e *dialError) Error() string {
@@ -111,20 +118,6 @@ func (e *dialError) Unwrap() error { return e.cause }
 
 // unknownParameter is how PgBouncer's refusal of a parameter begins.
 const unknownParameter = "unsupported startup parameter"
-
-// hint says what to do about a parameter that a pooler refuses.
-func (e *dialError) hint() string {
-	var pg *pgconn.PgError
-	if !errors.As(e.cause, &pg) || !strings.HasPrefix(pg.Message, unknownParameter) {
-		return ""
-	}
-	switch _, name, _ := strings.Cut(pg.Message, ": "); name {
-	case "", "options", "replication":
-		return " (the pooler doesn't know it, take it out of the DSN)"
-	default:
-		return " (the pooler doesn't know it: server_settings_mode=set sets it after connecting, server_settings=" + name + "= drops it)"
-	}
-}
 
 const queryCanceled = "57014"
 

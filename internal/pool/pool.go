@@ -14,9 +14,13 @@
 //	trace.go      what pgx reports of each statement, and what is made of it
 //	report.go     statements that failed, or were slow, in the log
 //	log.go        the rest of the log: outages and the pool's events
+//	health.go     how the server and the pool are, asked over a connection of its own
+//	preflight.go  what is wrong with the server, the role or their settings
+//	watch.go      what the live page shows
 //	leak.go       who has a connection, and who has it for too long
 //	dial.go       makes connections
 //	errors.go     says what went wrong, in one line
+//	hints.go      and what to look at
 package pool
 
 import (
@@ -76,6 +80,9 @@ type Pool struct {
 	events     *activity.Events
 	statements atomic.Pointer[activity.Statements] // nil: nobody watches
 	stacks     stackBudget
+	prober     prober
+	preflight  preflight
+	watch      watch
 
 	mu        sync.Mutex     // guards what follows
 	parked    []parked       // dialled, not yet taken by the inner *sql.DB
@@ -144,12 +151,16 @@ func (p *Pool) Close() error {
 		return nil
 	}
 	p.end()
+	p.closeProber()
 	p.queue.Close()
 	err := errors.Join(p.inner.Close(), p.in.Close())
 	p.flushParked(func(*conn) bool { return true })
 	p.mu.Lock()
 	p.done = true
 	p.stopLeakWatchLocked()
+	if p.preflight.timer != nil {
+		p.preflight.timer.Stop()
+	}
 	p.mu.Unlock()
 	p.tasks.Wait()
 	p.quiet.Close()

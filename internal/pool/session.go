@@ -374,9 +374,10 @@ func (c *conn) explain(err error, unsent bool) error {
 		return err
 	}
 	if unsent {
-		return fmt.Errorf("pgprod: the connection was lost before the statement was sent: %w", err)
+		return fmt.Errorf("pgprod: pool %s: the connection was lost before the statement was sent: %w", c.pool.cfg.PoolName, err)
 	}
-	return fmt.Errorf("pgprod: the connection was lost after the statement was sent, whether it ran is unknown: %w", err)
+	return fmt.Errorf("pgprod: pool %s: the connection was lost after the statement was sent, whether it ran is unknown: %w",
+		c.pool.cfg.PoolName, err)
 }
 
 // explainLent is explain for what a function returned that the connection was lent to: its own error, unless pgx's is
@@ -394,22 +395,27 @@ func (c *conn) explainLent(err error) error {
 	return err
 }
 
+// lookAtPlan is what to do about a statement that took too long.
+const lookAtPlan = " (look at its plan with EXPLAIN, and in pg_stat_activity at what it waits for)"
+
 // cutShort returns the error for a statement that didn't get the time it needed, nil for any other.
 func (c *conn) cutShort(err error, fate fate) error {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && pg.Code != queryCanceled {
 		return nil
 	}
+	cut := &cutError{pool: c.pool.cfg.PoolName, ctx: context.DeadlineExceeded, hint: lookAtPlan, cause: err}
 	switch {
 	case fate.caller != nil:
-		return &cutError{why: "the caller's context ended the statement", ctx: fate.caller, cause: err}
+		cut.why, cut.ctx, cut.hint = "the caller's context ended the statement", fate.caller, ""
 	case fate.timedOut:
-		return &cutError{why: fmt.Sprintf("the statement exceeded command_timeout (%v)", c.pool.cfg.CommandTimeout),
-			ctx: context.DeadlineExceeded, cause: err}
+		cut.why = fmt.Sprintf("the statement exceeded command_timeout (%v)", c.pool.cfg.CommandTimeout)
 	case pg != nil && isStatementTimeout(pg):
-		return &cutError{why: "the server's statement_timeout ended the statement", ctx: context.DeadlineExceeded, cause: err}
+		cut.why = "the server's statement_timeout ended the statement"
+	default:
+		return nil
 	}
-	return nil
+	return cut
 }
 
 // OnlySession returns a session that closes the pool when it is closed.

@@ -29,7 +29,7 @@ func (l *loader) requireTLS() {
 
 // tlsWarning says which choice may leave the way to a host that is not local unencrypted.
 func (l *loader) tlsWarning() string {
-	exposed := func(e endpoint) bool { return !isLocal(e.host) && !e.encrypted }
+	exposed := func(e endpoint) bool { return !IsLocal(e.host) && !e.encrypted }
 	if *l.values.Environment != Production || !slices.ContainsFunc(endpoints(l.dsn.conn), exposed) {
 		return ""
 	}
@@ -72,11 +72,11 @@ func endpoints(conn *pgx.ConnConfig) []endpoint {
 }
 
 func allLocal(conn *pgx.ConnConfig) bool {
-	return !slices.ContainsFunc(endpoints(conn), func(e endpoint) bool { return !isLocal(e.host) })
+	return !slices.ContainsFunc(endpoints(conn), func(e endpoint) bool { return !IsLocal(e.host) })
 }
 
-// isLocal tells whether packets to a host stay on this machine.
-func isLocal(host string) bool {
+// IsLocal tells whether packets to a host stay on this machine.
+func IsLocal(host string) bool {
 	if network, _ := pgconn.NetworkAddress(host, 0); network == "unix" || strings.EqualFold(host, "localhost") {
 		return true
 	}

@@ -1,0 +1,86 @@
+package pgprod
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"net/http"
+	"path"
+	"time"
+
+	"github.com/pgprod/pgprod/internal/pool"
+)
+
+// Health says how the database and the pool are.
+type Health struct {
+	Status        string        `json:"status"`                   // healthy, degraded, unhealthy
+	Database      string        `json:"database"`                 // connected, disconnected
+	Reason        string        `json:"reason,omitempty"`         // in words; "" if healthy
+	CheckedAt     time.Time     `json:"checked_at"`               // when the server was asked
+	Latency       time.Duration `json:"latency_ns"`               // of one round trip to the server
+	ServerVersion string        `json:"server_version,omitempty"` // "" if it could not be asked
+	InRecovery    bool          `json:"in_recovery"`              // the server is a standby
+	Pool          PoolStatus    `json:"pool"`
+	Warnings      []string      `json:"warnings,omitempty"` // of the settings, and of the preflight
+}
+
+// Check says how the database behind db is, and its pool:
+//
+//   - healthy: the server answers, and connections are to be had.
+//   - degraded: the server answers, but the pool is exhausted, a caller has waited for more than a second, the server is
+//     of another kind than target_session_attrs asks for, or it takes no connections beyond those that the pool has.
+//   - unhealthy: the server does not answer within two seconds, or refuses.
+//
+// The server is asked over a connection outside of the pool's places, which is opened by the first Check and closed after
+// a minute without one. It is asked at most once a second: a storm of checks gets the same answer. When ctx ends first
+// the result is unhealthy. Nothing in it is secret. For a db that isn't pgprod's the result is unhealthy and says so. It
+// is safe for concurrent use.
+func Check(ctx context.Context, db *sql.DB) Health {
+	p, err := poolOf(db)
+	if err != nil {
+		return Health{Status: pool.Unhealthy, Database: pool.Disconnected, Reason: err.Error(), CheckedAt: time.Now()}
+	}
+	h := p.Check(ctx)
+	return Health{
+		Status: h.Status, Database: h.Database, Reason: h.Reason, CheckedAt: h.CheckedAt, Latency: h.Latency,
+		ServerVersion: h.ServerVersion, InRecovery: h.InRecovery, Pool: PoolStatus(h.Pool), Warnings: h.Warnings,
+	}
+}
+
+// HealthHandler answers GET and HEAD requests with Check's result as JSON: status 200 for healthy and degraded, 503 for
+// unhealthy. That is a readiness probe.
+//
+// A request whose path ends in /livez is a liveness probe: it is answered without asking the database, with 200, since
+// restarting a service doesn't mend its database. It is safe for concurrent use.
+func HealthHandler(db *sql.DB) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			w.Header().Set("Allow", "GET, HEAD")
+			http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
+			return
+		}
+		if path.Base(r.URL.Path) == "livez" {
+			writeJSON(w, r, http.StatusOK, struct {
+				Status string `json:"status"`
+			}{"alive"})
+			return
+		}
+		health, code := Check(r.Context(), db), http.StatusOK
+		if health.Status == pool.Unhealthy {
+			code = http.StatusServiceUnavailable
+		}
+		writeJSON(w, r, code, health)
+	})
+}
+
+func writeJSON(w http.ResponseWriter, r *http.Request, code int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(code)
+	if r.Method == http.MethodHead {
+		return
+	}
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	_ = encoder.Encode(v) // the client may be gone
+}

@@ -1,0 +1,224 @@
+package faulttest
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pgprod/pgprod"
+	"github.com/pgprod/pgprod/internal/pgtest"
+)
+
+const checkName = "health (pgprod check)" // the application_name of the connection of its own
+
+// healthPool opens a pool of one connection that no preflight looks for.
+func healthPool(t *testing.T, dsn string, keysAndValues ...string) *sql.DB {
+	t.Helper()
+	return openPool(t, with(dsn, append([]string{"pool_size", "1", "max_overflow", "0", "preflight", "off",
+		"application_name", "health"}, keysAndValues...)...))
+}
+
+// awaitHealth waits for a status: an answer may be a second old.
+func awaitHealth(t *testing.T, db *sql.DB, status string) (h pgprod.Health) {
+	t.Helper()
+	pgtest.Eventually(t, patience, func() bool {
+		h = pgprod.Check(t.Context(), db)
+		return h.Status == status
+	}, "it does not become %s", status)
+	return h
+}
+
+func TestHealthFollowsTheServer(t *testing.T) {
+	t.Parallel()
+	server := pgtest.StartTB(t, pgtest.Config{})
+	db := healthPool(t, server.DSN("postgres"))
+	h := pgprod.Check(t.Context(), db)
+	require.Equal(t, "healthy", h.Status, h.Reason)
+	assert.Equal(t, "connected", h.Database)
+	assert.Empty(t, h.Reason)
+	assert.Positive(t, h.Latency)
+	assert.Regexp(t, `^\d\d`, h.ServerVersion)
+	assert.False(t, h.InRecovery)
+	assert.Zero(t, h.Pool.CheckedIn, "it has used none of the pool's connections")
+
+	require.NoError(t, server.Shutdown(t.Context(), pgtest.Fast))
+	h = awaitHealth(t, db, "unhealthy")
+	assert.Equal(t, "disconnected", h.Database)
+	assert.Contains(t, h.Reason, "nothing listens there")
+	require.NoError(t, server.Resume(t.Context()))
+	awaitHealth(t, db, "healthy")
+}
+
+func TestAFrozenServerIsUnhealthyInTime(t *testing.T) {
+	t.Parallel()
+	server := pgtest.StartTB(t, pgtest.Config{})
+	db := healthPool(t, server.DSN("postgres"))
+	require.Equal(t, "healthy", pgprod.Check(t.Context(), db).Status)
+	require.NoError(t, server.Freeze())
+	start := time.Now()
+	h := awaitHealth(t, db, "unhealthy")
+	assert.Less(t, time.Since(start), patience/2)
+	assert.Equal(t, "disconnected", h.Database)
+
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	pgtest.Eventually(t, patience, func() bool { // the last answer serves for a second
+		start = time.Now()
+		h = pgprod.Check(ctx, db)
+		return h.Reason != "" && time.Since(h.CheckedAt) < time.Second
+	}, "no answer")
+	assert.Less(t, time.Since(start), patience/4, "the caller's context is obeyed")
+	require.NoError(t, server.Thaw())
+	awaitHealth(t, db, "healthy")
+}
+
+func TestAFullPoolIsDegradedAndNotDead(t *testing.T) {
+	t.Parallel()
+	db := healthPool(t, pgtest.NewDatabase(t))
+	conn, err := db.Conn(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, conn.PingContext(t.Context()))
+	h := pgprod.Check(t.Context(), db)
+	require.Equal(t, "degraded", h.Status)
+	assert.Equal(t, "connected", h.Database)
+	assert.Equal(t, "the pool is exhausted: all 1 connections are in use, 0 callers wait", h.Reason)
+	assert.Equal(t, 1, h.Pool.CheckedOut)
+	require.NoError(t, conn.Close())
+	assert.Equal(t, "healthy", pgprod.Check(t.Context(), db).Status, "the pool's part is never old")
+}
+
+func TestAStormOfChecksIsOneQuestion(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.NewDatabase(t)
+	db := healthPool(t, dsn)
+	var mu sync.Mutex
+	asked := map[time.Time]bool{}
+	var wg sync.WaitGroup
+	start := time.Now()
+	for range 100 {
+		wg.Go(func() {
+			for range 20 {
+				h := pgprod.Check(t.Context(), db)
+				mu.Lock()
+				asked[h.CheckedAt] = true
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	assert.LessOrEqual(t, len(asked), 1+int(time.Since(start)/time.Second), "once a second at most")
+	backends, err := pgtest.Shared(t).Backends(t.Context(), pgtest.DatabaseName(dsn))
+	require.NoError(t, err)
+	require.Len(t, backends, 1)
+	assert.Equal(t, checkName, backends[0].ApplicationName)
+}
+
+func TestAStandbyIsDegradedWhereAPrimaryWasAskedFor(t *testing.T) {
+	t.Parallel()
+	primary, standby := twoServers(t, nil)
+	db := healthPool(t, hostsDSN("read-write", standby))
+	h := pgprod.Check(t.Context(), db)
+	require.Equal(t, "degraded", h.Status, h.Reason)
+	assert.True(t, h.InRecovery)
+	assert.Equal(t, "the server is not what target_session_attrs=read-write asks for: it is a standby", h.Reason)
+
+	both := healthPool(t, hostsDSN("read-write", standby, primary))
+	assert.Equal(t, "healthy", pgprod.Check(t.Context(), both).Status, "the second host is the primary")
+	replica := healthPool(t, hostsDSN("prefer-standby", primary, standby))
+	h = pgprod.Check(t.Context(), replica)
+	assert.Equal(t, "healthy", h.Status)
+	assert.True(t, h.InRecovery)
+
+	require.NoError(t, primary.Stop(t.Context()))
+	require.NoError(t, standby.Promote(t.Context()))
+	awaitHealth(t, db, "healthy")
+	awaitHealth(t, both, "healthy")
+}
+
+func TestAServerWithoutRoomIsDegradedAsLongAsThePoolHasConnections(t *testing.T) {
+	t.Parallel()
+	server := pgtest.StartTB(t, pgtest.Config{Settings: map[string]string{"max_connections": "5"}})
+	require.NoError(t, server.Exec(t.Context(), "create role app login; alter role app connection limit 1"))
+	db := openPool(t, with(server.DSN("postgres"), "user", "app", "pool_size", "2", "preflight", "off", "pool_timeout", "100ms"))
+	require.NoError(t, db.PingContext(t.Context()))
+	h := pgprod.Check(t.Context(), db)
+	require.Equal(t, "degraded", h.Status, h.Reason)
+	assert.Contains(t, h.Reason, "too many connections for role")
+
+	full := openPool(t, with(server.DSN("postgres"), "user", "app", "preflight", "off"))
+	h = pgprod.Check(t.Context(), full)
+	assert.Equal(t, "unhealthy", h.Status, "it has no connection at all")
+}
+
+func TestTheHealthHandlerAnswersProbes(t *testing.T) {
+	t.Parallel()
+	server := pgtest.StartTB(t, pgtest.Config{})
+	db := healthPool(t, server.DSN("postgres"))
+	web := httptest.NewServer(pgprod.HealthHandler(db))
+	defer web.Close()
+	defer http.DefaultClient.CloseIdleConnections()
+	ask := func(method, path string) (int, http.Header, string) {
+		request, err := http.NewRequestWithContext(t.Context(), method, web.URL+path, nil)
+		require.NoError(t, err)
+		response, err := http.DefaultClient.Do(request)
+		require.NoError(t, err)
+		defer func() { _ = response.Body.Close() }()
+		body, err := io.ReadAll(response.Body)
+		require.NoError(t, err)
+		return response.StatusCode, response.Header, string(body)
+	}
+
+	code, header, body := ask(http.MethodGet, "/readyz")
+	require.Equal(t, http.StatusOK, code, body)
+	assert.Equal(t, "application/json", header.Get("Content-Type"))
+	assert.Equal(t, "no-store", header.Get("Cache-Control"))
+	var h pgprod.Health
+	require.NoError(t, json.Unmarshal([]byte(body), &h))
+	assert.Equal(t, "healthy", h.Status)
+	assert.Equal(t, 1, h.Pool.PoolSize)
+	code, _, body = ask(http.MethodHead, "/readyz")
+	assert.Equal(t, http.StatusOK, code)
+	assert.Empty(t, body)
+	code, header, _ = ask(http.MethodPost, "/readyz")
+	assert.Equal(t, http.StatusMethodNotAllowed, code)
+	assert.Equal(t, "GET, HEAD", header.Get("Allow"))
+
+	require.NoError(t, server.Shutdown(t.Context(), pgtest.Fast))
+	awaitHealth(t, db, "unhealthy")
+	code, _, body = ask(http.MethodGet, "/readyz")
+	assert.Equal(t, http.StatusServiceUnavailable, code, body)
+	code, _, body = ask(http.MethodGet, "/health/livez")
+	assert.Equal(t, http.StatusOK, code, "a restart of the service would not help")
+	assert.JSONEq(t, `{"status": "alive"}`, body)
+	require.NoError(t, server.Resume(t.Context()))
+}
+
+func TestCloseEndsChecks(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.NewDatabase(t)
+	db := healthPool(t, dsn)
+	require.Equal(t, "healthy", pgprod.Check(t.Context(), db).Status)
+	require.NoError(t, db.Close())
+	h := pgprod.Check(t.Context(), db)
+	assert.Equal(t, "unhealthy", h.Status)
+	assert.Contains(t, h.Reason, "closed")
+	backends, err := pgtest.Shared(t).Backends(t.Context(), pgtest.DatabaseName(dsn))
+	require.NoError(t, err)
+	assert.Empty(t, backends)
+
+	plain, err := sql.Open("pgx", dsn)
+	require.NoError(t, err)
+	defer plain.Close()
+	h = pgprod.Check(t.Context(), plain)
+	assert.Equal(t, "unhealthy", h.Status)
+	assert.Contains(t, h.Reason, "not to pgprod")
+}

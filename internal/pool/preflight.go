@@ -1,0 +1,204 @@
+package pool
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/pgprod/pgprod/internal/settings"
+)
+
+// preflight looks once, when the first connection has been made, at what the server thinks of us.
+type preflight struct {
+	once  sync.Once
+	timer *time.Timer // begins it; set by once
+
+	mu       sync.Mutex // guards warnings
+	warnings []string
+}
+
+func (f *preflight) found() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.warnings)
+}
+
+const (
+	// preflightDelay keeps it out of the way of the first statements.
+	preflightDelay = 500 * time.Millisecond
+	// clocksApart is how far the server's clock may be from ours.
+	clocksApart = 2 * time.Second
+)
+
+// planPreflight is called for each connection that was made.
+func (p *Pool) planPreflight() {
+	if p.cfg.Preflight {
+		p.preflight.once.Do(func() {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if !p.done {
+				p.preflight.timer = time.AfterFunc(preflightDelay, p.runPreflight)
+			}
+		})
+	}
+}
+
+// runPreflight asks over a connection of its own, so that nobody waits for it. If the server has no room for that, there
+// are louder messages.
+func (p *Pool) runPreflight() {
+	p.background(func() {
+		ctx, cancel := context.WithTimeout(p.life, p.dialLimit())
+		defer cancel()
+		c, err := p.probe(ctx)
+		if err != nil {
+			return
+		}
+		defer c.drop()
+		facts, err := c.facts(ctx)
+		if err != nil {
+			return
+		}
+		warnings := p.judge(facts)
+		p.preflight.mu.Lock()
+		p.preflight.warnings = warnings
+		p.preflight.mu.Unlock()
+		for _, w := range warnings {
+			p.write(ctx, slog.LevelWarn, "pgprod: preflight: "+w, 0)
+		}
+	})
+}
+
+// facts are what the preflight asks for.
+type facts struct {
+	user       string
+	superuser  bool
+	privileges []string // others that a service has no use for
+	encrypted  bool
+	room       int    // for how many connections of ours, those that it has included
+	limits     string // where that comes from
+	version    int    // server_version_num
+	clock      time.Duration
+	settings   map[string]setting
+}
+
+// setting is what is in force of one of our server settings.
+type setting struct{ value, source string }
+
+const factsQuery = `select r.rolname, r.rolsuper, array_to_string(array_remove(array[
+  case when r.rolcreaterole then 'CREATEROLE' end, case when r.rolcreatedb then 'CREATEDB' end,
+  case when r.rolreplication then 'REPLICATION' end, case when r.rolbypassrls then 'BYPASSRLS' end], null), ', '),
+ current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int,
+ (select sum(numbackends) from pg_stat_database), r.rolconnlimit, d.datconnlimit,
+ (select sum(numbackends) from pg_stat_database where datname = current_database()),
+ current_setting('server_version_num'), extract(epoch from clock_timestamp())
+ from pg_roles r, pg_database d where r.rolname = current_user and d.datname = current_database()`
+
+const settingsQuery = `select name, setting || coalesce(unit, ''), source from pg_settings`
+
+// facts asks the server, by the protocol that every pooler knows.
+func (c *conn) facts(ctx context.Context) (f facts, err error) {
+	start := time.Now()
+	results, err := c.pg.Exec(ctx, factsQuery+"; "+settingsQuery).ReadAll()
+	if err != nil || len(results) != 2 || len(results[0].Rows) != 1 {
+		return f, fmt.Errorf("pgprod: preflight: %w", err)
+	}
+	row := results[0].Rows[0]
+	number := func(i int) int { n, _ := strconv.Atoi(string(row[i])); return n }
+	f.user, f.superuser = string(row[0]), string(row[1]) == "t"
+	if list := string(row[2]); list != "" {
+		f.privileges = strings.Split(list, ", ")
+	}
+	f.roomIn(number(3), number(4), number(5), number(6), number(7), c.pool.queue.Stats().Open+1)
+	f.version = number(8)
+	epoch, _ := strconv.ParseFloat(string(row[9]), 64)
+	f.clock = time.Duration((epoch - float64(start.UnixNano())/1e9) * 1e9)
+	_, f.encrypted = c.pg.Conn().(*tls.Conn)
+	f.settings = map[string]setting{}
+	for _, row := range results[1].Rows {
+		f.settings[strings.ToLower(string(row[0]))] = setting{string(row[1]), string(row[2])}
+	}
+	return f, nil
+}
+
+// roomIn sets the room: what the narrowest limit leaves beside the connections of others.
+func (f *facts) roomIn(server, backends, role, database, inDatabase, ours int) {
+	f.room = server - max(0, backends-ours)
+	f.limits = fmt.Sprintf("max_connections less what is reserved is %d, others have %d", server, max(0, backends-ours))
+	if left := database - max(0, inDatabase-ours); database >= 0 && left < f.room {
+		f.room, f.limits = left, fmt.Sprintf("the database's CONNECTION LIMIT is %d", database)
+	}
+	if role >= 0 && role < f.room {
+		f.room, f.limits = role, fmt.Sprintf("the role's CONNECTION LIMIT is %d", role)
+	}
+}
+
+// judge says what is wrong, one warning each.
+func (p *Pool) judge(f facts) (warnings []string) {
+	warn := func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }
+	switch {
+	case f.superuser:
+		warn("the role %s is a superuser, for whom no rule holds: give the service a role with rights on its own tables only", f.user)
+	case len(f.privileges) > 0:
+		warn("the role %s has %s, which a service has no use for: take it away with ALTER ROLE", f.user, strings.Join(f.privileges, ", "))
+	}
+	if !f.encrypted && !settings.IsLocal(p.cfg.Conn.Host) && len(p.cfg.Warnings) == 0 {
+		warn("the connection to %s is not encrypted: say sslmode=verify-full, or at least require", p.cfg.Conn.Host)
+	}
+	if p.cfg.PasswordInDSN {
+		warn("the password stands in the DSN, which gets into logs and process lists: use password_file or DB_PASSWORD")
+	}
+	if limit := p.limit(); limit > int64(f.room) {
+		warn("pool_size + max_overflow is %d, but the server has room for %d connections (%s): lower them, or raise the limit",
+			limit, f.room, f.limits)
+	}
+	warnings = append(warnings, p.judgeSettings(f)...)
+	if end, out := outOfSupport(f.version, time.Now()); out {
+		warn("PostgreSQL %d gets no fixes any more, since %s: upgrade it", f.version/10000, end)
+	}
+	if apart := f.clock.Abs(); apart > clocksApart {
+		warn("the server's clock and this machine's are %v apart: look at NTP on both", apart.Round(time.Millisecond))
+	}
+	return warnings
+}
+
+// judgeSettings finds the server settings of ours that aren't in force.
+func (p *Pool) judgeSettings(f facts) (warnings []string) {
+	ours := maps.Clone(p.cfg.Conn.RuntimeParams)
+	for _, s := range p.cfg.Set {
+		ours[s.Name] = s.Value
+	}
+	for _, name := range slices.Sorted(maps.Keys(ours)) {
+		s, known := f.settings[strings.ToLower(name)]
+		switch {
+		case !known: // an extension's, or options, which stands for others
+		case s.source != "client" && s.source != "session":
+			warnings = append(warnings, fmt.Sprintf("the server setting %s=%s is not in force, the server has %s from %s: "+
+				"drop it with server_settings=%s=, or behind a pooler try server_settings_mode=set",
+				name, ours[name], s.value, s.source, name))
+		}
+	}
+	return warnings
+}
+
+// lastFixes is when PostgreSQL's major versions get their last fixes, by https://www.postgresql.org/support/versioning/.
+var lastFixes = map[int]string{
+	14: "2026-11-12", 15: "2027-11-11", 16: "2028-11-09", 17: "2029-11-08", 18: "2030-11-14",
+}
+
+// outOfSupport reports whether a version is, and since when.
+func outOfSupport(version int, now time.Time) (since string, out bool) {
+	major := version / 10000
+	if major < 14 {
+		return "2025-11-13 or earlier", true
+	}
+	since = lastFixes[major]
+	end, err := time.Parse(time.DateOnly, since)
+	return since, err == nil && now.After(end)
+}

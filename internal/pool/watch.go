@@ -1,0 +1,79 @@
+package pool
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/pgprod/pgprod/internal/activity"
+)
+
+// watch is what is collected only while a live page shows the pool.
+type watch struct {
+	once    sync.Once
+	samples *activity.Recent[activity.Sample]
+}
+
+// Watch begins to collect durations of statements and samples of how full the pool is, which Snapshot shows. It is
+// called when a live page is made, and ends with the pool.
+func (p *Pool) Watch() {
+	p.watch.once.Do(func() {
+		p.watch.samples = activity.NewRecent[activity.Sample](activity.Samples)
+		p.statements.Store(activity.NewStatements())
+		if !p.closed.Load() {
+			p.background(p.sample)
+		}
+	})
+}
+
+// sample ends with the pool's life.
+func (p *Pool) sample() {
+	tick := time.NewTicker(activity.Interval)
+	defer tick.Stop()
+	for {
+		s := p.queue.Stats()
+		p.watch.samples.Add(activity.Sample{
+			At: time.Now(), CheckedOut: s.Lent, CheckedIn: max(0, s.Open-s.Lent), Waiting: s.Waiting, Timeouts: s.Timeouts,
+		})
+		select {
+		case <-tick.C:
+		case <-p.life.Done():
+			return
+		}
+	}
+}
+
+// Snapshot returns all that is known of the pool. Watch must have been called.
+func (p *Pool) Snapshot() activity.Snapshot {
+	s := activity.Snapshot{
+		At: time.Now(), Status: p.Status(), History: p.watch.samples.List(), Holders: p.holders(),
+		Statements: p.statements.Load().List(), Errors: p.errors.List(), Events: p.events.List(), Warnings: p.Warnings(),
+	}
+	for _, one := range p.cfg.Shown() {
+		s.Settings = append(s.Settings, activity.Setting{Key: one.Key, Value: one.Value, Source: string(one.Source)})
+	}
+	return s
+}
+
+// holders lists who has a connection, the longest first.
+func (p *Pool) holders() (all []activity.Holder) {
+	now := clock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		c.mu.Lock()
+		held := c.held
+		c.mu.Unlock()
+		if held.since == 0 {
+			continue
+		}
+		age := now - held.since
+		all = append(all, activity.Holder{
+			Held: time.Duration(age), Leak: p.isLeak(age), Running: c.running(),
+			Statement: c.summaryOf(held.what, held.sql), PID: c.pg.PID(), Stack: held.frames(),
+		})
+	}
+	slices.SortFunc(all, func(a, b activity.Holder) int { return cmp.Compare(b.Held, a.Held) })
+	return all
+}
