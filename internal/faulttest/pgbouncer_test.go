@@ -37,8 +37,9 @@ type bouncer struct {
 	server *pgtest.Server
 }
 
-// startBouncer starts a PgBouncer that has three connections to each of the server's databases for all its clients.
-func startBouncer(t testing.TB, server *pgtest.Server, mode string) *bouncer {
+// startBouncer starts a PgBouncer that has three connections to each of the server's databases for all its clients;
+// more are further lines of its configuration.
+func startBouncer(t testing.TB, server *pgtest.Server, mode string, more ...string) *bouncer {
 	t.Helper()
 	path, err := osexec.LookPath("pgbouncer")
 	if err != nil {
@@ -68,7 +69,8 @@ default_pool_size = 3
 max_client_conn = 200
 server_login_retry = 0.1
 logfile = %s
-`, server.Port(), b.port, users, mode, filepath.Join(b.dir, "log"))
+%s
+`, server.Port(), b.port, users, mode, filepath.Join(b.dir, "log"), strings.Join(more, "\n"))
 	for file, content := range map[string]string{users: `"postgres" ""` + "\n", ini: config} {
 		require.NoError(t, os.WriteFile(file, []byte(content), 0o644))
 	}

@@ -1,0 +1,123 @@
+package faulttest
+
+import (
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pgprod/pgprod"
+	"github.com/pgprod/pgprod/internal/pgtest"
+	"github.com/pgprod/pgprod/internal/pgtest/faultproxy"
+)
+
+// warnings opens a pool, uses it, and returns what the preflight says in the end: as many warnings as are wanted, if
+// they come.
+func warnings(t *testing.T, dsn string, want int) (found []string, logged string) {
+	t.Helper()
+	var log logLines
+	db := openPool(t, dsn, pgprod.WithLogger(log.logger()))
+	require.NoError(t, db.PingContext(t.Context()))
+	pgtest.Eventually(t, patience, func() bool {
+		found = pgprod.Check(t.Context(), db).Warnings
+		return len(found) == want && strings.Count(log.String(), "pgprod: preflight: ") == want
+	}, "%d warnings", want)
+	return found, log.String()
+}
+
+func TestThePreflightWarnsOfEachThingThatIsWrong(t *testing.T) {
+	t.Parallel()
+	server := pgtest.StartTB(t, pgtest.Config{Settings: map[string]string{"max_connections": "12"}})
+	require.NoError(t, server.Exec(t.Context(), "create role maker login createdb bypassrls password 's3cret'"))
+	for _, c := range []struct {
+		name string
+		dsn  string
+		want []string
+	}{
+		{"superuser", with(server.DSN("postgres"), "profile", "small", "max_overflow", "0", "pool_size", "2"), []string{
+			"the role postgres is a superuser",
+		}},
+		{"privileges, password and room", strings.Replace(server.DSN("postgres"), "postgres@", "maker:s3cret@", 1), []string{
+			"the role maker has CREATEDB, BYPASSRLS",
+			"the password stands in the DSN",
+			"pool_size + max_overflow is 30, but the server has room for ",
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			found, logged := warnings(t, c.dsn, len(c.want))
+			for i, want := range c.want {
+				assert.Contains(t, found[i], want)
+			}
+			assert.NotContains(t, logged, "s3cret")
+		})
+	}
+}
+
+func TestThePreflightHasNothingToSayOfAWellKeptService(t *testing.T) {
+	t.Parallel()
+	server := pgtest.StartTB(t, pgtest.Config{})
+	require.NoError(t, server.Exec(t.Context(), "create role app login"))
+	var log logLines
+	proxy := faultproxy.StartTB(t, with(server.DSN("postgres"), "user", "app"))
+	var asked atomic.Bool
+	proxy.SwallowReply(faultproxy.FIN, 1, func(s faultproxy.Statement) bool {
+		if strings.Contains(s.SQL, "pg_roles") {
+			asked.Store(true)
+		}
+		return false
+	})
+	db := openPool(t, proxy.DSN(), pgprod.WithLogger(log.logger()))
+	require.NoError(t, db.PingContext(t.Context()))
+	pgtest.Eventually(t, patience, asked.Load, "no preflight")
+	pgtest.Eventually(t, patience, func() bool {
+		backends, err := server.Backends(t.Context(), "postgres")
+		require.NoError(t, err)
+		return len(backends) == 1
+	}, "it has left its connection")
+	assert.Empty(t, pgprod.Check(t.Context(), db).Warnings)
+	assert.Empty(t, log.String())
+}
+
+func TestThePreflightSeesAPoolerThatSwallowsSettings(t *testing.T) {
+	t.Parallel()
+	server := pgtest.StartTB(t, pgtest.Config{})
+	require.NoError(t, server.Exec(t.Context(), "create role app login"))
+	b := startBouncer(t, server, "session", "ignore_startup_parameters = jit,random_page_cost,effective_cache_size,"+
+		"idle_in_transaction_session_timeout,statement_timeout")
+	found, _ := warnings(t, with(b.dsn("postgres"), "pool_size", "3", "max_overflow", "0"), 6)
+	all := strings.Join(found, "\n")
+	assert.Contains(t, all, "the server setting jit=off is not in force, the server has on from default: drop it with server_settings=jit=")
+	assert.Contains(t, all, "the role postgres is a superuser")
+}
+
+func TestWithPreflightOffNobodyLooks(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.NewDatabase(t)
+	db := openPool(t, with(dsn, "preflight", "off", "application_name", "quiet"))
+	require.NoError(t, db.PingContext(t.Context()))
+	for start := time.Now(); time.Since(start) < time.Second; time.Sleep(10 * time.Millisecond) {
+		backends, err := pgtest.Shared(t).Backends(t.Context(), "quiet (pgprod check)")
+		require.NoError(t, err)
+		require.Empty(t, backends)
+	}
+	assert.Empty(t, pgprod.Check(t.Context(), db).Warnings)
+}
+
+func TestCloseDoesNotWaitForAPreflightAndLeavesNone(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.NewDatabase(t)
+	for pause := time.Duration(0); pause < time.Second; pause += 100 * time.Millisecond {
+		db := openPool(t, with(dsn, "application_name", "short"))
+		require.NoError(t, db.PingContext(t.Context()))
+		time.Sleep(pause) // before, in the middle of and after the preflight
+		require.NoError(t, db.Close())
+	}
+	pgtest.Eventually(t, patience, func() bool {
+		backends, err := pgtest.Shared(t).Backends(t.Context(), pgtest.DatabaseName(dsn))
+		require.NoError(t, err)
+		return len(backends) == 0
+	}, "a connection was left")
+}

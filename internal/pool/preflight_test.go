@@ -1,0 +1,85 @@
+package pool
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pgprod/pgprod/internal/settings"
+)
+
+// What a test's server can't be made to be: far away, of another age, out of time.
+func TestWhatThePreflightMakesOfTheFacts(t *testing.T) {
+	now := facts{user: "app", encrypted: true, room: 100, version: 180001, settings: map[string]setting{
+		"jit": {"off", "client"}, "random_page_cost": {"1.1", "client"}, "effective_cache_size": {"1GB", "client"},
+		"idle_in_transaction_session_timeout": {"300000ms", "client"}, "statement_timeout": {"31000ms", "client"},
+		"application_name": {"x", "client"},
+	}}
+	for _, c := range []struct {
+		name   string
+		dsn    string
+		change func(*facts)
+		want   string
+	}{
+		{"all is well", "host=db.example.com", func(*facts) {}, ""},
+		{"not encrypted", "host=db.example.com environment=development", func(f *facts) { f.encrypted = false },
+			"the connection to db.example.com is not encrypted"},
+		{"not encrypted, but local", "host=127.0.0.1", func(f *facts) { f.encrypted = false }, ""},
+		{"an old version", "host=h", func(f *facts) { f.version = 120022 }, "PostgreSQL 12 gets no fixes any more, since 2025-11-13 or earlier"},
+		{"a version of the future", "host=h", func(f *facts) { f.version = 990000 }, ""},
+		{"a clock ahead", "host=h", func(f *facts) { f.clock = 3 * time.Second }, "3s apart"},
+		{"a clock behind", "host=h", func(f *facts) { f.clock = -time.Hour }, "1h0m0s apart"},
+		{"no room", "host=h", func(f *facts) { f.room, f.limits = 29, "because" }, "has room for 29 connections (because)"},
+		{"just enough room", "host=h", func(f *facts) { f.room = 30 }, ""},
+		{"no room for no limit", "host=h max_overflow=-1", func(f *facts) { f.room = 1 }, ""},
+		{"a setting that was overridden", "host=h", func(f *facts) { f.settings["jit"] = setting{"on", "configuration file"} },
+			"jit=off is not in force, the server has on from configuration file"},
+		{"a setting of an extension", "host=h server_settings=my.own=1", func(*facts) {}, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := now
+			f.settings = map[string]setting{}
+			for name, s := range now.settings {
+				f.settings[name] = s
+			}
+			c.change(&f)
+			cfg, err := settings.Load(c.dsn, nil, settings.Values{}, false)
+			require.NoError(t, err)
+			got := (&Pool{cfg: cfg}).judge(f)
+			if c.want == "" {
+				assert.Empty(t, got)
+				return
+			}
+			require.Len(t, got, 1)
+			assert.Contains(t, got[0], c.want)
+			assert.False(t, strings.Contains(got[0], "\n"))
+		})
+	}
+}
+
+func TestTheRoomIsWhatTheNarrowestLimitLeaves(t *testing.T) {
+	for _, c := range []struct{ server, backends, role, database, inDatabase, ours, want int }{
+		{97, 10, -1, -1, 10, 10, 97},
+		{97, 50, -1, -1, 10, 10, 57},
+		{97, 50, 20, -1, 10, 10, 20},
+		{97, 10, -1, 15, 12, 10, 13},
+		{97, 3, -1, -1, 3, 10, 97}, // the server's figures lag behind
+	} {
+		var f facts
+		f.roomIn(c.server, c.backends, c.role, c.database, c.inDatabase, c.ours)
+		assert.Equal(t, c.want, f.room, "%+v", c)
+		assert.NotEmpty(t, f.limits)
+	}
+}
+
+func TestAVersionIsOutOfSupportFromItsLastDayOn(t *testing.T) {
+	day := func(s string) time.Time { d, _ := time.Parse(time.DateOnly, s); return d }
+	_, out := outOfSupport(150004, day("2027-11-10"))
+	assert.False(t, out)
+	since, out := outOfSupport(150004, day("2027-11-12"))
+	assert.True(t, out)
+	assert.Equal(t, "2027-11-11", since)
+}
