@@ -159,8 +159,11 @@ func (i *Instruments) Created(ctx context.Context, seconds float64) {
 	}
 }
 
-// Waited records how long a caller waited for a connection.
+// Waited records how long a caller waited for a connection. Only a wait points to the caller's span.
 func (i *Instruments) Waited(ctx context.Context, seconds float64) {
+	if seconds == 0 {
+		ctx = context.Background()
+	}
 	if i.wait.Enabled(ctx) {
 		i.wait.Record(ctx, seconds, i.inPool...)
 	}

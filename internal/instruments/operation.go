@@ -177,26 +177,35 @@ func waitFailure(err error) (kind, why string) {
 }
 
 // End ends the operation: rows is how many the server returned, negative if that has no meaning here. ctx is what Begin
-// returned, so that the metric can point to the span.
+// returned, so that the metric of the duration can point to the span. The others don't: an exemplar costs as much again.
 func (op *Operation) End(ctx context.Context, rows int64, err error) {
 	if op.target == nil {
 		return
 	}
-	in, opts, end := op.target.in, op.stmt.ok, time.Now()
+	in, opts := op.target.in, op.stmt.ok
 	if err != nil {
 		opts = op.stmt.failure(err)
 	}
-	in.duration.Record(ctx, end.Sub(op.start).Seconds(), opts...)
+	in.duration.Record(ctx, op.end(err).Seconds(), opts...)
 	if rows >= 0 && err == nil {
-		in.rows.Record(ctx, rows, opts...)
-	}
-	if op.span != nil {
-		if err != nil {
-			op.fail(err)
-		}
-		op.span.End(trace.WithTimestamp(end))
+		in.rows.Record(context.Background(), rows, opts...)
 	}
 	*op = Operation{}
+}
+
+// end ends the span and returns the duration: the span's own if it has one.
+func (op *Operation) end(err error) time.Duration {
+	if op.span == nil {
+		return time.Since(op.start)
+	}
+	if err != nil {
+		op.fail(err)
+	}
+	op.span.End()
+	if timed, ok := op.span.(interface{ EndTime() time.Time }); ok { // the SDK's
+		return timed.EndTime().Sub(op.start)
+	}
+	return time.Since(op.start)
 }
 
 func (op *Operation) fail(err error) {

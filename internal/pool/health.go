@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -234,6 +235,7 @@ func (p *Pool) probe(ctx context.Context) (*conn, error) {
 func asProbe(cc *pgx.ConnConfig, anywhere bool) {
 	const suffix, longest = " (pgprod check)", 63
 	if name := cc.RuntimeParams["application_name"]; name != "" {
+		cc.RuntimeParams = maps.Clone(cc.RuntimeParams) // pgx hands out the map that all dials share
 		cc.RuntimeParams["application_name"] = name[:min(len(name), longest-len(suffix))] + suffix
 	}
 	if anywhere {
