@@ -312,19 +312,3 @@ func TestResultsCountRowsAndHaveNoLastInsertID(t *testing.T) {
 	_, err = res.LastInsertId()
 	require.Error(t, err)
 }
-
-func TestTheDriversConnectionHasEveryOptionalInterface(t *testing.T) {
-	t.Parallel()
-	db := openPool(t, pgtest.NewDatabase(t))
-	onDriverConn(t, db, func(conn driver.Conn) error {
-		for _, want := range []reflect.Type{
-			reflect.TypeFor[driver.ConnBeginTx](), reflect.TypeFor[driver.ConnPrepareContext](),
-			reflect.TypeFor[driver.ExecerContext](), reflect.TypeFor[driver.QueryerContext](), reflect.TypeFor[driver.Pinger](),
-			reflect.TypeFor[driver.NamedValueChecker](), reflect.TypeFor[driver.SessionResetter](),
-			reflect.TypeFor[driver.Validator](), reflect.TypeFor[interface{ Conn() *pgx.Conn }](),
-		} {
-			assert.True(t, reflect.TypeOf(conn).Implements(want), "%v", want)
-		}
-		return nil
-	})
-}

@@ -316,11 +316,11 @@ func TestTelemetryCostsFewAllocations(t *testing.T) {
 	defer cancel()
 	const one = "select $1::int"
 	pgx := allocs(t, openPgx(t, dsn), ctx, one)
-	none := allocs(t, openPool(t, oneConn(dsn)), ctx, one)
+	none := allocs(t, openPool(t, oneConn(dsn, "preflight", "off")), ctx, one)
 	m := newMetering(t)
-	unrecorded := openPool(t, oneConn(dsn), pgprod.WithMeterProvider(m.provider))
+	unrecorded := openPool(t, oneConn(dsn, "preflight", "off"), pgprod.WithMeterProvider(m.provider))
 	metrics := allocs(t, unrecorded, ctx, one)
-	sampled := openPool(t, oneConn(dsn), pgprod.WithMeterProvider(m.provider), pgprod.WithTracerProvider(plainProvider(t)))
+	sampled := openPool(t, oneConn(dsn, "preflight", "off"), pgprod.WithMeterProvider(m.provider), pgprod.WithTracerProvider(plainProvider(t)))
 	all := allocs(t, sampled, ctx, one)
 	t.Logf("pgx %v, no SDK %v, metrics %v, metrics and spans %v", pgx, none, metrics, all)
 	assert.LessOrEqual(t, none, pgx+4)
@@ -344,7 +344,7 @@ func TestTelemetryCostsNothingPerRow(t *testing.T) {
 		})
 	}
 	pgx := read(openPgx(t, dsn))
-	ours := read(openPool(t, oneConn(dsn), pgprod.WithMeterProvider(m.provider), pgprod.WithTracerProvider(plainProvider(t))))
+	ours := read(openPool(t, oneConn(dsn, "preflight", "off"), pgprod.WithMeterProvider(m.provider), pgprod.WithTracerProvider(plainProvider(t))))
 	t.Logf("pgx %v, pgprod %v", pgx, ours)
 	assert.Less(t, ours, pgx+100, "of 10000 rows")
 }

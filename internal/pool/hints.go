@@ -15,7 +15,7 @@ import (
 
 // refusals say what to look at when the server refuses a connection, by SQLSTATE.
 var refusals = map[string]string{
-	"28P01": "the password is wrong, or the role has none",
+	"28P01": "the server doesn't accept the password, or the role has none",
 	"28000": "the role may not log in from here: look at pg_hba.conf and at the role",
 	"3D000": "there is no such database: look at the DSN",
 	"42501": "the role lacks the right to connect to this database",

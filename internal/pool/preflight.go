@@ -50,22 +50,26 @@ func (p *Pool) planPreflight() {
 	}
 }
 
-// runPreflight asks over a connection of its own, so that nobody waits for it. If the server has no room for that, there
-// are louder messages.
+// runPreflight asks over a connection of the pool that lies idle, so that nobody waits for it, and none is made for it. If
+// there is none it comes again. It is called by the timer.
 func (p *Pool) runPreflight() {
 	p.background(func() {
-		ctx, cancel := context.WithTimeout(p.life, p.dialLimit())
+		ctx, cancel := context.WithTimeout(p.life, p.pingTimeout)
 		defer cancel()
-		c, err := p.probe(ctx)
-		if err != nil {
+		var f facts
+		asked := p.withIdle(ctx, func(c *conn) (err error) {
+			f, err = c.facts(ctx)
+			return err
+		})
+		if !asked {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if !p.done {
+				p.preflight.timer.Reset(preflightDelay)
+			}
 			return
 		}
-		defer c.drop()
-		facts, err := c.facts(ctx)
-		if err != nil {
-			return
-		}
-		warnings := p.judge(facts)
+		warnings := p.judge(f)
 		p.preflight.mu.Lock()
 		p.preflight.warnings = warnings
 		p.preflight.mu.Unlock()
@@ -73,6 +77,33 @@ func (p *Pool) runPreflight() {
 			p.write(ctx, slog.LevelWarn, "pgprod: preflight: "+w, 0)
 		}
 	})
+}
+
+// withIdle calls f with an idle connection, and reports whether there was one and f succeeded. It is no checkout that
+// anybody counts.
+func (p *Pool) withIdle(ctx context.Context, f func(*conn) error) bool {
+	if !p.queue.TryAcquire() {
+		return false
+	}
+	defer p.queue.Release()
+	sc, err := p.inner.Conn(ctx)
+	if err != nil {
+		return false
+	}
+	defer sc.Close()
+	err = sc.Raw(func(driverConn any) error {
+		c := driverConn.(*conn)
+		if c.condemned = c.verdict(clock()); c.condemned != "" {
+			return errLost
+		}
+		if err := f(c); err != nil {
+			c.condemned = "invalid"
+			return err
+		}
+		c.proven = clock()
+		return nil
+	})
+	return err == nil
 }
 
 // facts are what the preflight asks for.
@@ -115,7 +146,7 @@ func (c *conn) facts(ctx context.Context) (f facts, err error) {
 	if list := string(row[2]); list != "" {
 		f.privileges = strings.Split(list, ", ")
 	}
-	f.roomIn(number(3), number(4), number(5), number(6), number(7), c.pool.queue.Stats().Open+1)
+	f.roomIn(number(3), number(4), number(5), number(6), number(7), c.pool.queue.Stats().Open)
 	f.version = number(8)
 	epoch, _ := strconv.ParseFloat(string(row[9]), 64)
 	f.clock = time.Duration((epoch - float64(start.UnixNano())/1e9) * 1e9)

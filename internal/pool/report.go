@@ -26,7 +26,7 @@ func (c *conn) report(ctx context.Context, tag pgconn.CommandTag, err error) {
 	}
 	switch {
 	case err != nil:
-		if !c.unsent() { // else it is tried again, and the session tells if that fails too
+		if !c.unsent() && !c.stalePlan(err) { // else it is tried again, and the session tells if that fails too
 			c.failed(ctx, err, took)
 		}
 	case took+waited >= p.slow:

@@ -10,6 +10,8 @@ import (
 	"log/slog"
 	"net"
 	"runtime"
+	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -122,8 +124,10 @@ func (s *session) unsent(fresh bool, mark int64, try int) bool {
 	return fresh && try < rebinds && s.c.pg.IsClosed() && s.c.tap.Mark() == mark
 }
 
-// run has do work on the connection, on another one if it turns out to be dead before anything was sent.
+// run has do work on the connection, on another one if it turns out to be dead before anything was sent, and once more
+// if the server wants to plan it anew.
 func (s *session) run(ctx context.Context, do func(*conn) error) error {
+	replanned := false
 	for try := 0; ; try++ {
 		fresh, err := s.use(ctx)
 		if err != nil {
@@ -133,8 +137,12 @@ func (s *session) run(ctx context.Context, do func(*conn) error) error {
 		if err = do(s.c); err == nil {
 			return nil
 		}
+		if s.c.stalePlan(err) && !replanned {
+			replanned = true
+			continue
+		}
 		if !s.unsent(fresh, mark, try) {
-			if s.c.unsent() {
+			if s.c.unsent() || replanned && s.c.stalePlan(err) {
 				s.c.failed(ctx, err, 0)
 			}
 			return s.c.explain(err, s.c.tap.Mark() == mark)
@@ -143,17 +151,45 @@ func (s *session) run(ctx context.Context, do func(*conn) error) error {
 	}
 }
 
-// commented is the statement with the tags that the application asked for.
-func (s *session) commented(ctx context.Context, query string) string {
-	if c := s.pool.hooks.Commenter; c != nil {
-		return c.Append(ctx, query)
-	}
-	return query
+// stalePlan reports whether the server refused a prepared statement whose result has other columns since a table was
+// changed, and may be asked again: it refuses before it executes anything, pgx has forgotten the statement, and no
+// transaction was lost.
+func (c *conn) stalePlan(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == "0A000" && pg.Routine == "RevalidateCachedQuery" &&
+		!c.pg.IsClosed() && c.pg.TxStatus() == 'I'
 }
+
+// text is what goes to the server: the statement, with the tags that the application asked for.
+func (s *session) text(ctx context.Context, query string) (string, error) {
+	if copiesIn(query) {
+		return "", errCopyIn
+	}
+	if c := s.pool.hooks.Commenter; c != nil {
+		return c.Append(ctx, query), nil
+	}
+	return query, nil
+}
+
+// copiesIn reports whether a statement makes the server wait for rows that database/sql has no way to send: pgx would wait
+// with it.
+func copiesIn(query string) bool {
+	if len(query) < 5 || !strings.EqualFold(query[:4], "copy") {
+		return false
+	}
+	words := strings.Fields(strings.ToLower(query))
+	from := slices.Index(words, "from")
+	return from >= 0 && from+1 < len(words) && strings.TrimRight(words[from+1], ";") == "stdin"
+}
+
+var errCopyIn = errors.New("pgprod: COPY … FROM STDIN can't be sent by database/sql: use CopyFrom of the *pgx.Conn that " +
+	"pgprod.Raw lends, or inside a transaction (*sql.Conn).Raw")
 
 // ExecContext implements driver.ExecerContext.
 func (s *session) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (res driver.Result, err error) {
-	query = s.commented(ctx, query)
+	if query, err = s.text(ctx, query); err != nil {
+		return nil, err
+	}
 	err = s.run(ctx, func(c *conn) error {
 		res, err = c.std.ExecContext(ctx, query, args)
 		return err
@@ -166,8 +202,11 @@ func (s *session) ExecContext(ctx context.Context, query string, args []driver.N
 
 // QueryContext implements driver.QueryerContext.
 func (s *session) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
-	query = s.commented(ctx, query)
-	err := s.run(ctx, func(c *conn) error {
+	query, err := s.text(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	err = s.run(ctx, func(c *conn) error {
 		r, err := c.std.QueryContext(ctx, query, args)
 		if err == nil {
 			s.rows = rows{Rows: r.(*stdlib.Rows), c: c}

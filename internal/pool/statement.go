@@ -68,9 +68,13 @@ func (s *session) PrepareContext(ctx context.Context, query string) (driver.Stmt
 	if n, ok := s.pool.counts.get(query); ok {
 		return &statement{s: s, query: query, inputs: n}, nil
 	}
+	text, err := s.text(ctx, query)
+	if err != nil {
+		return nil, err
+	}
 	n := 0
-	err := s.run(ctx, func(c *conn) (err error) {
-		n, err = c.prepare(ctx, s.commented(ctx, query))
+	err = s.run(ctx, func(c *conn) (err error) {
+		n, err = c.prepare(ctx, text)
 		return err
 	})
 	if err != nil {

@@ -18,6 +18,7 @@ func Load(dsn string, environ []string, code Values, hasPasswordFunc bool) (*Con
 	l.checkPassword()
 	if l.dsn.conn != nil {
 		l.requireTLS()
+		l.checkEncoding()
 	}
 	if err := l.problems.err(); err != nil {
 		return nil, err

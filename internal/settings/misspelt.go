@@ -4,15 +4,21 @@ import "strings"
 
 // hints are keys of others, with what serves here.
 var hints = map[string]string{
-	"pool_max_conns":                "is pgxpool's; pool_size and max_overflow serve here",
-	"pool_min_conns":                "is pgxpool's; pool_size serves here",
-	"pool_min_idle_conns":           "is pgxpool's; pool_size serves here",
-	"pool_max_conn_lifetime":        "is pgxpool's; pool_recycle serves here",
-	"pool_max_conn_lifetime_jitter": "is pgxpool's; pool_recycle has jitter here",
-	"pool_max_conn_idle_time":       "is pgxpool's; pool_idle_timeout serves here",
-	"pool_health_check_period":      "is pgxpool's; pool_pre_ping serves here",
-	"pool_ping_timeout":             "is pgxpool's; pool_pre_ping serves here",
-	"ssl":                           "must be true, in a URL; sslmode serves otherwise",
+	"pool_max_conns":                 "is pgxpool's; pool_size and max_overflow serve here",
+	"pool_min_conns":                 "is pgxpool's; pool_size serves here",
+	"pool_min_idle_conns":            "is pgxpool's; pool_size serves here",
+	"pool_max_conn_lifetime":         "is pgxpool's; pool_recycle serves here",
+	"pool_max_conn_lifetime_jitter":  "is pgxpool's; pool_recycle has jitter here",
+	"pool_max_conn_idle_time":        "is pgxpool's; pool_idle_timeout serves here",
+	"pool_health_check_period":       "is pgxpool's; pool_pre_ping serves here",
+	"pool_ping_timeout":              "is pgxpool's; pool_pre_ping serves here",
+	"binary_parameters":              "is lib/pq's; leave it out, default_query_exec_mode serves here",
+	"disable_prepared_binary_result": "is lib/pq's; leave it out",
+	"fallback_application_name":      "is libpq's; application_name serves here",
+	"hostaddr":                       "is libpq's; host serves here",
+	"load_balance_hosts":             "is libpq's; hosts are tried in the order of the DSN",
+	"sslinline":                      "is lib/pq's; sslcert, sslkey and sslrootcert are files here",
+	"ssl":                            "must be true, in a URL; sslmode serves otherwise",
 }
 
 // misspelt says what is wrong with a key of a DSN that is not ours, or nothing if it may be the server's.

@@ -67,6 +67,15 @@ func lookup(m map[string]string, name string) (string, bool) {
 
 func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
 
+// checkEncoding refuses what would change texts without a word: pgx takes what it gets from the server for UTF-8.
+func (l *loader) checkEncoding() {
+	encoding, _ := lookup(l.serverParams(), "client_encoding")
+	plain := strings.NewReplacer("-", "", "_", "", "'", "").Replace(strings.ToLower(encoding))
+	if !slices.Contains([]string{"", "utf8", "unicode"}, plain) {
+		l.problems.add("server setting client_encoding", "must be UTF8, as Go's texts are")
+	}
+}
+
 // backstop adds a statement_timeout a second above our own, for when this program dies or hangs with a statement on the
 // server. What the user said of statement_timeout, be it in the options of libpq, stands.
 func backstop(params map[string]string, command time.Duration) {

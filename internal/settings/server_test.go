@@ -98,3 +98,13 @@ func TestInModeSetOnlyWhatPoolersKnowIsInTheStartupMessage(t *testing.T) {
 		{"random_page_cost", "1.1"}, {"search_path", "a"}, {"statement_timeout", "31000"},
 	}, c.Set)
 }
+
+func TestAClientEncodingThatWouldCorruptTextsIsRefused(t *testing.T) {
+	for _, encoding := range []string{"UTF8", "utf-8", "'UTF8'", "Unicode"} {
+		_, err := Load("host=h client_encoding="+encoding, nil, Values{}, false)
+		require.NoError(t, err, encoding)
+	}
+	const want = "pgprod: server setting client_encoding: must be UTF8, as Go's texts are"
+	require.Equal(t, want, refused(t, "host=h client_encoding=LATIN1"))
+	require.Equal(t, want, refused(t, "host=h", "DB_SERVER_SETTINGS=client_encoding=SQL_ASCII"))
+}
