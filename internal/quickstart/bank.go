@@ -26,12 +26,29 @@ func openBank(ctx context.Context, db *sql.DB) (*bank, error) {
 	b := &bank{db: db, schema: "pgprod_quickstart_" + strings.ToLower(rand.Text()[:10])}
 	err := b.create(ctx)
 	if err == nil {
-		b.readOne, err = db.PrepareContext(ctx, b.sql("select owner, balance from SCHEMA.accounts where id = $1"))
+		err = b.prepare(ctx)
 	}
 	if err != nil {
 		return nil, errors.Join(err, cleanup(ctx, b.drop))
 	}
 	return b, nil
+}
+
+// through is the same bank on another pool; close it.
+func (b *bank) through(ctx context.Context, db *sql.DB) (*bank, error) {
+	other := &bank{db: db, schema: b.schema}
+	return other, other.prepare(ctx)
+}
+
+func (b *bank) prepare(ctx context.Context) (err error) {
+	b.readOne, err = b.db.PrepareContext(ctx, b.sql("select owner, balance from SCHEMA.accounts where id = $1"))
+	return err
+}
+
+func (b *bank) close() {
+	if b.readOne != nil {
+		_ = b.readOne.Close()
+	}
 }
 
 // sql puts the schema's name into a statement.
@@ -46,6 +63,8 @@ func (b *bank) create(ctx context.Context) error {
 	for _, text := range []string{
 		"create schema SCHEMA",
 		"create table SCHEMA.accounts (id int primary key, owner text not null, balance bigint not null) with (fillfactor = 70)",
+		// No key: a transfer that was made twice shall be seen.
+		"create table SCHEMA.transfers (number bigint not null)",
 	} {
 		if _, err := tx.ExecContext(ctx, b.sql(text)); err != nil {
 			return fmt.Errorf("make a schema: %w", err)
@@ -60,9 +79,7 @@ func (b *bank) create(ctx context.Context) error {
 
 // drop removes whatever create made. Nothing was made where the connection was never had.
 func (b *bank) drop(ctx context.Context) error {
-	if b.readOne != nil {
-		_ = b.readOne.Close()
-	}
+	b.close()
 	if _, err := b.db.ExecContext(ctx, b.sql("drop schema if exists SCHEMA cascade")); err != nil {
 		return fmt.Errorf("drop schema %s: %w", b.schema, err)
 	}
@@ -93,21 +110,33 @@ func (b *bank) list(ctx context.Context, first int) error {
 	return rows.Err()
 }
 
+// transfer is money that moves.
+type transfer struct {
+	number   int64 // 0: it isn't written down
+	from, to int
+	amount   int64
+}
+
 // transfer moves money in a transaction. It always locks the lower number first, so that two can't lock each other out.
-func (b *bank) transfer(ctx context.Context, from, to int, amount int64) error {
-	if from > to {
-		from, to, amount = to, from, -amount
+func (b *bank) transfer(ctx context.Context, t transfer) error {
+	if t.from > t.to {
+		t.from, t.to, t.amount = t.to, t.from, -t.amount
 	}
 	tx, err := b.db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = tx.Rollback() }() // does nothing after Commit
+	if t.number > 0 {
+		if _, err := tx.ExecContext(ctx, b.sql("insert into SCHEMA.transfers values ($1)"), t.number); err != nil {
+			return err
+		}
+	}
 	add := b.sql("update SCHEMA.accounts set balance = balance + $1 where id = $2")
-	if _, err := tx.ExecContext(ctx, add, -amount, from); err != nil {
+	if _, err := tx.ExecContext(ctx, add, -t.amount, t.from); err != nil {
 		return err
 	}
-	if _, err := tx.ExecContext(ctx, add, amount, to); err != nil {
+	if _, err := tx.ExecContext(ctx, add, t.amount, t.to); err != nil {
 		return err
 	}
 	return tx.Commit()
@@ -121,4 +150,23 @@ func (b *bank) check(ctx context.Context) error {
 		err = fmt.Errorf("the balances add up to %d, not %d", sum, accounts*firstBalance)
 	}
 	return err
+}
+
+// committed says how often each transfer that was written down is there.
+func (b *bank) committed(ctx context.Context) (map[int64]int, error) {
+	rows, err := b.db.QueryContext(ctx, b.sql("select number, count(*) from SCHEMA.transfers group by number"))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }()
+	times := map[int64]int{}
+	for rows.Next() {
+		var number int64
+		var n int
+		if err := rows.Scan(&number, &n); err != nil {
+			return nil, err
+		}
+		times[number] = n
+	}
+	return times, rows.Err()
 }

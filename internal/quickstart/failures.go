@@ -1,35 +1,77 @@
 package main
 
 import (
+	"cmp"
+	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgprod/pgprod"
 )
 
 // failures are the errors that nobody ordered.
 type failures struct {
-	mu     sync.Mutex // guards what follows
-	n      int
-	first  []string // the first few different ones
-	counts map[string]int
+	mu      sync.Mutex // guards what follows
+	n       int
+	first   []string // the first few different ones
+	counts  map[string]int
+	reasons map[string]int // without the kinds of request
 }
 
 const mostTexts = 5
 
 func (f *failures) add(kind string, err error) {
-	text := kind + ": " + oneLine(err)
+	why := reason(err)
+	text := kind + ": " + why
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.n++
+	if f.reasons == nil {
+		f.counts, f.reasons = map[string]int{}, map[string]int{}
+	}
+	f.reasons[why]++
 	if f.counts[text] == 0 {
 		if len(f.first) == mostTexts {
 			return
 		}
 		f.first = append(f.first, text)
 	}
-	if f.counts == nil {
-		f.counts = map[string]int{}
-	}
 	f.counts[text]++
+}
+
+// reason is an error without what differs from one to the next of its kind.
+func reason(err error) string {
+	var server *pgconn.PgError
+	switch {
+	case errors.Is(err, pgprod.ErrPoolTimeout):
+		return "ErrPoolTimeout: no connection became free within pool_timeout"
+	case errors.Is(err, pgprod.ErrCommitUnknown):
+		return "ErrCommitUnknown: the reply to COMMIT was lost"
+	case errors.As(err, &server):
+		return server.Severity + " " + server.Code + ": " + server.Message
+	case errors.Is(err, context.DeadlineExceeded):
+		return "deadline exceeded: " + oneLine(err)
+	}
+	return oneLine(err)
+}
+
+// byReason lists them by reason, the commonest first, one a line.
+func (f *failures) byReason() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	reasons := slices.SortedFunc(maps.Keys(f.reasons), func(a, b string) int {
+		return cmp.Or(cmp.Compare(f.reasons[b], f.reasons[a]), cmp.Compare(a, b))
+	})
+	text := ""
+	for _, r := range reasons {
+		text += fmt.Sprintf("%s× %s\n", thousands(int64(f.reasons[r])), r)
+	}
+	return text
 }
 
 func (f *failures) count() int {

@@ -3,7 +3,9 @@ package main
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // short writes a duration with two or three digits: 850µs, 4.2ms, 42ms, 1.10s, 75s.
@@ -34,3 +36,24 @@ func thousands(n int64) string {
 }
 
 func percent(share float64) string { return fmt.Sprintf("%.0f %%", 100*share) }
+
+// wrap breaks text into lines of at most width.
+func wrap(text string, width int) string {
+	var b strings.Builder
+	room := 0
+	for i, word := range strings.Split(text, " ") {
+		n := utf8.RuneCountInString(word)
+		switch {
+		case i == 0:
+			room = width - n
+		case n < room:
+			b.WriteByte(' ')
+			room -= n + 1
+		default:
+			b.WriteByte('\n')
+			room = width - n
+		}
+		b.WriteString(word)
+	}
+	return b.String() + "\n"
+}

@@ -49,6 +49,22 @@ func (l *latencies) add(other *latencies) {
 	l.raise(other.longest.Load())
 }
 
+// since is what was counted after earlier, an older copy. Its longest is exact to a bucket.
+func (l *latencies) since(earlier *latencies) *latencies {
+	diff := new(latencies)
+	for i := range l.buckets {
+		n := l.buckets[i].Load() - earlier.buckets[i].Load()
+		diff.buckets[i].Store(n)
+		if n > 0 {
+			diff.longest.Store(min(int64(bucketEnd(i)), l.longest.Load()))
+		}
+	}
+	if diff.buckets[len(diff.buckets)-1].Load() > 0 { // the last has no end
+		diff.longest.Store(l.longest.Load())
+	}
+	return diff
+}
+
 func (l *latencies) count() (n int64) {
 	for i := range l.buckets {
 		n += l.buckets[i].Load()

@@ -2,32 +2,26 @@ package main
 
 import (
 	"context"
-	"database/sql"
 	"math/rand/v2"
 	"sync"
 	"time"
-
-	"github.com/pgprod/pgprod"
-)
-
-// How long a user thinks between two requests, on average.
-const (
-	busyPause  = 10 * time.Millisecond
-	lightPause = 500 * time.Millisecond
 )
 
 // load is many users at work on the bank, and what is known of their requests.
 type load struct {
-	db      *sql.DB
+	pool    *pool
 	bank    *bank
 	options options
-	pause   time.Duration
 	began   time.Time
 	users   sync.WaitGroup
 
 	kinds    []*kind
 	failures failures
-	orders   *orders
+	gaps     gaps
+	cpu      cpuTime   // when it began
+	orders   *orders   // nil: none
+	ledger   *ledger   // nil: transfers aren't written down
+	timeline *timeline // nil: none
 }
 
 // kind is one sort of request.
@@ -38,20 +32,26 @@ type kind struct {
 	took  latencies
 }
 
-func newLoad(db *sql.DB, b *bank, o options) *load {
-	l := &load{db: db, bank: b, options: o, pause: busyPause, began: time.Now()}
-	if o.addr != "" {
-		l.pause = lightPause
-	}
+func newLoad(p *pool, b *bank, o options) *load {
+	l := &load{pool: p, bank: b, options: o}
 	l.kinds = []*kind{
 		{name: "read", share: 0.65, do: func(ctx context.Context) error { return b.read(ctx, anyAccount()) }},
 		{name: "list", share: 0.15, do: func(ctx context.Context) error { return b.list(ctx, anyAccount()) }},
-		{name: "transfer", share: 0.20, do: func(ctx context.Context) error {
-			return b.transfer(ctx, anyAccount(), anyAccount(), 1+rand.Int64N(9))
-		}},
+		{name: "transfer", share: 0.20, do: l.transfer},
 	}
-	l.orders = newOrders(b, o.duration)
 	return l
+}
+
+// transfer is a request: it moves an amount between any two accounts, and books what came of it if there is a ledger.
+func (l *load) transfer(ctx context.Context) error {
+	t := transfer{from: anyAccount(), to: anyAccount(), amount: 1 + rand.Int64N(9)}
+	if l.ledger == nil {
+		return l.bank.transfer(ctx, t)
+	}
+	t.number = l.ledger.next()
+	err := l.bank.transfer(ctx, t)
+	l.ledger.book(t.number, err)
+	return err
 }
 
 func anyAccount() int { return 1 + rand.IntN(accounts) }
@@ -66,23 +66,31 @@ func (l *load) deadline(ctx context.Context) (context.Context, context.CancelFun
 
 // start lets the users work until the deadline; ctx ends what they are at.
 func (l *load) start(ctx, until context.Context) {
-	l.began = time.Now()
+	l.began, l.cpu = time.Now(), readCPU()
 	for range l.options.users {
 		l.users.Go(func() { // ends with until
-			for rest(until, time.Duration(rand.Int64N(int64(2*l.pause)))) {
+			for rest(until, l.options.think) {
 				l.request(ctx, l.pick(rand.Float64()))
 			}
 		})
 	}
-	l.users.Go(func() { l.orders.give(ctx) }) // ends by itself, or with ctx
+	if l.orders != nil {
+		l.users.Go(func() { l.orders.give(ctx) }) // ends by itself, or with ctx
+	}
+	if l.timeline != nil {
+		l.users.Go(func() { l.watch(until) }) // ends with until
+	}
 }
 
 // wait returns when all users have gone home.
 func (l *load) wait() { l.users.Wait() }
 
-// rest waits and reports whether there is time for another request.
-func rest(until context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
+// rest waits for up to twice the mean and reports whether there is time for another request.
+func rest(until context.Context, mean time.Duration) bool {
+	if mean == 0 {
+		return until.Err() == nil
+	}
+	t := time.NewTimer(time.Duration(rand.Int64N(int64(2 * mean))))
 	defer t.Stop()
 	select {
 	case <-t.C:
@@ -107,6 +115,7 @@ func (l *load) request(ctx context.Context, k *kind) {
 	err := k.do(ctx)
 	if err == nil {
 		k.took.record(time.Since(start))
+		l.gaps.success()
 		return
 	}
 	if ctx.Err() == nil { // else it is an interruption, no failure
@@ -122,5 +131,3 @@ func (l *load) all() *latencies {
 	}
 	return sum
 }
-
-func (l *load) status() (pgprod.PoolStatus, error) { return pgprod.Status(l.db) }

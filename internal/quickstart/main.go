@@ -1,12 +1,22 @@
-// Command quickstart shows pgprod at work in one command:
+// Command quickstart shows pgprod at work in one command, and answers what must be known before deploying:
 //
-//	go run ./internal/quickstart
+//	go run ./internal/quickstart                                              works for a few seconds, reports
+//	go run ./internal/quickstart -users 500 -duration 30s -profile large      is the pool large enough? what should it be?
+//	go run ./internal/quickstart -users 500 -duration 30s -sweep              which pool size is best here?
+//	go run ./internal/quickstart -users 100 -duration 10s -failover           what does a restart of the server cost?
+//	go run ./internal/quickstart -addr :8080                                  works lightly, serves the pool's status
 //
-// It starts a PostgreSQL of its own (or takes the one that DB_DSN names), opens it with sql.Open("pgprod", dsn), works
-// on it for a few seconds as the users of a small web service would, and prints what came of it. With -addr it goes on
-// under a light load, and serves the pool's status, until it is interrupted.
+// It starts a PostgreSQL of its own (or takes the one that DB_DSN names), opens it with pgprod, works on it as the users
+// of a small web service would, and prints what came of it. An interrupt ends it early, with the report so far.
 //
 // However it ends, no server, no file and no table of its own is left.
+//
+//	flags.go, run.go, server.go, limits.go, pool.go    what is wanted, and what it is done on
+//	bank.go, ledger.go, orders.go, load.go             the data, and the users at work on it
+//	latencies.go, meters.go, timeline.go, cpu.go       what is measured
+//	terminal.go, progress.go, chart.go, report.go      how it is shown
+//	sizing.go, needs.go                                what the pool should be
+//	sweep.go, knee.go, failover.go, web.go             the modes
 package main
 
 import (
@@ -15,10 +25,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log"
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
 )
 
 func main() {
@@ -39,7 +49,9 @@ func command(ctx context.Context, args []string, out *os.File, errOut io.Writer)
 	case err != nil:
 		return 2
 	}
-	err = run(ctx, o, terminal{File: out, redraws: isTerminal(out)})
+	screen := newTerminal(out)
+	log.SetOutput(screen.above(errOut)) // pgprod's log
+	err = run(ctx, o, screen)
 	switch {
 	case err != nil && ctx.Err() != nil:
 		_, _ = fmt.Fprintf(errOut, "quickstart: stopped: %v (%v)\n", context.Cause(ctx), err)
@@ -49,34 +61,4 @@ func command(ctx context.Context, args []string, out *os.File, errOut io.Writer)
 		return 1
 	}
 	return 0
-}
-
-// options are the command line's.
-type options struct {
-	duration time.Duration
-	users    int
-	addr     string // "": don't serve, end after duration
-}
-
-func parseFlags(args []string, errOut io.Writer) (o options, err error) {
-	flags := flag.NewFlagSet("quickstart", flag.ContinueOnError)
-	flags.SetOutput(errOut)
-	flags.DurationVar(&o.duration, "duration", 5*time.Second, "how long to work")
-	flags.IntVar(&o.users, "users", 50, "how many users work at once")
-	flags.StringVar(&o.addr, "addr", "", "an address such as :8080: work lightly and serve the status there until interrupted")
-	if err := flags.Parse(args); err != nil {
-		return o, err
-	}
-	switch {
-	case flags.NArg() > 0:
-		err = fmt.Errorf("quickstart takes no arguments, only flags: %q", flags.Arg(0))
-	case o.duration <= 0:
-		err = fmt.Errorf("-duration must be above 0, not %v", o.duration)
-	case o.users < 1:
-		err = fmt.Errorf("-users must be at least 1, not %d", o.users)
-	}
-	if err != nil {
-		_, _ = fmt.Fprintln(errOut, "quickstart:", err)
-	}
-	return o, err
 }

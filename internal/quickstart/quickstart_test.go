@@ -54,6 +54,28 @@ func TestLatenciesOfKindsAddUp(t *testing.T) {
 	require.Equal(t, time.Second, sum.percentile(1))
 }
 
+func TestTheProcessorsShareIsThatOfTheTimeBetween(t *testing.T) {
+	before := parseCPU("cpu  100 0 100 800 0 0 0 0 50 0\ncpu0 1 2 3\n")
+	after := parseCPU("cpu  160 0 130 800 10 0 0 0 60 0\n")
+	require.Equal(t, cpuTime{busy: 200, all: 1000}, before)
+	require.InDelta(t, 0.9, after.share(before), 1e-9)
+	require.Zero(t, parseCPU("nonsense").share(before))
+	require.Zero(t, cpuTime{}.share(cpuTime{}))
+}
+
+func TestWhatHappenedLatelyIsTheDifference(t *testing.T) {
+	var l, earlier latencies
+	l.record(time.Second)
+	earlier.add(&l)
+	for range 100 {
+		l.record(10 * time.Millisecond)
+	}
+	lately := l.since(&earlier)
+	require.EqualValues(t, 100, lately.count())
+	require.InEpsilon(t, 10*time.Millisecond, lately.percentile(1), growth-1)
+	require.Zero(t, l.since(&l).percentile(0.99))
+}
+
 func TestDurationsAreShort(t *testing.T) {
 	for d, want := range map[time.Duration]string{
 		0: "0", 420: "0µs", 850 * time.Microsecond: "850µs", 996 * time.Microsecond: "1.0ms", 4240 * time.Microsecond: "4.2ms",
@@ -123,6 +145,12 @@ func TestFlagsAreChecked(t *testing.T) {
 		{"-duration 0s", "-duration must be above 0"},
 		{"-users 0", "-users must be at least 1"},
 		{"-users many", "invalid value"},
+		{"-think -1ms", "-think must not be below 0"},
+		{"-profile huge", `-profile must be small, medium or large, not "huge"`},
+		{"-profile=", "-profile must be small, medium or large"},
+		{"-sweep -failover", "don't go together"},
+		{"-sweep -addr :0", "don't go together"},
+		{"-failover -addr :0", "don't go together"},
 		{"what", "takes no arguments"},
 	} {
 		var out bytes.Buffer
@@ -132,5 +160,21 @@ func TestFlagsAreChecked(t *testing.T) {
 	}
 	o, err := parseFlags(nil, &bytes.Buffer{})
 	require.NoError(t, err)
-	require.Equal(t, options{duration: 5 * time.Second, users: 50}, o)
+	require.Equal(t, options{duration: 5 * time.Second, users: 50, think: busyPause}, o)
+}
+
+func TestUsersThinkLongerWhereTheStatusIsServed(t *testing.T) {
+	for args, want := range map[string]time.Duration{"": busyPause, "-addr :0": lightPause, "-addr :0 -think 0": 0, "-think 2s": 2 * time.Second} {
+		o, err := parseFlags(strings.Fields(args), &bytes.Buffer{})
+		require.NoError(t, err)
+		require.Equal(t, want, o.think, args)
+	}
+}
+
+func TestARestartIsForAServerOfItsOwn(t *testing.T) {
+	t.Setenv("DB_DSN", "postgres://db.example.com/shop")
+	var out bytes.Buffer
+	_, err := parseFlags([]string{"-failover"}, &out)
+	require.Error(t, err)
+	require.Contains(t, out.String(), "unset DB_DSN")
 }

@@ -13,10 +13,27 @@ import (
 
 // report is what the program prints at the end, and serves.
 func (l *load) report() (string, error) {
-	s, err := l.status()
+	s, err := l.pool.status()
 	if err != nil {
 		return "", err
 	}
+	var b strings.Builder
+	b.WriteString(l.requestTable())
+	b.WriteString("\nOn purpose\n" + indent(l.orders.String()))
+	b.WriteString("Errors\n" + indent(l.failures.String()))
+	b.WriteString("Pool " + s.PoolName + "\n" + indent(poolText(s)))
+	return b.String(), nil
+}
+
+// String says what the load is.
+func (l *load) String() string {
+	o := l.options
+	return fmt.Sprintf("%d users for %v, each thinking %v in between: point reads (prepared), lists,\ntransfers (transactions).",
+		o.users, o.duration, o.think)
+}
+
+// requestTable has a line for each kind of request.
+func (l *load) requestTable() string {
 	var b strings.Builder
 	elapsed := time.Since(l.began)
 	fmt.Fprintf(&b, "%-10s%10s%9s%8s%8s%8s%8s\n", "", "requests", "per s", "p50", "p95", "p99", "max")
@@ -24,10 +41,7 @@ func (l *load) report() (string, error) {
 		b.WriteString(requestLine(k.name, &k.took, elapsed))
 	}
 	b.WriteString(requestLine("all", l.all(), elapsed))
-	b.WriteString("\nOn purpose\n" + indent(l.orders.String()))
-	b.WriteString("Errors\n" + indent(l.failures.String()))
-	b.WriteString("Pool " + s.PoolName + "\n" + indent(poolText(s)))
-	return b.String(), nil
+	return b.String()
 }
 
 func requestLine(name string, l *latencies, elapsed time.Duration) string {

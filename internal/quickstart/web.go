@@ -56,7 +56,7 @@ func handler(l *load) http.Handler {
 		_, _ = w.Write([]byte(text))
 	})
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
-		status, err := l.status()
+		status, err := l.pool.status()
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return

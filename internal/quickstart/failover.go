@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// gaps finds the longest time without a request that succeeded, from the moment when begin is called.
+type gaps struct {
+	last    atomic.Int64 // when a request succeeded, in Unix nanoseconds
+	begun   atomic.Bool
+	longest atomic.Int64
+}
+
+func (g *gaps) begin() { g.begun.Store(true) }
+
+func (g *gaps) success() { g.successAt(time.Now().UnixNano()) }
+
+func (g *gaps) successAt(now int64) {
+	last := g.last.Swap(now)
+	if last == 0 || !g.begun.Load() {
+		return
+	}
+	for longest := g.longest.Load(); now-last > longest; longest = g.longest.Load() {
+		if g.longest.CompareAndSwap(longest, now-last) {
+			return
+		}
+	}
+}
+
+// outage is what is known of the restart.
+type outage struct {
+	away  time.Duration // the server; 0: it wasn't restarted
+	err   error
+	whole bool // the time after it was not cut short
+	audit audit
+}
+
+// runFailover puts the load on the bank, restarts the server midway, and tells what that cost. Errors are expected then;
+// it fails if the database did not keep its word.
+func runFailover(ctx context.Context, o options, s server, p *pool, b *bank, out *terminal) error {
+	l := newLoad(p, b, o)
+	l.ledger, l.timeline = new(ledger), newTimeline(o.duration, columns(out.width))
+	out.printf("%s\nThe server is restarted after %v.\n\n", l, short(o.duration/2))
+	until, stop := context.WithCancel(ctx)
+	defer stop()
+	l.start(ctx, until)
+	restarted := make(chan outage, 1)
+	go func() { // ends with ctx, or when the restart and the time are over
+		defer stop()
+		restarted <- l.restartMidway(ctx, s)
+	}()
+	showProgress(until, l, out)
+	l.wait()
+	outage := <-restarted
+	if ctx.Err() != nil {
+		out.printf("Stopped: %v.\n", context.Cause(ctx))
+	}
+	return errors.Join(outage.err, l.concludeFailover(ctx, outage, out))
+}
+
+// restartMidway returns when half of the time has passed, the server is back, and the other half has passed. A restart
+// that has begun is finished though ctx ends, since a server is needed to clean up.
+func (l *load) restartMidway(ctx context.Context, s server) (o outage) {
+	if !sleep(ctx, l.options.duration/2) {
+		return o
+	}
+	l.gaps.begin()
+	start := time.Now()
+	o.err = s.restart(context.WithoutCancel(ctx))
+	o.away = time.Since(start)
+	o.whole = sleep(ctx, l.options.duration/2)
+	return o
+}
+
+// sleep reports whether it slept its time out.
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (l *load) concludeFailover(ctx context.Context, o outage, out *terminal) error {
+	out.printf("\n%s\n%s\n", l.chart(out.width), l.requestTable())
+	err := cleanup(ctx, func(ctx context.Context) error {
+		times, err := l.bank.committed(ctx)
+		if err != nil {
+			return fmt.Errorf("read what was committed: %w", err)
+		}
+		o.audit = l.ledger.compare(times)
+		return errors.Join(o.audit.err(), l.bank.check(ctx))
+	})
+	out.printf("%s", l.failoverText(o))
+	return err
+}
+
+func (l *load) failoverText(o outage) string {
+	var b strings.Builder
+	b.WriteString("Failover\n" + indent(l.outageText(o)))
+	failed, done := int64(l.failures.count()), l.all().count()
+	fmt.Fprintf(&b, "Failed: %s of %s requests\n%s", thousands(failed), thousands(failed+done), indent(l.failures.byReason()))
+	b.WriteString("Transfers\n" + indent(o.audit.String()))
+	return b.String()
+}
+
+func (l *load) outageText(o outage) string {
+	if o.away == 0 {
+		return "the server was not restarted, it was too early for that\n"
+	}
+	text := fmt.Sprintf("the server was away for %s (fast shutdown and start)\n", short(o.away))
+	longest := time.Duration(l.gaps.longest.Load())
+	if !o.whole || longest == 0 {
+		return text + "it ended too early to tell how long that was for its callers\n"
+	}
+	return text + fmt.Sprintf("for its callers %s passed without a success; the slowest success took %s\n",
+		short(longest), short(l.all().percentile(1)))
+}

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"time"
+)
+
+// How long a user thinks between two requests, on average, unless -think says.
+const (
+	busyPause  = 10 * time.Millisecond
+	lightPause = 500 * time.Millisecond // with -addr
+)
+
+// options are the command line's.
+type options struct {
+	duration time.Duration
+	users    int
+	think    time.Duration
+	profile  string // "": the environment's, or the default
+	sweep    bool
+	failover bool
+	addr     string // "": don't serve, end after duration
+}
+
+var profiles = []string{"small", "medium", "large"}
+
+func parseFlags(args []string, errOut io.Writer) (o options, err error) {
+	flags := flag.NewFlagSet("quickstart", flag.ContinueOnError)
+	flags.SetOutput(errOut)
+	flags.DurationVar(&o.duration, "duration", 5*time.Second, "how long to work")
+	flags.IntVar(&o.users, "users", 50, "how many users work at once")
+	flags.DurationVar(&o.think, "think", busyPause, "how long a user thinks between two requests, on average (with -addr 500ms)")
+	flags.StringVar(&o.profile, "profile", "", "the pool's profile: small, medium or large (default: DB_PROFILE, else medium)")
+	flags.BoolVar(&o.sweep, "sweep", false, "try pool sizes one after the other within -duration, and tell the best")
+	flags.BoolVar(&o.failover, "failover", false, "restart the server midway, and tell what that cost")
+	flags.StringVar(&o.addr, "addr", "", "an address such as :8080: work lightly and serve the status there until interrupted")
+	if err := flags.Parse(args); err != nil {
+		return o, err
+	}
+	given := map[string]bool{}
+	flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	if o.addr != "" && !given["think"] {
+		o.think = lightPause
+	}
+	if flags.NArg() > 0 {
+		err = fmt.Errorf("quickstart takes no arguments, only flags: %q", flags.Arg(0))
+	} else {
+		err = o.validate(given["profile"])
+	}
+	if err != nil {
+		_, _ = fmt.Fprintln(errOut, "quickstart:", err)
+	}
+	return o, err
+}
+
+func (o options) validate(profileGiven bool) error {
+	switch {
+	case o.duration <= 0:
+		return fmt.Errorf("-duration must be above 0, not %v", o.duration)
+	case o.users < 1:
+		return fmt.Errorf("-users must be at least 1, not %d", o.users)
+	case o.think < 0:
+		return fmt.Errorf("-think must not be below 0, as %v is", o.think)
+	case profileGiven && !slices.Contains(profiles, o.profile):
+		return fmt.Errorf("-profile must be small, medium or large, not %q", o.profile)
+	case o.sweep && o.failover, o.sweep && o.addr != "", o.failover && o.addr != "":
+		return errors.New("-sweep, -failover and -addr don't go together: give one of them")
+	case o.failover && os.Getenv("DB_DSN") != "":
+		return errors.New("-failover restarts the server, which it does to one of its own only: unset DB_DSN")
+	}
+	return nil
+}

@@ -1,0 +1,55 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"runtime"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgprod/pgprod"
+)
+
+// limits are what bounds a pool from outside.
+type limits struct {
+	max   int // the server's max_connections
+	free  int // what it leaves to this program
+	cores int // of the server's machine; 0 unless it is this one
+}
+
+// askLimits asks the server. It must be called while the pool has one connection.
+func askLimits(ctx context.Context, p *pool) (l limits, err error) {
+	var taken int
+	var same bool
+	err = pgprod.Raw(ctx, p.DB, func(conn *pgx.Conn) error {
+		same = isLocal(conn.PgConn().Conn().RemoteAddr())
+		var here bool
+		err := conn.QueryRow(ctx, `
+			select current_setting('max_connections')::int,
+				current_setting('superuser_reserved_connections')::int
+					+ coalesce(current_setting('reserved_connections', true), '0')::int
+					+ (select count(*) from pg_stat_activity where datid is not null and pid <> pg_backend_pid()),
+				coalesce(inet_server_addr() = inet_client_addr(), true)`).Scan(&l.max, &taken, &here)
+		same = same && here
+		return err
+	})
+	if err != nil {
+		return l, fmt.Errorf("ask for max_connections: %w", err)
+	}
+	l.free = max(1, l.max-taken)
+	if same {
+		l.cores = runtime.NumCPU()
+	}
+	return l, nil
+}
+
+func isLocal(a net.Addr) bool {
+	switch a := a.(type) {
+	case *net.UnixAddr:
+		return true
+	case *net.TCPAddr:
+		return a.IP.IsLoopback()
+	}
+	return false
+}

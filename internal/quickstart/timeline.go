@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// shortestSlot is the least time that makes a point of a timeline.
+const shortestSlot = 50 * time.Millisecond
+
+// timeline is what happened, in slots of equal length.
+type timeline struct {
+	slot time.Duration
+
+	mu     sync.Mutex // guards points
+	points []*point
+}
+
+// newTimeline has as many slots as a chart has columns.
+func newTimeline(duration time.Duration, columns int) *timeline {
+	return &timeline{slot: max(shortestSlot, duration/time.Duration(columns))}
+}
+
+// point is what happened in a slot, or in several.
+type point struct {
+	lasted time.Duration
+	took   *latencies // of requests
+	waits  *latencies // for a connection, of the callers that had to wait
+	failed int
+	lent   int64
+	held   time.Duration // by all of those together
+
+	samples, inUse, mostInUse int // inUse is the sum of all samples
+}
+
+func (p *point) sample(inUse int) {
+	p.samples++
+	p.inUse += inUse
+	p.mostInUse = max(p.mostInUse, inUse)
+}
+
+// meanInUse is how many connections were in use on average.
+func (p *point) meanInUse() float64 { return float64(p.inUse) / float64(max(1, p.samples)) }
+
+// merge is several points as one.
+func merge(points []*point) *point {
+	sum := &point{took: new(latencies), waits: new(latencies)}
+	for _, p := range points {
+		sum.took.add(p.took)
+		sum.waits.add(p.waits)
+		sum.lasted += p.lasted
+		sum.failed += p.failed
+		sum.lent += p.lent
+		sum.held += p.held
+		sum.samples += p.samples
+		sum.inUse += p.inUse
+		sum.mostInUse = max(sum.mostInUse, p.mostInUse)
+	}
+	return sum
+}
+
+// all is a copy of the points so far.
+func (t *timeline) all() []*point {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return append([]*point(nil), t.points...)
+}
+
+func (t *timeline) add(p *point) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.points = append(t.points, p)
+}
+
+// reading is all of a load's counters at one moment.
+type reading struct {
+	at          time.Time
+	took, waits *latencies
+	failed      int
+	lent        int64
+	held        time.Duration
+}
+
+func (l *load) reading() reading {
+	waits := new(latencies)
+	waits.add(&l.pool.meters.waits)
+	return reading{
+		at: time.Now(), took: l.all(), waits: waits, failed: l.failures.count(),
+		lent: l.pool.meters.lent.Load(), held: time.Duration(l.pool.meters.held.Load()),
+	}
+}
+
+// since adds to p what happened since earlier.
+func (r reading) since(earlier reading, p *point) *point {
+	p.lasted = r.at.Sub(earlier.at)
+	p.took, p.waits = r.took.since(earlier.took), r.waits.since(earlier.waits)
+	p.failed = r.failed - earlier.failed
+	p.lent, p.held = r.lent-earlier.lent, r.held-earlier.held
+	return p
+}
+
+// watch writes the timeline until the deadline.
+func (l *load) watch(until context.Context) {
+	ticker := time.NewTicker(min(l.timeline.slot/10, 100*time.Millisecond))
+	defer ticker.Stop()
+	last, p := l.reading(), new(point)
+	for until.Err() == nil {
+		select {
+		case <-ticker.C:
+			if s, err := l.pool.status(); err == nil {
+				p.sample(s.CheckedOut)
+			}
+		case <-until.Done():
+		}
+		if time.Since(last.at) < l.timeline.slot && until.Err() == nil {
+			continue
+		}
+		next := l.reading()
+		l.timeline.add(next.since(last, p))
+		last, p = next, new(point)
+	}
+}
