@@ -1,0 +1,4 @@
+// Package ent holds two entities and what ent makes of them.
+package ent
+
+//go:generate go run entgo.io/ent/cmd/ent@v0.14.5 generate ./schema

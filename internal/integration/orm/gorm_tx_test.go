@@ -1,0 +1,88 @@
+package orm
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"gorm.io/gorm"
+
+	"github.com/pgprod/pgprod/internal/integration/orm/dropin"
+)
+
+// GORM looks at the error's own type, without errors.As: what a driver wraps it doesn't translate.
+func TestGORMTranslatesADuplicateKey(t *testing.T) {
+	eachGORM(t, func(t *testing.T, g *gorm.DB) {
+		require.NoError(t, g.Create(&Tag{Name: "one"}).Error)
+		err := g.Create(&Tag{Name: "one"}).Error
+		require.ErrorIs(t, err, gorm.ErrDuplicatedKey)
+		dropin.RequireState(t, err, "23505")
+	})
+}
+
+func TestGORMTranslatesAViolatedForeignKey(t *testing.T) {
+	eachGORM(t, func(t *testing.T, g *gorm.DB) {
+		err := g.Create(&Post{AuthorID: 99}).Error
+		require.ErrorIs(t, err, gorm.ErrForeignKeyViolated)
+		dropin.RequireState(t, err, "23503")
+	})
+}
+
+func TestGORMTranslatesAnErrorOfATransaction(t *testing.T) {
+	eachGORM(t, func(t *testing.T, g *gorm.DB) {
+		err := g.Transaction(func(tx *gorm.DB) error {
+			return tx.Create([]Tag{{Name: "one"}, {Name: "one"}}).Error
+		})
+		require.ErrorIs(t, err, gorm.ErrDuplicatedKey)
+		require.ErrorIs(t, g.First(&Tag{}).Error, gorm.ErrRecordNotFound)
+	})
+}
+
+func TestGORMRollsANestedTransactionBackToItsSavepoint(t *testing.T) {
+	eachGORM(t, func(t *testing.T, g *gorm.DB) {
+		changedMind := errors.New("changed my mind")
+		require.NoError(t, g.Transaction(func(tx *gorm.DB) error {
+			require.NoError(t, tx.Create(&Tag{Name: "outer"}).Error)
+			require.ErrorIs(t, tx.Transaction(func(tx *gorm.DB) error {
+				require.NoError(t, tx.Create(&Tag{Name: "undone"}).Error)
+				return changedMind
+			}), changedMind)
+			require.ErrorIs(t, tx.Transaction(func(tx *gorm.DB) error { // the server's refusal is undone as well
+				return tx.Create(&Tag{Name: "outer"}).Error
+			}), gorm.ErrDuplicatedKey)
+			return tx.Transaction(func(tx *gorm.DB) error { return tx.Create(&Tag{Name: "inner"}).Error })
+		}))
+		requireTags(t, g, "inner", "outer")
+	})
+}
+
+func TestGORMRollsBackToASavepointByHand(t *testing.T) {
+	eachGORM(t, func(t *testing.T, g *gorm.DB) {
+		tx := g.Begin()
+		require.NoError(t, tx.Create(&Tag{Name: "kept"}).Error)
+		require.NoError(t, tx.SavePoint("here").Error)
+		require.NoError(t, tx.Create(&Tag{Name: "undone"}).Error)
+		require.NoError(t, tx.RollbackTo("here").Error)
+		require.NoError(t, tx.Commit().Error)
+		requireTags(t, g, "kept")
+	})
+}
+
+func TestGORMRollsBackAPanic(t *testing.T) {
+	eachGORM(t, func(t *testing.T, g *gorm.DB) {
+		require.PanicsWithValue(t, "oops", func() {
+			_ = g.Transaction(func(tx *gorm.DB) error {
+				require.NoError(t, tx.Create(&Tag{Name: "undone"}).Error)
+				panic("oops")
+			})
+		})
+		requireTags(t, g)
+	})
+}
+
+func requireTags(t testing.TB, g *gorm.DB, want ...string) {
+	t.Helper()
+	names := []string{}
+	require.NoError(t, g.Model(&Tag{}).Order("name").Pluck("name", &names).Error)
+	require.ElementsMatch(t, want, names)
+}

@@ -1,0 +1,98 @@
+package tools
+
+import (
+	"context"
+	"database/sql"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverdatabasesql"
+	"github.com/riverqueue/river/rivermigrate"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// greet is a job; who is greeted stands in the table greetings afterwards.
+type greet struct {
+	Name string `json:"name"`
+}
+
+func (greet) Kind() string { return "greet" }
+
+type greeter struct {
+	river.WorkerDefaults[greet]
+	db *sql.DB
+}
+
+func (w *greeter) Work(ctx context.Context, job *river.Job[greet]) error {
+	tx, err := w.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	if _, err := tx.ExecContext(ctx, "insert into greetings values ($1)", job.Args.Name); err != nil {
+		return err
+	}
+	if _, err := river.JobCompleteTx[*riverdatabasesql.Driver](ctx, tx, job); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// River's driver for database/sql polls for jobs instead of listening.
+func TestRiverMigratesInsertsAndWorksJobs(t *testing.T) {
+	t.Parallel()
+	db := newPool(t)
+	driver := riverdatabasesql.New(db)
+	migrator, err := rivermigrate.New(driver, &rivermigrate.Config{Logger: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	_, err = migrator.Migrate(t.Context(), rivermigrate.DirectionUp, nil)
+	require.NoError(t, err)
+	mustExec(t, db, "create table greetings (name text)")
+
+	workers := river.NewWorkers()
+	river.AddWorker(workers, &greeter{db: db})
+	client, err := river.NewClient(driver, &river.Config{
+		Queues:            map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 2}},
+		Workers:           workers,
+		Logger:            slog.New(slog.DiscardHandler),
+		FetchPollInterval: 50 * time.Millisecond,
+		FetchCooldown:     10 * time.Millisecond,
+		TestOnly:          true,
+	})
+	require.NoError(t, err)
+	completed, unsubscribe := client.Subscribe(river.EventKindJobCompleted)
+	defer unsubscribe()
+	require.NoError(t, client.Start(context.WithoutCancel(t.Context())))
+
+	_, err = client.Insert(t.Context(), greet{"ann"}, nil)
+	require.NoError(t, err)
+	_, err = client.InsertMany(t.Context(), []river.InsertManyParams{{Args: greet{"bob"}}, {Args: greet{"cy"}}})
+	require.NoError(t, err)
+	for _, commit := range []bool{false, true} {
+		tx, err := db.BeginTx(t.Context(), nil)
+		require.NoError(t, err)
+		name := map[bool]string{true: "dan", false: "nobody"}[commit]
+		_, err = client.InsertTx(t.Context(), tx, greet{name}, &river.InsertOpts{UniqueOpts: river.UniqueOpts{ByArgs: true}})
+		require.NoError(t, err)
+		if commit {
+			require.NoError(t, tx.Commit())
+		} else {
+			require.NoError(t, tx.Rollback())
+		}
+	}
+
+	for range 4 {
+		select {
+		case <-completed:
+		case <-time.After(patience):
+			t.Fatal("a job isn't worked")
+		}
+	}
+	require.NoError(t, client.Stop(context.WithoutCancel(t.Context())))
+	assert.Equal(t, "ann,bob,cy,dan", get[string](t, db, "select string_agg(name, ',' order by name) from greetings"))
+	assert.Equal(t, 4, get[int](t, db, "select count(*) from river_job where state = 'completed'"))
+	requireNothingLeft(t, db)
+}
