@@ -352,16 +352,9 @@ func TestASchemaChangeUnderACachedStatementCostsNoError(t *testing.T) {
 	dsn := pgtest.NewDatabase(t)
 	theirs := openPgx(t, dsn)
 	theirs.SetMaxOpenConns(1)
-	ours := openPool(t, with(dsn, "pool_size", "2", "max_overflow", "0"))
+	ours := openPool(t, oneConn(dsn))
 	assert.Contains(t, outcome(t, theirs), "0A000", "cached plan must not change result type")
 	assert.Equal(t, []string{"1 columns", "2 columns", "2 columns", "3 columns", "3 columns"}, outcome(t, ours))
-
-	tx, err := ours.Begin()
-	require.NoError(t, err)
-	mustExec(t, ours, "alter table t add d int") // on another connection
-	_, err = tx.Query("select * from t where a = $1", 1)
-	assert.NoError(t, err, "a transaction that knows of no plan has none to lose")
-	require.NoError(t, tx.Rollback())
 }
 
 func TestAStalePlanInATransactionIsTheCallersToRepeat(t *testing.T) {
@@ -403,7 +396,6 @@ func TestAStatementHealsAfterASchemaChange(t *testing.T) {
 	}
 	require.NoError(t, scan())
 	mustExec(t, db, "alter table t add b int")
-	require.Equal(t, "0A000", sqlState(scan()), "pgx and the server can't know before")
 	require.NoError(t, scan())
 	require.NoError(t, scan())
 }

@@ -25,11 +25,27 @@ type Operation struct {
 
 // enabled reports whether anybody listens.
 func (t *Target) enabled(ctx context.Context) (tracer trace.Tracer, metrics bool) {
-	tracer = t.in.tracers.tracer()
-	if tracer != nil && !t.in.orphans && !trace.SpanContextFromContext(ctx).IsValid() {
-		tracer = nil
+	return t.in.tracer(ctx), t.in.duration.Enabled(ctx)
+}
+
+// tracer returns nil where no span is wanted: nobody records any, the context has no span and roots are off, or it has one
+// that this provider decided not to record. Another decision for its child, which costs as much as a span, would only
+// give the child a parent that isn't there. A span from elsewhere is a decision of somebody else's.
+func (i *Instruments) tracer(ctx context.Context) trace.Tracer {
+	tracer := i.tracers.tracer()
+	if tracer == nil {
+		return nil
 	}
-	return tracer, t.in.duration.Enabled(ctx)
+	parent := trace.SpanFromContext(ctx)
+	switch sc := parent.SpanContext(); {
+	case !sc.IsValid():
+		if !i.orphans {
+			return nil
+		}
+	case !sc.IsRemote() && !parent.IsRecording() && i.tracers.made(parent):
+		return nil
+	}
+	return tracer
 }
 
 // Begin begins the operation that a statement's text stands for. The context that it returns has the span.
@@ -150,8 +166,11 @@ func (t *Target) Prepared(ctx context.Context, sql string, start time.Time, err 
 // WaitedSpan shows in the caller's trace that it has just waited for a connection: a span of its own, before that of
 // the statement.
 func (i *Instruments) WaitedSpan(ctx context.Context, waited time.Duration, err error) {
-	tracer := i.tracers.tracer()
-	if tracer == nil || waited <= 0 || !trace.SpanContextFromContext(ctx).IsValid() {
+	if waited <= 0 || !trace.SpanContextFromContext(ctx).IsValid() {
+		return
+	}
+	tracer := i.tracer(ctx)
+	if tracer == nil {
 		return
 	}
 	_, span := tracer.Start(ctx, "pgprod.wait", trace.WithTimestamp(time.Now().Add(-waited)), trace.WithAttributes(i.poolName))

@@ -13,8 +13,9 @@ import (
 // A provider finds the tracer. The application may set the global provider at any time, before or after it opens a
 // pool, and until it does a span must allocate nothing: the global tracer without an SDK makes three allocations of each.
 type provider struct {
-	given bool         // the application gave a provider, so the global one is not looked at
-	fixed trace.Tracer // that provider's; nil: it records nothing
+	given bool                 // the application gave a provider, so the global one is not looked at
+	from  trace.TracerProvider // that one
+	fixed trace.Tracer         // that provider's; nil: it records nothing
 	seen  atomic.Pointer[global]
 }
 
@@ -29,7 +30,7 @@ func (p *provider) use(given trace.TracerProvider) {
 	if given == nil || packageOf(given) == globalPackage {
 		return
 	}
-	p.given = true
+	p.given, p.from = true, given
 	if !recordsNothing(given) {
 		p.fixed = tracerOf(given)
 	}
@@ -37,6 +38,15 @@ func (p *provider) use(given trace.TracerProvider) {
 
 func tracerOf(p trace.TracerProvider) trace.Tracer {
 	return p.Tracer(Scope, trace.WithSchemaURL(semconv.SchemaURL))
+}
+
+// made reports whether a span is this provider's.
+func (p *provider) made(span trace.Span) bool {
+	from := p.from
+	if !p.given {
+		from = otel.GetTracerProvider()
+	}
+	return reflect.TypeOf(from).Comparable() && span.TracerProvider() == from
 }
 
 // tracer returns nil where no span is recorded.

@@ -97,7 +97,7 @@ func (r *ramp) ended() {
 
 // dialLocked starts dials while callers wait who could use them.
 func (q *Queue) dialLocked() {
-	for !q.closed && q.ramp.promising() < q.waiters.Len() && q.open+q.ramp.dialing < q.max && q.ramp.allows(q.open) {
+	for !q.closed && q.ramp.promising()+q.aside < q.waiters.Len() && q.open+q.ramp.dialing < q.max && q.ramp.allows(q.open) {
 		q.ramp.dialing++
 		q.dials.Add(1)
 		go q.dial(q.waiters.Back().Value.(*waiter).ctx) // ends when it has a connection, when nobody waits for one any more, or with Close

@@ -36,6 +36,7 @@ type Queue struct {
 	waiters list.List  // of *waiter: those that came back with Retry, then the others, the longest waiting first
 	open    int        // connections that exist, lent or parked
 	lent    int        // places given to callers
+	aside   int        // of those, given by TryAcquire: they come back in a moment
 	closed  bool
 	ramp    ramp
 	stats   Stats
@@ -97,8 +98,8 @@ func (q *Queue) Acquire(ctx context.Context, limit time.Duration) (waited time.D
 	return q.wait(ctx, limit, false)
 }
 
-// TryAcquire takes a connection that lies idle, if there is one, without a trace in the statistics. Who gets one calls
-// Release.
+// TryAcquire takes a connection that lies idle, if there is one, for a moment: without a trace in the statistics, and
+// who comes meanwhile waits for it rather than having another dialled. Who gets one calls ReleaseAside.
 func (q *Queue) TryAcquire() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -106,7 +107,17 @@ func (q *Queue) TryAcquire() bool {
 		return false
 	}
 	q.lent++
+	q.aside++
 	return true
+}
+
+// ReleaseAside gives back what TryAcquire took.
+func (q *Queue) ReleaseAside() {
+	q.mu.Lock()
+	q.aside--
+	q.lent--
+	q.settleLocked()
+	q.mu.Unlock()
 }
 
 // Retry is for a caller that owns a place but found no usable connection: it gives the place back and waits for
@@ -238,7 +249,7 @@ func (q *Queue) Stats() Stats {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	s := q.stats
-	s.Open, s.Lent, s.Waiting, s.Dialing = q.open, q.lent, q.waiters.Len(), q.ramp.dialing
+	s.Open, s.Lent, s.Waiting, s.Dialing = q.open, q.lent-q.aside, q.waiters.Len(), q.ramp.dialing
 	if first := q.waiters.Front(); first != nil {
 		s.Longest = time.Since(first.Value.(*waiter).since)
 	}

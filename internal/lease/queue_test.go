@@ -343,3 +343,23 @@ func TestAQueueServesOutsideABubbleAfterOneInside(t *testing.T) {
 		})
 	}
 }
+
+func TestWhatIsTakenAsideLeavesNoTraceAndNothingIsDialledForIt(t *testing.T) {
+	onBench(t, 5, func(t *testing.T, b *bench) {
+		require.False(t, b.q.TryAcquire(), "there is none")
+		b.open(t, 1)
+		before := b.q.Stats()
+		require.True(t, b.q.TryAcquire())
+		require.False(t, b.q.TryAcquire(), "it was the only one")
+		require.Equal(t, before, b.q.Stats())
+
+		c := b.acquire(time.Second)
+		require.Zero(t, b.q.Stats().Dialing, "it comes back in a moment")
+		d := b.acquire(time.Second)
+		require.Equal(t, 1, b.q.Stats().Dialing, "it serves but one")
+		b.q.ReleaseAside()
+		b.advance(0)
+		require.True(t, c.owns(), "first come, first served")
+		require.False(t, d.owns())
+	})
+}

@@ -55,7 +55,7 @@ func (e *dialError) advice() string {
 	case errors.As(err, &unknown), errors.As(err, &wrongChain):
 		return "the certificate isn't trusted: sslrootcert must name the authority that signed it"
 	case strings.Contains(err.Error(), "server refused TLS connection"):
-		return "the server has no TLS: turn ssl on there, or say sslmode=disable where the network is to be trusted"
+		return "the server has no TLS: turn ssl on there, or change sslmode where the network is to be trusted"
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, fs.ErrNotExist):
 		return "nothing listens there: is the server running, and are host and port right?"
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():

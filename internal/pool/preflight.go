@@ -33,6 +33,8 @@ func (f *preflight) found() []string {
 const (
 	// preflightDelay keeps it out of the way of the first statements.
 	preflightDelay = 500 * time.Millisecond
+	// preflightTimeout bounds it: there may be somebody who waits for the connection.
+	preflightTimeout = time.Second
 	// clocksApart is how far the server's clock may be from ours.
 	clocksApart = 2 * time.Second
 )
@@ -54,7 +56,7 @@ func (p *Pool) planPreflight() {
 // there is none it comes again. It is called by the timer.
 func (p *Pool) runPreflight() {
 	p.background(func() {
-		ctx, cancel := context.WithTimeout(p.life, p.pingTimeout)
+		ctx, cancel := context.WithTimeout(p.life, preflightTimeout)
 		defer cancel()
 		var f facts
 		asked := p.withIdle(ctx, func(c *conn) (err error) {
@@ -85,7 +87,7 @@ func (p *Pool) withIdle(ctx context.Context, f func(*conn) error) bool {
 	if !p.queue.TryAcquire() {
 		return false
 	}
-	defer p.queue.Release()
+	defer p.queue.ReleaseAside()
 	sc, err := p.inner.Conn(ctx)
 	if err != nil {
 		return false
@@ -100,8 +102,7 @@ func (p *Pool) withIdle(ctx context.Context, f func(*conn) error) bool {
 			c.condemned = "invalid"
 			return err
 		}
-		c.proven = clock()
-		return nil
+		return nil // and c.proven is what it was: the next caller's ping is due when it is due
 	})
 	return err == nil
 }
@@ -180,7 +181,7 @@ func (p *Pool) judge(f facts) (warnings []string) {
 		warn("the role %s has %s, which a service has no use for: take it away with ALTER ROLE", f.user, strings.Join(f.privileges, ", "))
 	}
 	if !f.encrypted && !settings.IsLocal(p.cfg.Conn.Host) && len(p.cfg.Warnings) == 0 {
-		warn("the connection to %s is not encrypted: say sslmode=verify-full, or at least require", p.cfg.Conn.Host)
+		warn("the connection to %s is not encrypted: sslmode should be verify-full, or at least require", p.cfg.Conn.Host)
 	}
 	if p.cfg.PasswordInDSN {
 		warn("the password stands in the DSN, which gets into logs and process lists: use password_file or DB_PASSWORD")

@@ -1,0 +1,140 @@
+// Package example makes up pools for the tests of the page.
+package example
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/pgprod/pgprod/internal/activity"
+	"github.com/pgprod/pgprod/internal/debugpage"
+)
+
+// Calm is a pool that has nothing to tell.
+func Calm(now time.Time) (activity.Snapshot, debugpage.Health) {
+	s := activity.Snapshot{At: now, Status: activity.Status{PoolName: "reports", PoolSize: 10, MaxOverflow: 5, CheckedIn: 2}}
+	return s, debugpage.Health{
+		Status: debugpage.Healthy, Database: "connected", Latency: 840 * time.Microsecond, ServerVersion: "17.6", Recovery: true,
+	}
+}
+
+// Trouble is a pool at its limit: callers wait, two connections have leaked, statements fail.
+func Trouble(now time.Time) (activity.Snapshot, debugpage.Health) {
+	s := activity.Snapshot{
+		At: now,
+		Status: activity.Status{
+			PoolName: "shop-primary", PoolSize: 20, MaxOverflow: 10, CheckedOut: 28, CheckedIn: 2, Overflow: 10,
+			Waiting: 12, Connecting: 1, Utilisation: 28.0 / 30, PeakCheckedOut: 30, PeakUtilisation: 1,
+			Waits: 18422, WaitTime: 18422 * 231 * time.Millisecond, Timeouts: 141, FailedConnects: 3,
+			Closed: map[string]int64{"lifetime": 1204, "overflow": 12345, "idle": 37, "invalid": 9, "dirty": 2},
+		},
+		History: history(now), Holders: holders(), Statements: statements(), Errors: failures(now), Events: happened(now),
+		Settings: settings(),
+		Warnings: []string{
+			"max_connections of the server is 100, of which 97 are taken: pool_size + max_overflow = 30 times 4 instances doesn't fit",
+			"idle_in_transaction_session_timeout is 0: a forgotten transaction holds its locks for ever",
+		},
+	}
+	return s, debugpage.Health{
+		Status: debugpage.Degraded, Database: "connected", Reason: "28 of 30 connections are in use and 12 callers wait",
+		Latency: 3400 * time.Microsecond, ServerVersion: "17.6",
+	}
+}
+
+func history(now time.Time) []activity.Sample {
+	all := make([]activity.Sample, activity.Samples)
+	for i := range all {
+		busy := 9 + 3*math.Sin(float64(i)/9) + 2*math.Sin(float64(i)/2.3) + math.Max(0, float64(i-80))*0.7
+		all[i] = activity.Sample{At: now.Add(-time.Duration(len(all)-1-i) * activity.Interval), CheckedOut: min(30, int(busy)), Timeouts: 104}
+		if i > 104 {
+			all[i].Waiting = min(14, (i-104)/3)
+			all[i].Timeouts = 104 + int64(max(0, i-112))
+		}
+	}
+	last := &all[len(all)-1]
+	last.CheckedOut, last.Waiting = 28, 12
+	return all
+}
+
+func holders() []activity.Holder {
+	stack := []string{
+		"github.com/acme/shop/internal/export.(*Job).openCursor /src/shop/internal/export/cursor.go:118",
+		"github.com/acme/shop/internal/export.(*Job).Run /src/shop/internal/export/job.go:74",
+		"github.com/acme/shop/internal/scheduler.(*Worker).loop.func2 /src/shop/internal/scheduler/worker.go:203",
+		"runtime.goexit /usr/local/go/src/runtime/asm_amd64.s:1693",
+	}
+	all := []activity.Holder{
+		{Held: 14*time.Minute + 12*time.Second, Leak: true, Statement: "SELECT orders order_lines", PID: 48121, Stack: stack},
+		{Held: 9*time.Minute + 41*time.Second, Leak: true, Statement: "", PID: 48377, Stack: stack},
+	}
+	for i := range 26 {
+		all = append(all, activity.Holder{
+			Held: 8200*time.Millisecond - time.Duration(i)*310*time.Millisecond, Running: i%5 != 4,
+			Statement: summaries[i%len(summaries)], PID: uint32(50210 + 7*i),
+		})
+	}
+	return all
+}
+
+var summaries = []string{
+	"UPDATE inventory", "SELECT customers", "INSERT order_lines", "SELECT sessions", "DELETE carts",
+	"WITH recent AS SELECT orders order_lines products product_translations warehouses warehouse_stock suppliers supplier_contracts price_lists price_list_entries",
+	"SELECT products categories", "COMMIT", "SELECT pg_advisory_xact_lock",
+}
+
+func statements() []activity.Statement {
+	all := make([]activity.Statement, 63)
+	for i := range all {
+		p50 := time.Duration(180+i*i*37) * time.Microsecond
+		n := int64(90400 / (i + 1))
+		summary := summaries[i%len(summaries)]
+		if i >= len(summaries) {
+			summary += fmt.Sprintf(" shard_%02d", i)
+		}
+		all[i] = activity.Statement{
+			Summary: summary, Count: n, Rows: n * int64(1+i%7), P50: p50, P95: 3 * p50, P99: time.Duration(4+i%5) * p50,
+			Max: 12 * p50, Total: time.Duration(n) * p50 * 13 / 10,
+		}
+		if i%6 == 1 {
+			all[i].Errors = int64(141 / (i + 1))
+		}
+	}
+	slices.SortFunc(all, func(a, b activity.Statement) int { return int(b.Total - a.Total) })
+	return all
+}
+
+func failures(now time.Time) []activity.Event {
+	return []activity.Event{
+		{At: now.Add(-4 * time.Second), Kind: "no connection", Count: 37, Text: "pgprod: no connection within pool_timeout (30s): 30 of 30 in use, 13 waiting"},
+		{At: now.Add(-95 * time.Second), Kind: "40P01", Count: 1, Text: "UPDATE inventory: ERROR: deadlock detected (SQLSTATE 40P01)"},
+		{At: now.Add(-12 * time.Minute), Kind: "57014", Count: 4, Text: "SELECT orders order_lines: ERROR: canceling statement due to user request (SQLSTATE 57014); command_timeout (30s) is over"},
+		{At: now.Add(-26 * time.Hour), Kind: "connect", Count: 3, Text: "dial tcp 10.0.3.17:5432: connect: connection refused"},
+	}
+}
+
+func happened(now time.Time) []activity.Event {
+	all := []activity.Event{{At: now.Add(-800 * time.Millisecond), Kind: "connect", Text: "backend 50399 in 21 ms", Count: 1}}
+	for i := range 9 {
+		reason := []string{"overflow", "lifetime", "overflow", "invalid"}[i%4]
+		all = append(all, activity.Event{
+			At: now.Add(-time.Duration(3+i*17) * time.Second), Kind: "close", Text: fmt.Sprintf("backend %d: %s", 50390-i*3, reason), Count: 1,
+		})
+	}
+	return all
+}
+
+func settings() []activity.Setting {
+	return []activity.Setting{
+		{Key: "profile", Value: "medium", Source: "default"},
+		{Key: "pool_size", Value: "20", Source: "profile"},
+		{Key: "max_overflow", Value: "10", Source: "profile"},
+		{Key: "pool_timeout", Value: "30s", Source: "default"},
+		{Key: "pool_recycle", Value: "30m", Source: "default"},
+		{Key: "pool_name", Value: "shop-primary", Source: "DSN"},
+		{Key: "command_timeout", Value: "10s", Source: "environment"},
+		{Key: "leak_detection", Value: "1m", Source: "option"},
+		{Key: "password_file", Value: "", Source: "default"},
+		{Key: "server_settings", Value: "jit=off,random_page_cost=1.1,effective_cache_size=1GB,idle_in_transaction_session_timeout=300000,application_name=shop", Source: "default"},
+	}
+}

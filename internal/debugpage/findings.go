@@ -1,0 +1,83 @@
+package debugpage
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/pgprod/pgprod/internal/activity"
+)
+
+// A finding is something that somebody should look at, most urgent first.
+type finding struct {
+	Grade string // bad or warn
+	Text  string
+	Part  string // the part of the page that tells more, or ""
+}
+
+// lately is how old an error may be to be called out at the top.
+const lately = time.Minute
+
+func findings(p *Pool) []finding {
+	var all []finding
+	s, st := &p.Snapshot, &p.Snapshot.Status
+	if st.Waiting > 0 {
+		all = append(all, finding{"bad", waitingInWords(s), "waiting"})
+	}
+	if n := timeoutsLately(s.History); n > 0 {
+		all = append(all, finding{"bad", plural(n, "caller") + " got no connection in time, in the last five minutes.", "waiting"})
+	}
+	if n, longest := leaks(s.Holders); n > 0 {
+		is := "has been"
+		if n > 1 {
+			is = "have been"
+		}
+		text := fmt.Sprintf("%s %s held for suspiciously long, up to %s: leaked?", plural(n, "connection"), is, duration(longest))
+		all = append(all, finding{"bad", text, "holders"})
+	}
+	if len(s.Errors) > 0 && s.At.Sub(s.Errors[0].At) < lately {
+		e := s.Errors[0]
+		all = append(all, finding{"bad", "Last error, " + ago(s.At, e.At) + ": " + clip(e.Text, 160), "errors"})
+	}
+	for _, w := range first(s.Warnings, mostRows).Rows {
+		all = append(all, finding{"warn", clip(w, mostText), ""})
+	}
+	return all
+}
+
+func waitingInWords(s *activity.Snapshot) string {
+	text := plural(s.Status.Waiting, "caller")
+	if s.Status.Waiting == 1 {
+		text += " waits for a connection"
+	} else {
+		text += " wait for a connection"
+	}
+	if since, ok := waitingSince(s.History); ok {
+		return text + ". There has been a queue for " + duration(s.At.Sub(since).Truncate(time.Second)) + "."
+	}
+	return text + "."
+}
+
+// waitingSince is when the callers that wait now, or those before them, were first seen.
+func waitingSince(history []activity.Sample) (since time.Time, ok bool) {
+	for i := len(history) - 1; i >= 0 && history[i].Waiting > 0; i-- {
+		since, ok = history[i].At, true
+	}
+	return since, ok
+}
+
+// timeoutsLately is how many callers gave up while the pool was watched.
+func timeoutsLately(history []activity.Sample) int64 {
+	if len(history) == 0 {
+		return 0
+	}
+	return history[len(history)-1].Timeouts - history[0].Timeouts
+}
+
+func leaks(holders []activity.Holder) (n int, longest time.Duration) {
+	for _, h := range holders {
+		if h.Leak {
+			n, longest = n+1, max(longest, h.Held)
+		}
+	}
+	return n, longest
+}

@@ -1,0 +1,97 @@
+package debugpage
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"embed"
+	"encoding/base64"
+	"html/template"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// The document: page.html is its frame, pool.html one pool, tables.html the tables of one pool.
+var (
+	//go:embed page.html pool.html tables.html
+	files embed.FS
+	//go:embed style.css
+	style string
+	//go:embed script.js
+	script string
+
+	templates = template.Must(template.New("").Funcs(functions).ParseFS(files, "*.html"))
+)
+
+// policy lets nothing run or load but the style and the script above, known by their hashes, and the script fetch the
+// page again. Hashes need no randomness, and unlike a nonce they can't be read from the page and used for another script.
+var policy = strings.Join([]string{
+	"default-src 'none'",
+	"style-src " + hash(style),
+	"script-src " + hash(script),
+	"connect-src 'self'",
+	"img-src data:", // the icon
+	"base-uri 'none'",
+	"form-action 'none'",
+	"frame-ancestors 'none'",
+}, "; ")
+
+func hash(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+}
+
+// harden sets what holds for every answer, errors too.
+func harden(h http.Header) {
+	h.Set("Content-Security-Policy", policy)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cache-Control", "no-store")
+}
+
+// page is what page.html shows.
+type page struct {
+	Title string
+	At    time.Time
+	Icon  template.URL
+	Style template.CSS
+	Code  template.JS
+	Order order
+	Pools []view
+}
+
+func newPage(pools []Pool, o order) page {
+	p := page{
+		Title: "no pools", At: time.Now(), Style: template.CSS(style), Code: template.JS(script), Order: o,
+		Pools: make([]view, len(pools)),
+	}
+	worst := -1
+	for i, pool := range pools {
+		p.At = pool.Snapshot.At
+		p.Pools[i] = newView(i+1, pool, o)
+		if s := severity[p.Pools[i].Grade()]; s > worst {
+			worst = s
+			p.Title = p.Pools[i].Word() + ": " + pool.Name
+			p.Icon = icon(p.Pools[i].Grade())
+		}
+	}
+	p.Icon = cmp.Or(p.Icon, icon("unknown"))
+	return p
+}
+
+// severity orders the grades, so that a tab among many tells of the worst pool.
+var severity = map[string]int{"ok": 0, "unknown": 1, "warn": 2, "bad": 3}
+
+// icon is a tab's: the shapes are those of the page, for who doesn't see the colours.
+func icon(grade string) template.URL {
+	shape := map[string]string{
+		"ok":      `<circle cx='8' cy='8' r='8' fill='%231a7f37'/>`,
+		"unknown": `<circle cx='8' cy='8' r='6' fill='none' stroke='%23768390' stroke-width='3'/>`,
+		"warn":    `<path d='M8 0l8 16H0z' fill='%23d29922'/>`,
+		"bad":     `<path d='M0 0h16v16H0z' fill='%23d1242f'/>`,
+	}[grade]
+	return template.URL("data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'>" + shape + "</svg>")
+}

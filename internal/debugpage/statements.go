@@ -1,0 +1,92 @@
+package debugpage
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/pgprod/pgprod/internal/activity"
+)
+
+// An order is a column by which statements can be sorted, the largest first: ?sort=Name.
+type order struct {
+	Name, Head string
+	Means      string // for a heading: sorted by …
+	value      func(*activity.Statement) int64
+}
+
+// orders are the columns of numbers, from left to right.
+var orders = []order{
+	{"count", "count", "count", func(s *activity.Statement) int64 { return s.Count }},
+	{"errors", "errors", "errors", func(s *activity.Statement) int64 { return s.Errors }},
+	{"total", "total", "time in all", func(s *activity.Statement) int64 { return int64(s.Total) }},
+	{"p50", "p50", "median", func(s *activity.Statement) int64 { return int64(s.P50) }},
+	{"p95", "p95", "95th percentile", func(s *activity.Statement) int64 { return int64(s.P95) }},
+	{"p99", "p99", "99th percentile", func(s *activity.Statement) int64 { return int64(s.P99) }},
+	{"max", "max", "longest", func(s *activity.Statement) int64 { return int64(s.Max) }},
+	{"rows", "rows", "rows", func(s *activity.Statement) int64 { return s.Rows }},
+}
+
+// orderOf is the order of a name, or else the usual one: the time spent in all, which is what makes a pool full.
+func orderOf(name string) order {
+	for _, o := range orders {
+		if o.Name == name {
+			return o
+		}
+	}
+	return orderOf("total")
+}
+
+// top is the head of a list, and how many are left out.
+type top[T any] struct {
+	Rows []T
+	More int
+}
+
+func first[T any](all []T, most int) top[T] {
+	n := min(len(all), most)
+	return top[T]{all[:n], len(all) - n}
+}
+
+// sorted are the first statements in an order. The snapshot isn't changed.
+func sorted(all []activity.Statement, o order) top[statement] {
+	all = slices.Clone(all)
+	slices.SortStableFunc(all, func(a, b activity.Statement) int {
+		return cmp.Or(cmp.Compare(o.value(&b), o.value(&a)), cmp.Compare(b.Total, a.Total), strings.Compare(a.Summary, b.Summary))
+	})
+	shown := first(all, mostRows)
+	rows := make([]statement, len(shown.Rows))
+	for i := range rows {
+		rows[i] = newStatement(&shown.Rows[i])
+	}
+	return top[statement]{rows, shown.More}
+}
+
+// statement is a row of the table.
+type statement struct {
+	Summary string
+	Cells   []cell // as orders
+}
+
+// cell is a number: as people read it, and as the script sorts it.
+type cell struct {
+	Head, Text string
+	Value      int64
+	Bad        bool
+}
+
+func newStatement(s *activity.Statement) statement {
+	row := statement{s.Summary, make([]cell, len(orders))}
+	for i, o := range orders {
+		v := o.value(s)
+		c := cell{Head: o.Head, Value: v, Bad: o.Name == "errors" && v > 0}
+		switch o.Name {
+		case "count", "errors", "rows":
+			c.Text = count(v)
+		default:
+			c.Text = duration(asDuration(v))
+		}
+		row.Cells[i] = c
+	}
+	return row
+}

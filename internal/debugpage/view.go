@@ -1,0 +1,162 @@
+package debugpage
+
+import (
+	"cmp"
+	"maps"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/pgprod/pgprod/internal/activity"
+)
+
+// Bounds of what the page shows, which is refreshed every two seconds, perhaps over a phone.
+const (
+	mostRows   = 50  // of each table
+	mostText   = 500 // bytes of one text
+	mostFrames = 24  // of one stack
+)
+
+// view is what pool.html shows.
+type view struct {
+	Pool
+	N          int // from 1: makes names of parts unique
+	Order      order
+	Findings   []finding
+	Chart      chart
+	Holders    top[holder]
+	Statements top[statement]
+	Errors     top[event]
+	Events     top[event]
+	Closed     []closed
+	Settings   []activity.Setting
+	MeanWait   time.Duration
+}
+
+type holder struct {
+	activity.Holder
+	Frames top[string]
+}
+
+// event is an event and its age.
+type event struct {
+	activity.Event
+	Clock, Age string
+}
+
+// closed is how many connections were closed for a reason.
+type closed struct {
+	Reason, Means string
+	Count         int64
+}
+
+func newView(n int, p Pool, o order) view {
+	s := &p.Snapshot
+	v := view{
+		Pool: p, N: n, Order: o, Findings: findings(&p), Chart: newChart(s), Statements: sorted(s.Statements, o),
+		Errors: events(s.Errors, s.At), Events: events(s.Events, s.At), Closed: closings(s.Status.Closed),
+		Settings: slices.SortedStableFunc(slices.Values(s.Settings), changedFirst),
+		Holders:  top[holder]{More: max(0, len(s.Holders)-mostRows)},
+	}
+	for _, h := range first(s.Holders, mostRows).Rows {
+		v.Holders.Rows = append(v.Holders.Rows, holder{h, first(h.Stack, mostFrames)})
+	}
+	if st := s.Status; st.Waits > 0 {
+		v.MeanWait = st.WaitTime / time.Duration(st.Waits)
+	}
+	return v
+}
+
+// changedFirst puts what somebody has set before the defaults, and keeps the order otherwise.
+func changedFirst(a, b activity.Setting) int {
+	return boolean(a.Source == "default") - boolean(b.Source == "default")
+}
+
+func boolean(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func events(all []activity.Event, now time.Time) top[event] {
+	shown := first(all, mostRows)
+	rows := make([]event, len(shown.Rows))
+	for i, e := range shown.Rows {
+		rows[i] = event{e, clock(now, e.At), ago(now, e.At)}
+	}
+	return top[event]{rows, shown.More}
+}
+
+// clock is the time of day, with the day if that is another.
+func clock(now, t time.Time) string {
+	if t = t.In(now.Location()); now.YearDay() != t.YearDay() || now.Year() != t.Year() {
+		return t.Format("2 Jan 15:04:05")
+	}
+	return t.Format("15:04:05")
+}
+
+// meanings are the reasons for which connections are closed.
+var meanings = map[string]string{
+	"lifetime": "older than pool_recycle",
+	"idle":     "idle for longer than pool_idle_timeout",
+	"overflow": "beyond pool_size when given back",
+	"invalid":  "found dead, or as old as one that was",
+	"dirty":    "left with a changed session or an open transaction",
+	"closed":   "the pool was closed",
+}
+
+// closings are the reasons, the most frequent first.
+func closings(by map[string]int64) []closed {
+	var all []closed
+	for _, reason := range slices.Sorted(maps.Keys(by)) {
+		if by[reason] > 0 {
+			all = append(all, closed{reason, meanings[reason], by[reason]})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b closed) int { return cmp.Compare(b.Count, a.Count) })
+	return all[:min(len(all), mostRows)]
+}
+
+// capacity is the most connections that a pool makes, or 0 if it has no limit.
+func capacity(s *activity.Status) int {
+	if s.MaxOverflow < 0 || s.PoolSize > math.MaxInt32-s.MaxOverflow {
+		return 0
+	}
+	return s.PoolSize + s.MaxOverflow
+}
+
+// Capacity is for the template.
+func (v view) Capacity() int { return capacity(&v.Snapshot.Status) }
+
+// Bar is how much of a bar 100 wide is full.
+func (v view) Bar() string { return number(100 * min(1, max(0, v.Snapshot.Status.Utilisation))) }
+
+// Orders are the columns of the statements' table.
+func (v view) Orders() []order { return orders }
+
+// Changed is the number of settings that aren't defaults.
+func (v view) Changed() (n int) {
+	for _, s := range v.Settings {
+		n += boolean(s.Source != "default")
+	}
+	return n
+}
+
+// Leaks is the number of connections held for too long.
+func (v view) Leaks() int {
+	n, _ := leaks(v.Snapshot.Holders)
+	return n
+}
+
+// Grade is the health in one of the page's four signs.
+func (v view) Grade() string {
+	return cmp.Or(map[string]string{Healthy: "ok", Degraded: "warn", Unhealthy: "bad"}[v.Health.Status], "unknown")
+}
+
+// Word is the health as a heading.
+func (v view) Word() string {
+	return cmp.Or(map[string]string{Healthy: "Healthy", Degraded: "Degraded", Unhealthy: "Unhealthy"}[v.Health.Status], "Unknown")
+}
+
+func asDuration(n int64) time.Duration { return time.Duration(n) }
