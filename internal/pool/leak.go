@@ -24,30 +24,26 @@ type holding struct {
 const (
 	// stackDepth is how much of a borrower's stack is kept. About a dozen of the frames are database/sql's and ours.
 	stackDepth = 32
-	// stacksPerMillisecond bounds what stacks cost: half a microsecond each, so a few tenths of a percent of one core.
-	// Below four thousand checkouts a second every borrower's is taken.
-	stacksPerMillisecond = 4
+	// stackEvery and stackBurst bound what stacks cost, half a microsecond each: below four thousand checkouts a second
+	// every borrower's is taken, beyond that four thousand a second, and at any time this many at once.
+	stackEvery = 250 * time.Microsecond
+	stackBurst = 128
 	// alarm is for how long every borrower's stack is taken after a leak whose own is missing.
 	alarm = 10 * time.Minute
 )
 
 // stackBudget decides whose stack is taken. It is safe for concurrent use.
 type stackBudget struct {
-	used    atomic.Int64 // the millisecond, and how many were taken in it
+	due     atomic.Int64 // by clock(): when all that were taken would be due, one every stackEvery
 	unbound atomic.Int64 // by clock(): until then all are taken
 }
 
 func (b *stackBudget) allows(now int64) bool {
-	const bits = 8
-	millisecond, used := now/int64(time.Millisecond)<<bits, b.used.Load()
-	if used < millisecond {
-		return b.used.CompareAndSwap(used, millisecond+1) || now < b.unbound.Load()
+	due := b.due.Load()
+	if due-now >= int64(stackBurst*stackEvery) {
+		return now < b.unbound.Load()
 	}
-	if used-millisecond < stacksPerMillisecond {
-		b.used.Add(1)
-		return true
-	}
-	return now < b.unbound.Load()
+	return b.due.CompareAndSwap(due, max(due, now)+int64(stackEvery)) || now < b.unbound.Load()
 }
 
 // lend notes that the connection has been borrowed, and by whom.
