@@ -211,9 +211,11 @@ func TestCloseEndsChecks(t *testing.T) {
 	h := pgprod.Check(t.Context(), db)
 	assert.Equal(t, "unhealthy", h.Status)
 	assert.Contains(t, h.Reason, "closed")
-	backends, err := pgtest.Shared(t).Backends(t.Context(), pgtest.DatabaseName(dsn))
-	require.NoError(t, err)
-	assert.Empty(t, backends)
+	pgtest.Eventually(t, patience, func() bool { // the server takes a moment to hear of it
+		backends, err := pgtest.Shared(t).Backends(t.Context(), pgtest.DatabaseName(dsn))
+		require.NoError(t, err)
+		return len(backends) == 0
+	}, "a connection was left")
 
 	plain, err := sql.Open("pgx", dsn)
 	require.NoError(t, err)

@@ -68,7 +68,7 @@ func (p *Pool) timeLeft(start int64) time.Duration {
 // back.
 func (s *session) take(ctx context.Context, start, now int64) error {
 	p := s.pool
-	sc, err := p.inner.Conn(ctx)
+	h, err := p.get(ctx)
 	if err != nil {
 		if !errors.Is(err, errNoneParked) {
 			p.queue.Release()
@@ -78,10 +78,7 @@ func (s *session) take(ctx context.Context, start, now int64) error {
 		}
 		return err
 	}
-	s.sc = sc
-	if err := sc.Raw(s.keep); err != nil {
-		panic("pgprod: " + err.Error()) // a *sql.Conn that nobody else knows can't be closed
-	}
+	s.sc, s.c = h.sc, h.c
 	ok, err := s.prove(ctx, start, now)
 	if ok {
 		return nil
@@ -174,28 +171,29 @@ func (p *Pool) pinged(c *conn, limit time.Duration) bool {
 
 // giveBack returns the session's connection. It may be called when there is none.
 func (s *session) giveBack() {
-	c, sc := s.c, s.sc
+	p, c, sc := s.pool, s.c, s.sc
 	if c == nil {
 		return
 	}
 	s.c, s.sc, s.tx = nil, nil, nil
 	now := clock()
 	c.condemned = c.verdict(now)
-	if c.condemned == "" && s.pool.parkedNow.Load() > 0 && s.pool.queue.Idle() >= s.pool.cfg.PoolSize {
-		c.condemned = "overflow" // the inner *sql.DB doesn't count those that are parked
-	}
 	c.readOnly = false
 	c.proven = now
-	held := s.pool.returned(c, now)
-	s.pool.in.Used(context.Background(), seconds(held))
-	if s.pool.cfg.EchoPool {
-		s.pool.checkedIn(c, held)
+	held := p.returned(c, now)
+	p.in.Used(context.Background(), seconds(held))
+	if p.cfg.EchoPool {
+		p.checkedIn(c, held)
 	}
-	_ = sc.Close()
-	s.pool.queue.Release()
-}
-
-func (s *session) keep(driverConn any) error {
-	s.c = driverConn.(*conn)
-	return nil
+	if p.size.Load() > int64(p.cfg.PoolSize) {
+		p.overflow.Lock() // one at a time, so that exactly those beyond pool_size go
+		defer p.overflow.Unlock()
+		if c.condemned == "" && p.queue.Idle() >= p.cfg.PoolSize {
+			c.condemned = "overflow"
+		}
+	}
+	if c.condemned != "" || !p.push(atHand{sc, c}) {
+		_ = sc.Close()
+	}
+	p.queue.Release()
 }

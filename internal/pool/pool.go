@@ -7,6 +7,7 @@
 //	session.go    the driver.Conn that the application's *sql.DB holds
 //	statement.go  prepared statements, which need no connection of their own
 //	intx.go       transactions that are repeated when the server asks for it
+//	warm.go       the connections at hand, before the inner *sql.DB
 //	borrow.go     getting a connection, proving it, giving it back
 //	conn.go       one connection to the server
 //	guard.go      ends statements that take too long
@@ -80,6 +81,9 @@ type Pool struct {
 	events     *activity.Events
 	statements atomic.Pointer[activity.Statements] // nil: nobody watches
 	stacks     stackBudget
+	warm       warm
+	size       atomic.Int64 // connections that exist
+	overflow   sync.Mutex   // is held while a connection is given back and there are more than pool_size
 	prober     prober
 	preflight  preflight
 	watch      watch
@@ -153,6 +157,7 @@ func (p *Pool) Close() error {
 	p.end()
 	p.closeProber()
 	p.queue.Close()
+	p.closeWarm()
 	err := errors.Join(p.inner.Close(), p.in.Close())
 	p.flushParked(func(*conn) bool { return true })
 	p.mu.Lock()
@@ -249,6 +254,7 @@ func (p *Pool) invalidate(generation uint64, cause error) {
 	p.lost(cause)
 	p.background(func() {
 		p.flushParked(func(c *conn) bool { return c.generation <= generation })
+		p.flushWarm(clock())
 		p.inner.SetMaxIdleConns(-1)
 		p.inner.SetMaxIdleConns(p.cfg.PoolSize)
 	})

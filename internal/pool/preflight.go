@@ -88,23 +88,20 @@ func (p *Pool) withIdle(ctx context.Context, f func(*conn) error) bool {
 		return false
 	}
 	defer p.queue.ReleaseAside()
-	sc, err := p.inner.Conn(ctx)
+	h, err := p.get(ctx)
 	if err != nil {
 		return false
 	}
-	defer sc.Close()
-	err = sc.Raw(func(driverConn any) error {
-		c := driverConn.(*conn)
-		if c.condemned = c.verdict(clock()); c.condemned != "" {
-			return errLost
-		}
-		if err := f(c); err != nil {
-			c.condemned = "invalid"
-			return err
-		}
-		return nil // and c.proven is what it was: the next caller's ping is due when it is due
-	})
-	return err == nil
+	c := h.c
+	defer h.sc.Close()
+	if c.condemned = c.verdict(clock()); c.condemned != "" {
+		return false
+	}
+	if err := f(c); err != nil {
+		c.condemned = "invalid"
+		return false
+	}
+	return true // and c.proven is what it was: the next caller's ping is due when it is due
 }
 
 // facts are what the preflight asks for.

@@ -56,6 +56,7 @@ func (p *Pool) remember(c *conn) (overflow bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.conns[c] = true
+	p.size.Add(1)
 	p.watchLeaksLocked()
 	if len(p.conns) > p.cfg.PoolSize {
 		p.overflows.Add(1)
@@ -68,6 +69,7 @@ func (p *Pool) forget(c *conn, reason string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.conns, c)
+	p.size.Add(-1)
 	p.closings[reason]++
 }
 
