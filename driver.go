@@ -20,10 +20,10 @@
 //	pool_pre_ping         auto         peek at each borrow, ping after 1 s idle; or always, or off
 //	pool_name             host:port/database
 //	environment           production   or development: echo on, TLS by libpq's rules
-//	echo, echo_pool       off          see below
-//	slow_query            1s           see below
-//	leak_detection        1m           see below
-//	preflight             on           see below
+//	echo, echo_pool       off          log every statement, every event of the pool
+//	slow_query            1s           log statements slower than this; 0: never
+//	leak_detection        1m           log the stack of who holds a connection longer than this; 0: never
+//	preflight             on           look once for what is wrong with server, role and settings
 //	server_settings       jit=off,random_page_cost=1.1,effective_cache_size=1GB,
 //	                      idle_in_transaction_session_timeout=300000, application_name=the program's name;
 //	                      merged by name, an empty value drops a name
@@ -38,9 +38,6 @@
 // over the default. Durations are 30s, 1m30s or bare seconds. With an empty DSN the DSN is in DB_DSN, else DATABASE_URL,
 // else libpq's PG* variables; the password, unless the DSN has it, may be in DB_PASSWORD. Everything is validated by
 // sql.Open, in one error that names each offending key.
-//
-// echo, echo_pool and slow_query are read and validated now, and acted on from the release that brings operations, as is
-// the log of leak_detection, which so far only counts in the metrics.
 //
 // # What it does
 //
@@ -65,7 +62,11 @@
 // Sessions: a connection on which SET, RESET, LISTEN, DISCARD ALL or DEALLOCATE ALL ran, or with an open transaction, is
 // not lent again. Settings that every session needs belong into server_settings.
 //
-// Looking: [Status] tells how full the pool is, and [Raw] gives the *pgx.Conn for what database/sql has no words for.
+// Logging: failed and slow statements, outages, leaks, and what the preflight found go to slog.Default() or [WithLogger],
+// without parameter values or literals; what repeats is counted. A healthy service logs nothing.
+//
+// Looking: [Status] tells how full the pool is, [Check] and [HealthHandler] how it and the server are, [DebugHandler] is a
+// live page with all that is known, and [Raw] gives the *pgx.Conn for what database/sql has no words for.
 package pgprod
 
 import (
