@@ -124,13 +124,10 @@ func NewConnector(dsn string, opts ...Option) (*Connector, error) {
 	if err != nil {
 		return nil, err
 	}
-	commenter, err := c.sqlCommenter(cfg.Conn.RuntimeParams["application_name"])
-	if err != nil {
-		return nil, err
-	}
 	cfg.PoolName = pool.ReserveName(cfg.PoolName)
 	p, err := pool.New(cfg, pool.Hooks{
-		Logger: c.logger, Password: c.password, Telemetry: c.telemetry, Commenter: commenter,
+		Logger: c.logger, Password: c.password, Telemetry: c.telemetry,
+		Commenter: c.sqlCommenter(cfg.Conn.RuntimeParams["application_name"]),
 	})
 	if err != nil {
 		return nil, err

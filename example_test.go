@@ -1,16 +1,28 @@
 package pgprod_test
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"os"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"go.opentelemetry.io/otel/propagation"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.opentelemetry.io/otel/trace"
 	"gopkg.in/yaml.v3"
 
 	"github.com/pgprod/pgprod"
@@ -40,6 +52,26 @@ func setDSN() (stop func() error, err error) {
 	}
 	stop = func() error { return server.Stop(context.Background()) }
 	return stop, os.Setenv("DB_DSN", server.DSN(""))
+}
+
+// account is DB_DSN without its password, and that; a server that asks for none takes any.
+func account() (dsn, password string) {
+	u, err := url.Parse(os.Getenv("DB_DSN"))
+	if err != nil {
+		log.Fatal("DB_TEST_DSN must be a URL") // the cause would show it
+	}
+	password, _ = u.User.Password()
+	u.User = url.User(u.User.Username())
+	return u.String(), cmp.Or(password, "anything")
+}
+
+// withoutTimes is for slog's ReplaceAttr: it drops what is different in each run, which no example can expect.
+func withoutTimes(_ []string, a slog.Attr) slog.Attr {
+	switch a.Key {
+	case "time", "took", "held", "waited", "duration", "pid":
+		return slog.Attr{}
+	}
+	return a
 }
 
 // The program of the README. Whatever opens a database by its driver's name becomes a pool in the same way. GORM does so
@@ -115,6 +147,7 @@ func ExampleRegister() {
 	// Output: <nil>
 }
 
+// How full the pool is, for a page or a log of yours.
 func ExampleStatus() {
 	db, err := sql.Open("pgprod", "")
 	if err != nil {
@@ -132,6 +165,63 @@ func ExampleStatus() {
 	fmt.Printf("size %d, overflow up to %d, checked out %d, idle %d, timeouts %d\n",
 		status.PoolSize, status.MaxOverflow, status.CheckedOut, status.CheckedIn, status.Timeouts)
 	// Output: size 20, overflow up to 10, checked out 0, idle 1, timeouts 0
+}
+
+// A program can look at its database when it starts, and stop or warn.
+func ExampleCheck() {
+	db, err := sql.Open("pgprod", "")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+
+	health := pgprod.Check(context.Background(), db)
+	if health.Status == "unhealthy" {
+		log.Fatal(health.Reason)
+	}
+	fmt.Println(health.Status, health.Database, health.Pool.PoolSize)
+	// Output: healthy connected 20
+}
+
+// One handler is both of Kubernetes' probes. Readiness looks at the database and answers 503 when it is away; liveness
+// doesn't, since a restart of the program wouldn't bring it back.
+func ExampleHealthHandler() {
+	db, err := sql.Open("pgprod", "")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+	mux := http.NewServeMux()
+	mux.Handle("GET /readyz", pgprod.HealthHandler(db))
+	mux.Handle("GET /livez", pgprod.HealthHandler(db))
+
+	for _, path := range []string{"/readyz", "/livez"} {
+		w := httptest.NewRecorder()
+		mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		var answer struct{ Status string }
+		err := json.Unmarshal(w.Body.Bytes(), &answer)
+		fmt.Println(path, w.Code, answer.Status, err)
+	}
+	// Output:
+	// /readyz 200 healthy <nil>
+	// /livez 200 alive <nil>
+}
+
+// The live page belongs on a port that only you can reach. Who holds a connection for longer than leak_detection stands
+// out there, with the stack of the borrower.
+func ExampleDebugHandler() {
+	db, err := pgprod.Open("", pgprod.WithLeakDetection(10*time.Second))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+	mux := http.NewServeMux()
+	mux.Handle("GET /debug/pgprod", pgprod.DebugHandler(db))
+
+	w := httptest.NewRecorder()
+	mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/debug/pgprod", nil))
+	fmt.Println(w.Code, w.Header().Get("Content-Type"))
+	// Output: 200 text/html; charset=utf-8
 }
 
 // CopyFrom is the quickest way to insert many rows; database/sql has no word for it.
@@ -166,6 +256,50 @@ func ExampleRaw() {
 	// <nil>
 }
 
+// LISTEN needs a connection of its own for as long as somebody listens; it is closed when the function returns.
+func ExampleRaw_listen() {
+	db, err := sql.Open("pgprod", "")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+
+	ctx := context.Background()
+	err = pgprod.Raw(ctx, db, func(conn *pgx.Conn) error {
+		if _, err := conn.Exec(ctx, "listen example_orders"); err != nil {
+			return err
+		}
+		if _, err := db.ExecContext(ctx, "notify example_orders, 'order 42'"); err != nil { // from anywhere
+			return err
+		}
+		n, err := conn.WaitForNotification(ctx)
+		if err == nil {
+			fmt.Println(n.Payload)
+		}
+		return err
+	})
+	fmt.Println(err)
+	// Output:
+	// order 42
+	// <nil>
+}
+
+// What a program sets in a struct, a config file changes where it says something.
+func ExampleOptions() {
+	options := pgprod.Options{
+		PoolSize:    new(5),
+		PoolTimeout: new(pgprod.Duration(10 * time.Second)),
+		PoolPrePing: new(pgprod.PrePing("always")),
+	}
+	err := json.Unmarshal([]byte(`{"pool_size": 8, "command_timeout": 90}`), &options)
+	if err != nil {
+		log.Fatal(err)
+	}
+	text, err := json.Marshal(options) // pass them to WithOptions
+	fmt.Println(string(text), err)
+	// Output: {"pool_size":8,"pool_timeout":"10s","pool_pre_ping":"always","command_timeout":"1m30s"} <nil>
+}
+
 // The `database:` section of a config file, as YAML here; JSON does as well. Durations are 30s, 1m30s or bare seconds.
 func ExampleWithOptions() {
 	const configFile = `
@@ -195,9 +329,247 @@ database:
 	// Output: 5 2 <nil>
 }
 
+// Two databases in one process, each with its own variables: DB_DSN, DB_POOL_SIZE, … and AUDIT_DSN, AUDIT_POOL_SIZE, …
+func ExampleWithEnvPrefix() {
+	for name, value := range map[string]string{"AUDIT_DSN": os.Getenv("DB_DSN"), "AUDIT_POOL_SIZE": "2"} {
+		os.Setenv(name, value) // the deployment does this
+		defer os.Unsetenv(name)
+	}
+	for _, prefix := range []string{"DB_", "AUDIT_"} {
+		db, err := pgprod.Open("", pgprod.WithEnvPrefix(prefix))
+		if err != nil {
+			log.Fatal(err)
+		}
+		defer db.Close()
+		status, err := pgprod.Status(db)
+		fmt.Println(status.PoolSize, err)
+	}
+	// Output:
+	// 20 <nil>
+	// 2 <nil>
+}
+
+// A cloud's tokens last for minutes, so a function gets a new one for each dial: of the AWS SDK it would be
+// auth.BuildAuthToken.
+func ExampleWithPasswordFunc() {
+	dsn, token := account() // the DSN has no password
+	db, err := pgprod.Open(dsn, pgprod.WithPasswordFunc(func(context.Context) (string, error) {
+		fmt.Println("a token, please")
+		return token, nil
+	}))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+
+	fmt.Println(db.Ping())
+	// Output:
+	// a token, please
+	// <nil>
+}
+
+// A mounted secret: write another password into the file, and the next dial uses it.
+func ExampleWithPasswordFile() {
+	dsn, password := account() // the DSN has no password
+	secret, err := os.CreateTemp("", "secret")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.Remove(secret.Name())
+	if _, err := secret.WriteString(password); err != nil {
+		log.Fatal(err)
+	}
+	defer secret.Close()
+
+	db, err := pgprod.Open(dsn, pgprod.WithPasswordFile(secret.Name()))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+	fmt.Println(db.Ping())
+	// Output: <nil>
+}
+
+// Connections that live for a short time follow a load balancer whose targets change.
+func ExampleWithPoolRecycle() {
+	db, err := pgprod.Open("",
+		pgprod.WithPoolRecycle(5*time.Minute),
+		pgprod.WithPoolIdleTimeout(time.Minute), // less than the load balancer's own
+		pgprod.WithPoolPrePing("always"),        // one more round trip for each borrow
+		pgprod.WithConnectTimeout(3*time.Second),
+	)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+
+	fmt.Println(db.Ping())
+	// Output: <nil>
+}
+
+// PgBouncer refuses most settings at the start of a connection. In session pooling they can be made after it.
+func ExampleWithServerSettingsMode() {
+	db, err := pgprod.Open("",
+		pgprod.WithServerSettings(map[string]string{"work_mem": "64MB"}),
+		pgprod.WithServerSettingsMode("set"),
+	)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+
+	var memory string
+	err = db.QueryRow("show work_mem").Scan(&memory)
+	fmt.Println(memory, err)
+	// Output: 64MB <nil>
+}
+
+// A statement that takes longer than slow_query is logged, without the values in it.
+func ExampleWithLogger() {
+	logger := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: withoutTimes}))
+	db, err := pgprod.Open("",
+		pgprod.WithLogger(logger),
+		pgprod.WithPoolName("shop"),
+		pgprod.WithSlowQuery(100*time.Millisecond),
+		pgprod.WithPreflight(false), // no look at the server's settings in the background
+	)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+
+	if _, err := db.Exec("select pg_sleep(0.1), 'secret'"); err != nil {
+		log.Fatal(err)
+	}
+	// Output: level=WARN msg="pgprod: slow statement" pool=shop summary=select statement="select pg_sleep('?'), '?'" rows=1
+}
+
+// What happens for one statement.
+func ExampleWithEchoPool() {
+	logger := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: withoutTimes}))
+	db, err := pgprod.Open("",
+		pgprod.WithEcho(true), pgprod.WithEchoPool(true), pgprod.WithSlowQuery(0),
+		pgprod.WithLogger(logger), pgprod.WithPoolName("shop"), pgprod.WithPreflight(false),
+	)
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, err = db.Exec("select 'secret', $1::int", 7)
+	fmt.Println(err, db.Close())
+	// Output:
+	// level=INFO msg="pgprod: connect" pool=shop
+	// level=INFO msg="pgprod: checkout" pool=shop
+	// level=INFO msg="pgprod: statement" pool=shop statement="select '?', $1::int" rows=1
+	// level=INFO msg="pgprod: checkin" pool=shop
+	// level=INFO msg="pgprod: close: the pool is closed" pool=shop reason=closed
+	// <nil> <nil>
+}
+
+// On a developer's machine all statements and all events of the pool are logged. Each can be turned off alone.
+func ExampleWithEnvironment() {
+	logger := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: withoutTimes}))
+	db, err := pgprod.Open("",
+		pgprod.WithEnvironment("development"), pgprod.WithEchoPool(false), pgprod.WithSlowQuery(0),
+		pgprod.WithLogger(logger), pgprod.WithPoolName("shop"), pgprod.WithPreflight(false),
+	)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+
+	if _, err := db.Exec("select 'secret', $1::int", 7); err != nil {
+		log.Fatal(err)
+	}
+	// Output: level=INFO msg="pgprod: statement" pool=shop statement="select '?', $1::int" rows=1
+}
+
+// Without this option spans go to the global provider. Each statement has one, below the caller's.
+func ExampleWithTracerProvider() {
+	recorder := tracetest.NewSpanRecorder() // in place of an exporter
+	provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder))
+	db, err := pgprod.Open("", pgprod.WithTracerProvider(provider))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+	if err := db.Ping(); err != nil {
+		log.Fatal(err)
+	}
+	recorder.Reset() // without the span of the first connection
+
+	if _, err := db.Exec("SELECT oid FROM pg_class WHERE relname = $1", "pg_class"); err != nil {
+		log.Fatal(err)
+	}
+	for _, span := range recorder.Ended() {
+		fmt.Println(span.Name())
+	}
+	// Output:
+	// PREPARE SELECT pg_class
+	// SELECT pg_class
+}
+
+// A job in the background that runs a statement each second may not want a trace for each.
+func ExampleWithRootSpans() {
+	recorder := tracetest.NewSpanRecorder()
+	provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder))
+	db, err := pgprod.Open("", pgprod.WithTracerProvider(provider), pgprod.WithRootSpans(false))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+
+	_, err = db.ExecContext(context.Background(), "select 1") // no span in the context
+	fmt.Println(len(recorder.Ended()), err)
+	// Output: 0 <nil>
+}
+
+// Without this option metrics go to the global provider.
+func ExampleWithMeterProvider() {
+	reader := sdkmetric.NewManualReader() // in place of an exporter
+	db, err := pgprod.Open("", pgprod.WithMeterProvider(sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+
+	var all metricdata.ResourceMetrics
+	if err := reader.Collect(context.Background(), &all); err != nil {
+		log.Fatal(err)
+	}
+	for _, m := range all.ScopeMetrics[0].Metrics {
+		if sum, ok := m.Data.(metricdata.Sum[int64]); ok && m.Name == "db.client.connection.max" {
+			fmt.Println(m.Name, sum.DataPoints[0].Value, m.Unit)
+		}
+	}
+	// Output: db.client.connection.max 30 {connection}
+}
+
+// The server's log and pg_stat_activity tell the route that a statement came from.
+func ExampleWithSQLCommenter() {
+	type route struct{} // what a middleware leaves in the request's context
+	tags := func(ctx context.Context) map[string]string {
+		name, _ := ctx.Value(route{}).(string)
+		return map[string]string{"route": name}
+	}
+	db, err := pgprod.Open("", pgprod.WithSQLCommenter("static", tags),
+		pgprod.WithServerSettings(map[string]string{"application_name": "shop"}))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+
+	var query string
+	ctx := context.WithValue(context.Background(), route{}, "/cart")
+	err = db.QueryRowContext(ctx, "select query from pg_stat_activity where pid = pg_backend_pid()").Scan(&query)
+	fmt.Println(query, err)
+	// Output:
+	// select query from pg_stat_activity where pid = pg_backend_pid()
+	// /*application='shop',route='%2Fcart'*/ <nil>
+}
+
 // A caller that gets no connection within pool_timeout is told so, and can answer 503 rather than 500.
 func Example_poolTimeout() {
-	db, err := pgprod.Open("", pgprod.WithPoolSize(1), pgprod.WithMaxOverflow(0), pgprod.WithPoolTimeout(50*time.Millisecond))
+	db, err := pgprod.Open("", pgprod.WithPoolSize(1), pgprod.WithMaxOverflow(0), pgprod.WithPoolTimeout(time.Second))
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -213,8 +585,8 @@ func Example_poolTimeout() {
 	// Output: true
 }
 
-// InTx commits if the function returns nil, rolls back if not, and repeats what the server gave up in favour of another
-// transaction.
+// InTx commits if the function returns nil, and calls it again when the server gave the transaction up in favour of
+// another.
 func ExampleInTx() {
 	db, err := sql.Open("pgprod", "")
 	if err != nil {
@@ -222,13 +594,83 @@ func ExampleInTx() {
 	}
 	defer db.Close()
 
+	tries := 0
 	ctx := context.Background()
 	err = pgprod.InTx(ctx, db, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, "create temporary table fruit (name text) on commit drop")
+		tries++
+		statement := "select 1"
+		if tries == 1 { // as if another transaction had come first
+			statement = "do 'begin raise serialization_failure; end'"
+		}
+		_, err := tx.ExecContext(ctx, statement)
 		return err
-	}, pgprod.TxIsolation(sql.LevelSerializable))
-	fmt.Println(err)
-	// Output: <nil>
+	})
+	fmt.Println(tries, err)
+	// Output: 2 <nil>
+}
+
+// An error that the function returns rolls the transaction back, and comes out as it is.
+func ExampleInTx_rollback() {
+	db, err := sql.Open("pgprod", "")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+
+	errSoldOut := errors.New("sold out")
+	err = pgprod.InTx(context.Background(), db, func(tx *sql.Tx) error {
+		if _, err := tx.Exec("create table example_basket (fruit text)"); err != nil {
+			return err
+		}
+		return errSoldOut
+	})
+	fmt.Println(err == errSoldOut)
+
+	var there bool
+	err = db.QueryRow("select to_regclass('example_basket') is not null").Scan(&there)
+	fmt.Println(there, err)
+	// Output:
+	// true
+	// false <nil>
+}
+
+// A report that has to see one state of the data, changes nothing, and may be repeated twice.
+func ExampleTxOption() {
+	db, err := sql.Open("pgprod", "")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+
+	var isolation, readOnly string
+	err = pgprod.InTx(context.Background(), db, func(tx *sql.Tx) error {
+		return tx.QueryRow("select current_setting('transaction_isolation'), current_setting('transaction_read_only')").
+			Scan(&isolation, &readOnly)
+	}, pgprod.TxIsolation(sql.LevelRepeatableRead), pgprod.TxReadOnly(), pgprod.TxRetries(2))
+	fmt.Println(isolation, readOnly, err)
+	// Output: repeatable read on <nil>
+}
+
+// With the mode full, a statement carries the trace of its caller to the server's log.
+func ExampleWithPropagator() {
+	db, err := pgprod.Open("",
+		pgprod.WithSQLCommenter("full", nil), pgprod.WithPropagator(propagation.TraceContext{}),
+		pgprod.WithServerSettings(map[string]string{"application_name": "shop"}),
+	)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+	ctx := trace.ContextWithSpanContext(context.Background(), trace.NewSpanContext(trace.SpanContextConfig{ // a request's
+		TraceID: trace.TraceID{15: 1}, SpanID: trace.SpanID{7: 2}, TraceFlags: trace.FlagsSampled,
+	}))
+
+	var query string
+	err = db.QueryRowContext(ctx, "select query from pg_stat_activity where pid = pg_backend_pid()").Scan(&query)
+	fmt.Println(query, err)
+	// Output:
+	// select query from pg_stat_activity where pid = pg_backend_pid()
+	// /*application='shop',traceparent='00-00000000000000000000000000000001-0000000000000002-01'*/ <nil>
 }
 
 // Where a Commit's reply is lost, only a look at the data tells whether the transaction took place.

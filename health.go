@@ -12,7 +12,7 @@ import (
 	"github.com/pgprod/pgprod/internal/pool"
 )
 
-// Health says how the database and the pool are.
+// Health says how the database and the pool are, at one moment. It is safe to keep.
 type Health struct {
 	Status        string        `json:"status"`                   // healthy, degraded, unhealthy
 	Database      string        `json:"database"`                 // connected, disconnected

@@ -2,6 +2,7 @@ package pgprod
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"os"
@@ -100,7 +101,7 @@ type Duration = settings.Duration
 type PrePing = settings.PrePing
 
 // Option is one setting made in code. It wins over the DSN, the environment, the profile and the default; of two
-// options for the same setting the later wins.
+// options for the same setting the later wins. An empty text counts as not set. An Option may be used for several pools.
 type Option func(*config)
 
 // config collects what options say.
@@ -124,7 +125,7 @@ func resolve(dsn string, opts []Option) (*settings.Config, config, error) {
 		}
 	}
 	s, err := settings.Load(dsn, os.Environ(), c.values, c.password != nil)
-	return s, c, err
+	return s, c, errors.Join(err, c.checkCommenter())
 }
 
 // WithOptions makes every setting that o holds; server settings are merged by name. Default: none.
@@ -173,7 +174,8 @@ func WithPoolPrePing(mode string) Option {
 	return func(c *config) { c.values.PoolPrePing = (*PrePing)(&mode) }
 }
 
-// WithPoolName names the pool in metrics and logs. Default: host:port/database.
+// WithPoolName names the pool in metrics and logs; a name that another open pool has gets #2, #3, … behind it.
+// Default: host:port/database.
 func WithPoolName(name string) Option {
 	return func(c *config) { c.values.PoolName = &name }
 }
@@ -237,7 +239,7 @@ func WithConnectTimeout(d time.Duration) Option {
 }
 
 // WithPasswordFile names a file that holds the password; it is read at every dial, so that a rotated password needs no
-// restart. It can't be combined with a password. Default: none.
+// restart. A file that can't be read is an error, as is a password besides, in the DSN or the environment. Default: none.
 func WithPasswordFile(path string) Option {
 	return func(c *config) { c.values.PasswordFile = &path }
 }
@@ -253,8 +255,9 @@ func WithLogger(logger *slog.Logger) Option {
 	return func(c *config) { c.logger = logger }
 }
 
-// WithPasswordFunc sets a function that is called at every dial for the password, as for tokens that expire. It can't
-// be combined with a password file or with a password in the DSN. Default: none, which nil means as well.
+// WithPasswordFunc sets a function that is called at every dial for the password, as for tokens that expire. It must be
+// safe for concurrent use; its error fails the dial, and an empty password leaves what pgx's own sources say. It can't be
+// combined with a password file or with a password in the DSN. Default: none, which nil means as well.
 func WithPasswordFunc(password func(ctx context.Context) (string, error)) Option {
 	return func(c *config) { c.password = password }
 }

@@ -20,7 +20,7 @@ var ErrPoolTimeout = pool.ErrTimeout
 // committed or not. Any other error of Commit means that it was not.
 var ErrCommitUnknown = pool.ErrCommitUnknown
 
-// PoolStatus is a snapshot of a pool. Counts are since it was opened.
+// PoolStatus is a snapshot of a pool, safe to keep. Counts are since it was opened.
 type PoolStatus struct {
 	PoolName        string           `json:"pool_name"`
 	PoolSize        int              `json:"pool_size"`
@@ -53,8 +53,8 @@ func Status(db *sql.DB) (PoolStatus, error) {
 
 // Raw calls fn with the *pgx.Conn below a connection of db, for what database/sql has no words for: CopyFrom, batches,
 // LISTEN. It waits for a connection as a statement does. The connection is fn's until fn returns; a transaction that fn
-// leaves open, or a subscription, costs the connection. The error is fn's own, or why there was no connection. It is
-// safe for concurrent use.
+// leaves open, or a subscription, costs the connection. The error is fn's own, or why there was no connection, or that
+// db isn't pgprod's. It is safe for concurrent use.
 func Raw(ctx context.Context, db *sql.DB, fn func(*pgx.Conn) error) error {
 	if _, err := poolOf(db); err != nil {
 		return err
@@ -74,7 +74,8 @@ func Raw(ctx context.Context, db *sql.DB, fn func(*pgx.Conn) error) error {
 // A TxOption changes how InTx runs its transaction.
 type TxOption func(*pool.TxConfig)
 
-// TxIsolation sets the isolation level. Default: the server's, which is Read Committed unless it was told otherwise.
+// TxIsolation sets the isolation level. Default: the server's, which is Read Committed unless it was told otherwise. A
+// level that PostgreSQL doesn't have (Write Committed, Linearizable) is an error.
 func TxIsolation(level sql.IsolationLevel) TxOption {
 	return func(c *pool.TxConfig) { c.Isolation = level }
 }
@@ -85,7 +86,7 @@ func TxReadOnly() TxOption {
 }
 
 // TxRetries sets how often a transaction is repeated after a serialization failure (SQLSTATE 40001) or a deadlock
-// (40P01). Default 5; zero: never.
+// (40P01). Default: 5; 0 means never.
 func TxRetries(n int) TxOption {
 	return func(c *pool.TxConfig) { c.Retries = n }
 }
@@ -110,7 +111,9 @@ func InTx(ctx context.Context, db *sql.DB, fn func(*sql.Tx) error, opts ...TxOpt
 	}
 	cfg := pool.TxConfig{Retries: 5}
 	for _, opt := range opts {
-		opt(&cfg)
+		if opt != nil {
+			opt(&cfg)
+		}
 	}
 	return p.InTx(ctx, db, fn, cfg)
 }

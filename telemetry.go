@@ -2,7 +2,7 @@ package pgprod
 
 import (
 	"context"
-	"fmt"
+	"errors"
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/metric"
@@ -25,7 +25,7 @@ func WithMeterProvider(p metric.MeterProvider) Option {
 }
 
 // WithRootSpans sets whether a statement whose context has no span gets one, which is then the root of a trace of its
-// own. Default true.
+// own. Default: true.
 func WithRootSpans(on bool) Option {
 	return func(c *config) { c.telemetry.ParentOnly = !on }
 }
@@ -33,7 +33,7 @@ func WithRootSpans(on bool) Option {
 // WithSQLCommenter appends tags to each statement, as sqlcommenter specifies, for the server's logs and views to tell
 // who sent it. mode is one of
 //
-//   - "off": the default.
+//   - "off", or "": the default.
 //   - "static": application (application_name) and what tags returns for the statement's context, such as the route.
 //     Texts that are alike stay alike, so that they are prepared once.
 //   - "full": the trace context of the caller's span as well (traceparent), by WithPropagator. Each text is then
@@ -51,20 +51,27 @@ func WithPropagator(p propagation.TextMapPropagator) Option {
 	return func(c *config) { c.propagator = p }
 }
 
-// sqlCommenter returns nil for mode off.
-func (c *config) sqlCommenter(application string) (*sqlcomment.Commenter, error) {
+// checkCommenter finds a mode that there isn't.
+func (c *config) checkCommenter() error {
 	switch c.commenter {
-	case "", "off":
-		return nil, nil
+	case "", "off", "static", "full":
+		return nil
+	}
+	return errors.New("pgprod: option WithSQLCommenter: mode must be off, static or full")
+}
+
+// sqlCommenter returns nil for mode off.
+func (c *config) sqlCommenter(application string) *sqlcomment.Commenter {
+	switch c.commenter {
 	case "static":
-		return sqlcomment.New(application, c.tags, nil), nil
+		return sqlcomment.New(application, c.tags, nil)
 	case "full":
 		return sqlcomment.New(application, c.tags, func() propagation.TextMapPropagator {
 			if c.propagator != nil {
 				return c.propagator
 			}
 			return otel.GetTextMapPropagator()
-		}), nil
+		})
 	}
-	return nil, fmt.Errorf("pgprod: option WithSQLCommenter: mode must be off, static or full")
+	return nil
 }

@@ -73,3 +73,9 @@ func TestAPasswordFuncAndAPasswordInTheDSNContradictEachOther(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, db.Close())
 }
+
+func TestAllThatIsWrongWithTheOptionsIsInOneError(t *testing.T) {
+	_, err := pgprod.Open(nobody, pgprod.WithSQLCommenter("loud", nil), pgprod.WithPoolSize(0))
+	require.ErrorContains(t, err, "pgprod: option WithPoolSize: ")
+	require.ErrorContains(t, err, "pgprod: option WithSQLCommenter: mode must be off, static or full")
+}
