@@ -76,6 +76,10 @@ func (p *Pool) forget(c *conn, reason string) {
 // state is what a collection of metrics reads. It is called by the meter's goroutine.
 func (p *Pool) state() instruments.PoolState {
 	s := p.Stats()
+	closed := map[string]int64{}
+	for reason := range closings { // from zero on: a rate doesn't see a series begin
+		closed[reason] = s.Closings[reason]
+	}
 	return instruments.PoolState{
 		Idle:           int64(max(0, s.Open-s.Lent)),
 		Used:           int64(s.Lent),
@@ -85,7 +89,7 @@ func (p *Pool) state() instruments.PoolState {
 		Timeouts:       s.Timeouts,
 		FailedConnects: s.Failures,
 		OverflowOpened: p.overflows.Load(),
-		Closed:         s.Closings,
+		Closed:         closed,
 		Leaks:          p.leaks(),
 	}
 }

@@ -1,0 +1,316 @@
+package dashboards
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+	otelprometheus "go.opentelemetry.io/otel/exporters/prometheus"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+
+	"github.com/pgprod/pgprod"
+	"github.com/pgprod/pgprod/internal/pgtest"
+)
+
+const (
+	scrapes  = 30 // half an hour
+	patience = 20 * time.Second
+)
+
+// A story is what a program does with its pool.
+type story struct {
+	name    string
+	options []pgprod.Option
+	server  func(u *url.URL) // changes where the pool leads
+	// round is what the program does before the scrape of that number.
+	round  func(p *program, n int) error
+	alerts []string // that it causes, and no others
+}
+
+// stories are told side by side. The first four cause no alert; each of the others shows one kind of trouble.
+var stories = []story{
+	{name: "healthy", options: size(4, 2), round: healthy},
+	{name: "idle", round: func(*program, int) error { return nil }},
+	{name: "seldom failing", round: func(p *program, n int) error {
+		if n == 5 || n == 6 {
+			return p.refused("SELECT * FROM nowhere", "42P01")
+		}
+		return nil
+	}},
+	{name: "without limit", options: size(1, -1), round: func(p *program, n int) error {
+		if n < 3 {
+			return p.hold()
+		}
+		return p.ordinary()
+	}},
+	{name: "full", options: size(2, 0), alerts: []string{"PgprodPoolNearlyFull"}, round: func(p *program, n int) (err error) {
+		if n == 0 {
+			p.beside, err = p.open("another pool of a full program", size(2, 0)...)
+			return errors.Join(err, p.hold(), p.hold())
+		}
+		_, err = p.beside.ExecContext(p.ctx, "SELECT id FROM items")
+		return err
+	}},
+	{name: "waited for", options: size(1, 0), alerts: []string{"PgprodCallersWait", "PgprodPoolNearlyFull"},
+		round: func(p *program, n int) error {
+			if n == 0 {
+				return errors.Join(p.hold(), p.wait())
+			}
+			return nil
+		}},
+	{name: "slow to lend", options: size(1, 0), alerts: []string{"PgprodWaitsLong"}, round: func(p *program, n int) error {
+		if n == 4 || n == 8 {
+			return errors.Join(p.hold(), p.wait(), p.sleep(600*time.Millisecond), p.release(), p.ordinary())
+		}
+		return p.ordinary()
+	}},
+	{name: "timed out", options: append(size(1, 0), pgprod.WithPoolTimeout(300*time.Millisecond)),
+		alerts: []string{"PgprodPoolTimeouts"}, round: func(p *program, n int) error {
+			if n != 10 {
+				return nil
+			}
+			_ = p.db.PingContext(p.ctx) // on a busy machine the dial may take longer than pool_timeout
+			err := p.hold()
+			if waited := p.db.PingContext(p.ctx); !errors.Is(waited, pgprod.ErrPoolTimeout) {
+				err = errors.Join(err, fmt.Errorf("no ErrPoolTimeout but %w", waited))
+			}
+			return errors.Join(err, p.release())
+		}},
+	{name: "cut off", server: func(u *url.URL) { u.Host = "127.0.0.1:1" },
+		alerts: []string{"PgprodCallersWait", "PgprodConnectFailures", "PgprodNoConnections"}, round: func(p *program, n int) error {
+			switch n {
+			case 2:
+				return p.wait()
+			case 4:
+				before, err := pgprod.Status(p.db)
+				return errors.Join(err, p.until(func(s pgprod.PoolStatus) bool { return s.FailedConnects > before.FailedConnects }))
+			}
+			return nil
+		}},
+	{name: "turned away", server: func(u *url.URL) { u.Path += "_missing" },
+		alerts: []string{"PgprodConnectFailures"}, round: func(p *program, n int) error {
+			if n == 5 && p.db.PingContext(p.ctx) == nil {
+				return errors.New("the database is there")
+			}
+			return nil
+		}},
+	{name: "robbed", options: size(2, 0), alerts: []string{"PgprodConnectionsInvalidated"}, round: func(p *program, n int) error {
+		if n%2 == 0 && n < 20 {
+			return errors.Join(p.ordinary(), p.restart())
+		}
+		return p.ordinary()
+	}},
+	{name: "leaking", options: append(size(2, 0), pgprod.WithLeakDetection(20*time.Millisecond)), alerts: []string{"PgprodLeaks"},
+		round: func(p *program, n int) error {
+			if n == 5 {
+				return errors.Join(p.hold(), p.sleep(30*time.Millisecond), p.release())
+			}
+			return p.ordinary()
+		}},
+	{name: "too small", options: size(1, 12), alerts: []string{"PgprodPoolOverflows"}, round: func(p *program, _ int) (err error) {
+		for range 13 {
+			err = errors.Join(err, p.hold())
+		}
+		return errors.Join(err, p.release())
+	}},
+	{name: "failing", alerts: []string{"PgprodErrorShare"}, round: func(p *program, _ int) error {
+		const missing = "SELECT * FROM nowhere"
+		return errors.Join(p.ordinary(), p.refused(missing, "42P01"), p.refused(missing, "42P01"))
+	}},
+	{name: "slow", alerts: []string{"PgprodStatementsSlow"}, round: func(p *program, n int) error {
+		seconds := 0.0 // the first brings the series into being: what a counter begins with is no rise
+		if n == 2 || n == 6 || n == 10 {
+			seconds = 1.1
+		}
+		_, err := p.db.ExecContext(p.ctx, "SELECT pg_sleep($1)", seconds)
+		return errors.Join(err, p.ordinary())
+	}},
+}
+
+func size(pool, overflow int) []pgprod.Option {
+	return []pgprod.Option{pgprod.WithPoolSize(pool), pgprod.WithMaxOverflow(overflow)}
+}
+
+// healthy is what an ordinary day brings: violations of constraints, a caller that gives up, a peak, a restart of the
+// server.
+func healthy(p *program, n int) error {
+	err := errors.Join(p.ordinary(), p.refused("INSERT INTO items VALUES (1)", "23505"))
+	switch n {
+	case 5:
+		ctx, cancel := context.WithTimeout(p.ctx, 50*time.Millisecond)
+		defer cancel()
+		if _, gaveUp := p.db.ExecContext(ctx, "SELECT pg_sleep(60)"); gaveUp == nil {
+			err = errors.Join(err, errors.New("it slept"))
+		}
+	case 10:
+		for range 6 {
+			err = errors.Join(err, p.hold())
+		}
+		err = errors.Join(err, p.release())
+	case 15:
+		err = errors.Join(err, p.restart())
+	}
+	return err
+}
+
+// A program is a process with a pool, as Prometheus scrapes it.
+type program struct {
+	story
+
+	ctx        context.Context // ends what the story left under way
+	cancel     context.CancelFunc
+	background sync.WaitGroup
+	server     *pgtest.Server
+	dsn        string
+	registry   *prometheus.Registry
+	meters     *sdkmetric.MeterProvider
+	db         *sql.DB
+	beside     *sql.DB // a second pool, or nil
+	held       []*sql.Conn
+}
+
+func start(t *testing.T, s story) *program {
+	t.Helper()
+	p := &program{story: s, server: pgtest.Shared(t), dsn: pgtest.NewDatabase(t), registry: prometheus.NewRegistry()}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	conn, err := pgx.Connect(p.ctx, p.dsn) // what makes the table is not to be seen
+	require.NoError(t, err)
+	_, err = conn.Exec(p.ctx, "CREATE TABLE items (id int PRIMARY KEY); INSERT INTO items SELECT generate_series(1, 100)")
+	require.NoError(t, errors.Join(err, conn.Close(p.ctx)))
+	exporter, err := otelprometheus.New(otelprometheus.WithRegisterer(p.registry))
+	require.NoError(t, err)
+	p.meters = sdkmetric.NewMeterProvider(sdkmetric.WithReader(exporter))
+	p.db, err = p.open(s.name, s.options...)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, p.close()) })
+	return p
+}
+
+func (p *program) open(pool string, opts ...pgprod.Option) (*sql.DB, error) {
+	u, err := url.Parse(p.dsn)
+	if err != nil {
+		return nil, err
+	}
+	if p.story.server != nil {
+		p.story.server(u)
+	}
+	return pgprod.Open(u.String(), append([]pgprod.Option{
+		pgprod.WithMeterProvider(p.meters), pgprod.WithPoolName(pool), pgprod.WithPreflight(false),
+		pgprod.WithLeakDetection(time.Hour), pgprod.WithLogger(slog.New(slog.DiscardHandler)),
+	}, opts...)...)
+}
+
+func (p *program) close() error {
+	p.cancel()
+	p.background.Wait()
+	err := errors.Join(p.release(), p.db.Close())
+	if p.beside != nil {
+		err = errors.Join(err, p.beside.Close())
+	}
+	return errors.Join(err, p.meters.Shutdown(context.Background()))
+}
+
+// ordinary is some work that succeeds.
+func (p *program) ordinary() error {
+	for n := range 5 {
+		var id int
+		if err := p.db.QueryRowContext(p.ctx, "SELECT id FROM items WHERE id > $1 LIMIT 1", n).Scan(&id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// refused is a statement that the server refuses.
+func (p *program) refused(statement, code string) error {
+	_, err := p.db.ExecContext(p.ctx, statement)
+	var state interface{ SQLState() string }
+	if errors.As(err, &state) && state.SQLState() == code {
+		return nil
+	}
+	return fmt.Errorf("%s: not %s but %w", statement, code, err)
+}
+
+// hold borrows a connection until release.
+func (p *program) hold() error {
+	conn, err := p.db.Conn(p.ctx)
+	if err != nil {
+		return err
+	}
+	p.held = append(p.held, conn)
+	return conn.PingContext(p.ctx)
+}
+
+func (p *program) release() (err error) {
+	for _, conn := range p.held {
+		err = errors.Join(err, conn.Close())
+	}
+	p.held = nil
+	return err
+}
+
+// wait has a caller wait for a connection.
+func (p *program) wait() error {
+	p.background.Go(func() { // ended by a connection given back, or by close
+		_, _ = p.db.ExecContext(p.ctx, "SELECT id FROM items")
+	})
+	return p.until(func(s pgprod.PoolStatus) bool { return s.Waiting == 1 })
+}
+
+// until waits for a state of the pool.
+func (p *program) until(reached func(pgprod.PoolStatus) bool) error {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+		if s, err := pgprod.Status(p.db); err != nil || reached(s) {
+			return err
+		}
+		if err := p.sleep(time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return errors.New("the pool doesn't get where it should")
+}
+
+// sleep lets time pass, where how long something takes is the matter.
+func (p *program) sleep(d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-p.ctx.Done():
+		return p.ctx.Err()
+	}
+}
+
+// restart ends the program's connections on the server.
+func (p *program) restart() error { return p.server.TerminateAll(p.ctx, pgtest.DatabaseName(p.dsn)) }
+
+// run tells the stories, and returns what Prometheus has seen of them.
+func run(t *testing.T) *history {
+	t.Helper()
+	h := newHistory(t)
+	var programs []*program
+	for _, s := range stories {
+		programs = append(programs, start(t, s))
+	}
+	for n := range scrapes {
+		errs := make([]error, len(programs))
+		var all sync.WaitGroup
+		for i, p := range programs {
+			all.Go(func() { errs[i] = p.round(p, n) })
+		}
+		all.Wait()
+		for i, p := range programs {
+			require.NoError(t, errs[i], "%s, round %d", p.name, n)
+			h.scrape(t, p.registry, p.name, began.Add(time.Duration(n)*scrapeInterval))
+		}
+	}
+	return h
+}
