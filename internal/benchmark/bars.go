@@ -1,0 +1,176 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"strings"
+)
+
+// A bar is something that pgprod must reach.
+type bar struct {
+	what   string
+	figure string
+	met    bool
+	run    bool // false: what it needs was not measured
+}
+
+func (b bar) verdict() string {
+	switch {
+	case !b.run:
+		return "not run"
+	case b.met:
+		return "pass"
+	}
+	return "FAIL"
+}
+
+// bars are checked on what was measured.
+func (r *report) bars() []bar {
+	var all []bar
+	all = append(all, r.plainBars()...)
+	all = append(all, r.cpuBars()...)
+	all = append(all, r.telemetryBars("telemetry/1")...)
+	all = append(all, r.telemetryBars("telemetry/16")...)
+	all = append(all, r.overloadBars()...)
+	all = append(all, r.tripsBar())
+	all = append(all, r.rowsBars()...)
+	return append(all, r.growthBars()...)
+}
+
+// pair finds pgprod and a peer in a workload.
+func (r *report) pair(workload, peer string) (pgprod, other *series, ok bool) {
+	pgprod, other = r.find(workload, "pgprod", none), r.find(workload, peer, none)
+	return pgprod, other, pgprod != nil && other != nil
+}
+
+func (r *report) plainBars() []bar {
+	var all []bar
+	for _, b := range []struct {
+		peer  string
+		least float64
+	}{{"pgx plain", 3.5}, {base, 0.97}} {
+		bar := bar{what: fmt.Sprintf("plain: throughput ≥ %v × %s", b.least, b.peer)}
+		if mine, other, ok := r.pair("plain", b.peer); ok {
+			s := mine.against(other, throughput, ratio)
+			bar.run, bar.met, bar.figure = true, s.median >= b.least, fmt.Sprintf("%.3f (%.3f–%.3f)", s.median, s.q1, s.q3)
+		}
+		all = append(all, bar)
+	}
+	return all
+}
+
+func (r *report) cpuBars() []bar {
+	var all []bar
+	for _, w := range []string{"query/1", "query/16"} {
+		mine, other, ok := r.pair(w, base)
+		cpu := bar{what: w + ", no telemetry: CPU ≤ 1.08 × " + base, run: ok}
+		more := bar{what: w + ", no telemetry: at most 3 allocations more than " + base, run: ok}
+		if ok {
+			s := mine.against(other, cpuPerOp, ratio)
+			cpu.met, cpu.figure = s.median <= 1.08, fmt.Sprintf("%.3f (%.3f–%.3f)", s.median, s.q1, s.q3)
+			extra := mine.spread(allocs).median - other.spread(allocs).median
+			more.met, more.figure = extra <= 3.05, fmt.Sprintf("%.1f", extra) // the runtime allocates now and then
+		}
+		all = append(all, cpu, more)
+	}
+	return all
+}
+
+// added is the CPU that a peer's telemetry adds, in µs: to pgprod without an SDK, or to the pgx that a peer wraps.
+func (r *report) added(workload, peer, level string) (float64, bool) {
+	with, without := r.find(workload, peer, level), r.find(workload, base, none)
+	if peer == "pgprod" {
+		without = r.find(workload, peer, noSDK)
+	}
+	if with == nil || without == nil {
+		return math.NaN(), false
+	}
+	return with.against(without, cpuPerOp, difference).median, true
+}
+
+// cheapest is the peer whose telemetry adds least.
+func (r *report) cheapest(workload, level string) (name string, added float64) {
+	added = math.NaN()
+	for _, p := range peers {
+		if v, ok := r.added(workload, p.name, level); ok && p.wraps && !(v >= added) {
+			name, added = p.name, v
+		}
+	}
+	return name, added
+}
+
+func (r *report) telemetryBars(workload string) []bar {
+	cheapest, least := r.cheapest(workload, everything)
+	all := []bar{r.addedBar(workload, everything, "the cheapest peer's ("+cheapest+")", 0.8, least)}
+	for _, peer := range []string{"XSAM otelsql", "otelpgx"} {
+		v, _ := r.added(workload, peer, everything)
+		all = append(all, r.addedBar(workload, everything, peer+"'s", 0.4, v))
+	}
+	cheapest, least = r.cheapest(workload, never)
+	return append(all, r.addedBar(workload, never, "the cheapest peer's ("+cheapest+")", 0.5, least))
+}
+
+func (r *report) addedBar(workload, level, whose string, most, theirs float64) bar {
+	mine, ok := r.added(workload, "pgprod", level)
+	b := bar{
+		what: fmt.Sprintf("%s, sampled %s: added CPU ≤ %v × %s", workload, level, most, whose),
+		run:  ok && !math.IsNaN(theirs),
+	}
+	if b.run {
+		b.met = mine <= most*theirs
+		b.figure = fmt.Sprintf("%.3f (%.2f µs ÷ %.2f µs)", mine/theirs, mine, theirs)
+		if theirs < 0.1 { // nothing that could be told from noise
+			b.figure = fmt.Sprintf("%.2f µs, %.2f µs", mine, theirs)
+		}
+	}
+	return b
+}
+
+func (r *report) overloadBars() []bar {
+	mine, other, ok := r.pair("overload", base)
+	queue := bar{what: "overload: p99 ≤ 0.35 × database/sql's (" + base + ")", run: ok}
+	even := bar{what: "overload: p99 ÷ p50 ≤ 1.3", run: mine != nil}
+	if ok {
+		a, b := mine.spread(p99).median, other.spread(p99).median
+		queue.met, queue.figure = a <= 0.35*b, fmt.Sprintf("%.3f (%.1f ms ÷ %.1f ms)", a/b, a, b)
+	}
+	if mine != nil {
+		v := mine.spread(p99).median / mine.spread(p50).median
+		even.met, even.figure = v <= 1.3, fmt.Sprintf("%.3f", v)
+	}
+	return []bar{queue, even}
+}
+
+// tripsBar compares the round trips of every workload, those of *sql.Stmt among them.
+func (r *report) tripsBar() bar {
+	b := bar{what: "same round trips as " + base + " in every workload, *sql.Stmt included"}
+	var differ []string
+	for _, s := range r.series {
+		other := r.baseOf(s)
+		if s.who.peer.name != "pgprod" || other == nil || math.IsNaN(s.trips) {
+			continue
+		}
+		b.run = true
+		if s.trips != other.trips {
+			differ = append(differ, fmt.Sprintf("%s: %v, %v", s.workload.name, s.trips, other.trips))
+		}
+	}
+	b.met, b.figure = len(differ) == 0, strings.Join(differ, "; ")
+	if b.met && b.run {
+		b.figure = "all"
+	}
+	return b
+}
+
+func (r *report) rowsBars() []bar {
+	mine, other, ok := r.pair("rows/10000", base)
+	cpu := bar{what: "10 000 rows: CPU within 2 % of " + base, run: ok}
+	more := bar{what: "10 000 rows: no more allocations per row", run: ok}
+	if ok {
+		s := mine.against(other, cpuPerOp, ratio)
+		cpu.met, cpu.figure = s.median <= 1.02, fmt.Sprintf("%.3f (%.3f–%.3f)", s.median, s.q1, s.q3)
+		extra := (mine.spread(allocs).median - other.spread(allocs).median) / itemCount
+		more.met, more.figure = extra < 0.001, fmt.Sprintf("%+.5f per row", extra) // a few per query are not one per row
+	}
+	return []bar{cpu, more}
+}

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"encoding/csv"
+	"encoding/xml"
+	"errors"
+	"io"
+	"math"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// sampleReport has two peers, of which pgprod costs a tenth more.
+func sampleReport(t *testing.T) *report {
+	t.Helper()
+	o, err := parseFlags([]string{"-short", "-run", "a|b"}, t.Output())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newReport(o, &server{version: "15"})
+	for i, p := range peers[:2] {
+		s := &series{workload: workloads[0], who: who{p, none}, trips: 1, connects: 2, heap: 3000}
+		for round := range 4 {
+			cpu := time.Duration(10+round) * time.Millisecond
+			if i == 0 {
+				cpu = cpu * 11 / 10
+			}
+			s.samples = append(s.samples, sample{ops: 1000, elapsed: time.Second, cpu: cpu, mallocs: uint64(18000 - 2000*i), bytes: 1 << 20})
+			s.latency.add(time.Millisecond)
+		}
+		r.add([]*series{s})
+	}
+	return r
+}
+
+func TestTheCSVFileReadsBack(t *testing.T) {
+	r := sampleReport(t)
+	var out strings.Builder
+	if err := r.writeCSV(&out); err != nil {
+		t.Fatal(err)
+	}
+	rows, err := csv.NewReader(strings.NewReader(out.String())).ReadAll()
+	if err != nil || len(rows) != 3 {
+		t.Fatalf("%d rows, %v", len(rows), err)
+	}
+	want := map[string]float64{
+		"ops_per_s": 1000, "cpu_us": 12.65, "cpu_ratio": 1.1, "allocs": 18, "round_trips": 1, "connects": 2, "heap_kb": 3,
+		"rounds": 4, "operations": 4, "p99_ms": 1,
+	}
+	for i, name := range rows[0][3:] {
+		got, err := strconv.ParseFloat(rows[1][i+3], 64)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if w, ok := want[name]; ok && math.Abs(got-w) > 0.01*w {
+			t.Errorf("%s: got %v, want %v", name, got, w)
+		}
+	}
+	if strings.Join(rows[2][:3], " ") != "query/1 pgx tuned none" {
+		t.Errorf("second series: %q", rows[2])
+	}
+}
+
+func TestTheChartIsWellFormed(t *testing.T) {
+	panels := sampleReport(t).panels()
+	panels[0].title += ` <&"`
+	panels[0].bars = append(panels[0].bars, svgBar{label: "nothing", spread: spread{math.NaN(), math.NaN(), math.NaN()}})
+	var out strings.Builder
+	if err := writeSVG(&out, panels); err != nil {
+		t.Fatal(err)
+	}
+	decoder := xml.NewDecoder(strings.NewReader(out.String()))
+	elements := map[string]int{}
+	for {
+		token, err := decoder.Token()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if start, ok := token.(xml.StartElement); ok {
+			elements[start.Name.Local]++
+		}
+	}
+	if elements["svg"] != 1 || elements["rect"] != 3 || elements["line"] != 2 {
+		t.Errorf("elements: %v", elements)
+	}
+	if strings.Contains(out.String(), "NaN") {
+		t.Error("a figure that wasn't measured is drawn")
+	}
+}
+
+func TestThePageHasEveryBarAndSeries(t *testing.T) {
+	r := sampleReport(t)
+	var out strings.Builder
+	if err := r.writeMarkdown(&out); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"`go -C internal/benchmark run . -short -run 'a|b'`", "| FAIL | query/1, no telemetry: CPU ≤ 1.08 × pgx tuned | 1.100 (1.100–1.100) |",
+		"| pass | query/1, no telemetry: at most 3 allocations more than pgx tuned | 2.0 |", "| not run | overload",
+		"| query/1 | pgprod | none | 1000 (1000–1000) |",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("missing: %s", want)
+		}
+	}
+	var terminal strings.Builder
+	r.print(&terminal)
+	if !strings.Contains(terminal.String(), "not run  plain") {
+		t.Errorf("on the terminal:\n%s", terminal.String())
+	}
+}
+
+func TestWrongFlagsAreRefused(t *testing.T) {
+	for _, args := range [][]string{{"-run", "("}, {"-peers", "["}, {"-rounds", "-1"}, {"extra"}, {"-nonsense"}} {
+		if _, err := parseFlags(args, io.Discard); err == nil {
+			t.Errorf("%q is taken", args)
+		}
+	}
+}

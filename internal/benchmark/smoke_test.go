@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"math"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// TestEveryWorkloadRunsOnEveryPeer is one tiny round of everything. Each operation checks what the server returned; here
+// it is checked that all took part, and that the server saw what was counted.
+func TestEveryWorkloadRunsOnEveryPeer(t *testing.T) {
+	o, err := parseFlags([]string{"-rounds", "1", "-out", t.TempDir()}, t.Output())
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.block, o.texts = time.Millisecond, 1000
+	rep, err := measure(t.Context(), o, t.Output())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range workloads {
+		for _, p := range w.participants(o) {
+			s := rep.find(w.name, p.peer.name, p.level)
+			if s == nil {
+				if w.name == "copy/1000" && p.peer.wraps {
+					continue // most wrappers keep the connection to themselves
+				}
+				t.Errorf("%s: %v is missing", w.name, p)
+				continue
+			}
+			checkSeries(t, s)
+		}
+	}
+	for _, b := range rep.bars() {
+		if !b.run || b.figure == "" {
+			t.Errorf("bar %q was not checked", b.what)
+		}
+	}
+	if rep.harness.ops < 1000 || rep.harness.perOp(float64(rep.harness.mallocs)) > 0.1 {
+		t.Errorf("the workers themselves: %+v", rep.harness)
+	}
+	if err := rep.writeFiles(o.out); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"RESULTS.md", "results.csv", "results.svg"} {
+		if info, err := os.Stat(filepath.Join(o.out, name)); err != nil || info.Size() < 1000 {
+			t.Errorf("%s: %v, %v", name, info, err)
+		}
+	}
+}
+
+func checkSeries(t *testing.T, s *series) {
+	t.Helper()
+	name := s.workload.name + ", " + s.who.String()
+	ops := 0
+	for _, sample := range s.samples {
+		ops += sample.ops
+	}
+	if ops < s.workload.workers || uint64(ops) != s.latency.total {
+		t.Errorf("%s: %d operations of %d workers, %d latencies", name, ops, s.workload.workers, s.latency.total)
+	}
+	if s.latency.quantile(0.5) <= 0 || s.latency.quantile(0.5) > s.latency.quantile(0.999) {
+		t.Errorf("%s: p50 %v, p99.9 %v", name, s.latency.quantile(0.5), s.latency.quantile(0.999))
+	}
+	if s.connects < 1 {
+		t.Errorf("%s: %d connections were made", name, s.connects)
+	}
+	if limit := s.workload.limit(); !s.who.peer.unbounded && s.connects > limit {
+		t.Errorf("%s: %d connections were made, where the limit is %d", name, s.connects, limit)
+	}
+	if s.workload.storm == 0 && !(s.trips >= 1) {
+		t.Errorf("%s: %v round trips for each operation", name, s.trips)
+	}
+	if v := s.spread(throughput); math.IsNaN(v.median) || v.median <= 0 {
+		t.Errorf("%s: throughput %v", name, v)
+	}
+}
+
+// TestOperationsDoTheirWork looks at the server after operations of each kind that changes something.
+func TestOperationsDoTheirWork(t *testing.T) {
+	s, err := startServer(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, p := range peers {
+		for _, c := range []struct {
+			workload, question string
+			before, after      int64
+		}{
+			{"insert/1000", "select count(*) from sink where id between 0 and 999 and name = 'name of row ' || id", 0, insertRows},
+			{"copy/1000", "select count(distinct name) + count(*) from sink", 0, 2 * insertRows},
+			{"tx/1", "select balance from accounts where id = 1", 0, 1},
+			{"tx/1", "select sum(balance)::bigint from accounts", 0, 0},
+		} {
+			if c.workload == "copy/1000" && p.wraps && p.name != "XSAM otelsql" && p.name != "otelpgx" {
+				continue
+			}
+			for _, statement := range []string{"truncate sink", "update accounts set balance = 0"} {
+				if _, err := s.conn.Exec(t.Context(), statement); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := ask(t, s, c.question); got != c.before {
+				t.Errorf("%s, before %s: %d", p.name, c.workload, got)
+			}
+			once(t, s, who{p, none}, c.workload)
+			if got := ask(t, s, c.question); got != c.after {
+				t.Errorf("%s, after %s: %s: got %d, want %d", p.name, c.workload, c.question, got, c.after)
+			}
+		}
+	}
+}
+
+func ask(t *testing.T, s *server, question string) (n int64) {
+	t.Helper()
+	if err := s.conn.QueryRow(t.Context(), question).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// once does one operation of a workload.
+func once(t *testing.T, s *server, p who, name string) {
+	t.Helper()
+	for _, w := range workloads {
+		if w.name != name {
+			continue
+		}
+		_, dsn := s.clientDSN()
+		e, err := open(t.Context(), w, p, dsn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := e.op(t.Context(), 0, 0); err != nil {
+			t.Errorf("%v: %s: %v", p, name, err)
+		}
+		if err := e.close(); err != nil {
+			t.Error(err)
+		}
+		return
+	}
+	t.Fatalf("there is no workload %s", name)
+}
