@@ -3,12 +3,14 @@ package drivertest
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
 	"github.com/stretchr/testify/assert"
@@ -104,6 +106,10 @@ func TestNoValueIsLoggedWhateverTheServerQuotes(t *testing.T) {
 		{"select 's3cret'::int", nil},
 		{"select 's3cret' from", nil},
 		{"do $$ begin raise exception 'no s3cret'; end $$", nil},
+		{"do $$ begin raise exception 'no s3cret' using errcode = '23514'; end $$", nil},
+		{"select $1::text::regclass", []any{"s3cret"}},
+		{"select current_setting($1)", []any{"s3cret"}},
+		{"select nextval($1::text)", []any{"s3cret"}},
 		{"select s3cret.* from (select 1) x /* s3cret */ where 's3cret' = 's3cret'", nil},
 		{"select $1::int", []any{struct{ s3cret string }{"s3cret"}}},
 		{"select 's3cret'", nil},
@@ -262,4 +268,37 @@ func TestOnlyFailuresThatACallerGotAreLoggedAsFailed(t *testing.T) {
 		logged += max(1, int(n))
 	}
 	assert.Equal(t, failed, logged, "what was tried again with success is no failure")
+}
+
+func TestAFailureInRawIsLogged(t *testing.T) {
+	t.Parallel()
+	var log logged
+	db := openPool(t, oneConn(pgtest.NewDatabase(t), "preflight", "off"), log.option(slog.LevelInfo))
+	mustExec(t, db, "create table t (a int)")
+	read := func() error {
+		return pgprod.Raw(context.Background(), db, func(conn *pgx.Conn) error {
+			rows, _ := conn.Query(context.Background(), "select * from t where a = $1", 1)
+			rows.Close()
+			return rows.Err()
+		})
+	}
+	require.NoError(t, read())
+	mustExec(t, db, "alter table t add b int")
+	require.Equal(t, "0A000", sqlState(read()), "Raw is pgx's own")
+	assert.Len(t, log.lines(t, "statement failed"), 1)
+}
+
+func TestAPasswordFunctionsWordsAreForItsCallerAlone(t *testing.T) {
+	t.Parallel()
+	var log logged
+	vault := errors.New("the vault said: token s3cret has expired")
+	db := openPool(t, strings.Replace(pgtest.NewDatabase(t), ":s3cret@", "@", 1), log.option(slog.LevelDebug),
+		pgprod.WithPasswordFunc(func(context.Context) (string, error) { return "", vault }), pgprod.WithPoolTimeout(50*time.Millisecond))
+	err := db.Ping()
+	require.ErrorIs(t, err, vault)
+	assert.ErrorContains(t, err, "password function: the vault said")
+	h := pgprod.Check(context.Background(), db)
+	assert.Contains(t, h.Reason, "password function: (*errors.errorString) (there is no password to log in with)")
+	assert.NotEmpty(t, log.lines(t, "can't connect"))
+	assert.NotContains(t, log.buffer.String()+h.Reason, "s3cret")
 }

@@ -380,6 +380,41 @@ func TestAStalePlanInATransactionIsTheCallersToRepeat(t *testing.T) {
 	assert.NoError(t, read(db))
 }
 
+// TestAStalePlanInTheMiddleOfAStatementIsNotAskedAgain: what went before it may have been committed.
+func TestAStalePlanInTheMiddleOfAStatementIsNotAskedAgain(t *testing.T) {
+	t.Parallel()
+	db := openPool(t, oneConn(pgtest.NewDatabase(t)))
+	mustExec(t, db, "create table t (a int)")
+	mustExec(t, db, "create table log (n int)")
+	mustExec(t, db, `create procedure p(n int) language plpgsql as $$
+		begin insert into log values (n); commit; execute 'execute foo'; end $$`)
+	mustExec(t, db, `create function f(n int) returns int language plpgsql as $$
+		begin insert into log values (n); execute 'execute foo'; return n; end $$`)
+	for n, c := range []struct {
+		sql  string
+		args []any
+		rows int
+	}{
+		{"insert into log values (1); commit; execute foo", nil, 1},
+		{"begin; insert into log values (1); commit; execute foo", nil, 1},
+		{"do $$ begin insert into log values (1); commit; execute 'execute foo'; end $$", nil, 1},
+		{"call p($1)", []any{1}, 1},
+		{"/* a comment */ call p($1)", []any{1}, 1},
+		{"select f($1)", []any{1}, 0},
+	} {
+		conn := hold(t, db)
+		mustExec(t, conn, "truncate log")
+		mustExec(t, conn, "prepare foo as select * from t")
+		mustExec(t, conn, "execute foo")
+		mustExec(t, conn, fmt.Sprintf("alter table t add c%d int", n))
+		_, err := conn.ExecContext(context.Background(), c.sql, c.args...)
+		assert.Equal(t, "0A000", sqlState(err), c.sql)
+		assert.Equal(t, c.rows, get[int](t, conn, "select count(*) from log"), c.sql)
+		mustExec(t, conn, "deallocate foo")
+		require.NoError(t, conn.Close())
+	}
+}
+
 // TestAStatementHealsAfterASchemaChange is where we are better than pgx, whose *sql.Stmt keeps its plan for ever.
 func TestAStatementHealsAfterASchemaChange(t *testing.T) {
 	t.Parallel()

@@ -4,7 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -16,6 +18,7 @@ import (
 
 	"github.com/pgprod/pgprod"
 	"github.com/pgprod/pgprod/internal/pgtest"
+	"github.com/pgprod/pgprod/internal/pgtest/loopback"
 )
 
 const checkName = "health (pgprod check)" // the application_name of the connection of its own
@@ -223,4 +226,34 @@ func TestCloseEndsChecks(t *testing.T) {
 	h = pgprod.Check(t.Context(), plain)
 	assert.Equal(t, "unhealthy", h.Status)
 	assert.Contains(t, h.Reason, "not to pgprod")
+}
+
+func TestASilentFirstHostDoesNotHideTheSecond(t *testing.T) {
+	t.Parallel()
+	silent, err := loopback.Listen()
+	require.NoError(t, err)
+	defer silent.Close()
+	shared := pgtest.Shared(t)
+	hosts := silent.Addr().String() + "," + net.JoinHostPort(shared.Host(), fmt.Sprint(shared.Port()))
+	db := healthPool(t, "postgres://postgres@"+hosts+"/postgres?sslmode=disable&connect_timeout=3")
+	assert.Equal(t, "healthy", pgprod.Check(t.Context(), db).Status)
+}
+
+func TestADeadConnectionOfTheChecksOwnIsReplaced(t *testing.T) {
+	t.Parallel()
+	server := pgtest.StartTB(t, pgtest.Config{})
+	db := healthPool(t, server.DSN("postgres"))
+	first := pgprod.Check(t.Context(), db)
+	require.Equal(t, "healthy", first.Status)
+	backends, err := server.Backends(t.Context(), checkName)
+	require.NoError(t, err)
+	require.Len(t, backends, 1)
+	require.NoError(t, server.FreezeBackend(backends[0].PID))
+	var h pgprod.Health
+	pgtest.Eventually(t, patience, func() bool {
+		h = pgprod.Check(t.Context(), db)
+		return h.CheckedAt.After(first.CheckedAt)
+	}, "another look")
+	assert.Equal(t, "healthy", h.Status, h.Reason)
+	require.NoError(t, server.ThawBackend(backends[0].PID))
 }

@@ -121,3 +121,19 @@ func TestCloseDoesNotWaitForAPreflightAndLeavesNone(t *testing.T) {
 		return len(backends) == 0
 	}, "a connection was left")
 }
+
+func TestAServerThatDoesNotTellCostsThePreflightOneLineAndNoConnection(t *testing.T) {
+	t.Parallel()
+	server := pgtest.StartTB(t, pgtest.Config{})
+	require.NoError(t, server.Exec(t.Context(), "create role app login; revoke select on pg_stat_database from public"))
+	var log logLines
+	db := openPool(t, with(server.DSN("postgres"), "user", "app"), pgprod.WithLogger(log.logger()))
+	require.NoError(t, db.PingContext(t.Context()))
+	const line = "the server doesn't tell how it is set up"
+	pgtest.Eventually(t, patience, func() bool { return strings.Contains(log.String(), line) }, "no line")
+	<-time.After(1500 * time.Millisecond) // in which it would have come again
+	assert.Equal(t, 1, strings.Count(log.String(), "\n"), log.String())
+	s, err := pgprod.Status(db)
+	require.NoError(t, err)
+	assert.Empty(t, s.Closed)
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -56,19 +57,9 @@ func statusCode(err error) string {
 // value is cut off, see redact. Of what the client says, only contexts and networks are quoted as they are: pgx's
 // encoding errors quote the argument, and an application's own functions may say anything.
 func Describe(err error) string {
-	var state sqlState
-	if errors.As(err, &state) {
-		text := strings.TrimSuffix(state.Error(), " (SQLSTATE "+state.SQLState()+")")
-		if _, said, ok := strings.Cut(text, ": "); ok { // the severity
-			text = said
-		}
-		if state.SQLState() == raised {
-			return "a function raised an exception"
-		}
-		if quotesValues(state.SQLState()) {
-			return redact(text)
-		}
-		return text
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return describeServer(pg)
 	}
 	switch ErrorType(err) {
 	case canceled, timeout, connectionLost:
@@ -77,13 +68,22 @@ func Describe(err error) string {
 	return redact(err.Error())
 }
 
-// raised is raise_exception: its message is whatever a function's author put together, maybe from its arguments.
-const raised = "P0001"
+// describeServer is the server's message without what may be a value.
+func describeServer(pg *pgconn.PgError) string {
+	switch {
+	case pg.Routine == "exec_stmt_raise", pg.Code == "P0001", inClass(pg, "38", "39"):
+		return "a function raised an exception" // whose message is whatever its author put together
+	case inClass(pg, "22", "58"), pg.Code == "42601", pg.Code == "57014":
+		// Data exceptions, files, syntax errors, and a COPY that the client ended with its own words.
+		return redact(pg.Message)
+	case inClass(pg, "42", "3F") && pg.Position == 0:
+		return redact(pg.Message) // a name that stood in a value, not in the statement: $1::regclass
+	}
+	return pg.Message
+}
 
-// quotesValues reports whether the server's messages of a SQLSTATE hold what stood in a statement or its parameters:
-// data exceptions, syntax errors, files, and a COPY that the client ended with its own words.
-func quotesValues(code string) bool {
-	return strings.HasPrefix(code, "22") || strings.HasPrefix(code, "58") || code == "42601" || code == "57014"
+func inClass(pg *pgconn.PgError, classes ...string) bool {
+	return slices.ContainsFunc(classes, func(class string) bool { return strings.HasPrefix(pg.Code, class) })
 }
 
 // redact cuts off what follows a colon, and hides what stands between the first and the last quote; the server's

@@ -70,7 +70,7 @@ func TestADescriptionHasNoValues(t *testing.T) {
 		err := &pgconn.PgError{Severity: "ERROR", Code: "22P02", Message: message}
 		assert.Equal(t, want, Describe(err))
 	}
-	assert.Equal(t, `relation "a" does not exist`, Describe(&pgconn.PgError{Severity: "ERROR", Code: "42P01", Message: `relation "a" does not exist`}))
+	assert.Equal(t, `relation "a" does not exist`, Describe(&pgconn.PgError{Severity: "ERROR", Code: "42P01", Position: 15, Message: `relation "a" does not exist`}))
 	assert.Equal(t, "failed to encode args[0]", Describe(errors.New(`failed to encode args[0]: unable to encode "s3cret"`)))
 	assert.Equal(t, "context canceled", Describe(context.Canceled))
 }

@@ -47,7 +47,7 @@ type Stats struct {
 	Open      int           // connections that exist
 	Lent      int           // of those, in callers' hands
 	Waiting   int           // callers in the queue
-	Longest   time.Duration // how long the first of them has waited
+	Longest   time.Duration // how long one of them has waited at most
 	Dialing   int           // connections being made
 	PeakLent  int           // the most that were ever lent at once
 	Waits     int64         // acquisitions that had to wait
@@ -250,8 +250,12 @@ func (q *Queue) Stats() Stats {
 	defer q.mu.Unlock()
 	s := q.stats
 	s.Open, s.Lent, s.Waiting, s.Dialing = q.open, q.lent-q.aside, q.waiters.Len(), q.ramp.dialing
-	if first := q.waiters.Front(); first != nil {
-		s.Longest = time.Since(first.Value.(*waiter).since)
+	for e := q.waiters.Front(); e != nil; e = e.Next() {
+		w := e.Value.(*waiter)
+		s.Longest = max(s.Longest, time.Since(w.since))
+		if !w.again {
+			break // the others came later
+		}
 	}
 	return s
 }

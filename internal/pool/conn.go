@@ -48,15 +48,17 @@ type conn struct {
 
 	preparing string // the text of the last prepare
 
-	depth    int           // statements that pgx has begun and not ended: a prepare inside a query counts
-	sql      string        // of the outermost, or the last
-	what     string        // it is, where its text doesn't tell: PREPARE, BATCH, COPY "table"
-	began    int64         // by clock(): the outermost
-	mark     int64         // of the tap, then
-	waited   time.Duration // for the connection, until the first statement has been reported
-	cause    error         // the last error that pgx reported, where stdlib says only driver.ErrBadConn
-	readOnly bool          // inside a transaction that was begun as read-only
-	lentCut  fate          // of the last statement that was cut short since the connection was lent to a caller of Raw
+	depth     int           // statements that pgx has begun and not ended: a prepare inside a query counts
+	sql       string        // of the outermost, or the last
+	what      string        // it is, where its text doesn't tell: PREPARE, BATCH, COPY "table"
+	began     int64         // by clock(): the outermost
+	mark      int64         // of the tap, then
+	mayRebind bool          // the session tries another connection if nothing was sent
+	mayReplan bool          // the session asks again if the plan is stale
+	waited    time.Duration // for the connection, until the first statement has been reported
+	cause     error         // the last error that pgx reported, where stdlib says only driver.ErrBadConn
+	readOnly  bool          // inside a transaction that was begun as read-only
+	lentCut   fate          // of the last statement that was cut short since the connection was lent to a caller of Raw
 
 	unadopted       []unadopted // see statement.go
 	alreadyPrepared bool        // what pgx said of the last Prepare

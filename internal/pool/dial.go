@@ -70,7 +70,7 @@ func (p *Pool) Hopeless(err error) bool { return hopeless(err) }
 // all for the resolver, the password function and the settings.
 func (p *Pool) dialLimit() time.Duration {
 	hosts := 1 + len(p.cfg.Conn.Fallbacks)
-	return p.cfg.ConnectTimeout * time.Duration(hosts+1)
+	return min(p.cfg.ConnectTimeout, 24*time.Hour) * time.Duration(hosts+1)
 }
 
 // expiry is when a connection made now is too old: up to a tenth earlier than pool_recycle says, so that those which
@@ -118,7 +118,7 @@ func (c *conn) prepareDial(ctx context.Context, cc *pgx.ConnConfig) error {
 	cc.LookupFunc = c.lookupFunc(cc.LookupFunc)
 	cc.DialFunc = c.dialFunc(cc.DialFunc)
 	if c.probes {
-		asProbe(cc, c.anywhere)
+		c.asProbe(cc)
 	}
 	return nil
 }
@@ -247,11 +247,15 @@ func (p *Pool) password(ctx context.Context) (string, error) {
 	case p.hooks.Password != nil:
 		pw, err := p.hooks.Password(ctx)
 		if err != nil {
-			return "", fmt.Errorf("password function: %w", err)
+			return "", &passwordError{from: "password function", cause: err, foreign: true}
 		}
 		return pw, nil
 	case p.cfg.PasswordFile != "":
-		return settings.ReadPassword(p.cfg.PasswordFile)
+		pw, err := settings.ReadPassword(p.cfg.PasswordFile)
+		if err != nil {
+			return "", &passwordError{from: "password_file", cause: err}
+		}
+		return pw, nil
 	}
 	return "", nil
 }

@@ -119,6 +119,27 @@ func (e *dialError) Unwrap() error { return e.cause }
 // unknownParameter is how PgBouncer's refusal of a parameter begins.
 const unknownParameter = "unsupported startup parameter"
 
+// passwordError is a failure to get the password.
+type passwordError struct {
+	from    string
+	cause   error
+	foreign bool // the cause is the application's, and may say anything
+}
+
+func (e *passwordError) Error() string { return e.from + ": " + e.cause.Error() }
+func (e *passwordError) Unwrap() error { return e.cause }
+
+// safeText is an error's text for logs and pages, in one line: without what a password function says, which may be more
+// than it should. Its caller gets it.
+func safeText(err error) string {
+	text := oneLine(err)
+	var password *passwordError
+	if errors.As(err, &password) && password.foreign {
+		text = strings.ReplaceAll(text, oneLine(password.cause), fmt.Sprintf("(%T)", password.cause))
+	}
+	return text
+}
+
 const queryCanceled = "57014"
 
 // isFatal reports whether the server ended the session with err.

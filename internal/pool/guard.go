@@ -34,6 +34,8 @@ type guard struct {
 	fate  fate
 	stale bool // a cancel request was sent: it may still be on its way to the server
 
+	abrupt bool // nothing of value runs here: it is ended by ending the connection
+
 	deadline atomic.Int64 // of the statement under way, by clock(); 0: there is none, expired: the timer is ending it
 	running  atomic.Bool  // the timer will fire
 	timer    *time.Timer
@@ -115,6 +117,10 @@ func (g *guard) HandleCancel(ctx context.Context) {
 func (g *guard) HandleUnwatchAfterCancel() { g.settle() }
 
 func (g *guard) cancel() {
+	if g.abrupt {
+		_ = g.pg.Conn().SetDeadline(time.Now())
+		return
+	}
 	deadline := time.Now().Add(cancelGrace)
 	_ = g.pg.Conn().SetDeadline(deadline)
 	ctx, stop := context.WithDeadline(context.Background(), deadline)

@@ -41,8 +41,9 @@ type Health struct {
 const (
 	// answerFor is how long an answer of the server's serves all who ask.
 	answerFor = time.Second
-	// probeTimeout bounds one look at the server.
+	// probeTimeout bounds one look at the server; the connection that there is gets reuseTimeout of it to answer.
 	probeTimeout = 2 * time.Second
+	reuseTimeout = probeTimeout / 3
 	// probeKept is how long the connection of its own is kept after the last check.
 	probeKept = time.Minute
 	// longWait is how long a caller may wait for a connection before the pool is degraded.
@@ -80,11 +81,11 @@ func (p *Pool) Check(ctx context.Context) Health {
 	h.Status, h.Database = Healthy, Connected
 	switch {
 	case err != nil:
-		h.Status, h.Database, h.Reason = Unhealthy, Disconnected, oneLine(err)
+		h.Status, h.Database, h.Reason = Unhealthy, Disconnected, safeText(err)
 	case full(a.err) && h.Pool.CheckedOut+h.Pool.CheckedIn > 0:
-		h.Status, h.Reason = Degraded, "the server takes no more connections, those of the pool go on: "+oneLine(a.err)
+		h.Status, h.Reason = Degraded, "the server takes no more connections, those of the pool go on: "+safeText(a.err)
 	case a.err != nil:
-		h.Status, h.Database, h.Reason = Unhealthy, Disconnected, oneLine(a.err)
+		h.Status, h.Database, h.Reason = Unhealthy, Disconnected, safeText(a.err)
 	case p.misplaced(a):
 		h.Status, h.Reason = Degraded, "the server is not what target_session_attrs="+p.cfg.TargetSessionAttrs+" asks for: it is "+a.kind()
 	default:
@@ -171,7 +172,7 @@ func (p *Pool) answer(ctx context.Context) (answer, error) {
 
 // look asks the server and publishes its answer.
 func (p *Pool) look() {
-	ctx, cancel := context.WithTimeout(p.life, min(probeTimeout, p.dialLimit()))
+	ctx, cancel := context.WithTimeout(p.life, probeTimeout)
 	defer cancel()
 	a := p.ask(ctx)
 	a.at = time.Now()
@@ -195,7 +196,10 @@ func (p *Pool) look() {
 func (p *Pool) ask(ctx context.Context) answer {
 	h := &p.prober
 	if h.c != nil {
-		if a := h.c.examine(ctx); a.err == nil && !p.misplaced(a) {
+		soon, cancel := context.WithTimeout(ctx, reuseTimeout)
+		a := h.c.examine(soon)
+		cancel()
+		if a.err == nil && !p.misplaced(a) {
 			return a
 		}
 		h.c.drop()
@@ -231,16 +235,18 @@ func (p *Pool) probe(ctx context.Context) (*conn, error) {
 	return c, nil
 }
 
-// asProbe changes how a connection is made that isn't for the pool.
-func asProbe(cc *pgx.ConnConfig, anywhere bool) {
+// asProbe changes how a connection is made that isn't for the pool. Each host gets its share of the time.
+func (c *conn) asProbe(cc *pgx.ConnConfig) {
 	const suffix, longest = " (pgprod check)", 63
 	if name := cc.RuntimeParams["application_name"]; name != "" {
 		cc.RuntimeParams = maps.Clone(cc.RuntimeParams) // pgx hands out the map that all dials share
 		cc.RuntimeParams["application_name"] = name[:min(len(name), longest-len(suffix))] + suffix
 	}
-	if anywhere {
+	cc.ConnectTimeout = min(cc.ConnectTimeout, probeTimeout/time.Duration(2+len(cc.Fallbacks)))
+	if c.anywhere {
 		cc.ValidateConnect = nil
 	}
+	c.guard.abrupt = true
 }
 
 // examine asks the server who it is.
@@ -251,6 +257,10 @@ func (c *conn) examine(ctx context.Context) (a answer) {
 	a.latency = time.Since(start)
 	if err = cmp.Or(ctx.Err(), err); err != nil {
 		a.err = fmt.Errorf("pgprod: pool %s: the server doesn't answer: %w", c.pool.cfg.PoolName, c.real(err))
+		return a
+	}
+	if len(results) != 1 || len(results[0].Rows) != 1 || len(results[0].Rows[0]) != 3 {
+		a.err = fmt.Errorf("pgprod: pool %s: the server's reply makes no sense", c.pool.cfg.PoolName)
 		return a
 	}
 	row := results[0].Rows[0]

@@ -43,9 +43,12 @@ func (e *dialError) advice() string {
 		wrongHost  x509.HostnameError
 		wrongChain *tls.CertificateVerificationError
 		network    net.Error
+		password   *passwordError
 	)
 	err := e.cause
 	switch {
+	case errors.As(err, &password):
+		return "there is no password to log in with"
 	case errors.As(err, &pg):
 		return e.refusal(pg)
 	case errors.As(err, &name):
@@ -59,7 +62,7 @@ func (e *dialError) advice() string {
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, fs.ErrNotExist):
 		return "nothing listens there: is the server running, and are host and port right?"
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
-		return "no answer within connect_timeout: look at firewalls, at routes, and whether the host is alive"
+		return "no answer in time: look at firewalls, at routes, and whether the host is alive"
 	}
 	return ""
 }

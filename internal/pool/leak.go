@@ -123,7 +123,7 @@ func (p *Pool) lookForLeaks() {
 	if len(p.conns) == 0 {
 		p.leakTimer = nil
 	} else {
-		p.leakTimer.Reset(next)
+		p.leakTimer.Reset(max(next, 10*time.Millisecond))
 	}
 	p.tasks.Add(1) // Close waits until they are logged
 	p.mu.Unlock()
@@ -171,12 +171,12 @@ func (p *Pool) logLeak(l leak) {
 		p.stacks.unbound.Store(clock() + int64(alarm))
 		stack = []string{"not taken: the pool is too busy to take each borrower's; for the next ten minutes it does"}
 	}
-	held := l.age.Round(time.Millisecond)
+	held, running := l.age.Round(time.Millisecond), l.c.running()
 	p.events.Add("leak", "held for "+held.String()+" after "+summary+" by "+at)
 	p.quiet.Tell("leak "+at, func(repeated int) {
 		p.write(context.Background(), slog.LevelWarn, "pgprod: a connection is held for long: close rows, end transactions, close *sql.Conns",
 			repeated, slog.Duration("held", held), slog.String("summary", summary),
-			slog.Bool("running", l.c.running()), slog.Uint64("pid", uint64(l.c.pg.PID())), slog.Any("stack", stack))
+			slog.Bool("running", running), slog.Uint64("pid", uint64(l.c.pg.PID())), slog.Any("stack", stack))
 	})
 }
 

@@ -93,67 +93,95 @@ func (p *Pool) unserved(ctx context.Context, err error, waited time.Duration) {
 	if p.closed.Load() || errors.Is(err, context.Canceled) {
 		return // the caller's own doing
 	}
-	kind, text := instruments.ErrorType(err), oneLine(err)
+	kind, text := instruments.ErrorType(err), safeText(err)
 	p.errors.Add("no connection", text)
-	p.quiet.Tell("no connection "+kind, func(repeated int) {
+	p.news.Tell("no connection "+kind, func(repeated int) {
 		p.write(ctx, slog.LevelError, "pgprod: a caller got no connection", repeated,
 			slog.String("error_type", kind), slog.String("error_message", text), duration("waited", waited))
 	})
 }
 
 // An outage is from the first dial that fails to the next that succeeds. Each gives two lines of log, not one for every
-// attempt.
+// attempt, and if they follow each other closely only those that last.
 type outage struct {
 	mu       sync.Mutex // guards what follows
 	since    time.Time  // zero: there is none
 	failures int
+	told     bool      // its beginning was logged, so its end will be
+	recent   int       // how many were told since
+	calm     time.Time // at which the count of recent ones begins anew
+	untold   int       // that were too short to be told, since the last that was
+}
+
+const (
+	// outagesAtOnce is how many outages a minute are told however short they are.
+	outagesAtOnce = 3
+	// longOutage is how long one lasts that is told in any case.
+	longOutage = 5 * time.Second
+)
+
+// begin notes a failure and reports whether to tell of it.
+func (o *outage) begin(now time.Time) (tell bool, untold int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.failures++
+	if o.since.IsZero() {
+		o.since = now
+	}
+	if now.After(o.calm) {
+		o.recent = 0
+	}
+	if o.told || o.recent >= outagesAtOnce && now.Sub(o.since) < longOutage {
+		return false, 0
+	}
+	untold, o.untold = o.untold, 0
+	o.told, o.recent, o.calm = true, o.recent+1, now.Add(time.Minute)
+	return true, untold
+}
+
+// end reports whether there was an outage that was told, how long it was and how many dials had failed.
+func (o *outage) end(now time.Time) (told bool, after time.Duration, failures int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.since.IsZero() {
+		return false, 0, 0
+	}
+	told, after, failures = o.told, now.Sub(o.since), o.failures
+	if !told {
+		o.untold++
+	}
+	o.since, o.failures, o.told = time.Time{}, 0, false
+	return told, after, failures
 }
 
 func (p *Pool) dialFailed(ctx context.Context, err error) {
 	if p.closed.Load() || ctx.Err() == context.Canceled {
 		return // Close ended the dial
 	}
-	p.errors.Add("connect", oneLine(err))
-	o := &p.outage
-	o.mu.Lock()
-	o.failures++
-	first := o.since.IsZero()
-	if first {
-		o.since = time.Now()
-	}
-	o.mu.Unlock()
-	if !first {
+	text := safeText(err)
+	p.errors.Add("connect", text)
+	tell, untold := p.outage.begin(time.Now())
+	if !tell {
 		return
 	}
 	what := "pgprod: can't connect, callers wait and dialling goes on"
 	if hopeless(err) {
 		what = "pgprod: the server refuses to be connected to, repeating is of no use"
 	}
-	p.quiet.Tell("outage", func(repeated int) {
-		p.write(ctx, slog.LevelError, what, repeated, slog.String("error", err.Error()))
-	})
+	p.write(ctx, slog.LevelError, what, untold, slog.String("error", text))
 }
 
 func (p *Pool) dialSucceeded(ctx context.Context) {
-	o := &p.outage
-	o.mu.Lock()
-	since, failures := o.since, o.failures
-	o.since, o.failures = time.Time{}, 0
-	o.mu.Unlock()
-	if since.IsZero() {
-		return
+	if told, after, failures := p.outage.end(time.Now()); told {
+		p.write(ctx, slog.LevelInfo, "pgprod: connected again", 0,
+			slog.Duration("after", after.Round(time.Millisecond)), slog.Int("failed_attempts", failures))
 	}
-	after := time.Since(since).Round(time.Millisecond)
-	p.quiet.Tell("outage over", func(repeated int) {
-		p.write(ctx, slog.LevelInfo, "pgprod: connected again", repeated,
-			slog.Duration("after", after), slog.Int("failed_attempts", failures))
-	})
 }
 
 // lost is called once for each generation.
 func (p *Pool) lost(cause error) {
 	p.events.Add("invalidate", "a connection was lost: "+oneLine(cause))
-	p.quiet.Tell("lost", func(repeated int) {
+	p.news.Tell("lost", func(repeated int) {
 		p.write(context.Background(), slog.LevelWarn, "pgprod: the server closed a connection, idle ones are replaced", repeated,
 			slog.String("error", cause.Error()))
 	})

@@ -76,7 +76,8 @@ type Pool struct {
 	overflows  atomic.Int64       // connections opened beyond pool_size
 
 	slow       time.Duration // from which a statement is logged; neverSlow
-	quiet      quiet.Limiter // keeps the log short
+	quiet      quiet.Limiter // keeps what statements and callers do from flooding the log
+	news       quiet.Limiter // likewise what the pool does, which those must not crowd out
 	errors     *activity.Events
 	events     *activity.Events
 	statements atomic.Pointer[activity.Statements] // nil: nobody watches
@@ -169,6 +170,7 @@ func (p *Pool) Close() error {
 	p.mu.Unlock()
 	p.tasks.Wait()
 	p.quiet.Close()
+	p.news.Close()
 	releaseName(p.cfg.PoolName)
 	return err
 }

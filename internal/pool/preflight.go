@@ -3,6 +3,7 @@ package pool
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -12,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pgprod/pgprod/internal/instruments"
 	"github.com/pgprod/pgprod/internal/settings"
 )
 
@@ -59,16 +61,21 @@ func (p *Pool) runPreflight() {
 		ctx, cancel := context.WithTimeout(p.life, preflightTimeout)
 		defer cancel()
 		var f facts
-		asked := p.withIdle(ctx, func(c *conn) (err error) {
+		asked, err := p.withIdle(ctx, func(c *conn) (err error) {
 			f, err = c.facts(ctx)
 			return err
 		})
-		if !asked {
+		switch {
+		case !asked:
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			if !p.done {
 				p.preflight.timer.Reset(preflightDelay)
 			}
+			return
+		case err != nil: // some views are closed to this role, or it is no PostgreSQL: not worth another connection
+			p.write(ctx, slog.LevelInfo, "pgprod: preflight: the server doesn't tell how it is set up", 0,
+				slog.String("error", instruments.Describe(err)))
 			return
 		}
 		warnings := p.judge(f)
@@ -81,27 +88,26 @@ func (p *Pool) runPreflight() {
 	})
 }
 
-// withIdle calls f with an idle connection, and reports whether there was one and f succeeded. It is no checkout that
-// anybody counts.
-func (p *Pool) withIdle(ctx context.Context, f func(*conn) error) bool {
+// withIdle calls f with an idle connection, and reports whether there was one. It is no checkout that anybody counts.
+func (p *Pool) withIdle(ctx context.Context, f func(*conn) error) (found bool, err error) {
 	if !p.queue.TryAcquire() {
-		return false
+		return false, nil
 	}
 	defer p.queue.ReleaseAside()
 	h, err := p.get(ctx)
 	if err != nil {
-		return false
+		return false, nil
 	}
 	c := h.c
 	defer h.sc.Close()
 	if c.condemned = c.verdict(clock()); c.condemned != "" {
-		return false
+		return false, nil
 	}
-	if err := f(c); err != nil {
+	if err = f(c); err != nil && c.verdict(clock()) != "" {
 		c.condemned = "invalid"
-		return false
+		return false, nil // it was dead, or became so
 	}
-	return true // and c.proven is what it was: the next caller's ping is due when it is due
+	return true, err // and c.proven is what it was: the next caller's ping is due when it is due
 }
 
 // facts are what the preflight asks for.
@@ -110,6 +116,7 @@ type facts struct {
 	superuser  bool
 	privileges []string // others that a service has no use for
 	encrypted  bool
+	pooled     bool   // by a pooler between us and the server: its limits are others
 	room       int    // for how many connections of ours, those that it has included
 	limits     string // where that comes from
 	version    int    // server_version_num
@@ -123,10 +130,11 @@ type setting struct{ value, source string }
 const factsQuery = `select r.rolname, r.rolsuper, array_to_string(array_remove(array[
   case when r.rolcreaterole then 'CREATEROLE' end, case when r.rolcreatedb then 'CREATEDB' end,
   case when r.rolreplication then 'REPLICATION' end, case when r.rolbypassrls then 'BYPASSRLS' end], null), ', '),
- current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int,
+ current_setting('max_connections')::int - coalesce(current_setting('superuser_reserved_connections', true)::int, 0)
+  - coalesce(current_setting('reserved_connections', true)::int, 0),
  (select sum(numbackends) from pg_stat_database), r.rolconnlimit, d.datconnlimit,
  (select sum(numbackends) from pg_stat_database where datname = current_database()),
- current_setting('server_version_num'), extract(epoch from clock_timestamp())
+ current_setting('server_version_num'), extract(epoch from clock_timestamp()), pg_backend_pid()
  from pg_roles r, pg_database d where r.rolname = current_user and d.datname = current_database()`
 
 const settingsQuery = `select name, setting || coalesce(unit, ''), source from pg_settings`
@@ -135,8 +143,11 @@ const settingsQuery = `select name, setting || coalesce(unit, ''), source from p
 func (c *conn) facts(ctx context.Context) (f facts, err error) {
 	start := time.Now()
 	results, err := c.pg.Exec(ctx, factsQuery+"; "+settingsQuery).ReadAll()
-	if err != nil || len(results) != 2 || len(results[0].Rows) != 1 {
-		return f, fmt.Errorf("pgprod: preflight: %w", err)
+	if err != nil {
+		return f, err
+	}
+	if len(results) != 2 || len(results[0].Rows) != 1 {
+		return f, errors.New("pgprod: preflight: the role or the database isn't in the catalogue")
 	}
 	row := results[0].Rows[0]
 	number := func(i int) int { n, _ := strconv.Atoi(string(row[i])); return n }
@@ -148,6 +159,7 @@ func (c *conn) facts(ctx context.Context) (f facts, err error) {
 	f.version = number(8)
 	epoch, _ := strconv.ParseFloat(string(row[9]), 64)
 	f.clock = time.Duration((epoch - float64(start.UnixNano())/1e9) * 1e9)
+	f.pooled = string(row[10]) != pidText(c)
 	_, f.encrypted = c.pg.Conn().(*tls.Conn)
 	f.settings = map[string]setting{}
 	for _, row := range results[1].Rows {
@@ -183,7 +195,7 @@ func (p *Pool) judge(f facts) (warnings []string) {
 	if p.cfg.PasswordInDSN {
 		warn("the password stands in the DSN, which gets into logs and process lists: use password_file or DB_PASSWORD")
 	}
-	if limit := p.limit(); limit > int64(f.room) {
+	if limit := p.limit(); limit > int64(f.room) && !f.pooled {
 		warn("pool_size + max_overflow is %d, but the server has room for %d connections (%s): lower them, or raise the limit",
 			limit, f.room, f.limits)
 	}

@@ -26,9 +26,10 @@ func (c *conn) report(ctx context.Context, tag pgconn.CommandTag, err error) {
 	}
 	switch {
 	case err != nil:
-		if !c.unsent() && !c.stalePlan(err) { // else it is tried again, and the session tells if that fails too
-			c.failed(ctx, err, took)
+		if c.mayRebind && c.unsent() || c.mayReplan && c.stalePlan(err) {
+			return // it is tried again
 		}
+		c.failed(ctx, err, took)
 	case took+waited >= p.slow:
 		c.wasSlow(ctx, tag, took, waited)
 	case p.cfg.Echo:

@@ -9,8 +9,8 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"regexp"
 	"runtime"
-	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -125,39 +125,89 @@ func (s *session) unsent(fresh bool, mark int64, try int) bool {
 }
 
 // run has do work on the connection, on another one if it turns out to be dead before anything was sent, and once more
-// if the server wants to plan it anew.
-func (s *session) run(ctx context.Context, do func(*conn) error) error {
-	replanned := false
+// if the server wants to plan it anew, for a statement that planned says may be asked again then.
+func (s *session) run(ctx context.Context, planned bool, do func(*conn) error) error {
 	for try := 0; ; try++ {
 		fresh, err := s.use(ctx)
 		if err != nil {
 			return err
 		}
-		mark := s.c.tap.Mark()
-		if err = do(s.c); err == nil {
+		c := s.c
+		mark := c.tap.Mark()
+		c.mayRebind, c.mayReplan = fresh && try < rebinds, planned
+		err = do(c)
+		c.mayRebind, c.mayReplan = false, false
+		if err == nil {
 			return nil
 		}
-		if s.c.stalePlan(err) && !replanned {
-			replanned = true
-			continue
+		switch {
+		case planned && c.stalePlan(err):
+			planned = false
+		case s.unsent(fresh, mark, try):
+			s.giveBack()
+		default:
+			return c.explain(err, c.tap.Mark() == mark)
 		}
-		if !s.unsent(fresh, mark, try) {
-			if s.c.unsent() || replanned && s.c.stalePlan(err) {
-				s.c.failed(ctx, err, 0)
-			}
-			return s.c.explain(err, s.c.tap.Mark() == mark)
-		}
-		s.giveBack()
 	}
 }
 
-// stalePlan reports whether the server refused a prepared statement whose result has other columns since a table was
-// changed, and may be asked again: it refuses before it executes anything, pgx has forgotten the statement, and no
-// transaction was lost.
+// stalePlan reports whether the server refused to execute a statement that pgx had prepared, since its result has other
+// columns after a change of a table. Then nothing was executed: the plan is looked at before. Not so where the refusal
+// comes out of the middle of something, a function's body, which has a context.
 func (c *conn) stalePlan(err error) bool {
 	var pg *pgconn.PgError
-	return errors.As(err, &pg) && pg.Code == "0A000" && pg.Routine == "RevalidateCachedQuery" &&
+	return errors.As(err, &pg) && pg.Code == "0A000" && pg.Routine == "RevalidateCachedQuery" && pg.Where == "" &&
 		!c.pg.IsClosed() && c.pg.TxStatus() == 'I'
+}
+
+// planned reports whether a statement goes to the server as one that pgx has prepared, and is of a kind that the server
+// executes as a whole: only such a one may be asked again if its plan is stale. CALL, DO and EXECUTE may have committed
+// something before they come to a stale plan.
+func (s *session) planned(query string, args []driver.NamedValue) bool {
+	if s.pool.cfg.Conn.DefaultQueryExecMode != pgx.QueryExecModeCacheStatement {
+		return false
+	}
+	if len(args) > 0 {
+		switch args[0].Value.(type) {
+		case pgx.QueryExecMode, pgx.QueryRewriter:
+			return false // the caller's own protocol
+		}
+	}
+	switch word := firstWord(query); len(word) {
+	case 4:
+		return strings.EqualFold(word, "with")
+	case 5:
+		return strings.EqualFold(word, "merge") || strings.EqualFold(word, "table")
+	case 6:
+		return strings.EqualFold(word, "select") || strings.EqualFold(word, "insert") || strings.EqualFold(word, "update") ||
+			strings.EqualFold(word, "delete") || strings.EqualFold(word, "values")
+	}
+	return false
+}
+
+// firstWord is the word that a statement begins with, behind spaces and comments.
+func firstWord(query string) string {
+	for {
+		query = strings.TrimLeft(query, " \t\r\n\f\v")
+		end := ""
+		switch {
+		case strings.HasPrefix(query, "--"):
+			end = "\n"
+		case strings.HasPrefix(query, "/*"):
+			end = "*/" // of nested ones the rest is no word
+		default:
+			word := 0
+			for word < len(query) && (query[word]|0x20 >= 'a' && query[word]|0x20 <= 'z') {
+				word++
+			}
+			return query[:word]
+		}
+		_, rest, found := strings.Cut(query, end)
+		if !found {
+			return ""
+		}
+		query = rest
+	}
 }
 
 // text is what goes to the server: the statement, with the tags that the application asked for.
@@ -174,13 +224,10 @@ func (s *session) text(ctx context.Context, query string) (string, error) {
 // copiesIn reports whether a statement makes the server wait for rows that database/sql has no way to send: pgx would wait
 // with it.
 func copiesIn(query string) bool {
-	if len(query) < 5 || !strings.EqualFold(query[:4], "copy") {
-		return false
-	}
-	words := strings.Fields(strings.ToLower(query))
-	from := slices.Index(words, "from")
-	return from >= 0 && from+1 < len(words) && strings.TrimRight(words[from+1], ";") == "stdin"
+	return strings.EqualFold(firstWord(query), "copy") && fromStdin.MatchString(query)
 }
+
+var fromStdin = regexp.MustCompile(`(?i)\bfrom\s+stdin\b`)
 
 var errCopyIn = errors.New("pgprod: COPY … FROM STDIN can't be sent by database/sql: use CopyFrom of the *pgx.Conn that " +
 	"pgprod.Raw lends, or inside a transaction (*sql.Conn).Raw")
@@ -190,7 +237,8 @@ func (s *session) ExecContext(ctx context.Context, query string, args []driver.N
 	if query, err = s.text(ctx, query); err != nil {
 		return nil, err
 	}
-	err = s.run(ctx, func(c *conn) error {
+	// Without arguments pgx sends the text as it is, which may be several statements.
+	err = s.run(ctx, len(args) > 0 && s.planned(query, args), func(c *conn) error {
 		res, err = c.std.ExecContext(ctx, query, args)
 		return err
 	})
@@ -206,7 +254,7 @@ func (s *session) QueryContext(ctx context.Context, query string, args []driver.
 	if err != nil {
 		return nil, err
 	}
-	err = s.run(ctx, func(c *conn) error {
+	err = s.run(ctx, s.planned(query, args), func(c *conn) error {
 		r, err := c.std.QueryContext(ctx, query, args)
 		if err == nil {
 			s.rows = rows{Rows: r.(*stdlib.Rows), c: c}
@@ -270,10 +318,33 @@ func (r *rows) survive(err *error) {
 	switch p := recover().(type) {
 	case nil:
 	case runtime.Error:
+		if !panickedInPgx() {
+			panic(p)
+		}
 		r.c.condemned = "dirty"
 		*err = fmt.Errorf("pgprod: the server's reply makes no sense: %w", p)
 	default:
 		panic(p) // of a type that the application registered
+	}
+}
+
+// panickedInPgx reports whether the panic that is being recovered from began in pgx, and not in a type of the
+// application's that pgx or database/sql called.
+func panickedInPgx() bool {
+	var pcs [32]uintptr
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(1, pcs[:])])
+	panicked := false
+	for {
+		f, more := frames.Next()
+		switch {
+		case strings.HasPrefix(f.Function, "runtime."):
+			panicked = panicked || strings.Contains(f.Function, "anic")
+		case panicked:
+			return strings.HasPrefix(f.Function, "github.com/jackc/pgx/")
+		}
+		if !more {
+			return false
+		}
 	}
 }
 
@@ -299,7 +370,7 @@ func (s *session) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx
 	if err := ctx.Err(); err != nil {
 		return nil, err // pgx would close the connection
 	}
-	err = s.run(ctx, func(c *conn) error {
+	err = s.run(ctx, false, func(c *conn) error {
 		tx, err := c.pgx.BeginTx(ctx, options)
 		if err == nil {
 			s.tx, s.txCtx, c.readOnly = tx, ctx, opts.ReadOnly

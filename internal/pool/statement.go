@@ -73,7 +73,7 @@ func (s *session) PrepareContext(ctx context.Context, query string) (driver.Stmt
 		return nil, err
 	}
 	n := 0
-	err = s.run(ctx, func(c *conn) (err error) {
+	err = s.run(ctx, false, func(c *conn) (err error) {
 		n, err = c.prepare(ctx, text)
 		return err
 	})

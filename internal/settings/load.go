@@ -147,7 +147,7 @@ func (l *loader) config() *Config {
 		CommandTimeout: time.Duration(*v.CommandTimeout), ConnectTimeout: time.Duration(*v.ConnectTimeout),
 		ServerSettingsMode: text(v.ServerSettingsMode), PasswordFile: text(v.PasswordFile),
 		TargetSessionAttrs: targetSessionAttrs(conn), PasswordInDSN: l.dsn.hasPassword(),
-		Sources: l.sources, values: l.values,
+		Sources: l.sources, values: l.values, hasPasswordFunc: l.hasPasswordFunc,
 	}
 	c.PrePing, _ = parsePrePing(string(*v.PoolPrePing))
 	if c.PoolName == "" {

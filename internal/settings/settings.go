@@ -91,7 +91,8 @@ type Config struct {
 	Sources            map[string]Source // by DSN key, one entry per row of the table
 	Warnings           []string          // to be logged once; never a secret
 
-	values Values // of all layers, for Shown
+	values          Values // of all layers, for Shown
+	hasPasswordFunc bool   // code supplies the password
 }
 
 // Capacity is the largest number of connections: pool_size + max_overflow, or math.MaxInt32 where that is unlimited.

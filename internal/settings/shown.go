@@ -25,11 +25,15 @@ func (c *Config) Shown() []Shown {
 		all = append(all, Shown{Key: r.key, Value: c.shown(r), Source: c.Sources[r.key]})
 	}
 	password := Shown{Key: "password", Value: "none", Source: SourceDefault}
-	if c.Conn.Password != "" {
+	switch {
+	case c.hasPasswordFunc:
+		password.Value, password.Source = mask, SourceOption
+	case c.PasswordFile != "":
+		password.Value, password.Source = mask, c.Sources["password_file"]
+	case c.PasswordInDSN:
+		password.Value, password.Source = mask, SourceDSN
+	case c.Conn.Password != "":
 		password.Value, password.Source = mask, SourceEnvironment
-	}
-	if c.PasswordInDSN {
-		password.Source = SourceDSN
 	}
 	return append(all, password)
 }
@@ -56,7 +60,8 @@ func (c *Config) shown(r *row) string {
 	}
 }
 
-// serverSettings are those that each connection makes, by whatever way. options is not shown: it may hold anything.
+// serverSettings are those that each connection makes, by whatever way. options is not shown: it may hold anything, as may
+// parameters of the application's own, which have a dot.
 func (c *Config) serverSettings() string {
 	all := maps.Clone(c.Conn.RuntimeParams)
 	for _, s := range c.Set {
@@ -68,7 +73,11 @@ func (c *Config) serverSettings() string {
 		if b.Len() > 0 {
 			b.WriteString(", ")
 		}
-		b.WriteString(name + "=" + all[name])
+		value := all[name]
+		if strings.Contains(name, ".") {
+			value = mask
+		}
+		b.WriteString(name + "=" + value)
 	}
 	return b.String()
 }

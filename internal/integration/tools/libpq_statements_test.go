@@ -199,7 +199,8 @@ func TestACopyFromStdinInAnExecFailsAtOnceInBoth(t *testing.T) {
 	mustExec(t, ours, "create table t (id int)")
 	_, err := theirs.Exec("copy t from stdin")
 	require.ErrorContains(t, err, "CopyInResponse")
-	for _, text := range []string{"copy t from stdin", "COPY t (id) FROM STDIN;", "copy t\n from stdin with (format csv)"} {
+	for _, text := range []string{"copy t from stdin", "COPY t (id) FROM STDIN;", "\n\tcopy t\n from stdin with (format csv)",
+		"-- x\ncopy t(id)from stdin", "/* y */ copy t from stdin"} {
 		_, err = ours.Exec(text)
 		require.ErrorContains(t, err, "COPY … FROM STDIN can't be sent by database/sql")
 	}
