@@ -400,6 +400,7 @@ func TestAStalePlanInTheMiddleOfAStatementIsNotAskedAgain(t *testing.T) {
 		{"do $$ begin insert into log values (1); commit; execute 'execute foo'; end $$", nil, 1},
 		{"call p($1)", []any{1}, 1},
 		{"/* a comment */ call p($1)", []any{1}, 1},
+		{"/* /* nested */ select */ call p($1)", []any{1}, 1},
 		{"select f($1)", []any{1}, 0},
 	} {
 		conn := hold(t, db)

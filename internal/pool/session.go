@@ -167,8 +167,8 @@ func (s *session) planned(query string, args []driver.NamedValue) bool {
 	if s.pool.cfg.Conn.DefaultQueryExecMode != pgx.QueryExecModeCacheStatement {
 		return false
 	}
-	if len(args) > 0 {
-		switch args[0].Value.(type) {
+	for _, arg := range args {
+		switch arg.Value.(type) {
 		case pgx.QueryExecMode, pgx.QueryRewriter:
 			return false // the caller's own protocol
 		}
@@ -185,7 +185,7 @@ func (s *session) planned(query string, args []driver.NamedValue) bool {
 	return false
 }
 
-// firstWord is the word that a statement begins with, behind spaces and comments.
+// firstWord is the word that a statement begins with, behind spaces and comments; "" behind a comment in a comment.
 func firstWord(query string) string {
 	for {
 		query = strings.TrimLeft(query, " \t\r\n\f\v")
@@ -194,7 +194,7 @@ func firstWord(query string) string {
 		case strings.HasPrefix(query, "--"):
 			end = "\n"
 		case strings.HasPrefix(query, "/*"):
-			end = "*/" // of nested ones the rest is no word
+			end = "*/"
 		default:
 			word := 0
 			for word < len(query) && (query[word]|0x20 >= 'a' && query[word]|0x20 <= 'z') {
@@ -202,8 +202,8 @@ func firstWord(query string) string {
 			}
 			return query[:word]
 		}
-		_, rest, found := strings.Cut(query, end)
-		if !found {
+		comment, rest, found := strings.Cut(query[len("--"):], end)
+		if !found || end == "*/" && strings.Contains(comment, "/*") {
 			return ""
 		}
 		query = rest

@@ -11,8 +11,8 @@ import (
 const warmFor = time.Second
 
 // warm are the connections at hand: those that were used within the last second. A busy pool lends them again and again,
-// which saves each checkout the way through the inner *sql.DB, a tenth of a microsecond here and there and an
-// allocation. Whoever is not needed for a second goes back to the inner *sql.DB, which knows when to close whom.
+// which saves each checkout the way through the inner *sql.DB and two allocations. Whoever is not needed for a second goes
+// back to the inner *sql.DB, which knows when to close whom.
 type warm struct {
 	mu      sync.Mutex // guards what follows
 	all     []atHand   // the one that was used last at the end
