@@ -6,8 +6,6 @@ import (
 	"database/sql"
 	"errors"
 	"log/slog"
-	"net/url"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -43,18 +41,7 @@ func openPgx(t testing.TB, dsn string) *sql.DB {
 }
 
 // with adds keys and values to a DSN that is a URL.
-func with(dsn string, keysAndValues ...string) string {
-	u, err := url.Parse(dsn)
-	if err != nil {
-		panic("not a URL")
-	}
-	query := u.Query()
-	for i := 0; i < len(keysAndValues); i += 2 {
-		query.Set(keysAndValues[i], keysAndValues[i+1])
-	}
-	u.RawQuery = strings.ReplaceAll(query.Encode(), "+", "%20") // pgx takes a + for itself
-	return u.String()
-}
+var with = pgtest.With
 
 // oneConn limits a pool to one connection, so that a test knows which one it gets.
 func oneConn(dsn string, keysAndValues ...string) string {

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net/url"
-	"strings"
 	"testing"
 	"time"
 
@@ -18,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pgprod/pgprod"
+	"github.com/pgprod/pgprod/internal/pgtest"
 )
 
 // patience is how long a test waits for what must happen at some time. It is no promise of the driver's: on a busy
@@ -46,18 +45,7 @@ func openPgx(t testing.TB, dsn string) *sql.DB {
 }
 
 // with adds keys and values to a DSN that is a URL.
-func with(dsn string, keysAndValues ...string) string {
-	u, err := url.Parse(dsn)
-	if err != nil {
-		panic("not a URL")
-	}
-	query := u.Query()
-	for i := 0; i < len(keysAndValues); i += 2 {
-		query.Set(keysAndValues[i], keysAndValues[i+1])
-	}
-	u.RawQuery = strings.ReplaceAll(query.Encode(), "+", "%20") // pgx takes a + for itself
-	return u.String()
-}
+var with = pgtest.With
 
 // querier is a *sql.DB, *sql.Conn or *sql.Tx.
 type querier interface {

@@ -124,7 +124,7 @@ func TestBunNeedsAnExecModeThatPreparesNothing(t *testing.T) {
 	const shelves = 20
 	for mode, prepares := range map[string]bool{"cache_statement": true, "exec": false, "simple_protocol": false} {
 		t.Run(mode, func(t *testing.T) {
-			db := openBun(t, dropin.With(dropin.OneConn(pgtest.NewDatabase(t)), "default_query_exec_mode", mode))
+			db := openBun(t, pgtest.With(dropin.OneConn(pgtest.NewDatabase(t)), "default_query_exec_mode", mode))
 			for i := range shelves {
 				err := db.NewSelect().Model(new(Shelf)).Where("id = ?", i).Scan(t.Context())
 				require.ErrorIs(t, err, sql.ErrNoRows)

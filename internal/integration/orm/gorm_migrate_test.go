@@ -8,7 +8,6 @@ import (
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
 
-	"github.com/pgprod/pgprod/internal/integration/orm/dropin"
 	"github.com/pgprod/pgprod/internal/pgtest"
 )
 
@@ -38,7 +37,7 @@ func TestGORMMigratesAColumnAfterTheOther(t *testing.T) {
 		t.Run(one.name, func(t *testing.T) {
 			dsn := pgtest.NewDatabase(t)
 			if one.mode != "" {
-				dsn = dropin.With(dsn, "default_query_exec_mode", one.mode)
+				dsn = pgtest.With(dsn, "default_query_exec_mode", one.mode)
 			}
 			g, err := gorm.Open(one.open(t, dsn), &gorm.Config{PrepareStmt: one.prepare, Logger: logger.Discard})
 			require.NoError(t, err)

@@ -33,9 +33,9 @@ func TestGORMsResolverReadsFromASecondPool(t *testing.T) {
 			require.NoError(t, openGORM(t, one.open(t, replica), &gorm.Config{}).Create(&Tag{Name: "replica"}).Error)
 
 			reader, writer := one.name+" reader", one.name+" writer" // pgprod makes names unique in the process
-			g := openGORM(t, one.open(t, dropin.With(primary, "pool_name", writer)), &gorm.Config{PrepareStmt: one.prepare})
+			g := openGORM(t, one.open(t, pgtest.With(primary, "pool_name", writer)), &gorm.Config{PrepareStmt: one.prepare})
 			resolver := dbresolver.Register(dbresolver.Config{
-				Replicas: []gorm.Dialector{one.open(t, dropin.With(replica, "pool_name", reader))},
+				Replicas: []gorm.Dialector{one.open(t, pgtest.With(replica, "pool_name", reader))},
 			})
 			require.NoError(t, g.Use(resolver))
 			require.Equal(t, []string{writer, reader}, poolNames(t, g, resolver))

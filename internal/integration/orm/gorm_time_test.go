@@ -40,7 +40,7 @@ func TestGORMKeepsAnInstantInWhateverTimeZone(t *testing.T) {
 	for _, zone := range []string{"UTC", tokyo} {
 		for name, open := range ways {
 			t.Run(zone+", "+name, func(t *testing.T) {
-				g := openGORM(t, open(t, dropin.With(pgtest.NewDatabase(t), "timezone", zone)), &gorm.Config{})
+				g := openGORM(t, open(t, pgtest.With(pgtest.NewDatabase(t), "timezone", zone)), &gorm.Config{})
 				written, read := saveMoment(t, g)
 				require.WithinDuration(t, written, read.Zoned, 0)
 				var shown string
@@ -55,11 +55,11 @@ func TestGORMKeepsAnInstantInWhateverTimeZone(t *testing.T) {
 // Through a driver's name or a Conn it can't, with pgx as with pgprod: the wall clock is right, its zone is UTC.
 func TestGORMReadsATimestampWithoutTimeZoneAsUTC(t *testing.T) {
 	dsn := pgtest.NewDatabase(t)
-	_, read := saveMoment(t, openGORM(t, gormByName(t, dropin.With(dsn, "timezone", tokyo)), &gorm.Config{}))
+	_, read := saveMoment(t, openGORM(t, gormByName(t, pgtest.With(dsn, "timezone", tokyo)), &gorm.Config{}))
 	require.Equal(t, time.Date(2026, 1, 2, 12, 0, 0, 123456000, time.UTC), read.Local.UTC())
 
 	for name, dialector := range map[string]gorm.Dialector{
-		"DriverName pgx": postgres.New(postgres.Config{DriverName: "pgx", DSN: dropin.With(dsn, "timezone", tokyo)}),
+		"DriverName pgx": postgres.New(postgres.Config{DriverName: "pgx", DSN: pgtest.With(dsn, "timezone", tokyo)}),
 		"GORM's own":     postgres.Open(dsn + "&TimeZone=" + tokyo),
 	} {
 		g, err := gorm.Open(dialector, &gorm.Config{Logger: logger.Discard})
@@ -75,7 +75,7 @@ func TestGORMReadsATimestampWithoutTimeZoneAsUTC(t *testing.T) {
 func TestGORMTakesTheProtocolFromTheDSN(t *testing.T) {
 	for mode, prepared := range map[string]bool{"cache_statement": true, "simple_protocol": false, "exec": false} {
 		t.Run(mode, func(t *testing.T) {
-			dsn := dropin.With(dropin.OneConn(pgtest.NewDatabase(t)), "default_query_exec_mode", mode)
+			dsn := pgtest.With(dropin.OneConn(pgtest.NewDatabase(t)), "default_query_exec_mode", mode)
 			g := openGORM(t, postgres.New(postgres.Config{
 				DriverName: pgprod.DriverName, DSN: dsn, PreferSimpleProtocol: true,
 			}), &gorm.Config{})

@@ -8,9 +8,7 @@ package tools
 import (
 	"context"
 	"database/sql"
-	"net/url"
 	"os"
-	"strings"
 	"testing"
 	"time"
 
@@ -43,18 +41,7 @@ func newPool(t testing.TB) *sql.DB {
 }
 
 // with adds keys and values to a DSN that is a URL.
-func with(dsn string, keysAndValues ...string) string {
-	u, err := url.Parse(dsn)
-	if err != nil {
-		panic("not a URL")
-	}
-	query := u.Query()
-	for i := 0; i < len(keysAndValues); i += 2 {
-		query.Set(keysAndValues[i], keysAndValues[i+1])
-	}
-	u.RawQuery = strings.ReplaceAll(query.Encode(), "+", "%20") // pgx takes a + for itself
-	return u.String()
-}
+var with = pgtest.With
 
 // querier is a *sql.DB, *sql.Conn or *sql.Tx.
 type querier interface {

@@ -6,8 +6,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"net/url"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -73,23 +71,9 @@ func RequireState(t testing.TB, err error, state string) {
 	require.Equal(t, state, refused.Code, "%v", err)
 }
 
-// With adds keys and values to a DSN that is a URL.
-func With(dsn string, keysAndValues ...string) string {
-	u, err := url.Parse(dsn)
-	if err != nil {
-		panic("not a URL")
-	}
-	query := u.Query()
-	for i := 0; i < len(keysAndValues); i += 2 {
-		query.Set(keysAndValues[i], keysAndValues[i+1])
-	}
-	u.RawQuery = strings.ReplaceAll(query.Encode(), "+", "%20") // pgx takes a + for itself
-	return u.String()
-}
-
 // OneConn limits a pool to one connection: what holds a second one, or keeps the first, fails soon.
 func OneConn(dsn string) string {
-	return With(dsn, "pool_size", "1", "max_overflow", "0", "pool_timeout", "10s")
+	return pgtest.With(dsn, "pool_size", "1", "max_overflow", "0", "pool_timeout", "10s")
 }
 
 // Check runs all that is tested of every library. open opens one on an empty database.

@@ -1,0 +1,20 @@
+package pgtest
+
+import (
+	"net/url"
+	"strings"
+)
+
+// With adds keys and values to a DSN that is a URL, as DSN and NewDatabase give it.
+func With(dsn string, keysAndValues ...string) string {
+	u, err := url.Parse(dsn)
+	if err != nil {
+		panic("not a URL")
+	}
+	query := u.Query()
+	for i := 0; i < len(keysAndValues); i += 2 {
+		query.Set(keysAndValues[i], keysAndValues[i+1])
+	}
+	u.RawQuery = strings.ReplaceAll(query.Encode(), "+", "%20") // pgx takes a + for itself
+	return u.String()
+}
