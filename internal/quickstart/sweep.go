@@ -94,7 +94,7 @@ func sizesLine(sizes []int) string {
 
 // tryPool works on a pool of a size of its own until the time is over.
 func tryPool(ctx context.Context, o options, dsn string, b *bank, size int) (t trial, err error) {
-	p, err := openPool(dsn, o, pgprod.WithPoolSize(size), pgprod.WithMaxOverflow(0))
+	p, err := openPool(dsn, o, pgprod.WithPoolSize(size), pgprod.WithMaxOverflow(0), pgprod.WithPreflight(false))
 	if err != nil {
 		return t, err
 	}
