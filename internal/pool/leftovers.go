@@ -1,46 +1,49 @@
 package pool
 
-import "strings"
+import (
+	"strings"
 
-// leavesTraces reports whether a statement that succeeded with tag changed the session for whoever borrows the
-// connection next: a setting that outlives the transaction, a subscription, or less than pgx believes to be prepared.
-// Such a connection is closed when it comes back; settings that every session needs belong into server_settings.
+	"github.com/pgprod/pgprod/internal/sqlsummary"
+)
+
+// leavesTraces reports whether a statement that ended with tag changed the session for whoever borrows the connection
+// next: a setting that outlives the transaction, a subscription, or less than pgx believes to be prepared. Such a
+// connection is closed when it comes back; settings that every session needs belong into server_settings.
 //
-// What SET LOCAL and SET TRANSACTION do ends with the transaction.
+// What SET LOCAL and SET TRANSACTION do ends with the transaction. Of several statements in one text the tag is that of the
+// last, and there is none if one failed, be it behind a COMMIT: there the text is looked at.
 func leavesTraces(tag, sql string) bool {
 	if i := strings.IndexByte(sql, ';'); i >= 0 && strings.TrimSpace(sql[i+1:]) != "" {
-		return oneLeavesTraces(sql)
+		for one := range sqlsummary.Split(sql) {
+			if marks(one) {
+				return true
+			}
+		}
+		return false
 	}
 	switch tag {
 	case "LISTEN", "DISCARD ALL", "DEALLOCATE ALL", "RESET":
 		return true
 	case "SET":
-		return !setsForTransaction(sql)
+		for one := range sqlsummary.Split(sql) {
+			return marks(one)
+		}
+		return true // in a batch, say
 	}
 	return false
 }
 
-// oneLeavesTraces is leavesTraces for several statements at once, whose tag is only that of the last. It takes what
-// stands in a literal for a statement, which costs a connection at worst.
-func oneLeavesTraces(sql string) bool {
-	for one := range strings.SplitSeq(sql, ";") {
-		words := strings.Fields(strings.ToUpper(one))
-		if len(words) == 0 {
-			continue
-		}
-		tag := words[0]
-		if tag == "DISCARD" || tag == "DEALLOCATE" {
-			tag = strings.Join(words, " ")
-		}
-		if leavesTraces(tag, one) {
-			return true
-		}
+// marks is leavesTraces for the text of one statement, which begins with its first word.
+func marks(sql string) bool {
+	first := firstWord(sql)
+	second := strings.ToLower(firstWord(sql[len(first):]))
+	switch strings.ToLower(first) {
+	case "listen", "reset":
+		return true
+	case "set":
+		return second != "local" && second != "transaction" && second != "constraints"
+	case "discard", "deallocate":
+		return second == "all" || second == "prepare"
 	}
 	return false
-}
-
-func setsForTransaction(sql string) bool {
-	words := strings.Fields(sql[:min(len(sql), 64)])
-	return len(words) > 1 && strings.EqualFold(words[0], "set") &&
-		(strings.EqualFold(words[1], "local") || strings.EqualFold(words[1], "transaction"))
 }

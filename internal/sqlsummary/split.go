@@ -1,0 +1,28 @@
+package sqlsummary
+
+import "iter"
+
+// Split yields the statements of a text, without what stands between them: spaces, comments, semicolons. It takes each
+// semicolon for the end of one, those in the body of a function that is written without quotes too.
+func Split(sql string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		l := lexer{src: sql}
+		first, last := -1, 0
+		for {
+			t := l.next()
+			switch {
+			case t.kind == space, t.kind == comment:
+			case t.kind == end, t.symbol == ';':
+				if first >= 0 && !yield(sql[first:last]) || t.kind == end {
+					return
+				}
+				first = -1
+			default:
+				if first < 0 {
+					first = t.start
+				}
+				last = t.end
+			}
+		}
+	}
+}

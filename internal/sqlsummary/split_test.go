@@ -1,0 +1,24 @@
+package sqlsummary
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+)
+
+func TestATextIsSplitIntoItsStatements(t *testing.T) {
+	for text, want := range map[string][]string{
+		"":                               nil,
+		" ; ;; -- nothing\n":             nil,
+		"select 1":                       {"select 1"},
+		"select 1;":                      {"select 1"},
+		"/* a; b */ set a = 1":           {"set a = 1"},
+		"-- x\nset a = 1; select 1 -- y": {"set a = 1", "select 1"},
+		"select ';' ; select $$;$$;select \";\", E'\\';'": {"select ';'", "select $$;$$", "select \";\", E'\\';'"},
+		"select /* in; it */ 1 /* behind */ ; reset all":  {"select /* in; it */ 1", "reset all"},
+		"select 'open; set a = 1":                         {"select 'open; set a = 1"},
+	} {
+		assert.Equal(t, want, slices.Collect(Split(text)), "%q", text)
+	}
+}
