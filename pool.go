@@ -65,9 +65,13 @@ func Raw(ctx context.Context, db *sql.DB, fn func(*pgx.Conn) error) error {
 	}
 	defer conn.Close()
 	return conn.Raw(func(dc any) error {
-		return dc.(interface {
+		lender, ok := dc.(interface {
 			Lend(context.Context, func(*pgx.Conn) error) error
-		}).Lend(ctx, fn)
+		})
+		if !ok {
+			return fmt.Errorf("pgprod: the connection belongs to %T, which wraps pgprod's", dc)
+		}
+		return lender.Lend(ctx, fn)
 	})
 }
 

@@ -1,6 +1,7 @@
 package drivertest
 
 import (
+	"context"
 	"database/sql"
 	"sync"
 	"testing"
@@ -104,6 +105,22 @@ func TestCloseWithConnectionsOutWaitersAndDialsUnderWay(t *testing.T) {
 	assert.Zero(t, s.CheckedOut+s.CheckedIn)
 	assert.EqualValues(t, 3, s.Closed["closed"])
 	pgtest.Eventually(t, patience, func() bool { return proxy.Stats().Open == 0 })
+}
+
+func TestCloseDoesNotWaitForAPasswordFunctionThatTakesNoNoticeOfItsContext(t *testing.T) {
+	t.Parallel()
+	stop, asked := make(chan struct{}), make(chan struct{})
+	db, err := pgprod.Open(pgtest.NewDatabase(t), pgprod.WithPasswordFunc(func(context.Context) (string, error) {
+		close(asked)
+		<-stop
+		return "", nil
+	}))
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { <-asked; cancel() }()
+	require.ErrorIs(t, db.PingContext(ctx), context.Canceled)
+	within(t, patience/2, func() { require.NoError(t, db.Close()) })
+	close(stop)
 }
 
 func TestASecondCloseIsHarmless(t *testing.T) {

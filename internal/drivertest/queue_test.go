@@ -155,6 +155,21 @@ func TestWhereTheCallersDeadlineIsLaterPoolTimeoutCounts(t *testing.T) {
 	require.ErrorIs(t, ask(ctx, db).wait(t), pgprod.ErrPoolTimeout)
 }
 
+func TestPoolTimeoutIsNotOverrunByTheTestsOfManyDeadConnections(t *testing.T) {
+	t.Parallel()
+	const limit = 500 * time.Millisecond
+	proxy := faultproxy.StartTB(t, pgtest.NewDatabase(t))
+	db := openPool(t, with(proxy.DSN(), "pool_timeout", limit.String(), "pool_size", "40", "pool_pre_ping", "always"))
+	fill(t, db, 40)
+	proxy.BlackHole(faultproxy.ToClient, true)
+	defer proxy.CloseAll(faultproxy.RST)
+	within(t, 3*limit, func() { // each of forty would have 50 ms at least
+		_, err := db.Exec("select 1")
+		require.ErrorIs(t, err, pgprod.ErrPoolTimeout)
+	})
+	assert.EqualValues(t, 1, statusOf(t, db).Timeouts)
+}
+
 func TestPoolTimeoutZeroLeavesItToTheContext(t *testing.T) {
 	t.Parallel()
 	db := openPool(t, oneConn(pgtest.NewDatabase(t), "pool_timeout", "0"))

@@ -468,6 +468,26 @@ func TestDiscardAllCostsTheConnectionAndNotTheNextStatement(t *testing.T) {
 	}
 }
 
+func TestWhatRawRunsAndWhatIsPreparedDoNotGetInEachOthersWay(t *testing.T) {
+	t.Parallel()
+	db := openPool(t, oneConn(pgtest.NewDatabase(t)))
+	prepare(t, db, "select 4711")
+	raw(t, db, func(conn *pgx.Conn) error { return conn.QueryRow(t.Context(), "select 4711").Scan(new(int)) })
+	for i := range 40 { // more than are kept without being executed
+		prepare(t, db, fmt.Sprintf("select %d", i))
+	}
+	assert.Equal(t, 4711, get[int](t, db, "select 4711"))
+
+	prepare(t, db, "select $1::int")
+	assert.Equal(t, 1, get[int](t, db, "select $1::int", pgx.QueryExecModeExec, 1))
+	rawBatch("select 1")(t, db)
+	raw(t, db, func(conn *pgx.Conn) error {
+		var batch pgx.Batch
+		batch.Queue("select $1::int", 1)
+		return conn.SendBatch(t.Context(), &batch).Close()
+	})
+}
+
 func TestAFinishedContextPreparesNothing(t *testing.T) {
 	t.Parallel()
 	db := openPool(t, oneConn(pgtest.NewDatabase(t)))

@@ -206,6 +206,92 @@ func TestASlowReaderIsCutByCommandTimeout(t *testing.T) {
 	require.NoError(t, db.Ping())
 }
 
+func TestAReaderSlowerThanTheGraceStillGetsTheServersWordAndKeepsTheConnection(t *testing.T) {
+	t.Parallel()
+	db := openPool(t, oneConn(pgtest.NewDatabase(t), "command_timeout", "300ms"))
+	pid := backendPID(t, db)
+	rows, err := db.Query("select repeat('x', 10000) from generate_series(1, 10000)")
+	require.NoError(t, err)
+	defer rows.Close()
+	require.True(t, rows.Next())
+	<-time.After(1500 * time.Millisecond) // the application sleeps: the server's answer lies in the socket
+	for rows.Next() {
+	}
+	requireCut(t, rows.Err(), context.DeadlineExceeded)
+	require.NoError(t, rows.Close())
+	assert.Equal(t, pid, backendPID(t, db))
+}
+
+// TestAStatementOnAConnWhoseRowsAreOpenIsRefusedAndDisturbsNothing is for the race detector, too: the rows' context ends
+// meanwhile.
+func TestAStatementOnAConnWhoseRowsAreOpenIsRefusedAndDisturbsNothing(t *testing.T) {
+	t.Parallel()
+	db := openPool(t, oneConn(pgtest.NewDatabase(t)))
+	conn := hold(t, db)
+	pid := backendPID(t, conn)
+	for range 20 {
+		ctx, cancel := context.WithCancel(t.Context())
+		rows, err := conn.QueryContext(ctx, "select repeat('x', 10000) from generate_series(1, 10000)")
+		require.NoError(t, err)
+		require.True(t, rows.Next())
+		go cancel()
+		_ = conn.PingContext(context.Background())
+		_, _ = conn.ExecContext(context.Background(), "select 1")
+		_ = rows.Close()
+	}
+	assert.Equal(t, pid, backendPID(t, conn))
+}
+
+func TestACancelThatTheServerHasNotAcknowledgedHitsNobodyElse(t *testing.T) {
+	t.Parallel()
+	proxy := faultproxy.StartTB(t, pgtest.NewDatabase(t))
+	db := openPool(t, oneConn(proxy.DSN(), "preflight", "off"))
+	mustExec(t, db, "select 1")
+	proxy.DelayConnect(900 * time.Millisecond) // that of the cancel request: it arrives when the statement is long over
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	_, _ = db.ExecContext(ctx, "select pg_sleep(0.3)")
+	mustExec(t, db, "select pg_sleep(1)")
+	assert.Equal(t, 1, proxy.Stats().Cancels)
+}
+
+func TestTheStatementAfterOneThatLostTheConnectionHasAnErrorOfItsOwn(t *testing.T) {
+	t.Parallel()
+	server := pgtest.StartTB(t, pgtest.Config{})
+	db := openPool(t, server.DSN(""))
+	conn := hold(t, db)
+	pid := backendPID(t, conn)
+	require.NoError(t, server.FreezeBackend(pid))
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(100*time.Millisecond, cancel)
+	_, err := conn.ExecContext(ctx, "select 1")
+	require.ErrorIs(t, err, context.Canceled)
+	_, err = conn.ExecContext(context.Background(), "select 2")
+	require.NotErrorIs(t, err, context.Canceled)
+	require.ErrorContains(t, err, "before the statement was sent")
+	require.NoError(t, server.ThawBackend(pid))
+}
+
+func TestAWaitForANotificationEndsWithItsContextAndCostsNoCancelRequest(t *testing.T) {
+	t.Parallel()
+	proxy := faultproxy.StartTB(t, pgtest.NewDatabase(t))
+	db := openPool(t, proxy.DSN())
+	raw(t, db, func(conn *pgx.Conn) error {
+		if _, err := conn.Exec(t.Context(), "listen channel"); err != nil {
+			return err
+		}
+		for range 3 {
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			_, err := conn.WaitForNotification(ctx)
+			cancel()
+			assert.ErrorIs(t, err, context.DeadlineExceeded)
+		}
+		_, err := conn.Exec(t.Context(), "notify channel")
+		return err
+	})
+	assert.Zero(t, proxy.Stats().Cancels)
+}
+
 func TestCommandTimeoutDoesNotCountTheTimeBetweenStatements(t *testing.T) {
 	t.Parallel()
 	db := openPool(t, oneConn(pgtest.NewDatabase(t), "command_timeout", "1s"))

@@ -5,7 +5,9 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -166,6 +168,31 @@ func TestACommitTellsTheTruthWhenItsContextEndsAtThatMoment(t *testing.T) {
 	assert.Equal(t, pid, backendPID(t, db))
 }
 
+// handled is a log that calls a function for each line.
+type handled func(message string)
+
+func (handled) Enabled(context.Context, slog.Level) bool        { return true }
+func (f handled) Handle(_ context.Context, r slog.Record) error { f(r.Message); return nil }
+func (f handled) WithAttrs([]slog.Attr) slog.Handler            { return f }
+func (f handled) WithGroup(string) slog.Handler                 { return f }
+
+func TestAContextThatEndsBetweenCheckoutAndBeginCostsNoConnection(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	armed := false
+	db := openPool(t, with(pgtest.NewDatabase(t), "echo_pool", "true"), pgprod.WithLogger(slog.New(handled(func(line string) {
+		if armed && strings.Contains(line, "checkout") {
+			cancel()
+		}
+	}))))
+	pids := fill(t, db, 5)
+	armed = true
+	_, err := db.BeginTx(ctx, nil)
+	require.ErrorIs(t, err, context.Canceled)
+	armed = false
+	assert.ElementsMatch(t, pids, fill(t, db, 5))
+}
+
 func TestABeginThatIsCutShortLeavesNoTransaction(t *testing.T) {
 	t.Parallel()
 	db := openPool(t, oneConn(pgtest.NewDatabase(t)))
@@ -285,6 +312,12 @@ func TestNothingDirtyIsLentAgain(t *testing.T) {
 		"SET in a transaction":    {onConn("begin", "set random_page_cost = 7", "commit"), discarded},
 		"SET of several":          {onConn("set random_page_cost = 7; select 1"), discarded},
 		"SET after SET LOCAL":     {onConn("begin; set local jit = on; set random_page_cost = 7; commit"), discarded},
+		"SET behind a comment":    {onConn("/* a; b */ set random_page_cost = 7"), discarded},
+		"SET behind comments":     {onConn("-- a\nset/**/random_page_cost = 7; select 1"), discarded},
+		"SET, and an error":       {onConn("begin; set random_page_cost = 7; commit; select 1/0"), discarded},
+		"LISTEN behind a comment": {onConn("/* a; b */ listen channel"), discarded},
+		"SET in a literal":        {onConn("select 'a; set b'; select 1"), kept},
+		"SET of a column":         {onConn("create temp table c (a int); update c set a = 1; drop table c"), kept},
 		"SET that fails":          {onConn("set random_page_cost = banana"), kept},
 		"SET LOCAL":               {onConn("begin", "set local random_page_cost = 7", "commit"), kept},
 		"set local, in one":       {onConn("begin; set\nlocal random_page_cost = 7; select 1; commit;"), kept},

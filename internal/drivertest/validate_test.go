@@ -196,6 +196,24 @@ func TestMoreBadConnectionsThanRetriesCostNoErrorAndNoRow(t *testing.T) {
 	}
 }
 
+func TestAConnectionIsProvenByTheServerAndNotByItsReturn(t *testing.T) {
+	t.Parallel()
+	proxy := faultproxy.StartTB(t, pgtest.NewDatabase(t))
+	db := openPool(t, with(proxy.DSN(), "connect_timeout", "1s"))
+	conn := hold(t, db)
+	backendPID(t, conn)
+	for _, c := range proxy.Conns() { // the network has forgotten it
+		c.BlackHole(faultproxy.ToClient, true)
+		c.BlackHole(faultproxy.ToServer, true)
+	}
+	<-time.After(1200 * time.Millisecond)
+	require.NoError(t, conn.Close())
+	mustExec(t, db, "select 1")
+	for _, c := range proxy.Conns() {
+		c.Close(faultproxy.RST)
+	}
+}
+
 func TestWithPrePingOffADeadConnectionIsAnErrorOnceAndItsGenerationIsReplaced(t *testing.T) {
 	t.Parallel()
 	db := openPool(t, with(pgtest.NewDatabase(t), "pool_pre_ping", "off"))

@@ -222,6 +222,13 @@ func TestAReadOnlyTransactionIsNoDemotion(t *testing.T) {
 			return err
 		}, pgprod.TxReadOnly())
 		require.Equal(t, "25006", sqlState(err))
+		tx, err = c.Begin()
+		require.NoError(t, err)
+		_, err = tx.Exec("set transaction read only")
+		require.NoError(t, err)
+		_, err = tx.Exec("insert into writes values (1)")
+		require.Equal(t, "25006", sqlState(err))
+		require.NoError(t, tx.Rollback())
 	}
 	assert.Empty(t, c.status().Closed)
 	assert.ElementsMatch(t, pids, fill(t, c.DB, 3), "the same connections")

@@ -254,6 +254,38 @@ func TestAFrozenBackendCostsItsStatementOnly(t *testing.T) {
 	assert.Equal(t, map[string]int64{"invalid": 1}, closedButForOverflow(t, db), "the others proved themselves")
 }
 
+func TestARollbackOnAConnectionThatIsLostCostsNoOther(t *testing.T) {
+	t.Parallel()
+	server := pgtest.StartTB(t, pgtest.Config{})
+	for name, lose := range map[string]func(t *testing.T, tx *sql.Tx, pid uint32){
+		"frozen": func(t *testing.T, tx *sql.Tx, pid uint32) {
+			require.NoError(t, server.FreezeBackend(pid))
+			_, err := tx.Exec("select 1")
+			isCut(t, err)
+			require.NoError(t, server.ThawBackend(pid))
+		},
+		"idle in transaction for too long": func(t *testing.T, tx *sql.Tx, _ uint32) {
+			_, err := tx.Exec("set local idle_in_transaction_session_timeout = 50")
+			require.NoError(t, err)
+			<-time.After(300 * time.Millisecond)
+			_, err = tx.Exec("select 1")
+			require.Equal(t, "25P03", sqlState(err), "%v", err)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			db := bounded(t, server.DSN(""))
+			tx, err := db.Begin()
+			require.NoError(t, err)
+			pid := get[uint32](t, tx, "select pg_backend_pid()")
+			pids := fill(t, db, 5)
+			lose(t, tx, pid)
+			require.ErrorContains(t, tx.Rollback(), "before the statement was sent")
+			assert.ElementsMatch(t, pids, fill(t, db, 5))
+			assert.Equal(t, map[string]int64{"invalid": 1}, closedButForOverflow(t, db))
+		})
+	}
+}
+
 func closedButForOverflow(t *testing.T, db *sql.DB) map[string]int64 {
 	closed := statusOf(t, db).Closed
 	delete(closed, "overflow")

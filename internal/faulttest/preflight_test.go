@@ -1,6 +1,7 @@
 package faulttest
 
 import (
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -104,6 +105,18 @@ func TestWithPreflightOffNobodyLooks(t *testing.T) {
 		require.Empty(t, backends)
 	}
 	assert.Empty(t, pgprod.Check(t.Context(), db).Warnings)
+}
+
+func TestAReplyWithoutSenseCostsThePreflightNoMoreThanALine(t *testing.T) {
+	t.Parallel()
+	narrow := encode(column(23, 0), row([]byte("1")), done, column(23, 0), row([]byte("1")), done, ready)
+	server := startTalker(t, nonsense(8), narrow)
+	defer server.close()
+	var log logLines
+	db := openPool(t, fmt.Sprintf("postgres://user@%s/db?sslmode=disable", server.listener.Addr()), pgprod.WithLogger(log.logger()))
+	_ = db.PingContext(t.Context())
+	const line = "the server doesn't tell how it is set up"
+	pgtest.Eventually(t, patience, func() bool { return strings.Contains(log.String(), line) }, "no line")
 }
 
 func TestCloseDoesNotWaitForAPreflightAndLeavesNone(t *testing.T) {

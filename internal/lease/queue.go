@@ -137,6 +137,17 @@ func (q *Queue) Retry(ctx context.Context, limit time.Duration) (waited time.Dur
 	return q.wait(ctx, limit, true)
 }
 
+// GiveUp is for a caller that owns a place but found no usable connection within its time limit: it gives the place back,
+// and its wait has timed out.
+func (q *Queue) GiveUp() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.lent--
+	q.stats.Timeouts++
+	q.settleLocked()
+	return ErrTimeout
+}
+
 // wait is called with q.mu held and releases it.
 func (q *Queue) wait(ctx context.Context, limit time.Duration, again bool) (time.Duration, error) {
 	start := time.Now()

@@ -46,6 +46,11 @@ func (s *session) borrow(ctx context.Context) error {
 		if !errors.Is(err, errNoneParked) {
 			return err
 		}
+		waited = time.Duration(clock() - start)
+		if p.cfg.PoolTimeout > 0 && waited >= p.cfg.PoolTimeout {
+			err = p.queue.GiveUp()
+			break
+		}
 		_, err = p.queue.Retry(ctx, p.timeLeft(start))
 		waited = time.Duration(clock() - start)
 	}
@@ -155,17 +160,18 @@ func (p *Pool) needsPing(c *conn, now int64) bool {
 	return age > provenFor || c.proven < p.suspicion.Load()
 }
 
-// pinged pings c and condemns it if there is no answer within limit. That says something of the others if the server
-// had the usual time.
+// fairPing is how long a server has to have had for its silence to say something of the other connections.
+const fairPing = time.Second
+
+// pinged pings c and condemns it if there is no answer within limit.
 func (p *Pool) pinged(c *conn, limit time.Duration) bool {
 	if err := c.ping(p.life, limit); err != nil {
 		c.condemned = "invalid"
-		if limit == p.pingTimeout && !p.closed.Load() {
+		if limit >= min(fairPing, p.pingTimeout) && !p.closed.Load() {
 			p.invalidate(c.generation, err)
 		}
 		return false
 	}
-	c.proven = clock()
 	return true
 }
 
@@ -175,11 +181,12 @@ func (s *session) giveBack() {
 	if c == nil {
 		return
 	}
-	s.c, s.sc, s.tx = nil, nil, nil
+	s.c, s.sc, s.tx, s.txCtx = nil, nil, nil, nil
+	c.abandon()
 	now := clock()
 	c.condemned = c.verdict(now)
 	c.readOnly = false
-	c.proven = now
+	c.returned = now
 	held := p.returned(c, now)
 	p.in.Used(context.Background(), seconds(held))
 	if p.cfg.EchoPool {

@@ -31,6 +31,7 @@ type conn struct {
 	generation uint64
 	expires    int64  // by clock(); 0: never
 	proven     int64  // by clock(): when the server was last heard
+	returned   int64  // by clock(): when it was last given back, or made
 	fresh      bool   // not lent yet
 	condemned  string // why it must not be lent again, "" while it may
 
@@ -53,6 +54,7 @@ type conn struct {
 	what      string        // it is, where its text doesn't tell: PREPARE, BATCH, COPY "table"
 	began     int64         // by clock(): the outermost
 	mark      int64         // of the tap, then
+	wasClosed bool          // then
 	mayRebind bool          // the session tries another connection if nothing was sent
 	mayReplan bool          // the session asks again if the plan is stale
 	waited    time.Duration // for the connection, until the first statement has been reported
@@ -103,7 +105,7 @@ func (c *conn) closeReason() string {
 		return "invalid"
 	case c.expired(now):
 		return "lifetime"
-	case p.cfg.PoolIdleTimeout > 0 && now-c.proven >= int64(p.cfg.PoolIdleTimeout):
+	case p.cfg.PoolIdleTimeout > 0 && now-c.returned >= int64(p.cfg.PoolIdleTimeout):
 		return "idle"
 	default:
 		return "overflow"
@@ -133,7 +135,7 @@ func (c *conn) verdict(now int64) string {
 	switch {
 	case c.condemned != "":
 		return c.condemned
-	case c.pg.IsClosed() || c.generation != c.pool.generation.Load():
+	case c.pg.IsClosed() || c.generation != c.pool.generation.Load() || c.guard.late.Load():
 		return "invalid"
 	case c.pg.IsBusy() || c.pg.TxStatus() != 'I':
 		return "dirty"
@@ -147,7 +149,11 @@ func (c *conn) expired(now int64) bool { return c.expires > 0 && now > c.expires
 
 // ping asks the server for an answer within limit. A cancel request that was still on its way hits the ping.
 func (c *conn) ping(ctx context.Context, limit time.Duration) error {
-	c.guard.fate = fate{}
+	if c.pg.IsBusy() {
+		return c.pg.Ping(ctx) // which refuses; the guard is that of the rows that are open
+	}
+	c.guard.begin(clock(), 0)
+	defer c.guard.end()
 	_ = c.pg.Conn().SetDeadline(time.Now().Add(limit))
 	err := c.pg.Ping(ctx)
 	var pg *pgconn.PgError
@@ -159,23 +165,28 @@ func (c *conn) ping(ctx context.Context, limit time.Duration) error {
 	}
 	if err == nil {
 		c.guard.stale = false
+		c.proven = clock()
 	}
 	return err
 }
 
 // ready makes the connection safe for its next statement within the same session.
 func (c *conn) ready() error {
-	if !c.guard.stale || c.pg.IsClosed() || c.pg.IsBusy() {
-		return nil
+	switch {
+	case c.pg.IsClosed():
+		c.guard.fate = fate{} // that of the last statement isn't the next one's
+		return pgconn.ErrConnClosed
+	case c.guard.stale && !c.pg.IsBusy():
+		return c.ping(context.Background(), c.pool.pingTimeout)
 	}
-	return c.ping(context.Background(), c.pool.pingTimeout)
+	return nil
 }
 
 // begin and end frame whatever pgx does at a caller's request.
 func (c *conn) begin(what, sql string) {
 	if c.depth++; c.depth == 1 {
 		c.what, c.sql, c.cause = what, sql, nil
-		c.began, c.mark = clock(), c.tap.Mark()
+		c.began, c.mark, c.wasClosed = clock(), c.tap.Mark(), c.pg.IsClosed()
 		c.guard.begin(c.began, c.pool.cfg.CommandTimeout)
 		c.mu.Lock()
 		c.held.what, c.held.sql = what, sql
@@ -197,17 +208,41 @@ func (c *conn) end(ctx context.Context, tag pgconn.CommandTag, err error) {
 	if c.guard.fate.cut() {
 		c.lentCut = c.guard.fate
 	}
-	c.report(ctx, tag, err)
+	now := clock()
+	if isWord(err) {
+		c.proven = now
+	}
+	c.report(ctx, tag, err, time.Duration(now-c.began))
 	if err != nil {
 		c.learn(err)
-	} else if leavesTraces(tag.String(), c.sql) {
+	}
+	if leavesTraces(tag.String(), c.sql) { // of several statements the first may have, though the last failed
 		c.condemned = "dirty"
 	}
+}
+
+// isWord reports whether a statement's end is the server's word.
+func isWord(err error) bool {
+	var pg *pgconn.PgError
+	return err == nil || errors.As(err, &pg)
+}
+
+// abandon ends what pgx has begun and not ended: a panic of the application's came between (of a driver.Valuer, a codec, a
+// tracer), or a function that the connection was lent to left rows open. It costs the connection.
+func (c *conn) abandon() {
+	if c.depth == 0 {
+		return
+	}
+	c.depth = 0
+	c.guard.end()
+	c.op.End(context.Background(), -1, errAbandoned)
+	c.condemned = "dirty"
 }
 
 // learn draws the conclusions of a failed statement for the pool.
 func (c *conn) learn(err error) {
 	switch {
+	case c.wasClosed: // what there was to learn was learnt when it was closed
 	case c.pg.IsClosed() && c.guard.fate.cut():
 		c.pool.suspect()
 	case c.pg.IsClosed() && wentAway(err):
@@ -221,9 +256,15 @@ func (c *conn) learn(err error) {
 // demoted reports whether the server has stopped taking writes though it was chosen because it took them.
 func (c *conn) demoted(err error) bool {
 	var pg *pgconn.PgError
-	if !errors.As(err, &pg) || pg.Code != "25006" || c.readOnly {
+	if !errors.As(err, &pg) || pg.Code != "25006" || c.readOnly || c.takesWrites() {
 		return false
 	}
 	attrs := c.pool.cfg.TargetSessionAttrs
 	return attrs == "read-write" || attrs == "primary"
+}
+
+// takesWrites reports whether the server says so, which it does from version 14 on: then it is the transaction that was
+// made read-only, by a statement.
+func (c *conn) takesWrites() bool {
+	return c.pg.ParameterStatus("in_hot_standby") == "off" && c.pg.ParameterStatus("default_transaction_read_only") == "off"
 }

@@ -43,6 +43,7 @@ func (p *Pool) Dial(ctx context.Context) error {
 	p.dialSucceeded(ctx)
 	overflow := p.remember(c)
 	c.proven = clock()
+	c.returned = c.proven
 	p.in.Created(ctx, seconds(c.proven-start))
 	p.planPreflight()
 	p.connected(ctx, c, time.Duration(c.proven-start), overflow)
@@ -108,7 +109,7 @@ func (c *conn) prepareDial(ctx context.Context, cc *pgx.ConnConfig) error {
 	cc.Tracer = c
 	cc.ConnectTimeout = c.pool.cfg.ConnectTimeout
 	cc.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
-		c.tap = wire.NewTap(r, w)
+		c.tap = wire.NewTap(r, w, c.guard.cameLate)
 		return pgproto3.NewFrontend(c.tap, c.tap)
 	}
 	cc.BuildContextWatcherHandler = func(pg *pgconn.PgConn) ctxwatch.Handler {
@@ -245,11 +246,7 @@ func set(ctx context.Context, pg *pgconn.PgConn, all []settings.Setting) error {
 func (p *Pool) password(ctx context.Context) (string, error) {
 	switch {
 	case p.hooks.Password != nil:
-		pw, err := p.hooks.Password(ctx)
-		if err != nil {
-			return "", &passwordError{from: "password function", cause: err, foreign: true}
-		}
-		return pw, nil
+		return p.askPassword(ctx)
 	case p.cfg.PasswordFile != "":
 		pw, err := settings.ReadPassword(p.cfg.PasswordFile)
 		if err != nil {
@@ -258,6 +255,28 @@ func (p *Pool) password(ctx context.Context) (string, error) {
 		return pw, nil
 	}
 	return "", nil
+}
+
+// askPassword doesn't wait longer than ctx for a function that takes no notice of it: Close would wait as well.
+func (p *Pool) askPassword(ctx context.Context) (string, error) {
+	type reply struct {
+		password string
+		err      error
+	}
+	asked := make(chan reply, 1)
+	go func() { // ends when the application's function does
+		pw, err := p.hooks.Password(ctx)
+		asked <- reply{pw, err}
+	}()
+	select {
+	case r := <-asked:
+		if r.err != nil {
+			return "", &passwordError{from: "password function", cause: r.err, foreign: true}
+		}
+		return r.password, nil
+	case <-ctx.Done():
+		return "", &passwordError{from: "password function", cause: ctx.Err()}
+	}
 }
 
 // connector is the inner *sql.DB's. It never dials, it hands out what Dial has parked.

@@ -23,6 +23,7 @@ var (
 var (
 	errNoneParked = errors.New("pgprod: no connection is parked") // never leaves this package
 	errLost       = errors.New("connection lost")
+	errAbandoned  = errors.New("pgprod: abandoned in the midst of a statement, by a panic or with rows open")
 )
 
 // timeoutError says how full the pool was. Its cause is ErrTimeout, and the last failure to connect if there was one.

@@ -33,8 +33,9 @@ type guard struct {
 	pg    *pgconn.PgConn
 	fate  fate
 	stale bool // a cancel request was sent: it may still be on its way to the server
+	idle  bool // the context that ended was not a statement's
 
-	abrupt bool // nothing of value runs here: it is ended by ending the connection
+	late atomic.Bool // the server has not acknowledged a cancel request: it may hit whatever runs at any time
 
 	deadline atomic.Int64 // of the statement under way, by clock(); 0: there is none, expired: the timer is ending it
 	running  atomic.Bool  // the timer will fire
@@ -107,26 +108,49 @@ func (g *guard) stop() {
 	g.timer.Stop()
 }
 
-// HandleCancel and HandleUnwatchAfterCancel implement pgx's ctxwatch.Handler: the caller's context ended.
+// HandleCancel and HandleUnwatchAfterCancel implement pgx's ctxwatch.Handler: the caller's context ended. Where no
+// statement is under way (a wait for notifications, a farewell, a health check's question) the server has nothing to cancel.
 func (g *guard) HandleCancel(ctx context.Context) {
+	if g.idle = g.deadline.Load() == 0; g.idle {
+		_ = g.pg.Conn().SetDeadline(time.Now())
+		return
+	}
 	g.fate.caller = ctx.Err()
 	g.cancel()
 }
 
 // HandleUnwatchAfterCancel is called when the statement is over, after HandleCancel has returned.
-func (g *guard) HandleUnwatchAfterCancel() { g.settle() }
-
-func (g *guard) cancel() {
-	if g.abrupt {
-		_ = g.pg.Conn().SetDeadline(time.Now())
+func (g *guard) HandleUnwatchAfterCancel() {
+	if g.idle {
+		_ = g.pg.Conn().SetDeadline(time.Time{})
 		return
 	}
+	g.settle()
+}
+
+func (g *guard) cancel() {
 	deadline := time.Now().Add(cancelGrace)
 	_ = g.pg.Conn().SetDeadline(deadline)
 	ctx, stop := context.WithDeadline(context.Background(), deadline)
 	defer stop()
-	// An error means that the server can't be told; then the deadline ends the statement.
-	_ = g.pg.CancelRequest(ctx)
+	// An error means that the server can't be told; then the deadline ends the statement. pgx gives none where the
+	// acknowledgement doesn't come.
+	if err := g.pg.CancelRequest(ctx); err != nil || !time.Now().Before(deadline) {
+		g.late.Store(true)
+	}
+}
+
+// lastLook is how long a caller gets to read what is there who comes back to its rows after they were cut short.
+const lastLook = 50 * time.Millisecond
+
+// cameLate is asked when a read has run into a deadline, and reports whether to read again. The caller may have come only
+// now, and find in the socket what the server had said in time.
+func (g *guard) cameLate() bool {
+	if g.deadline.Load() != expired {
+		return false
+	}
+	_ = g.pg.Conn().SetReadDeadline(time.Now().Add(lastLook))
+	return true
 }
 
 // settle is called after a cancel request. The server acknowledges one when it has signalled the backend, not when the

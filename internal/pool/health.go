@@ -246,7 +246,6 @@ func (c *conn) asProbe(cc *pgx.ConnConfig) {
 	if c.anywhere {
 		cc.ValidateConnect = nil
 	}
-	c.guard.abrupt = true
 }
 
 // examine asks the server who it is.

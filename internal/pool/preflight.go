@@ -103,7 +103,10 @@ func (p *Pool) withIdle(ctx context.Context, f func(*conn) error) (found bool, e
 	if c.condemned = c.verdict(clock()); c.condemned != "" {
 		return false, nil
 	}
-	if err = f(c); err != nil && c.verdict(clock()) != "" {
+	c.guard.begin(clock(), 0)
+	err = f(c)
+	c.guard.end()
+	if err != nil && c.verdict(clock()) != "" {
 		c.condemned = "invalid"
 		return false, nil // it was dead, or became so
 	}
@@ -146,7 +149,7 @@ func (c *conn) facts(ctx context.Context) (f facts, err error) {
 	if err != nil {
 		return f, err
 	}
-	if len(results) != 2 || len(results[0].Rows) != 1 {
+	if len(results) != 2 || len(results[0].Rows) != 1 || len(results[0].Rows[0]) != 11 {
 		return f, errors.New("pgprod: preflight: the role or the database isn't in the catalogue")
 	}
 	row := results[0].Rows[0]
@@ -163,6 +166,9 @@ func (c *conn) facts(ctx context.Context) (f facts, err error) {
 	_, f.encrypted = c.pg.Conn().(*tls.Conn)
 	f.settings = map[string]setting{}
 	for _, row := range results[1].Rows {
+		if len(row) != 3 {
+			return f, errors.New("pgprod: preflight: the server's reply makes no sense")
+		}
 		f.settings[strings.ToLower(string(row[0]))] = setting{string(row[1]), string(row[2])}
 	}
 	return f, nil

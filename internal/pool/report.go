@@ -16,9 +16,8 @@ import (
 
 // report tells whoever wants to know of a statement that has ended: the log, if it failed or was slow or all are
 // wanted, and the live page.
-func (c *conn) report(ctx context.Context, tag pgconn.CommandTag, err error) {
+func (c *conn) report(ctx context.Context, tag pgconn.CommandTag, err error, took time.Duration) {
 	p := c.pool
-	took := time.Duration(clock() - c.began)
 	waited := c.waited
 	c.waited = 0
 	if seen := p.statements.Load(); seen != nil {

@@ -34,6 +34,7 @@ type session struct {
 
 	tx    pgx.Tx
 	txCtx context.Context
+	over  bool // a panic has ended it, it gets no connection any more
 	rows  rows // only one set of rows is open at a time on one connection
 }
 
@@ -62,6 +63,7 @@ func (s *session) Conn() *pgx.Conn {
 	if _, err := s.use(context.Background()); err != nil {
 		return nil
 	}
+	s.c.releaseUnadopted(context.Background())
 	return s.c.pgx
 }
 
@@ -78,6 +80,7 @@ func (s *session) Lend(ctx context.Context, fn func(*pgx.Conn) error) error {
 			c.condemned = "dirty"
 		}
 	}()
+	c.releaseUnadopted(ctx)
 	c.lentCut = fate{}
 	err := fn(c.pgx)
 	returned = true
@@ -87,7 +90,7 @@ func (s *session) Lend(ctx context.Context, fn func(*pgx.Conn) error) error {
 // IsValid implements driver.Validator: the session is being put away.
 func (s *session) IsValid() bool {
 	s.giveBack()
-	return true
+	return !s.over
 }
 
 // Close implements driver.Conn. database/sql puts a session away before it closes it, but for one: whoever had it by
@@ -109,7 +112,10 @@ func (s *session) CheckNamedValue(*driver.NamedValue) error { return nil }
 // use makes sure that there is a connection and reports whether it was borrowed just now, so that nothing depends on
 // its being this one.
 func (s *session) use(ctx context.Context) (fresh bool, err error) {
-	if s.c == nil {
+	switch {
+	case s.over:
+		return false, errAbandoned
+	case s.c == nil:
 		return true, s.borrow(ctx)
 	}
 	if err := s.c.ready(); err != nil {
@@ -135,7 +141,7 @@ func (s *session) run(ctx context.Context, planned bool, do func(*conn) error) e
 		c := s.c
 		mark := c.tap.Mark()
 		c.mayRebind, c.mayReplan = fresh && try < rebinds, planned
-		err = do(c)
+		err = s.attempt(c, do)
 		c.mayRebind, c.mayReplan = false, false
 		if err == nil {
 			return nil
@@ -149,6 +155,26 @@ func (s *session) run(ctx context.Context, planned bool, do func(*conn) error) e
 			return c.explain(err, c.tap.Mark() == mark)
 		}
 	}
+}
+
+// attempt has do work on c, and on the way out of a panic (of a driver.Valuer, a codec, a tracer) ends what was begun.
+// database/sql doesn't put a session away after a panic in a query: its connection goes back now, and it gets no other,
+// unless it is a transaction's.
+func (s *session) attempt(c *conn, do func(*conn) error) (err error) {
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		c.abandon()
+		if s.tx == nil {
+			s.over = true
+			s.giveBack()
+		}
+	}()
+	err = do(c)
+	returned = true
+	return err
 }
 
 // stalePlan reports whether the server refused to execute a statement that pgx had prepared, since its result has other
@@ -368,9 +394,12 @@ func (s *session) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, err // pgx would close the connection
+		return nil, err // pgx would close the connection, hence again when there is one
 	}
 	err = s.run(ctx, false, func(c *conn) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		tx, err := c.pgx.BeginTx(ctx, options)
 		if err == nil {
 			s.tx, s.txCtx, c.readOnly = tx, ctx, opts.ReadOnly
@@ -411,6 +440,9 @@ func (s *session) Commit() error {
 	if c == nil || s.tx == nil {
 		return sql.ErrTxDone
 	}
+	if err := c.ready(); err != nil {
+		return fmt.Errorf("pgprod: COMMIT was not sent, the server rolls the transaction back: %w", c.real(err))
+	}
 	mark := c.tap.Mark()
 	err := s.tx.Commit(context.WithoutCancel(s.txCtx))
 	c.readOnly = false
@@ -434,7 +466,7 @@ func (s *session) Commit() error {
 func isAnswer(err error) bool {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
-		return !isFatal(pg)
+		return !isFatal(pg) && !strings.HasPrefix(pg.Code, "08") // which a pooler says that has lost the server
 	}
 	return errors.Is(err, pgx.ErrTxCommitRollback)
 }
@@ -476,6 +508,9 @@ func (c *conn) real(err error) error {
 // the caller's context was the reason; otherwise with what is known about whether the statement ran.
 func (c *conn) explain(err error, unsent bool) error {
 	err = c.real(err)
+	if c.depth > 0 {
+		return err // refused, since the rows of another statement are open: whose fate the guard's is
+	}
 	if cut := c.cutShort(err, c.guard.fate); cut != nil {
 		return cut
 	}

@@ -123,11 +123,17 @@ func (c *conn) prepare(ctx context.Context, query string) (int, error) {
 // unadopted is a statement that was prepared and is not in pgx's cache yet.
 type unadopted struct{ name, query string }
 
-// batchAhead is called before pgx sends a batch: it would fail on the names that are in use.
+// batchAhead is called before pgx sends a batch.
 func (c *conn) batchAhead(ctx context.Context) {
 	c.batched = true
+	c.releaseUnadopted(ctx)
+}
+
+// releaseUnadopted is called before statements go to pgx that aren't ours to look at: a batch would fail on the names that
+// are in use, and a query without arguments might adopt one and not be told from what adopts none.
+func (c *conn) releaseUnadopted(ctx context.Context) {
 	for _, u := range c.unadopted {
-		_ = c.pgx.Deallocate(ctx, u.name) // if it fails the connection has, and the batch will tell
+		_ = c.pgx.Deallocate(ctx, u.name) // if it fails the connection has, and the next statement will tell
 	}
 	c.unadopted = nil
 }

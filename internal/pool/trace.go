@@ -41,13 +41,24 @@ func (c *conn) observed(ctx context.Context, tag pgconn.CommandTag, err error) {
 // TraceQueryStart implements pgx.QueryTracer.
 func (c *conn) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryStartData) context.Context {
 	c.begin("", d.SQL)
-	if len(d.Args) > 0 { // without, Exec takes the simple protocol past the cache
+	if len(c.unadopted) > 0 && takesCache(d.Args) {
 		c.adopted(d.SQL)
 	}
 	if c.depth == 1 {
 		ctx, c.op = c.target.Begin(ctx, d.SQL)
 	}
 	return ctx
+}
+
+// takesCache reports whether a statement with these arguments goes through pgx's cache. Without any, Exec takes the simple
+// protocol past it; before the first there may be how its caller wants it to be sent.
+func takesCache(args []any) bool {
+	for _, arg := range args[:min(len(args), 3)] {
+		if mode, ok := arg.(pgx.QueryExecMode); ok {
+			return mode == pgx.QueryExecModeCacheStatement
+		}
+	}
+	return len(args) > 0
 }
 
 // TraceQueryEnd is called when the rows are closed.

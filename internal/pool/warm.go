@@ -76,7 +76,7 @@ func (w *warm) pop() (h atHand, ok bool) {
 func (w *warm) shift(before int64) (h atHand, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.all) == 0 || w.all[0].c.proven > before {
+	if len(w.all) == 0 || w.all[0].c.returned > before {
 		return atHand{}, false
 	}
 	h = w.all[0]

@@ -4,8 +4,10 @@ package wire
 
 import (
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
+	"os"
 	"sync/atomic"
 )
 
@@ -17,21 +19,29 @@ type Tap struct {
 	r       io.Reader
 	w       io.Writer
 	secure  bool // a TLS record may be half sent when its Write fails with n == 0
+	late    func() bool
 	written atomic.Int64
 	failure atomic.Pointer[error]
 }
 
-// NewTap returns a Tap in front of r and w.
-func NewTap(r io.Reader, w io.Writer) *Tap {
+// NewTap returns a Tap in front of r and w. When a read has run into its deadline late is asked whether to read again,
+// once.
+func NewTap(r io.Reader, w io.Writer, late func() bool) *Tap {
 	_, secure := w.(*tls.Conn)
-	return &Tap{r: r, w: w, secure: secure}
+	return &Tap{r: r, w: w, secure: secure, late: late}
 }
 
 // Read implements io.Reader.
 func (t *Tap) Read(p []byte) (int, error) {
 	n, err := t.r.Read(p)
-	if err != nil {
+	if err != nil && errors.Is(err, os.ErrDeadlineExceeded) && t.late() {
+		n, err = t.r.Read(p)
+	}
+	switch {
+	case err != nil:
 		t.fail(err)
+	case t.failure.Load() != nil:
+		t.revive()
 	}
 	return n, err
 }
@@ -50,6 +60,13 @@ func (t *Tap) Write(p []byte) (int, error) {
 }
 
 func (t *Tap) fail(err error) { t.failure.CompareAndSwap(nil, &err) }
+
+// revive forgets a deadline that the connection has outlived.
+func (t *Tap) revive() {
+	if err := t.failure.Load(); errors.Is(*err, os.ErrDeadlineExceeded) {
+		t.failure.CompareAndSwap(err, nil)
+	}
+}
 
 // Mark returns a value that changes with every write that reached the connection. It is safe for concurrent use.
 func (t *Tap) Mark() int64 { return t.written.Load() }

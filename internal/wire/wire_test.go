@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,8 +18,12 @@ type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
+func newTap(r string, w io.Writer) *Tap {
+	return NewTap(strings.NewReader(r), w, func() bool { return false })
+}
+
 func TestAMarkChangesWithWhatWasWritten(t *testing.T) {
-	tap := NewTap(strings.NewReader(""), io.Discard)
+	tap := newTap("", io.Discard)
 	before := tap.Mark()
 	_, err := tap.Write([]byte("Q"))
 	require.NoError(t, err)
@@ -27,7 +32,7 @@ func TestAMarkChangesWithWhatWasWritten(t *testing.T) {
 
 func TestAMarkStaysWhereNothingGotOut(t *testing.T) {
 	broken := errors.New("broken pipe")
-	tap := NewTap(strings.NewReader(""), writerFunc(func([]byte) (int, error) { return 0, broken }))
+	tap := newTap("", writerFunc(func([]byte) (int, error) { return 0, broken }))
 	before := tap.Mark()
 	_, err := tap.Write([]byte("Q"))
 	require.ErrorIs(t, err, broken)
@@ -36,21 +41,21 @@ func TestAMarkStaysWhereNothingGotOut(t *testing.T) {
 }
 
 func TestPartOfAMessageCounts(t *testing.T) {
-	tap := NewTap(strings.NewReader(""), writerFunc(func(p []byte) (int, error) { return 1, io.ErrShortWrite }))
+	tap := newTap("", writerFunc(func(p []byte) (int, error) { return 1, io.ErrShortWrite }))
 	before := tap.Mark()
 	_, _ = tap.Write([]byte("Query"))
 	assert.NotEqual(t, before, tap.Mark())
 }
 
 func TestPgxsFarewellDoesNotCount(t *testing.T) {
-	tap := NewTap(strings.NewReader(""), io.Discard)
+	tap := newTap("", io.Discard)
 	before := tap.Mark()
 	_, _ = tap.Write([]byte{'X', 0, 0, 0, 4})
 	assert.Equal(t, before, tap.Mark())
 }
 
 func TestTheFirstFailureIsKept(t *testing.T) {
-	tap := NewTap(strings.NewReader("a"), writerFunc(func([]byte) (int, error) { return 0, io.ErrClosedPipe }))
+	tap := newTap("a", writerFunc(func([]byte) (int, error) { return 0, io.ErrClosedPipe }))
 	buf := make([]byte, 1)
 	_, err := tap.Read(buf)
 	require.NoError(t, err)
@@ -58,6 +63,42 @@ func TestTheFirstFailureIsKept(t *testing.T) {
 	_, _ = tap.Read(buf)
 	_, _ = tap.Write(buf)
 	assert.Equal(t, io.EOF, tap.Err())
+}
+
+func TestAReaderWhoComesAfterTheDeadlineGetsWhatIsThere(t *testing.T) {
+	client, server := connected(t, "tcp", "127.0.0.1:0")
+	asked := 0
+	tap := NewTap(client, client, func() bool {
+		asked++
+		_ = client.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+		return true
+	})
+	_, err := server.Write([]byte("E"))
+	require.NoError(t, err)
+	require.NoError(t, client.SetReadDeadline(time.Now()))
+	buf := make([]byte, 8)
+	n, err := tap.Read(buf)
+	require.NoError(t, err)
+	assert.Equal(t, "E", string(buf[:n]))
+	_, err = tap.Read(buf)
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	assert.Equal(t, 2, asked, "once for each read")
+}
+
+func TestADeadlineThatTheConnectionOutlivesIsNotItsEnd(t *testing.T) {
+	client, server := connected(t, "tcp", "127.0.0.1:0")
+	tap := NewTap(client, client, func() bool { return false })
+	buf := make([]byte, 1)
+	require.NoError(t, client.SetReadDeadline(time.Now()))
+	_, err := tap.Read(buf)
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	require.ErrorIs(t, tap.Err(), os.ErrDeadlineExceeded)
+	require.NoError(t, client.SetReadDeadline(time.Time{}))
+	_, err = server.Write([]byte("ZZ"))
+	require.NoError(t, err)
+	_, err = tap.Read(buf)
+	require.NoError(t, err)
+	require.NoError(t, tap.Err())
 }
 
 // connected returns both ends of a real connection.
