@@ -5,7 +5,7 @@
 // It starts a PostgreSQL of its own, prints one table and a list of bars, each with pass or fail and its figure, and
 // writes results.csv, results.svg and RESULTS.md to a directory:
 //
-//	go -C internal/benchmark run . -short -out .                  # what is committed: about three minutes
+//	go -C internal/benchmark run . -short -out .                  # what is committed: about four minutes
 //	go -C internal/benchmark run .                                # every peer on every workload: half an hour
 //	go -C internal/benchmark run . -run '^query' -peers 'pgprod|tuned' -rounds 100
 //
@@ -54,9 +54,10 @@ type options struct {
 	peers   *regexp.Regexp
 	profile string
 
-	line  string        // the command line, for the report
-	texts int           // how many distinct texts the check of memory runs
-	block time.Duration // 0: what the workload says; else a test's, once in each round
+	line    string        // the command line, for the report
+	texts   int           // how many distinct texts the check of memory runs
+	queries int           // and how many queries
+	block   time.Duration // 0: what the workload says; else a test's, once in each round
 }
 
 const (
@@ -70,7 +71,7 @@ func parseFlags(args []string, errOut io.Writer) (o options, err error) {
 	run, peers := "", ""
 	flags.StringVar(&o.out, "out", filepath.Join(os.TempDir(), "pgprod-benchmark"), "directory for results.csv, results.svg and RESULTS.md")
 	flags.IntVar(&o.rounds, "rounds", 0, fmt.Sprintf("rounds of each workload; some have twice or four times as many (default %d, with -short %d)", fullRounds, shortRounds))
-	flags.BoolVar(&o.short, "short", false, "about three minutes: fewer rounds, and instrumented peers only where telemetry is measured")
+	flags.BoolVar(&o.short, "short", false, "about four minutes: fewer rounds, and instrumented peers only where telemetry is measured")
 	flags.StringVar(&run, "run", "", "only workloads whose name matches this regular expression")
 	flags.StringVar(&peers, "peers", "", "only peers whose name matches this regular expression")
 	flags.StringVar(&o.profile, "cpuprofile", "", "write a CPU profile of this process to a file: use -run and -peers with it")
@@ -92,7 +93,7 @@ func parseFlags(args []string, errOut io.Writer) (o options, err error) {
 			o.rounds = shortRounds
 		}
 	}
-	o.texts = 100_000
+	o.texts, o.queries = 100_000, 1_000_000
 	o.line = "go -C internal/benchmark run . " + joinArgs(args)
 	return o, nil
 }

@@ -29,6 +29,10 @@ func (r *report) writeMarkdown(w io.Writer) error {
 			line("- `%s`: %s", s.workload.name, s.workload.about)
 		}
 	}
+	line("\n## Heap held after a long run\n")
+	for _, l := range r.long {
+		line("- %v", l)
+	}
 	line("\n## Method\n\n%s", r.method())
 	line("## Results\n\n%s\n%s", markdownRow(titles()), markdownRow(make([]string, len(titles()))))
 	for _, s := range r.series {

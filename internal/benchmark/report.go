@@ -20,6 +20,7 @@ type report struct {
 	series  []*series
 	harness sample  // what the workers themselves cost
 	memory  *memory // nil: not asked for
+	long    []longRun
 }
 
 func newReport(o options, s *server) *report {

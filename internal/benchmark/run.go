@@ -46,6 +46,11 @@ func measure(ctx context.Context, o options, progress io.Writer) (rep *report, e
 			return nil, fmt.Errorf("memory: %w", err)
 		}
 	}
+	if o.run.MatchString("memory") {
+		if rep.long, err = b.longRuns(ctx); err != nil {
+			return nil, fmt.Errorf("memory: %w", err)
+		}
+	}
 	rep.took = time.Since(rep.date)
 	return rep, nil
 }

@@ -16,7 +16,7 @@ func TestEveryWorkloadRunsOnEveryPeer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.block, o.texts = time.Millisecond, 1000
+	o.block, o.texts, o.queries = time.Millisecond, 1000, 1000
 	rep, err := measure(t.Context(), o, t.Output())
 	if err != nil {
 		t.Fatal(err)
@@ -38,6 +38,9 @@ func TestEveryWorkloadRunsOnEveryPeer(t *testing.T) {
 		if !b.run || b.figure == "" {
 			t.Errorf("bar %q was not checked", b.what)
 		}
+	}
+	if len(rep.long) != 6 || rep.long[0].queries < o.queries || rep.long[0].heap <= 0 {
+		t.Errorf("long runs: %v", rep.long)
 	}
 	if rep.harness.ops < 1000 || rep.harness.perOp(float64(rep.harness.mallocs)) > 0.1 {
 		t.Errorf("the workers themselves: %+v", rep.harness)

@@ -123,6 +123,9 @@ func (r *report) print(w io.Writer) {
 	}
 	_ = t.Flush()
 	_, _ = fmt.Fprintf(w, "\n")
+	for _, l := range r.long {
+		_, _ = fmt.Fprintf(w, "heap held by %v\n", l)
+	}
 	for _, b := range r.bars() {
 		_, _ = fmt.Fprintf(t, "%s\t%s\t%s\n", b.verdict(), b.what, b.figure)
 	}
