@@ -223,8 +223,11 @@ func (c *conn) end(ctx context.Context, tag pgconn.CommandTag, err error) {
 
 // isWord reports whether a statement's end is the server's word.
 func isWord(err error) bool {
-	var pg *pgconn.PgError
-	return err == nil || errors.As(err, &pg)
+	if err == nil {
+		return true
+	}
+	_, ok := errors.AsType[*pgconn.PgError](err)
+	return ok
 }
 
 // abandon ends what pgx has begun and not ended: a panic of the application's came between (of a driver.Valuer, a codec, a

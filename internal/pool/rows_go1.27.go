@@ -12,8 +12,14 @@ var _ driver.RowsColumnScanner = (*rows)(nil)
 
 // NextRow implements driver.RowsColumnScanner.
 func (r *rows) NextRow() (err error) {
-	defer r.survive(&err)
+	returned := false // as in Next
+	defer func() {
+		if !returned {
+			r.survive(recover(), &err)
+		}
+	}()
 	err = r.Rows.NextRow()
+	returned = true
 	if err == nil || err == io.EOF {
 		return err
 	}
@@ -22,6 +28,13 @@ func (r *rows) NextRow() (err error) {
 
 // ScanColumn implements driver.RowsColumnScanner.
 func (r *rows) ScanColumn(ctx driver.ScanContext, i int, dest any) (err error) {
-	defer r.survive(&err)
-	return r.Rows.ScanColumn(ctx, i, dest)
+	returned := false
+	defer func() {
+		if !returned {
+			r.survive(recover(), &err)
+		}
+	}()
+	err = r.Rows.ScanColumn(ctx, i, dest)
+	returned = true
+	return err
 }

@@ -214,6 +214,13 @@ func (s *session) planned(query string, args []driver.NamedValue) bool {
 // firstWord is the word that a statement begins with, behind spaces and comments; "" behind a comment in a comment.
 func firstWord(query string) string {
 	for {
+		word := 0
+		for word < len(query) && (query[word]|0x20 >= 'a' && query[word]|0x20 <= 'z') {
+			word++
+		}
+		if word > 0 { // as a rule, and at once
+			return query[:word]
+		}
 		query = strings.TrimLeft(query, " \t\r\n\f\v")
 		end := ""
 		switch {
@@ -221,12 +228,10 @@ func firstWord(query string) string {
 			end = "\n"
 		case strings.HasPrefix(query, "/*"):
 			end = "*/"
+		case query == "" || query[0]|0x20 < 'a' || query[0]|0x20 > 'z':
+			return ""
 		default:
-			word := 0
-			for word < len(query) && (query[word]|0x20 >= 'a' && query[word]|0x20 <= 'z') {
-				word++
-			}
-			return query[:word]
+			continue
 		}
 		comment, rest, found := strings.Cut(query[len("--"):], end)
 		if !found || end == "*/" && strings.Contains(comment, "/*") {
@@ -250,7 +255,8 @@ func (s *session) text(ctx context.Context, query string) (string, error) {
 // copiesIn reports whether a statement makes the server wait for rows that database/sql has no way to send: pgx would wait
 // with it.
 func copiesIn(query string) bool {
-	return strings.EqualFold(firstWord(query), "copy") && fromStdin.MatchString(query)
+	word := firstWord(query)
+	return len(word) == len("copy") && strings.EqualFold(word, "copy") && fromStdin.MatchString(query)
 }
 
 var fromStdin = regexp.MustCompile(`(?i)\bfrom\s+stdin\b`)
@@ -324,14 +330,27 @@ type rows struct {
 
 // Columns implements driver.Rows.
 func (r *rows) Columns() []string {
-	defer r.survive(new(error)) // Next meets the same, and can say it
-	return r.Rows.Columns()
+	returned := false
+	defer func() {
+		if !returned {
+			r.survive(recover(), new(error)) // Next meets the same, and can say it
+		}
+	}()
+	columns := r.Rows.Columns()
+	returned = true
+	return columns
 }
 
 // Next implements driver.Rows.
 func (r *rows) Next(dest []driver.Value) (err error) {
-	defer r.survive(&err)
+	returned := false // asking it costs less than recover, and there may be many rows
+	defer func() {
+		if !returned {
+			r.survive(recover(), &err)
+		}
+	}()
 	err = r.Rows.Next(dest)
+	returned = true
 	if err == nil || err == io.EOF {
 		return err
 	}
@@ -340,8 +359,8 @@ func (r *rows) Next(dest []driver.Value) (err error) {
 
 // survive makes an error of a panic in pgx: a row that is wider than its description leads it past the end of a slice,
 // a reply without a result to nil. Who sends such a thing is not to be believed in anything else.
-func (r *rows) survive(err *error) {
-	switch p := recover().(type) {
+func (r *rows) survive(panicked any, err *error) {
+	switch p := panicked.(type) {
 	case nil:
 	case runtime.Error:
 		if !panickedInPgx() {
