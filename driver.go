@@ -33,11 +33,11 @@
 //	password_file                      read at every dial
 //	env_prefix            DB_          what the variables below begin with
 //
-// Each but the last and connect_timeout (PGCONNECT_TIMEOUT) is an environment variable as well, in capitals after the
-// prefix: DB_POOL_SIZE. An Option in code wins over a DSN key, that over the environment, that over the profile, that
-// over the default. Durations are 30s, 1m30s or bare seconds. With an empty DSN the DSN is in DB_DSN, else DATABASE_URL,
-// else libpq's PG* variables; the password, unless the DSN has it, may be in DB_PASSWORD. Everything is validated by
-// sql.Open, in one error that names each offending key.
+// Each but the last is an environment variable as well, in capitals after the prefix: DB_POOL_SIZE. (libpq's
+// PGCONNECT_TIMEOUT counts where DB_CONNECT_TIMEOUT isn't set.) An Option in code wins over a DSN key, that over the
+// environment, that over the profile, that over the default. Durations are 30s, 1m30s or bare seconds. With an empty DSN
+// the DSN is in DB_DSN, else DATABASE_URL, else libpq's PG* variables; the password, unless the DSN has it, may be in
+// DB_PASSWORD. Everything is validated by sql.Open, in one error that names each offending key.
 //
 // # What it does
 //

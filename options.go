@@ -82,7 +82,8 @@ type Options struct {
 	// a second above it, unless given. Default: 30s; 0 means no limit.
 	CommandTimeout *Duration `env:"COMMAND_TIMEOUT" json:"command_timeout,omitempty" yaml:"command_timeout,omitempty"`
 
-	// ConnectTimeout is the longest time for one dial. Default: 5s, or PGCONNECT_TIMEOUT; 0 is an error.
+	// ConnectTimeout is the longest time for one dial. Default: 5s; libpq's PGCONNECT_TIMEOUT counts where
+	// DB_CONNECT_TIMEOUT isn't set; 0 is an error.
 	ConnectTimeout *Duration `env:"CONNECT_TIMEOUT" json:"connect_timeout,omitempty" yaml:"connect_timeout,omitempty"`
 
 	// PasswordFile is the path of a file that holds the password; it is read at every dial, so that a rotated
@@ -233,7 +234,7 @@ func WithCommandTimeout(d time.Duration) Option {
 	return func(c *config) { c.values.CommandTimeout = (*Duration)(&d) }
 }
 
-// WithConnectTimeout sets the longest time for one dial. Default: 5s, or PGCONNECT_TIMEOUT; 0 is an error.
+// WithConnectTimeout sets the longest time for one dial. Default: 5s, or PGCONNECT_TIMEOUT's; 0 is an error.
 func WithConnectTimeout(d time.Duration) Option {
 	return func(c *config) { c.values.ConnectTimeout = (*Duration)(&d) }
 }

@@ -184,6 +184,8 @@ func TestADSNThatCannotBeReadFailsAtOpenWithoutASecret(t *testing.T) {
 		"postgres://me:s3cret@host/db?sslmode=s3cret",
 		"host=localhost password='s3cret",
 		"s3cret",
+		"postgres://me:p@s3cret@127.0.0.1/db",
+		"postgres://me:12/s3cret@127.0.0.1/db",
 	} {
 		_, err := sql.Open("pgprod", dsn)
 		require.Error(t, err)

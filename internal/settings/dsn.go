@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -16,7 +17,8 @@ type dsnParts struct {
 	params  map[string]string // run-time parameters in the DSN
 	ambient map[string]string // run-time parameters that pgx took from PG* variables or a service file
 
-	ambientTimeout *Duration // connect_timeout from there
+	service map[string]string // the section of libpq's service file that pgx read, if any
+	nowhere bool              // nothing at all was given, not even a host
 }
 
 // name names a key of the DSN in errors.
@@ -40,6 +42,9 @@ func (d *dsnParts) hasPassword() bool {
 	return password != ""
 }
 
+// whereabouts are libpq's variables that tell which database is meant.
+var whereabouts = []string{"PGHOST", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE"}
+
 // findDSN returns the DSN and the variable it was in: an empty DSN comes from the environment, and at last from libpq's
 // variables, which pgx reads.
 func (l *loader) findDSN(dsn string) (text, variable string) {
@@ -60,6 +65,7 @@ func (l *loader) findDSN(dsn string) (text, variable string) {
 		// Rather than the host that libpq would make up: the prefix tells that a database was meant.
 		l.problems.add("variable "+names[0], "must hold the DSN, since the DSN is empty and PGHOST and PGSERVICE are not set")
 	}
+	l.dsn.nowhere = !slices.ContainsFunc(whereabouts, func(name string) bool { return l.vars[name] != "" })
 	return "", ""
 }
 
@@ -71,25 +77,43 @@ func (l *loader) readDSN(text, variable string) {
 		text = strings.TrimRight(text, spaces) // a variable that was filled from a file often ends in a newline
 	}
 	original := scan(text)
-	timeout, hasTimeout := original.get("connect_timeout")
+	timeout, _ := original.get("connect_timeout")
 	d.scanned, d.variable = scan(original.forPgx()), variable
+	l.readService()
 
 	conn, err := pgx.ParseConfig(d.text)
 	params := make(map[string]string)
 	switch {
 	case err == nil:
 		d.conn, params = conn, conn.RuntimeParams
-		if !hasTimeout && conn.ConnectTimeout > 0 {
-			d.ambientTimeout = new(Duration(conn.ConnectTimeout))
-		}
 	case l.explain(err):
 		for _, p := range d.pairs {
 			params[p.key] = p.value
 		}
 	}
+	l.checkHosts()
 	texts := l.sortParams(params)
 	texts["connect_timeout"] = timeout
 	d.values = parse(texts, l.namer(SourceDSN), &l.problems)
+}
+
+// checkHosts refuses what can only be the end of a password that isn't escaped: as part of a host or a database it would
+// be in names of pools, in metrics, in logs, and in questions to DNS.
+func (l *loader) checkHosts() {
+	const escape = "in a URL's user, password or database write %40 for @ and %2F for /"
+	if l.dsn.stray {
+		l.problems.add(l.dsn.self(), "has an @ where none can be: "+escape)
+		return
+	}
+	if l.dsn.conn == nil {
+		return
+	}
+	for _, e := range endpoints(l.dsn.conn) {
+		if strings.LastIndexByte(e.host, '@') > 0 { // in front it means an abstract socket
+			l.problems.add(l.whereGiven("host"), "has an @, as no host has: "+escape)
+			return
+		}
+	}
 }
 
 // sortParams parts run-time parameters into ours, which it returns, those in the DSN and those from elsewhere. What

@@ -141,7 +141,7 @@ func TestWhatPgxRefusesIsReportedWithoutItsWords(t *testing.T) {
 func TestWhatPgxRefusesInItsVariablesIsReportedUnderTheirNames(t *testing.T) {
 	for variable, want := range map[string]string{
 		"PGPORT=s3cret":               "variable PGPORT: must be a number",
-		"PGCONNECT_TIMEOUT=s3cret":    "variable PGCONNECT_TIMEOUT: must be a whole number",
+		"PGCONNECT_TIMEOUT=s3cret":    "variable PGCONNECT_TIMEOUT: must be a duration above 0",
 		"PGTARGETSESSIONATTRS=s3cret": "variable PGTARGETSESSIONATTRS: must be any",
 		"PGSSLMODE=s3cret":            "variable PGSSLMODE: must be disable",
 		"PGSSLROOTCERT=/nowhere/root": "variable PGSSLROOTCERT: can't be read: open /nowhere/root: no such file",
@@ -153,6 +153,35 @@ func TestWhatPgxRefusesInItsVariablesIsReportedUnderTheirNames(t *testing.T) {
 		})
 	}
 	require.Contains(t, refused(t, "postgres://h:x/d", "PGPORT=5432"), "DSN key port:")
+}
+
+// What follows the first @ would be a host, and what follows a / a database: names of pools, which are shown everywhere.
+func TestAPasswordThatIsNotEscapedIsRefusedAndNotShown(t *testing.T) {
+	const escape = "in a URL's user, password or database write %40 for @ and %2F for /"
+	for _, url := range []string{
+		"postgres://u:p@s3cret@127.0.0.1/d", "postgresql://u:p@s3cret@h:5432,i/d?sslmode=disable", "postgres://u:p@s3,cret@h/d",
+		"postgres://u:p@@h/d", "postgres://u:@s3cret@h", "postgres://u@s3cret:pw@h/d",
+		"postgres://u:12/s3cret@127.0.0.1/d", "postgres://u:/s3cret@h/d", "postgres://u:p@s3/cret@h/d", "postgres://u/s3cret@h",
+	} {
+		text := refused(t, url)
+		require.Contains(t, text, "pgprod: DSN: has an @ where none can be: "+escape, url)
+		require.NotContains(t, text, "cret")
+		require.Contains(t, refused(t, "", "DB_DSN="+url), "variable DB_DSN: has an @", url)
+	}
+	for dsn, where := range map[string]string{
+		"postgres://u:p@h%40s3cret/d": "DSN key host", "postgres://h/d?host=p%40s3cret": "DSN key host", "host=h,u@s3cret": "DSN key host",
+	} {
+		require.Equal(t, "pgprod: "+where+": has an @, as no host has: "+escape, refused(t, dsn), dsn)
+	}
+	require.Equal(t, "pgprod: variable PGHOST: has an @, as no host has: "+escape, refused(t, "dbname=d", "PGHOST=p@s3cret"))
+
+	for dsn, database := range map[string]string{
+		"postgres://u:p%40s3cret@h/d": "d", "postgres://u:12%2Fs3cret@h/d": "d", "postgres://u%40corp:p@h/d": "d",
+		"postgres://u@h/a%40b": "a@b", "host=h dbname=a@b": "a@b", "host=@socket dbname=d": "d",
+		"postgres://u@h/d?application_name=a@b": "d",
+	} {
+		require.Equal(t, database, load(t, dsn).Conn.Database, dsn)
+	}
 }
 
 func TestTheErrorOfPgxIsNotToBeFoundInOurs(t *testing.T) {

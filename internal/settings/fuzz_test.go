@@ -90,7 +90,7 @@ func FuzzDSN(f *testing.F) {
 		{"host=h password=a ", "=b"}, {"host=h sslrootcert=\\ password=", ""}, {"pool_x=", ""}, {"password_file=", ""},
 		{"server_settings=", "=1"}, {"jdbc:postgresql://u:", "@h/d?x=y"}, {"profile=", " pool_timeout=\\"},
 		{"postgres://u:", "@h/d?target_session_attrs=x"}, {"host=db.example.com sslmode=disable password=", ""},
-		{"connect_timeout=", ""}, {"default_query_exec_mode=", ""}, {"service=", ""}, {"env_prefix=a", "-"},
+		{"connect_timeout=", ""}, {"postgres://u:p@", "@h/d"}, {"postgres://u:1/", "@h/d"}, {"default_query_exec_mode=", ""}, {"service=", ""}, {"env_prefix=a", "-"},
 	} {
 		f.Add(around[0], around[1])
 	}

@@ -15,6 +15,7 @@ type scanned struct {
 	pairs []pair
 	url   bool
 	query int // where a URL's query begins, behind the ?; 0: it has none
+	stray bool // a URL has an @ among its hosts or in its path, which is likely in the middle of a password
 }
 
 const spaces = " \t\n\r\v\f"
@@ -67,10 +68,15 @@ func (s *scanned) replace(key, word string) string {
 	return s.rewrite(key, func(string) string { return word })
 }
 
-// forPgx returns the DSN with what we allow and pgx refuses written otherwise: a connect_timeout that is a duration
-// (which the caller has read), and in a URL the second = of server_settings=jit=off.
+// forPgx returns the DSN with what we allow and pgx refuses written otherwise: a connect_timeout that is a duration, here
+// (which the caller has read) or in its variable (which pgx doesn't look at then), and in a URL the second = of
+// server_settings=jit=off.
 func (s *scanned) forPgx() string {
-	timed := scan(s.replace("connect_timeout", "1"))
+	text := s.replace("connect_timeout", "1")
+	if _, given := s.get("connect_timeout"); !given {
+		text = s.add("connect_timeout", "1")
+	}
+	timed := scan(text)
 	if !timed.url {
 		return timed.text
 	}
@@ -147,7 +153,8 @@ func keywordValue(text string) (string, int) {
 }
 
 // scanURL reads user:password@host:port,…/database?key=value&…, of which only what tells more than pgx does is kept:
-// the password, that there is a port, and the query. As in libpq any @ before the first / ends the user's part.
+// the password, that there are hosts and a port, and the query. As in libpq the first @, if no / is before it, ends the
+// user's part: what follows it is taken for hosts, be it the rest of a password.
 func (s *scanned) scanURL(at int) {
 	if i := strings.IndexAny(s.text[at:], "@/"); i >= 0 && s.text[at+i] == '@' {
 		if colon := strings.IndexByte(s.text[at:at+i], ':'); colon >= 0 && colon+1 < i {
@@ -157,9 +164,14 @@ func (s *scanned) scanURL(at int) {
 	}
 	hosts := at
 	at = s.skipHosts(at)
+	if at > hosts {
+		s.push("host", "", at, at)
+	}
 	if strings.ContainsAny(s.text[hosts:at], ":,") {
 		s.push("port", "", at, at)
 	}
+	path := at + until(s.text[at:], "?")
+	s.stray = strings.Contains(s.text[hosts:path], "@")
 	if i := strings.IndexByte(s.text[at:], '?'); i >= 0 {
 		s.query = at + i + 1
 		s.scanQuery(s.query)

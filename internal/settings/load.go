@@ -90,7 +90,23 @@ func (l *loader) readEnvironment() {
 		}
 	}
 	l.env = parse(texts, l.namer(SourceEnvironment), &l.problems)
-	l.env.ConnectTimeout = l.dsn.ambientTimeout
+	if l.env.ConnectTimeout == nil && l.dsn.values.ConnectTimeout == nil && l.code.ConnectTimeout == nil {
+		l.env.ConnectTimeout = l.libpqTimeout()
+	}
+	if l.vars[l.prefix+"ENV_PREFIX"] != "" {
+		l.problems.add("variable "+l.prefix+"ENV_PREFIX", "can't name the variables that are to be read; "+
+			"option WithEnvPrefix or DSN key env_prefix serves")
+	}
+}
+
+// libpqTimeout is connect_timeout where only libpq has it. It may be a duration there too.
+func (l *loader) libpqTimeout() *Duration {
+	where, text := "variable PGCONNECT_TIMEOUT", l.vars["PGCONNECT_TIMEOUT"]
+	if inFile := l.dsn.service["connect_timeout"]; inFile != "" {
+		where, text = "service file: connect_timeout", inFile
+	}
+	texts := map[string]string{"connect_timeout": text}
+	return parse(texts, func(*row) string { return where }, &l.problems).ConnectTimeout
 }
 
 // settle stacks the layers. Twice: the profile and the environment that win have defaults of their own.
@@ -108,11 +124,6 @@ func (l *loader) settle() {
 	}
 	below := []layer{{SourceDefault, defaults}, {SourceDefault, implied}, profile}
 	l.values, l.sources = stack(append(below, given...)...)
-
-	_, inDSN := l.dsn.get("connect_timeout")
-	if l.sources["connect_timeout"] == SourceDefault && !inDSN && l.vars["PGCONNECT_TIMEOUT"] != "" && l.dsn.conn != nil {
-		l.problems.add("variable PGCONNECT_TIMEOUT", rowOf("connect_timeout").want) // it is 0, else pgx had told
-	}
 }
 
 // namer names a row as the user wrote it in a source.
@@ -153,8 +164,10 @@ func (l *loader) config() *Config {
 	if c.PoolName == "" {
 		c.PoolName = poolName(conn)
 	}
-	if warning := l.tlsWarning(); warning != "" {
-		c.Warnings = append(c.Warnings, warning)
+	for _, warning := range []string{l.tlsWarning(), l.nowhereWarning()} {
+		if warning != "" {
+			c.Warnings = append(c.Warnings, warning)
+		}
 	}
 
 	params := l.serverParams()
@@ -163,6 +176,14 @@ func (l *loader) config() *Config {
 	l.setPassword(conn)
 	setConnectTimeout(conn, c.ConnectTimeout)
 	return c
+}
+
+// nowhereWarning tells who forgot the DSN why a socket of this machine is asked.
+func (l *loader) nowhereWarning() string {
+	if !l.dsn.nowhere {
+		return ""
+	}
+	return "the DSN is empty, and neither " + l.prefix + "DSN nor DATABASE_URL nor PGHOST is set: connecting to " + poolName(l.dsn.conn)
 }
 
 // text is what a field of text says; stack has left no empty ones.

@@ -225,6 +225,35 @@ func TestADialIsBoundedWhereverItsTimeoutComesFrom(t *testing.T) {
 	require.Equal(t, 2*time.Second, load(t, remote+"?connect_timeout=2", "PGCONNECT_TIMEOUT=0").ConnectTimeout)
 }
 
+func TestAVariableForADialsTimeoutIsOursOrLibpqs(t *testing.T) {
+	timeout := func(dsn string, environ ...string) time.Duration { return load(t, dsn, environ...).ConnectTimeout }
+	require.Equal(t, 7*time.Second, timeout(remote, "DB_CONNECT_TIMEOUT=7", "PGCONNECT_TIMEOUT=9"))
+	require.Equal(t, 9*time.Second, timeout(remote, "ORDERS_CONNECT_TIMEOUT=7", "PGCONNECT_TIMEOUT=9"))
+	require.Equal(t, 7*time.Second, timeout(remote+"?env_prefix=ORDERS_", "ORDERS_CONNECT_TIMEOUT=7", "PGCONNECT_TIMEOUT=9"))
+	require.Equal(t, 1500*time.Millisecond, timeout(remote, "PGCONNECT_TIMEOUT=1.5s"))
+	require.Equal(t, 1500*time.Millisecond, timeout("host=h", "PGCONNECT_TIMEOUT=1.5"))
+	require.Equal(t, 9*time.Second, timeout(remote+"?connect_timeout=", "PGCONNECT_TIMEOUT=9"))
+}
+
+func TestAVariableThatNamesThePrefixOfVariablesIsRefused(t *testing.T) {
+	require.Equal(t, "pgprod: variable DB_ENV_PREFIX: can't name the variables that are to be read; "+
+		"option WithEnvPrefix or DSN key env_prefix serves", refused(t, remote, "DB_ENV_PREFIX=ORDERS_"))
+}
+
+func TestOnlyWhoForgotTheDSNIsWarned(t *testing.T) {
+	const want = "the DSN is empty, and neither DB_DSN nor DATABASE_URL nor PGHOST is set: connecting to /"
+	c := load(t, "", "DB_DSN=")
+	require.Len(t, c.Warnings, 1)
+	require.Contains(t, c.Warnings[0], want)
+	for _, given := range []string{
+		"DB_DSN=host=h", "DATABASE_URL=postgres://h", "PGHOST=h", "PGPORT=5433", "PGDATABASE=d", "PGUSER=u",
+	} {
+		t.Run(given, func(t *testing.T) { require.Empty(t, load(t, "", given).Warnings) })
+	}
+	require.Empty(t, load(t, "host=/run/postgresql").Warnings)
+	require.Empty(t, load(t, "dbname=d").Warnings)
+}
+
 func TestThePoolIsNamedAfterItsFirstHost(t *testing.T) {
 	for dsn, want := range map[string]string{
 		"postgres://u@a:1,b:2/d":          "a:1/d",
@@ -247,12 +276,14 @@ func TestTargetSessionAttrsIsKnownWhereverItIsGiven(t *testing.T) {
 func TestKeysInAServiceFileCount(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "services")
 	require.NoError(t, os.WriteFile(path, []byte("[shop]\nhost=db.example.com\npool_size=7\ntarget_session_attrs=standby\n"+
-		"application_name=billing\nconnect_timeout=9\n"), 0o600))
-	c := load(t, "service=shop", "PGSERVICEFILE="+path)
+		"application_name=billing\nconnect_timeout=9\n[slow]\nconnect_timeout=0\n"), 0o600))
+	c := load(t, "service=shop", "PGSERVICEFILE="+path, "PGCONNECT_TIMEOUT=8")
 	require.Equal(t, 7, c.PoolSize)
 	require.Equal(t, "standby", c.TargetSessionAttrs)
 	require.Equal(t, "billing", c.Conn.RuntimeParams["application_name"])
 	require.Equal(t, 9*time.Second, c.ConnectTimeout)
+	require.Equal(t, 9*time.Second, load(t, "service=shop servicefile="+path).ConnectTimeout)
+	require.Contains(t, refused(t, "service=slow", "PGSERVICEFILE="+path), "pgprod: service file: connect_timeout: must be a duration above 0")
 }
 
 func TestTheMarkdownTableHasARowForEverySetting(t *testing.T) {

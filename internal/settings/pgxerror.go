@@ -28,7 +28,6 @@ var syntax = []reason{
 var reasons = []reason{
 	{"invalid port", "port", "must be a number from 1 to 65535; in a URL's password write %3A for :, %2F for / and %40 for @"},
 	{"could not match", "port", "must give one port, or one for every host"},
-	{"invalid connect_timeout", "connect_timeout", "must be a whole number of seconds, as libpq has it"},
 	{"unknown target_session_attrs value", "target_session_attrs",
 		"must be any, read-write, read-only, primary, standby or prefer-standby"},
 	{"failed to read service", "service", "must name a section of the service file, which must be readable"},
@@ -97,18 +96,12 @@ func (l *loader) fileError(err error) error {
 	return failed
 }
 
-// libpqVariables are those of the keys above whose variable isn't PG and the key without underscores.
-var libpqVariables = map[string]string{"connect_timeout": "PGCONNECT_TIMEOUT"}
-
 // whereGiven names one of pgx's keys as the user wrote it: in the DSN, as a PG* variable, or else in a service file.
 func (l *loader) whereGiven(key string) string {
 	if _, ok := l.dsn.get(key); ok {
 		return l.dsn.name(key)
 	}
-	variable := libpqVariables[key]
-	if variable == "" {
-		variable = "PG" + strings.ToUpper(strings.ReplaceAll(key, "_", ""))
-	}
+	variable := "PG" + strings.ToUpper(strings.ReplaceAll(key, "_", ""))
 	if l.vars[variable] != "" {
 		return "variable " + variable
 	}

@@ -12,7 +12,9 @@ import (
 // requireTLS parses the DSN once more with sslmode=require, if it is for production, some host is not local, and nobody
 // said a word about sslmode. libpq's own default, prefer, would go on without encryption if anyone in between asked.
 func (l *loader) requireTLS() {
-	if *l.values.Environment != Production || allLocal(l.dsn.conn) || l.sslmode() != "" || l.hasService() {
+	mode, _ := l.sslmode()
+	unknown := l.hasService() && l.dsn.service == nil // pgx found a service file where we don't look
+	if *l.values.Environment != Production || allLocal(l.dsn.conn) || mode != "" || unknown {
 		return
 	}
 	text := l.dsn.add("sslmode", "require")
@@ -33,28 +35,24 @@ func (l *loader) tlsWarning() string {
 	if *l.values.Environment != Production || !slices.ContainsFunc(endpoints(l.dsn.conn), exposed) {
 		return ""
 	}
-	where, mode := l.whereGiven("sslmode"), l.sslmode()
-	if _, inDSN := l.dsn.get("sslmode"); !inDSN && l.hasService() {
-		where = "service file" // which wins over PGSSLMODE
-	}
-	if where == "service file" || !slices.Contains([]string{"disable", "allow", "prefer"}, mode) {
+	mode, where := l.sslmode()
+	if !slices.Contains([]string{"disable", "allow", "prefer"}, mode) {
 		mode = "weaker than require"
 	}
 	return where + ": sslmode is " + mode + ", so that connections to a host that is not local may be unencrypted; " +
 		"require encrypts them, verify-full also checks who answers"
 }
 
-// sslmode is the mode given in the DSN or else in PGSSLMODE.
-func (l *loader) sslmode() string {
-	if mode, ok := l.dsn.get("sslmode"); ok {
-		return mode
+// sslmode is the mode that was given and where: in the DSN, else in the service file, else in PGSSLMODE.
+func (l *loader) sslmode() (mode, where string) {
+	mode, inDSN := l.dsn.get("sslmode")
+	if inDSN {
+		return mode, l.dsn.name("sslmode")
 	}
-	return l.vars["PGSSLMODE"]
-}
-
-func (l *loader) hasService() bool {
-	_, ok := l.dsn.get("service")
-	return ok || l.vars["PGSERVICE"] != ""
+	if mode, ok := l.dsn.service["sslmode"]; ok {
+		return mode, "service file"
+	}
+	return l.vars["PGSSLMODE"], "variable PGSSLMODE"
 }
 
 type endpoint struct {

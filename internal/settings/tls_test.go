@@ -102,13 +102,33 @@ func TestOneHostThatIsNotLocalIsEnough(t *testing.T) {
 }
 
 func TestAServiceFileMayChooseTheModeAndIsWarnedOf(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "services")
-	require.NoError(t, os.WriteFile(path, []byte("[a]\nhost=db.example.com\nsslmode=require\n[b]\nhost=db.example.com\n"), 0o600))
-	environ := []string{"PGSERVICEFILE=" + path, "PGSSLMODE=disable"}
-	require.Empty(t, load(t, "service=a", environ...).Warnings)
-	require.Equal(t, []string{"service file: sslmode is weaker than require, so that connections to a host that is not " +
-		"local may be unencrypted; require encrypts them, verify-full also checks who answers"},
-		load(t, "service=b", environ...).Warnings)
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	require.NoError(t, os.WriteFile(filepath.Join(home, ".pg_service.conf"), []byte(
+		"[tls]\nhost=db.example.com\nsslmode=require\n[plain]\nhost=db.example.com\nsslmode=disable\n"+
+			"[empty]\nhost=db.example.com\nsslmode=\n[silent]\nhost=db.example.com\n"), 0o600))
+	for _, c := range []struct{ dsn, variable, mode, warns string }{
+		{"service=tls", "PGSSLMODE=disable", "require", ""},
+		{"service=plain", "PGSSLMODE=require", "disable", "service file: sslmode is disable"},
+		{"service=plain sslmode=require", "", "require", ""},
+		{"", "PGSERVICE=plain", "disable", "service file: sslmode is disable"},
+		{"service=empty", "PGSSLMODE=disable", "require", ""},
+		{"service=silent", "", "require", ""},
+		{"", "PGSERVICE=silent", "require", ""},
+		{"postgres:///d?service=silent", "", "require", ""},
+		{"service=silent", "PGSSLMODE=disable", "disable", "variable PGSSLMODE: sslmode is disable"},
+		{"service=silent sslmode=prefer", "", "prefer", "DSN key sslmode: sslmode is prefer"},
+		{"service=silent", "DB_ENVIRONMENT=development", "prefer", ""},
+	} {
+		t.Run(c.dsn+" "+c.variable, func(t *testing.T) {
+			got := load(t, c.dsn, c.variable)
+			require.Equal(t, c.mode, modeOf(got))
+			require.Len(t, got.Warnings, map[bool]int{true: 1}[c.warns != ""])
+			if c.warns != "" {
+				require.Contains(t, got.Warnings[0], c.warns)
+			}
+		})
+	}
 }
 
 func TestTheWarningNamesKeyAndMode(t *testing.T) {
