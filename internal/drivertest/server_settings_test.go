@@ -61,6 +61,31 @@ func TestServerSettingsAreMergedOverriddenAndDropped(t *testing.T) {
 	}
 }
 
+func TestTheOptionsOfLibpqWinOverTheDefaults(t *testing.T) {
+	dsn := pgtest.NewDatabase(t)
+	const options = `-c jit=on -crandom_page_cost=3 --effective-cache-size=3GB -c Idle_In_Transaction_Session_Timeout=3s` +
+		` -c application_name=by\ options -c statement_timeout=3s`
+	want := map[string]string{
+		"jit": "on", "random_page_cost": "3", "effective_cache_size": "3GB", "idle_in_transaction_session_timeout": "3s",
+		"application_name": "by options", "statement_timeout": "3s",
+	}
+	check := func(dsn string) {
+		t.Helper()
+		for _, mode := range settingsModes {
+			db := openPool(t, dsn, pgprod.WithServerSettingsMode(mode))
+			for name, expected := range want {
+				assert.Equal(t, expected, setting(t, db, name), "%s, %s", name, mode)
+			}
+		}
+	}
+	check(with(dsn, "options", options))
+	t.Setenv("PGOPTIONS", options)
+	check(dsn)
+	t.Setenv("DB_SERVER_SETTINGS", "jit=off,application_name=given")
+	want["jit"], want["application_name"] = "off", "given"
+	check(dsn)
+}
+
 func TestValuesOfServerSettingsArriveVerbatimInBothModes(t *testing.T) {
 	t.Parallel()
 	dsn := pgtest.NewDatabase(t)

@@ -14,7 +14,7 @@ type scanned struct {
 	text  string
 	pairs []pair
 	url   bool
-	query int // where a URL's query begins, behind the ?; 0: it has none
+	query int  // where a URL's query begins, behind the ?; 0: it has none
 	stray bool // a URL has an @ among its hosts or in its path, which is likely in the middle of a password
 }
 

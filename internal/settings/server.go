@@ -32,11 +32,16 @@ func programName() string {
 }
 
 // serverParams settles the run-time parameters: those that pgx took from its own environment lie over our defaults,
-// those in the DSN over server_settings in the DSN, and the options in code over everything.
+// those in the DSN over server_settings in the DSN, and the options in code over everything. To the server what is in
+// libpq's options is weaker than any parameter beside it, so the defaults give way to it.
 func (l *loader) serverParams() map[string]string {
-	program := map[string]string{"application_name": programName()}
-	return merged(defaults.ServerSettings, program, l.dsn.ambient,
-		l.env.ServerSettings, l.dsn.values.ServerSettings, l.dsn.params, l.code.ServerSettings)
+	byDefault := merged(defaults.ServerSettings, map[string]string{"application_name": programName()})
+	given := merged(l.dsn.ambient, l.env.ServerSettings, l.dsn.values.ServerSettings, l.dsn.params, l.code.ServerSettings)
+	options, _ := lookup(given, "options")
+	for _, name := range optionNames(options) {
+		drop(byDefault, name)
+	}
+	return merged(byDefault, given)
 }
 
 // merged returns the union of maps, later ones winning.
@@ -52,8 +57,12 @@ func merged(layers ...map[string]string) map[string]string {
 
 // put sets a server setting; to the server jit and JIT are the same name.
 func put(m map[string]string, name, value string) {
-	maps.DeleteFunc(m, func(have, _ string) bool { return strings.EqualFold(have, name) })
+	drop(m, name)
 	m[name] = value
+}
+
+func drop(m map[string]string, name string) {
+	maps.DeleteFunc(m, func(have, _ string) bool { return strings.EqualFold(have, name) })
 }
 
 func lookup(m map[string]string, name string) (string, bool) {
@@ -80,8 +89,8 @@ func (l *loader) checkEncoding() {
 // server. What the user said of statement_timeout, be it in the options of libpq, stands.
 func backstop(params map[string]string, command time.Duration) {
 	options, _ := lookup(params, "options")
-	if _, given := lookup(params, "statement_timeout"); given || command <= 0 ||
-		strings.Contains(strings.ToLower(options), "statement_timeout") {
+	isTimeout := func(name string) bool { return strings.EqualFold(name, "statement_timeout") }
+	if _, given := lookup(params, "statement_timeout"); given || command <= 0 || slices.ContainsFunc(optionNames(options), isTimeout) {
 		return
 	}
 	// The server's unit is the millisecond, and its limit that of an int32.

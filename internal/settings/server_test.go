@@ -88,6 +88,31 @@ func TestTheServersTimeoutBacksUpOurs(t *testing.T) {
 	require.Empty(t, backstop(remote+"?options=-c%20statement_timeout%3D9"))
 }
 
+func TestTheOptionsOfLibpqAreReadAsTheServerReadsThem(t *testing.T) {
+	for options, want := range map[string][]string{
+		"":                             nil,
+		"-c jit=on":                    {"jit"},
+		" -c  jit=on\t-c\nwork_mem=1 ": {"jit", "work_mem"},
+		"-cjit=on --work-mem=1MB":      {"jit", "work_mem"},
+		`-c search_path=a\ -c\ jit=on -c geqo=off`: {"search_path", "geqo"},
+		`-c a\b=x\`:     {"ab"},
+		"-c jit -c":     nil,
+		"jit=on -e -- ": nil,
+	} {
+		require.Equal(t, want, optionNames(options), options)
+	}
+}
+
+func TestTheOptionsOfLibpqWinOverTheDefaultsAndNotOverWhatWasGiven(t *testing.T) {
+	params := load(t, remote+"?options=-c%20Jit%3Don%20--random-page-cost%3D3&server_settings=random_page_cost=2").Conn.RuntimeParams
+	require.NotContains(t, params, "jit")
+	require.Equal(t, "2", params["random_page_cost"])
+	require.Equal(t, "1GB", params["effective_cache_size"])
+	params = loadWith(t, remote, Values{ServerSettings: map[string]string{"options": "-c jit=on"}}, "PGOPTIONS=-c random_page_cost=3").Conn.RuntimeParams
+	require.NotContains(t, params, "jit")
+	require.Equal(t, "1.1", params["random_page_cost"], "the options in code have replaced the variable's")
+}
+
 func TestInModeSetOnlyWhatPoolersKnowIsInTheStartupMessage(t *testing.T) {
 	c := load(t, remote+"?server_settings_mode=set&search_path=a&client_encoding=UTF8&options=-c%20a%3Db&jit=")
 	require.Equal(t, map[string]string{

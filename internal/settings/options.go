@@ -1,0 +1,36 @@
+package settings
+
+import "strings"
+
+// optionNames are the settings that libpq's options make, read as the server reads them: words with a backslash before
+// what is literal, -c name=value, -cname=value or --name=value, and in a name - for _.
+func optionNames(options string) (names []string) {
+	words := optionWords(options)
+	for i, word := range words {
+		name, isSetting := strings.CutPrefix(word, "--")
+		if !isSetting {
+			name, isSetting = strings.CutPrefix(word, "-c")
+		}
+		if isSetting && name == "" && i+1 < len(words) {
+			name = words[i+1]
+		}
+		if name, _, found := strings.Cut(name, "="); isSetting && found {
+			names = append(names, strings.ReplaceAll(name, "-", "_"))
+		}
+	}
+	return names
+}
+
+func optionWords(options string) (words []string) {
+	for at := leading(options, spaces); at < len(options); at += leading(options[at:], spaces) {
+		var b strings.Builder
+		for ; at < len(options) && strings.IndexByte(spaces, options[at]) < 0; at++ {
+			if options[at] == '\\' && at+1 < len(options) {
+				at++
+			}
+			b.WriteByte(options[at])
+		}
+		words = append(words, b.String())
+	}
+	return words
+}
