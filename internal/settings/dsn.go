@@ -19,6 +19,8 @@ type dsnParts struct {
 
 	service map[string]string // the section of libpq's service file that pgx read, if any
 	nowhere bool              // nothing at all was given, not even a host
+
+	registered bool // it is a name that pgx/stdlib gave a configuration
 }
 
 // name names a key of the DSN in errors.
@@ -76,6 +78,7 @@ func (l *loader) readDSN(text, variable string) {
 	if scan(text).url {
 		text = strings.TrimRight(text, spaces) // a variable that was filled from a file often ends in a newline
 	}
+	d.registered = strings.HasPrefix(text, "registeredConnConfig") && !strings.Contains(text, "=")
 	original := scan(text)
 	timeout, _ := original.get("connect_timeout")
 	d.scanned, d.variable = scan(original.forPgx()), variable

@@ -7,7 +7,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/require"
 )
 
@@ -89,12 +91,40 @@ func TestServerSettingsAndOtherSettingsOfPgxPassThroughADSN(t *testing.T) {
 		search_path echoes my.setting force_parallel_mode client_min_messages`) {
 		require.Equal(t, "x", load(t, remote+"?"+key+"=x").Conn.RuntimeParams[key], key)
 	}
-	for _, key := range strings.Fields(`host port database dbname user password passfile sslmode sslkey sslcert
-		sslcertmode sslrootcert sslnegotiation sslpassword sslsni krbspn krbsrvname target_session_attrs service servicefile
-		min_protocol_version max_protocol_version channel_binding require_auth statement_cache_capacity
-		description_cache_capacity default_query_exec_mode`) {
+	for _, key := range pgxKeys {
 		require.Empty(t, misspelt(key), key)
+		conn, err := pgx.ParseConfig("host=h " + key + "=''")
+		require.True(t, err != nil || conn.RuntimeParams[key] == "", "%s is the server's", key)
 	}
+}
+
+func TestEachKeyOfOthersIsRefusedWithWhatServes(t *testing.T) {
+	for key, hint := range hints {
+		require.Equal(t, "pgprod: DSN key "+key+": "+hint, refused(t, remote+"?"+key+"=s3cret"))
+		key = strings.ToUpper(key)
+		require.Equal(t, "pgprod: DSN key "+key+": "+hint, refused(t, "host=h "+key+"=s3cret"))
+	}
+}
+
+// To the server a key of pgx's in capitals would be a parameter, and a password in it no secret.
+func TestAKeyOfPgxInCapitalsIsRefused(t *testing.T) {
+	for _, key := range pgxKeys {
+		key = strings.ToUpper(key[:1]) + key[1:]
+		require.Equal(t, "pgprod: DSN key "+key+": is written in small letters: "+strings.ToLower(key), refused(t, "host=h "+key+"=s3cret"))
+	}
+	for _, dsn := range []string{
+		"Host=h Port=5433 Username=u Password=s3cret Database=d", "Server=h;Port=5432;User Id=u;Password=s3cret;",
+		"Server=h;Database=d;UID=u;PWD=s3cret", "host=h passwd=s3cret",
+	} {
+		require.NotContains(t, refused(t, dsn), "s3cret")
+	}
+}
+
+func TestAConfigThatIsRegisteredWithPgxIsNoDSN(t *testing.T) {
+	name := stdlib.RegisterConnConfig(&pgx.ConnConfig{})
+	defer stdlib.UnregisterConnConfig(name)
+	require.Equal(t, "pgprod: DSN: is a name of stdlib.RegisterConnConfig, whose configurations only the driver pgx knows: "+
+		"give the DSN itself, and options to pgprod.Open", refused(t, name))
 }
 
 func TestWhatPgxRefusesIsReportedWithoutItsWords(t *testing.T) {

@@ -1,8 +1,11 @@
 package settings
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
-// hints are keys of others, with what serves here.
+// hints are keys of others, in small letters, with what serves here.
 var hints = map[string]string{
 	"pool_max_conns":                 "is pgxpool's; pool_size and max_overflow serve here",
 	"pool_min_conns":                 "is pgxpool's; pool_size serves here",
@@ -19,17 +22,63 @@ var hints = map[string]string{
 	"load_balance_hosts":             "is libpq's; hosts are tried in the order of the DSN",
 	"sslinline":                      "is lib/pq's; sslcert, sslkey and sslrootcert are files here",
 	"ssl":                            "must be true, in a URL; sslmode serves otherwise",
+
+	"gssencmode":          "is libpq's; leave it out, there is no encryption by GSS here",
+	"gssdelegation":       "is libpq's; leave it out",
+	"gsslib":              "is libpq's; leave it out",
+	"keepalives":          keepAlive,
+	"keepalives_idle":     keepAlive,
+	"keepalives_interval": keepAlive,
+	"keepalives_count":    keepAlive,
+	"tcp_user_timeout":    "is libpq's; leave it out, command_timeout serves here",
+	"requirepeer":         "is libpq's; leave it out, there is no such check here",
+	"requiressl":          "is libpq's; sslmode=require serves here",
+	"sslcompression":      "is libpq's; leave it out",
+	"sslcrl":              "is libpq's; there are no revocation lists here",
+	"sslcrldir":           "is libpq's; there are no revocation lists here",
+
+	"ssl_min_protocol_version": "is libpq's; leave it out, TLS is 1.2 or later here",
+	"ssl_max_protocol_version": "is libpq's; leave it out",
+
+	"tz":              "is not read; timezone serves here",
+	"applicationname": "is JDBC's; application_name serves here",
+	"currentschema":   "is JDBC's; search_path serves here",
+	"schema":          "is not libpq's; search_path serves here",
+
+	// With these the password would come beside: as a parameter of the server, which isn't one.
+	"passwd":   "is not a key; password serves here",
+	"pwd":      "is not a key; password serves here",
+	"pass":     "is not a key; password serves here",
+	"username": "is not a key; user serves here",
+	"uid":      "is not a key; user serves here",
+	"server":   "is not a key; host serves here",
+	"id":       "is not a key; a DSN is postgres://user@host:port/database?key=value&… or key=value pairs",
 }
+
+const keepAlive = "is libpq's; leave it out, TCP's keep-alive is on here"
+
+// pgxKeys are pgx's own, and no parameters of the server.
+var pgxKeys = strings.Fields(`host port database dbname user password passfile connect_timeout sslmode sslkey sslcert
+	sslcertmode sslrootcert sslnegotiation sslpassword sslsni krbspn krbsrvname target_session_attrs service servicefile
+	min_protocol_version max_protocol_version channel_binding require_auth statement_cache_capacity
+	description_cache_capacity default_query_exec_mode`)
 
 // misspelt says what is wrong with a key of a DSN that is not ours, or nothing if it may be the server's.
 func misspelt(key string) string {
-	if hint, ok := hints[key]; ok {
+	small := strings.ToLower(key)
+	if hint, ok := hints[small]; ok {
 		return hint
+	}
+	if slices.Contains(pgxKeys, small) {
+		if key != small {
+			return "is written in small letters: " + small
+		}
+		return ""
 	}
 	if r := nearest(key); r != nil {
 		return "is not a setting; did you mean " + r.key + "?"
 	}
-	if strings.HasPrefix(strings.ToLower(key), "pool_") {
+	if strings.HasPrefix(small, "pool_") {
 		return "is not a setting; there are " + strings.Join(keys(), ", ")
 	}
 	if !isSettingName(key) {

@@ -60,6 +60,11 @@ var reasons = []reason{
 // explain reports an error of pgx in our words. Its own never get out: they quote the DSN, with the password masked as
 // well as can be, and carry it whole in a field. It tells whether the keys of the DSN can be made out nevertheless.
 func (l *loader) explain(err error) (readable bool) {
+	if l.dsn.registered {
+		l.problems.add(l.dsn.self(), "is a name of stdlib.RegisterConnConfig, whose configurations only the driver pgx knows: "+
+			"give the DSN itself, and options to pgprod.Open")
+		return false
+	}
 	var failed *pgconn.ParseConfigError
 	if !errors.As(err, &failed) {
 		l.problems.add(l.dsn.self(), wantDSN)

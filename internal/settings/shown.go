@@ -3,6 +3,7 @@ package settings
 import (
 	"maps"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -61,7 +62,7 @@ func (c *Config) shown(r *row) string {
 }
 
 // serverSettings are those that each connection makes, by whatever way. options is not shown: it may hold anything, as may
-// parameters of the application's own, which have a dot.
+// parameters of the application's own, which have a dot, and those that sound like a password.
 func (c *Config) serverSettings() string {
 	all := maps.Clone(c.Conn.RuntimeParams)
 	for _, s := range c.Set {
@@ -74,12 +75,17 @@ func (c *Config) serverSettings() string {
 			b.WriteString(", ")
 		}
 		value := all[name]
-		if strings.Contains(name, ".") {
+		if mayBeSecret(name) {
 			value = mask
 		}
 		b.WriteString(name + "=" + value)
 	}
 	return b.String()
+}
+
+func mayBeSecret(name string) bool {
+	name = strings.ToLower(name)
+	return slices.ContainsFunc([]string{".", "pass", "pwd", "secret"}, func(part string) bool { return strings.Contains(name, part) })
 }
 
 // tidy writes 30m0s as 30m and 1h0m0s as 1h.

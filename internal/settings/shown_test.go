@@ -9,7 +9,7 @@ import (
 
 func TestWhatIsShownHasEverySettingItsSourceAndNoSecret(t *testing.T) {
 	environ := []string{"DB_POOL_SIZE=7", "DB_PROFILE=large"}
-	dsn := "host=db.example.com user=app password=s3cret dbname=shop options='-c search_path=s3cret' slow_query=1h30m"
+	dsn := "host=db.example.com user=app password=s3cret dbname=shop options='-c search_path=s3cret' my_PassPhrase=s3cret pwd2=s3cret app_secret=s3cret slow_query=1h30m"
 	c, err := Load(dsn, environ, Values{Echo: new(true), ServerSettings: map[string]string{"work_mem": "8MB", "app.key": "s3cret"}}, false)
 	require.NoError(t, err)
 
@@ -35,8 +35,8 @@ func TestWhatIsShownHasEverySettingItsSourceAndNoSecret(t *testing.T) {
 		want.Key = key
 		require.Equal(t, want, shown[key])
 	}
-	require.True(t, strings.HasPrefix(shown["server_settings"].Value, "app.key=••••, application_name="))
-	require.Contains(t, shown["server_settings"].Value, "jit=off, random_page_cost=1.1")
+	require.True(t, strings.HasPrefix(shown["server_settings"].Value, "app.key=••••, app_secret=••••, application_name="))
+	require.Contains(t, shown["server_settings"].Value, "jit=off, my_PassPhrase=••••, pwd2=••••, random_page_cost=1.1")
 	require.Contains(t, shown["server_settings"].Value, "work_mem=8MB")
 	require.Equal(t, SourceOption, shown["server_settings"].Source)
 }
