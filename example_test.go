@@ -134,7 +134,7 @@ func ExampleNewConnector() {
 	// Output: <nil>
 }
 
-// Libraries that take their SQL dialect from the driver's name (sqlx, goose, ent) find a name that they know.
+// Libraries that take their SQL dialect from the driver's name (sqlx, ent) find a name that they know.
 func ExampleRegister() {
 	pgprod.Register("postgres")
 	db, err := sql.Open("postgres", "")

@@ -16,7 +16,7 @@ import (
 
 // Options holds every setting as one struct, for config files: decode the `database:` section of a JSON or YAML file
 // into it and pass it to [WithOptions]. A nil field is not set, and an empty text counts as not set: the DSN, the
-// environment, the profile or the default decides.
+// environment, the profile or the default decides. Only for a duration a file must leave the key out, or say null.
 type Options struct {
 	// Profile sets PoolSize, MaxOverflow, PoolTimeout and PoolRecycle together: small is 10, 5, 20s, 30m; medium is
 	// 20, 10, 30s, 30m; large is 50, 20, 10s, 15m. Default: medium.
@@ -95,10 +95,12 @@ type Options struct {
 	EnvPrefix *string `env:"ENV_PREFIX" json:"env_prefix,omitempty" yaml:"env_prefix,omitempty"`
 }
 
-// Duration is a time.Duration that a config file may write as 30s, as 1m30s, or as a number of seconds.
+// Duration is a time.Duration that a config file may write as 30s, as 1m30s, or as a number of seconds, and code as
+// Duration(30 * time.Second).
 type Duration = settings.Duration
 
-// PrePing is auto, always or off; a config file may also say true, which is always, or false, which is off.
+// PrePing is "auto", which peeks at the socket at each borrow and pings after an idle second, "always", which pings each
+// time, or "off"; a config file may also say true, which is always, or false, which is off.
 type PrePing = settings.PrePing
 
 // Option is one setting made in code. It wins over the DSN, the environment, the profile and the default; of two
@@ -257,8 +259,9 @@ func WithLogger(logger *slog.Logger) Option {
 }
 
 // WithPasswordFunc sets a function that is called at every dial for the password, as for tokens that expire. It must be
-// safe for concurrent use; its error fails the dial, and an empty password leaves what pgx's own sources say. It can't be
-// combined with a password file or with a password in the DSN. Default: none, which nil means as well.
+// safe for concurrent use. Its error fails the dial; an empty password is none: DB_PASSWORD, PGPASSWORD and the passfile
+// aren't asked instead, lest an old one be used. It can't be combined with a password file or with a password in the DSN.
+// Default: none, which nil means as well.
 func WithPasswordFunc(password func(ctx context.Context) (string, error)) Option {
 	return func(c *config) { c.password = password }
 }

@@ -75,7 +75,7 @@ func Raw(ctx context.Context, db *sql.DB, fn func(*pgx.Conn) error) error {
 	})
 }
 
-// A TxOption changes how InTx runs its transaction.
+// A TxOption changes how InTx runs its transaction: [TxIsolation], [TxReadOnly], [TxRetries].
 type TxOption func(*pool.TxConfig)
 
 // TxIsolation sets the isolation level. Default: the server's, which is Read Committed unless it was told otherwise. A

@@ -121,6 +121,15 @@ func TestAFailingPasswordFunctionIsTheCauseOfTheError(t *testing.T) {
 	require.ErrorContains(t, err, "password function")
 }
 
+func TestAnEmptyPasswordOfTheFunctionIsNoneAndNothingElseIsAsked(t *testing.T) {
+	server := pgtest.StartTB(t, pgtest.Config{Password: secret})
+	t.Setenv("PGPASSWORD", secret)
+	t.Setenv("DB_PASSWORD", secret)
+	require.NoError(t, openPool(t, withoutPassword(server)).Ping())
+	err := openPool(t, withoutPassword(server), pgprod.WithPasswordFunc(constant(""))).Ping()
+	require.Equal(t, "28P01", sqlState(err), "%v", err)
+}
+
 // TestWhatTheServerRefusesForGoodFailsAtOnceAndTellsNoSecret would wait for pool_timeout otherwise.
 func TestWhatTheServerRefusesForGoodFailsAtOnceAndTellsNoSecret(t *testing.T) {
 	t.Parallel()

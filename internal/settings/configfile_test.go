@@ -98,10 +98,21 @@ func TestDurationsTakeGosFormAndBareSeconds(t *testing.T) {
 	}
 }
 
+func TestAnEmptyTextInAConfigFileIsNotSet(t *testing.T) {
+	const file = `{"profile": "", "pool_pre_ping": "", "pool_name": "", "environment": "", "server_settings_mode": "", "password_file": ""}`
+	for _, decode := range []func([]byte, any) error{json.Unmarshal, yaml.Unmarshal} { // JSON is YAML
+		var v Values
+		require.NoError(t, decode([]byte(file), &v))
+		c := loadWith(t, remote, v, "DB_PROFILE=small", "DB_POOL_PRE_PING=off")
+		require.Equal(t, []any{10, PrePingOff, "db.example.com:5432/shop"}, []any{c.PoolSize, c.PrePing, c.PoolName})
+	}
+}
+
 func TestAConfigFilesNullIsNotSet(t *testing.T) {
 	var v Values
 	require.NoError(t, json.Unmarshal([]byte(`{"pool_timeout": null, "pool_pre_ping": null}`), &v))
 	require.Equal(t, Values{}, v)
 	require.Error(t, json.Unmarshal([]byte(`{"pool_pre_ping": "maybe"}`), &v))
+	require.Error(t, json.Unmarshal([]byte(`{"pool_timeout": ""}`), &v), "there is no such duration, and nil can't be meant")
 	require.Error(t, json.Unmarshal([]byte(`{"pool_timeout": {}}`), &v))
 }

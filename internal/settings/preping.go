@@ -37,6 +37,9 @@ func parsePrePing(text string) (PrePing, bool) {
 
 // UnmarshalText reads auto, always, off, or a boolean: true is always, false is off.
 func (p *PrePing) UnmarshalText(text []byte) error {
+	if len(text) == 0 {
+		return nil // not set, as with any other text
+	}
 	parsed, ok := parsePrePing(string(text))
 	if !ok {
 		return errPrePing
