@@ -72,6 +72,20 @@ func TestAnEmptyDSNComesFromTheEnvironment(t *testing.T) {
 	}
 }
 
+func TestWhereNoDSNIsGivenTheErrorOfADialSaysSo(t *testing.T) {
+	for _, name := range []string{"DB_DSN", "DATABASE_URL", "PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "PGSERVICE"} {
+		t.Setenv(name, "")
+	}
+	var logged logBuffer
+	db := openPool(t, "", pgprod.WithLogger(logged.logger()), pgprod.WithPoolTimeout(100*time.Millisecond))
+	assert.Empty(t, logged.String(), "libraries open it so to get at the driver")
+	if err := db.Ping(); err == nil {
+		t.Skip("a server of this machine lets us in")
+	} else {
+		assert.ErrorContains(t, err, "neither DB_DSN nor DATABASE_URL nor PGHOST is set")
+	}
+}
+
 func TestOpenTakesOptionsOverTheDSNOverTheEnvironment(t *testing.T) {
 	dsn := with(pgtest.NewDatabase(t), "pool_size", "3", "max_overflow", "5")
 	t.Setenv("DB_POOL_SIZE", "2")

@@ -36,7 +36,7 @@ func (p *Pool) Dial(ctx context.Context) error {
 	}
 	op.End(ctx, -1, err)
 	if err != nil {
-		err = &dialError{pool: p.cfg.PoolName, passwordFrom: p.passwordFrom(), cause: err}
+		err = &dialError{pool: p.cfg.PoolName, noDSN: p.cfg.NoDSN, passwordFrom: p.passwordFrom(), cause: err}
 		p.dialFailed(ctx, err)
 		return err
 	}

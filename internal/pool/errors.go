@@ -108,6 +108,7 @@ func (e *cutError) Temporary() bool { return e.Timeout() }
 // dialError is a failure to connect, in one line.
 type dialError struct {
 	pool         string
+	noDSN        string // why this is nobody's choice
 	passwordFrom string
 	cause        error
 }

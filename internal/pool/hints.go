@@ -29,6 +29,9 @@ var refusals = map[string]string{
 // hint says what to look at, in brackets, or nothing.
 func (e *dialError) hint() string {
 	hint := e.advice()
+	if e.noDSN != "" {
+		hint = strings.TrimPrefix(hint+"; "+e.noDSN, "; ")
+	}
 	if hint == "" {
 		return ""
 	}

@@ -164,10 +164,11 @@ func (l *loader) config() *Config {
 	if c.PoolName == "" {
 		c.PoolName = poolName(conn)
 	}
-	for _, warning := range []string{l.tlsWarning(), l.nowhereWarning()} {
-		if warning != "" {
-			c.Warnings = append(c.Warnings, warning)
-		}
+	if warning := l.tlsWarning(); warning != "" {
+		c.Warnings = append(c.Warnings, warning)
+	}
+	if l.dsn.nowhere {
+		c.NoDSN = "neither " + l.prefix + "DSN nor DATABASE_URL nor PGHOST is set"
 	}
 
 	params := l.serverParams()
@@ -176,14 +177,6 @@ func (l *loader) config() *Config {
 	l.setPassword(conn)
 	setConnectTimeout(conn, c.ConnectTimeout)
 	return c
-}
-
-// nowhereWarning tells who forgot the DSN why a socket of this machine is asked.
-func (l *loader) nowhereWarning() string {
-	if !l.dsn.nowhere {
-		return ""
-	}
-	return "the DSN is empty, and neither " + l.prefix + "DSN nor DATABASE_URL nor PGHOST is set: connecting to " + poolName(l.dsn.conn)
 }
 
 // text is what a field of text says; stack has left no empty ones.

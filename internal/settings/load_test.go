@@ -240,18 +240,15 @@ func TestAVariableThatNamesThePrefixOfVariablesIsRefused(t *testing.T) {
 		"option WithEnvPrefix or DSN key env_prefix serves", refused(t, remote, "DB_ENV_PREFIX=ORDERS_"))
 }
 
-func TestOnlyWhoForgotTheDSNIsWarned(t *testing.T) {
-	const want = "the DSN is empty, and neither DB_DSN nor DATABASE_URL nor PGHOST is set: connecting to /"
-	c := load(t, "", "DB_DSN=")
-	require.Len(t, c.Warnings, 1)
-	require.Contains(t, c.Warnings[0], want)
+func TestWhoForgotTheDSNIsKnown(t *testing.T) {
+	require.Equal(t, "neither DB_DSN nor DATABASE_URL nor PGHOST is set", load(t, "", "DB_DSN=").NoDSN)
 	for _, given := range []string{
-		"DB_DSN=host=h", "DATABASE_URL=postgres://h", "PGHOST=h", "PGPORT=5433", "PGDATABASE=d", "PGUSER=u",
+		"DB_DSN=host=h sslmode=require", "DATABASE_URL=postgres://h", "PGHOST=h", "PGPORT=5433", "PGDATABASE=d", "PGUSER=u",
 	} {
-		t.Run(given, func(t *testing.T) { require.Empty(t, load(t, "", given).Warnings) })
+		t.Run(given, func(t *testing.T) { require.Empty(t, load(t, "", given).NoDSN) })
 	}
-	require.Empty(t, load(t, "host=/run/postgresql").Warnings)
-	require.Empty(t, load(t, "dbname=d").Warnings)
+	require.Empty(t, load(t, "host=/run/postgresql").NoDSN)
+	require.Empty(t, load(t, "dbname=d").NoDSN)
 }
 
 func TestThePoolIsNamedAfterItsFirstHost(t *testing.T) {

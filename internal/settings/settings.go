@@ -90,6 +90,7 @@ type Config struct {
 	PasswordInDSN      bool              // the DSN itself carries a password
 	Sources            map[string]Source // by DSN key, one entry per row of the table
 	Warnings           []string          // to be logged once; never a secret
+	NoDSN              string            // why nobody has said where the database is, "" if somebody has: for errors of dials
 
 	values          Values // of all layers, for Shown
 	hasPasswordFunc bool   // code supplies the password

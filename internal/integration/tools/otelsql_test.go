@@ -3,6 +3,8 @@ package tools
 import (
 	"database/sql"
 	"database/sql/driver"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 
 	"github.com/XSAM/otelsql"
@@ -103,6 +105,13 @@ func requireHidden(t *testing.T, db *sql.DB) {
 	require.EqualError(t, err, want)
 	require.EqualError(t, pgprod.Raw(t.Context(), db, func(*pgx.Conn) error { return nil }), want)
 	require.EqualError(t, pgprod.InTx(t.Context(), db, func(*sql.Tx) error { return nil }), want)
+
+	health := pgprod.Check(t.Context(), db)
+	assert.Equal(t, []string{"unhealthy", "disconnected", want}, []string{health.Status, health.Database, health.Reason})
+	probe := httptest.NewRecorder()
+	pgprod.HealthHandler(db).ServeHTTP(probe, httptest.NewRequest(http.MethodGet, "/readyz", nil))
+	assert.Equal(t, http.StatusServiceUnavailable, probe.Code)
+	assert.Contains(t, probe.Body.String(), want)
 }
 
 func TestThroughOtelsqlTheConnectionBelowIsReachedByItsRaw(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"testing"
 
@@ -17,25 +18,31 @@ import (
 	"github.com/pgprod/pgprod/internal/pgtest"
 )
 
-// poolNames are those in the metrics that r collects, with each pool's largest number of connections.
-func poolNames(t *testing.T, r *sdkmetric.ManualReader) map[string]int64 {
+// sums are a metric's values by the pool's name.
+func sums(t *testing.T, r *sdkmetric.ManualReader, metric string) map[string]int64 {
 	t.Helper()
 	var all metricdata.ResourceMetrics
 	require.NoError(t, r.Collect(t.Context(), &all))
-	names := map[string]int64{}
+	values := map[string]int64{}
 	for _, scope := range all.ScopeMetrics {
 		for _, m := range scope.Metrics {
 			data, ok := m.Data.(metricdata.Sum[int64])
-			if !ok || m.Name != "db.client.connection.max" {
+			if !ok || m.Name != metric {
 				continue
 			}
 			for _, p := range data.DataPoints {
 				name, _ := p.Attributes.Value(semconv.DBClientConnectionPoolNameKey)
-				names[name.AsString()] = p.Value
+				values[name.AsString()] += p.Value
 			}
 		}
 	}
-	return names
+	return values
+}
+
+// poolNames are those in the metrics that r collects, with each pool's largest number of connections.
+func poolNames(t *testing.T, r *sdkmetric.ManualReader) map[string]int64 {
+	t.Helper()
+	return sums(t, r, "db.client.connection.max")
 }
 
 // bothHosts is a URL that names both servers, the primary first.
@@ -88,6 +95,47 @@ func TestAProcessHasAPoolForThePrimaryAndOneForTheStandby(t *testing.T) {
 		err := reads.QueryRow("select pg_is_in_recovery()").Scan(&inRecovery)
 		return err == nil && !inRecovery
 	}, "without a standby the primary serves")
+}
+
+// failures are the dials that failed in each pool, by its metrics.
+func failures(t *testing.T, r *sdkmetric.ManualReader) map[string]int64 {
+	t.Helper()
+	return sums(t, r, "pgprod.connection.failures")
+}
+
+func TestWhenOneServerIsDownOnlyItsPoolIsUnhealthy(t *testing.T) {
+	primary := pgtest.StartTB(t, pgtest.Config{})
+	standby := pgtest.StartTB(t, pgtest.Config{StandbyOf: primary})
+	t.Setenv("DB_DSN", with(primary.DSN(""), "target_session_attrs", "read-write"))
+	t.Setenv("DB_POOL_NAME", "writes")
+	t.Setenv("REPLICA_DSN", with(standby.DSN(""), "target_session_attrs", "prefer-standby"))
+	t.Setenv("REPLICA_POOL_NAME", "replica")
+	t.Setenv("REPLICA_POOL_TIMEOUT", "200ms")
+	reader := sdkmetric.NewManualReader()
+	provider := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
+	defer func() { require.NoError(t, provider.Shutdown(context.Background())) }()
+	pools := map[string]*sql.DB{}
+	for name, prefix := range map[string]string{"writes": "DB_", "replica": "REPLICA_"} {
+		db, err := pgprod.Open("", pgprod.WithEnvPrefix(prefix), pgprod.WithMeterProvider(provider),
+			pgprod.WithLogger(slog.New(slog.DiscardHandler)))
+		require.NoError(t, err)
+		defer db.Close()
+		pools[name] = db
+		health := pgprod.Check(t.Context(), db)
+		assert.Equal(t, []any{"healthy", name, name == "replica"}, []any{health.Status, health.Pool.PoolName, health.InRecovery})
+	}
+	assert.Zero(t, failures(t, reader)["replica"])
+
+	require.NoError(t, standby.Shutdown(t.Context(), pgtest.Fast))
+	pgtest.Eventually(t, patience, func() bool { return pgprod.Check(t.Context(), pools["replica"]).Status == "unhealthy" },
+		"a check repeats an answer for a second")
+	require.ErrorIs(t, pools["replica"].Ping(), pgprod.ErrPoolTimeout)
+	assert.Equal(t, "healthy", pgprod.Check(t.Context(), pools["writes"]).Status)
+	require.NoError(t, pools["writes"].Ping())
+	assert.Positive(t, failures(t, reader)["replica"])
+	assert.Zero(t, failures(t, reader)["writes"])
+	assert.Positive(t, sums(t, reader, "db.client.connection.timeouts")["replica"])
+	assert.Zero(t, sums(t, reader, "db.client.connection.timeouts")["writes"])
 }
 
 func TestTheEnvironmentOfOnePrefixSaysNothingToAnother(t *testing.T) {

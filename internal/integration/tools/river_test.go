@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverdatabasesql"
 	"github.com/riverqueue/river/rivermigrate"
@@ -41,15 +42,22 @@ func (w *greeter) Work(ctx context.Context, job *river.Job[greet]) error {
 	return tx.Commit()
 }
 
-// River's driver for database/sql polls for jobs instead of listening.
-func TestRiverMigratesInsertsAndWorksJobs(t *testing.T) {
-	t.Parallel()
-	db := newPool(t)
+// migrated makes River's tables.
+func migrated(t *testing.T, db *sql.DB) *riverdatabasesql.Driver {
+	t.Helper()
 	driver := riverdatabasesql.New(db)
 	migrator, err := rivermigrate.New(driver, &rivermigrate.Config{Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	_, err = migrator.Migrate(t.Context(), rivermigrate.DirectionUp, nil)
 	require.NoError(t, err)
+	return driver
+}
+
+// River's driver for database/sql polls for jobs instead of listening.
+func TestRiverMigratesInsertsAndWorksJobs(t *testing.T) {
+	t.Parallel()
+	db := newPool(t)
+	driver := migrated(t, db)
 	mustExec(t, db, "create table greetings (name text)")
 
 	workers := river.NewWorkers()
@@ -94,5 +102,47 @@ func TestRiverMigratesInsertsAndWorksJobs(t *testing.T) {
 	require.NoError(t, client.Stop(context.WithoutCancel(t.Context())))
 	assert.Equal(t, "ann,bob,cy,dan", get[string](t, db, "select string_agg(name, ',' order by name) from greetings"))
 	assert.Equal(t, 4, get[int](t, db, "select count(*) from river_job where state = 'completed'"))
+	requireNothingLeft(t, db)
+}
+
+// A program of its own may listen for what River tells of each insert, and so may a worker for a NOTIFY beside the job.
+func TestAnInsertOfRiversWakesWhoListensThroughRaw(t *testing.T) {
+	t.Parallel()
+	db := newPool(t)
+	client, err := river.NewClient(migrated(t, db), &river.Config{Logger: slog.New(slog.DiscardHandler), TestOnly: true})
+	require.NoError(t, err)
+	raw(t, db, func(conn *pgx.Conn) error {
+		for _, channel := range []string{"public.river_insert", "beside"} {
+			_, err := conn.Exec(t.Context(), "listen "+pgx.Identifier{channel}.Sanitize())
+			require.NoError(t, err)
+		}
+		for _, commit := range []bool{false, true} {
+			tx, err := db.BeginTx(t.Context(), nil)
+			require.NoError(t, err)
+			queue := map[bool]string{true: "jobs", false: "nothing"}[commit] // River tells of each once in a while only
+			_, err = client.InsertTx(t.Context(), tx, greet{"ann"}, &river.InsertOpts{Queue: queue})
+			require.NoError(t, err)
+			mustExec(t, tx, "select pg_notify('beside', $1)", map[bool]string{true: "committed", false: "rolled back"}[commit])
+			if commit {
+				require.NoError(t, tx.Commit())
+			} else {
+				require.NoError(t, tx.Rollback())
+			}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		told := map[string]string{}
+		for range 2 {
+			n, err := conn.WaitForNotification(ctx)
+			if err != nil {
+				return err
+			}
+			told[n.Channel] = n.Payload
+		}
+		assert.JSONEq(t, `{"queue": "jobs"}`, told["public.river_insert"])
+		assert.Equal(t, "committed", told["beside"])
+		assert.Equal(t, 1, get[int](t, db, "select count(*) from river_job"))
+		return nil
+	})
 	requireNothingLeft(t, db)
 }
