@@ -47,3 +47,13 @@ func TestAProgramThatImportsPgprodGetsOnlyTheReviewedModules(t *testing.T) {
 		assert.Equal(t, reviewedModules, modules, system)
 	}
 }
+
+// What downloads a server for tests is a module by itself, as are those that compare with others.
+func TestTheRootModuleRequiresNoOtherDriver(t *testing.T) {
+	t.Parallel()
+	for _, file := range []string{"go.mod", "go.sum"} {
+		for _, other := range []string{"lib/pq", "embedded-postgres", "xi2/xz", "gorm.io", "jmoiron/sqlx"} {
+			assert.NotContains(t, rootFile(t, file), other, file)
+		}
+	}
+}

@@ -16,8 +16,8 @@ const mirrorVariable = "PGTEST_BINARIES_URL"
 
 // download gets a server with the library embedded-postgres into cache, once, and returns its directory of programs.
 //
-// The library runs in a process of its own (command fetch): it imports lib/pq, which registers a database/sql driver
-// named "postgres" in whatever links it, and a download can't be cancelled otherwise.
+// The library runs in a process of its own (command fetch, a module by itself): it imports lib/pq, which registers a
+// database/sql driver named "postgres" in whatever links it, and a download can't be cancelled otherwise.
 func download(ctx context.Context, cache string) (binDir string, err error) {
 	dir := filepath.Join(cache, "embedded-postgres")
 	unlock, err := lockFile(ctx, dir+".lock")
@@ -29,12 +29,13 @@ func download(ctx context.Context, cache string) (binDir string, err error) {
 	if hasServer(binDir) {
 		return binDir, nil
 	}
-	args := []string{"run", "./fetch", dir}
+	args := []string{"run", "-C", "fetch", ".", dir}
 	if mirror := os.Getenv(mirrorVariable); mirror != "" {
 		args = append(args, mirror)
 	}
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = sourceDir()
+	cmd.Env = append(os.Environ(), "GOWORK=off")
 	out, err := cmd.CombinedOutput()
 	if err == nil && !hasServer(binDir) {
 		err = errors.New("what came has no initdb and postgres")

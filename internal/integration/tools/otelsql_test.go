@@ -114,6 +114,23 @@ func requireHidden(t *testing.T, db *sql.DB) {
 	assert.Contains(t, probe.Body.String(), want)
 }
 
+func TestBesideOtelsqlAnotherHandleOnTheConnectorSeesThePool(t *testing.T) {
+	t.Parallel()
+	connector, err := pgprod.NewConnector(pgtest.NewDatabase(t))
+	require.NoError(t, err)
+	seen, wrapped := sql.OpenDB(connector), otelsql.OpenDB(connector)
+	defer func() {
+		require.NoError(t, wrapped.Close())
+		require.NoError(t, seen.Close())
+	}()
+	conn, err := wrapped.Conn(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, conn.PingContext(t.Context()))
+	assert.Equal(t, 1, statusOf(t, seen).CheckedOut)
+	assert.Equal(t, "healthy", pgprod.Check(t.Context(), seen).Status)
+	require.NoError(t, conn.Close())
+}
+
 func TestThroughOtelsqlTheConnectionBelowIsReachedByItsRaw(t *testing.T) {
 	t.Parallel()
 	db, err := otelsql.Open(pgprod.DriverName, pgtest.NewDatabase(t))

@@ -1,18 +1,18 @@
 // Command fetch downloads a PostgreSQL server with the library embedded-postgres: fetch DIRECTORY [REPOSITORY-URL].
-// Package pgtest runs it where it finds no server installed.
+// Package pgtest runs it where it finds no server installed. It is a module of its own, so that the library and what it
+// imports are no requirement of pgprod.
 package main
 
 import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"syscall"
 
 	embeddedpostgres "github.com/fergusstrange/embedded-postgres"
-
-	"github.com/pgprod/pgprod/internal/pgtest/loopback"
 )
 
 func main() {
@@ -38,7 +38,7 @@ func fetch(dir string, repository []string) error {
 	if err := os.Setenv("TMPDIR", staging); err != nil {
 		return err
 	}
-	port, err := loopback.FreePort()
+	port, err := freePort()
 	if err != nil {
 		return err
 	}
@@ -48,7 +48,7 @@ func fetch(dir string, repository []string) error {
 		CachePath(staging).
 		RuntimePath(filepath.Join(staging, "run")).
 		DataPath(filepath.Join(staging, "data")).
-		Port(uint32(port)).
+		Port(port).
 		Logger(io.Discard)
 	if len(repository) > 0 {
 		config = config.BinaryRepositoryURL(repository[0])
@@ -60,6 +60,16 @@ func fetch(dir string, repository []string) error {
 		return err
 	}
 	return os.Rename(server, dir)
+}
+
+// freePort is one for the server that must not get far.
+func freePort() (uint32, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer listener.Close()
+	return uint32(listener.Addr().(*net.TCPAddr).Port), nil
 }
 
 // unpack makes the library download and unpack its server. It has no function for that alone: it goes on to start the
