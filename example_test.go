@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log"
 	"log/slog"
 	"net/http"
@@ -68,10 +69,51 @@ func account() (dsn, password string) {
 // withoutTimes is for slog's ReplaceAttr: it drops what is different in each run, which no example can expect.
 func withoutTimes(_ []string, a slog.Attr) slog.Attr {
 	switch a.Key {
-	case "time", "took", "held", "waited", "duration", "pid":
+	case "time", "took", "held", "waited", "duration", "pid", "stack":
 		return slog.Attr{}
 	}
 	return a
+}
+
+// mustOpen opens the examples' database.
+func mustOpen(opts ...pgprod.Option) *sql.DB {
+	db, err := pgprod.Open("", opts...)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return db
+}
+
+// statusOf is a pool's status, which is an error only for a *sql.DB of others.
+func statusOf(db *sql.DB) pgprod.PoolStatus {
+	status, err := pgprod.Status(db)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return status
+}
+
+// show is what the server says of one of its settings.
+func show(db interface {
+	QueryRow(query string, args ...any) *sql.Row
+}, setting string) (value string) {
+	if err := db.QueryRow("show " + setting).Scan(&value); err != nil {
+		log.Fatal(err)
+	}
+	return value
+}
+
+// lines are what is logged.
+type lines chan string
+
+func (l lines) Write(line []byte) (int, error) {
+	l <- string(line)
+	return len(line), nil
+}
+
+// logger logs what is the same in each run.
+func logger(w io.Writer) *slog.Logger {
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{ReplaceAttr: withoutTimes}))
 }
 
 // The program of the README. Whatever opens a database by its driver's name becomes a pool in the same way. GORM does so
@@ -426,9 +468,8 @@ func ExampleWithServerSettingsMode() {
 
 // A statement that takes longer than slow_query is logged, without the values in it.
 func ExampleWithLogger() {
-	logger := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: withoutTimes}))
 	db, err := pgprod.Open("",
-		pgprod.WithLogger(logger),
+		pgprod.WithLogger(logger(os.Stdout)),
 		pgprod.WithPoolName("shop"),
 		pgprod.WithSlowQuery(100*time.Millisecond),
 		pgprod.WithPreflight(false), // no look at the server's settings in the background
@@ -446,10 +487,9 @@ func ExampleWithLogger() {
 
 // What happens for one statement.
 func ExampleWithEchoPool() {
-	logger := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: withoutTimes}))
 	db, err := pgprod.Open("",
 		pgprod.WithEcho(true), pgprod.WithEchoPool(true), pgprod.WithSlowQuery(0),
-		pgprod.WithLogger(logger), pgprod.WithPoolName("shop"), pgprod.WithPreflight(false),
+		pgprod.WithLogger(logger(os.Stdout)), pgprod.WithPoolName("shop"), pgprod.WithPreflight(false),
 	)
 	if err != nil {
 		log.Fatal(err)
@@ -467,10 +507,9 @@ func ExampleWithEchoPool() {
 
 // On a developer's machine all statements and all events of the pool are logged. Each can be turned off alone.
 func ExampleWithEnvironment() {
-	logger := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: withoutTimes}))
 	db, err := pgprod.Open("",
 		pgprod.WithEnvironment("development"), pgprod.WithEchoPool(false), pgprod.WithSlowQuery(0),
-		pgprod.WithLogger(logger), pgprod.WithPoolName("shop"), pgprod.WithPreflight(false),
+		pgprod.WithLogger(logger(os.Stdout)), pgprod.WithPoolName("shop"), pgprod.WithPreflight(false),
 	)
 	if err != nil {
 		log.Fatal(err)
@@ -568,7 +607,7 @@ func ExampleWithSQLCommenter() {
 }
 
 // A caller that gets no connection within pool_timeout is told so, and can answer 503 rather than 500.
-func Example_poolTimeout() {
+func ExampleWithPoolTimeout() {
 	db, err := pgprod.Open("", pgprod.WithPoolSize(1), pgprod.WithMaxOverflow(0), pgprod.WithPoolTimeout(time.Second))
 	if err != nil {
 		log.Fatal(err)
@@ -696,4 +735,203 @@ func Example_commitUnknown() {
 		fmt.Println("committed")
 	}
 	// Output: committed
+}
+
+// A profile is a size, an overflow, a wait and an age; each may still be set by itself.
+func ExampleWithProfile() {
+	db := mustOpen(pgprod.WithProfile("large"), pgprod.WithMaxOverflow(5))
+	defer db.Close()
+
+	status := statusOf(db)
+	fmt.Println(status.PoolSize, status.MaxOverflow)
+	// Output: 50 5
+}
+
+func ExampleWithPoolSize() {
+	db := mustOpen(pgprod.WithPoolSize(5))
+	defer db.Close()
+
+	fmt.Println(statusOf(db).PoolSize)
+	_, err := pgprod.Open("", pgprod.WithPoolSize(0))
+	fmt.Println(err)
+	// Output:
+	// 5
+	// pgprod: option WithPoolSize: must be a whole number of at least 1
+}
+
+// Two transactions at once need an overflow here; its connection is closed when it is given back.
+func ExampleWithMaxOverflow() {
+	db := mustOpen(pgprod.WithPoolSize(1), pgprod.WithMaxOverflow(1))
+	defer db.Close()
+	for range 2 {
+		tx, err := db.Begin()
+		if err != nil {
+			log.Fatal(err)
+		}
+		defer tx.Rollback()
+	}
+
+	status := statusOf(db)
+	fmt.Println("in use:", status.CheckedOut, "overflow:", status.Overflow)
+	// Output: in use: 2 overflow: 1
+}
+
+// Less than what a firewall or a load balancer allows, so that it is the pool that closes idle connections.
+func ExampleWithPoolIdleTimeout() {
+	db := mustOpen(pgprod.WithPoolIdleTimeout(10 * time.Millisecond))
+	defer db.Close()
+	if err := db.Ping(); err != nil {
+		log.Fatal(err)
+	}
+	for statusOf(db).CheckedIn > 0 { // they are looked at once a second
+		time.Sleep(10 * time.Millisecond)
+	}
+	fmt.Println("closed because idle:", statusOf(db).Closed["idle"])
+	// Output: closed because idle: 1
+}
+
+func ExampleWithPoolPrePing() {
+	db := mustOpen(pgprod.WithPoolPrePing("always")) // one more round trip for each borrow
+	defer db.Close()
+	fmt.Println(db.Ping())
+
+	_, err := pgprod.Open("", pgprod.WithPoolPrePing("sometimes"))
+	fmt.Println(err)
+	// Output:
+	// <nil>
+	// pgprod: option WithPoolPrePing: must be auto, always or off
+}
+
+// Names are unique in a process, so that metrics of two pools aren't summed.
+func ExampleWithPoolName() {
+	for range 2 {
+		db := mustOpen(pgprod.WithPoolName("stock"))
+		defer db.Close()
+		fmt.Println(statusOf(db).PoolName)
+	}
+	// Output:
+	// stock
+	// stock#2
+}
+
+func ExampleWithEcho() {
+	db := mustOpen(pgprod.WithEcho(true), pgprod.WithLogger(logger(os.Stdout)), pgprod.WithPoolName("shop"))
+	defer db.Close()
+
+	if _, err := db.Exec("select 'secret', $1::int", 7); err != nil {
+		log.Fatal(err)
+	}
+	// Output: level=INFO msg="pgprod: statement" pool=shop statement="select '?', $1::int" rows=1
+}
+
+func ExampleWithSlowQuery() {
+	logged := make(lines, 10)
+	db := mustOpen(pgprod.WithSlowQuery(50*time.Millisecond), pgprod.WithLogger(logger(logged)), pgprod.WithPoolName("shop"))
+	defer db.Close()
+
+	if _, err := db.Exec("select pg_sleep(0.05)"); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Print(<-logged)
+	// Output: level=WARN msg="pgprod: slow statement" pool=shop summary=select statement="select pg_sleep('?')" rows=1
+}
+
+// Who holds a connection for long is logged, with the stack of the borrower.
+func ExampleWithLeakDetection() {
+	logged := make(lines, 10)
+	db := mustOpen(pgprod.WithLeakDetection(50*time.Millisecond), pgprod.WithPreflight(false),
+		pgprod.WithLogger(logger(logged)), pgprod.WithPoolName("shop"))
+	defer db.Close()
+	tx, err := db.Begin()
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	fmt.Print(<-logged)
+	fmt.Println(tx.Rollback())
+	// Output:
+	// level=WARN msg="pgprod: a connection is held for long: close rows, end transactions, close *sql.Conns" pool=shop summary=begin running=false
+	// <nil>
+}
+
+// Without a preflight nothing is said of the role, the limits and the settings of the server.
+func ExampleWithPreflight() {
+	db := mustOpen(pgprod.WithPreflight(false))
+	defer db.Close()
+
+	health := pgprod.Check(context.Background(), db)
+	fmt.Println(health.Status, health.Warnings)
+	// Output: healthy []
+}
+
+// They are merged over the defaults by name; an empty value leaves the setting to the server.
+func ExampleWithServerSettings() {
+	db := mustOpen(pgprod.WithServerSettings(map[string]string{"work_mem": "64MB", "random_page_cost": "2"}))
+	defer db.Close()
+
+	fmt.Println(show(db, "work_mem"), show(db, "random_page_cost"), show(db, "jit"))
+	// Output: 64MB 2 off
+}
+
+// The statement is cancelled on the server, and its connection lives on.
+func ExampleWithCommandTimeout() {
+	db := mustOpen(pgprod.WithCommandTimeout(50 * time.Millisecond))
+	defer db.Close()
+
+	_, err := db.Exec("select pg_sleep(60)")
+	fmt.Println(errors.Is(err, context.DeadlineExceeded), statusOf(db).CheckedIn)
+	// Output: true 1
+}
+
+// A dial is repeated as long as somebody waits, so that its own limit may be short. There is always one.
+func ExampleWithConnectTimeout() {
+	db := mustOpen(pgprod.WithConnectTimeout(3 * time.Second))
+	defer db.Close()
+	fmt.Println(db.Ping())
+
+	_, err := pgprod.Open("", pgprod.WithConnectTimeout(0))
+	fmt.Println(err)
+	// Output:
+	// <nil>
+	// pgprod: option WithConnectTimeout: must be a duration above 0, such as 5s or bare seconds: a dial must be bounded
+}
+
+func ExampleTxIsolation() {
+	db := mustOpen()
+	defer db.Close()
+
+	err := pgprod.InTx(context.Background(), db, func(tx *sql.Tx) error {
+		fmt.Println(show(tx, "transaction_isolation"))
+		return nil
+	}, pgprod.TxIsolation(sql.LevelSerializable))
+	fmt.Println(err)
+	// Output:
+	// serializable
+	// <nil>
+}
+
+func ExampleTxReadOnly() {
+	db := mustOpen()
+	defer db.Close()
+
+	err := pgprod.InTx(context.Background(), db, func(tx *sql.Tx) error {
+		_, err := tx.Exec("create table example_basket (fruit text)")
+		return err
+	}, pgprod.TxReadOnly())
+	fmt.Println(err)
+	// Output: ERROR: cannot execute CREATE TABLE in a read-only transaction (SQLSTATE 25006)
+}
+
+func ExampleTxRetries() {
+	db := mustOpen()
+	defer db.Close()
+
+	tries := 0
+	err := pgprod.InTx(context.Background(), db, func(tx *sql.Tx) error {
+		tries++
+		_, err := tx.Exec("do 'begin raise serialization_failure; end'") // as if another always came first
+		return err
+	}, pgprod.TxRetries(2))
+	fmt.Println(tries, err != nil)
+	// Output: 3 true
 }

@@ -72,9 +72,22 @@ func exported(pkg *doc.Package) (comments map[string]string, examples []*doc.Exa
 	return comments, examples
 }
 
+// functions are the exported functions, those that give a type of the package's included.
+func functions(pkg *doc.Package) []*doc.Func {
+	all := slices.Clone(pkg.Funcs)
+	for _, typ := range pkg.Types {
+		all = append(all, typ.Funcs...)
+	}
+	return all
+}
+
 func TestEachExportedNameIsInAnExampleOrObvious(t *testing.T) {
 	t.Parallel()
-	comments, examples := exported(rootPackage(t))
+	pkg := rootPackage(t)
+	for _, f := range functions(pkg) {
+		assert.NotEmpty(t, f.Examples, "%s has no example of its own", f.Name)
+	}
+	comments, examples := exported(pkg)
 	used := map[string]bool{}
 	for _, example := range examples {
 		ast.Inspect(example.Code, func(node ast.Node) bool {
