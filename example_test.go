@@ -815,7 +815,8 @@ func ExampleWithPoolName() {
 }
 
 func ExampleWithEcho() {
-	db := mustOpen(pgprod.WithEcho(true), pgprod.WithLogger(logger(os.Stdout)), pgprod.WithPoolName("shop"))
+	db := mustOpen(pgprod.WithEcho(true), pgprod.WithSlowQuery(0),
+		pgprod.WithLogger(logger(os.Stdout)), pgprod.WithPoolName("shop"), pgprod.WithPreflight(false))
 	defer db.Close()
 
 	if _, err := db.Exec("select 'secret', $1::int", 7); err != nil {
@@ -826,7 +827,8 @@ func ExampleWithEcho() {
 
 func ExampleWithSlowQuery() {
 	logged := make(lines, 10)
-	db := mustOpen(pgprod.WithSlowQuery(50*time.Millisecond), pgprod.WithLogger(logger(logged)), pgprod.WithPoolName("shop"))
+	db := mustOpen(pgprod.WithSlowQuery(50*time.Millisecond),
+		pgprod.WithLogger(logger(logged)), pgprod.WithPoolName("shop"), pgprod.WithPreflight(false))
 	defer db.Close()
 
 	if _, err := db.Exec("select pg_sleep(0.05)"); err != nil {
