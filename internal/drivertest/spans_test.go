@@ -23,6 +23,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/semconv/v1.43.0/dbconv"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/pgprod/pgprod"
@@ -289,6 +290,79 @@ func copyInto(db *sql.DB, table string, value any) error {
 		_, err := conn.CopyFrom(context.Background(), pgx.Identifier{table}, []string{"i"}, pgx.CopyFromRows([][]any{{value}}))
 		return err
 	})
+}
+
+// pgx doesn't tell its tracer of the end of a COPY for whose columns it asked in vain.
+func TestACopyThatFailsBeforeItBeginsIsOverAndNothingOfItStays(t *testing.T) {
+	t.Parallel()
+	tr, m := newTracing(t), newMetering(t)
+	var logs logBuffer
+	db := warm(t, with(pgtest.NewDatabase(t), "command_timeout", "1s"), tr, pgprod.WithMeterProvider(m.provider),
+		pgprod.WithLogger(logs.logger()))
+	before := backendPID(t, db)
+	tr.Reset()
+	require.Equal(t, "42P01", sqlState(copyInto(db, "missing", 1)))
+	assert.Len(t, tr.Started(), len(tr.Ended()))
+	assert.Equal(t, "42P01", asMap(tr.one(t, `COPY "missing"`).Attributes())[semconv.ErrorTypeKey])
+	assert.Contains(t, logs.String(), `summary="COPY \"missing\""`)
+
+	tr.Reset()
+	for range 5 { // beyond the COPY's command_timeout
+		mustExec(t, db, "select pg_sleep(0.3)")
+	}
+	assert.Equal(t, []string{"select", "select", "select", "select", "select"}, tr.names())
+	assert.Equal(t, before, backendPID(t, db), "a failed COPY costs no connection")
+	_, err := db.Exec("select pg_sleep(30)")
+	requireCut(t, err, context.DeadlineExceeded)
+	mustExec(t, db, "set work_mem = '77MB'")
+	assert.NotEqual(t, "77MB", get[string](t, db, "show work_mem"), "the next borrower's")
+}
+
+func TestWhatIsLeftOpenInRawEndsWhenTheConnectionIsGivenBack(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	const copies = `COPY "a"`
+	for name, leave := range map[string]func(*pgx.Conn){
+		"select": func(conn *pgx.Conn) { _, _ = conn.Query(ctx, "select * from generate_series(1, 100000)") },
+		"BATCH select": func(conn *pgx.Conn) {
+			b := &pgx.Batch{}
+			b.Queue("select 1")
+			b.Queue("select 2")
+			conn.SendBatch(ctx, b)
+		},
+		copies: func(conn *pgx.Conn) { // fails for want of a cache, and pgx reports nothing
+			_, _ = conn.CopyFrom(ctx, pgx.Identifier{"a"}, []string{"i"}, pgx.CopyFromRows(nil))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tr, m := newTracing(t), newMetering(t)
+			var logs logBuffer
+			dsn := pgtest.NewDatabase(t)
+			if name == copies {
+				dsn = with(dsn, "statement_cache_capacity", "0")
+			}
+			db := warm(t, dsn, tr, pgprod.WithMeterProvider(m.provider),
+				pgprod.WithLogger(logs.logger()))
+			require.NoError(t, pgprod.Raw(ctx, db, func(conn *pgx.Conn) error {
+				leave(conn)
+				return nil
+			}))
+			assert.Len(t, tr.Started(), len(tr.Ended()))
+			assert.Equal(t, "abandoned", asMap(tr.one(t, name).Attributes())[semconv.ErrorTypeKey])
+			assert.Equal(t, codes.Error, tr.one(t, name).Status().Code)
+			assert.Contains(t, logs.String(), "error_type=abandoned")
+			assert.EqualValues(t, 1, statusOf(t, db).Closed["dirty"])
+			failed := 0
+			for _, p := range points[float64](t, m.collect(t)[dbconv.ClientOperationDuration{}.Name()]) {
+				if kind, ok := p.Attributes.Value(semconv.ErrorTypeKey); ok && kind.AsString() == "abandoned" {
+					failed++
+				}
+			}
+			assert.Equal(t, 1, failed)
+			require.NoError(t, db.Ping())
+		})
+	}
 }
 
 func TestAConnectAndTheWaitForItAreInTheTraceOfWhoAsked(t *testing.T) {

@@ -17,7 +17,11 @@ const (
 	canceled       = "canceled"
 	timeout        = "timeout"
 	connectionLost = "connection_lost"
+	abandoned      = "abandoned"
 )
+
+// ErrAbandoned is the failure of an operation of which nobody saw the end.
+var ErrAbandoned = errors.New("the connection was given back in the middle of the statement")
 
 // sqlState is what *pgconn.PgError implements.
 type sqlState interface {
@@ -25,14 +29,16 @@ type sqlState interface {
 	SQLState() string
 }
 
-// ErrorType is the error's class for error.type: the SQLSTATE if the server gave one, else canceled, timeout or
-// connection_lost, else the Go type. It has few values, whatever happens.
+// ErrorType is the error's class for error.type: the SQLSTATE if the server gave one, else canceled, timeout,
+// connection_lost or abandoned, else the Go type. It has few values, whatever happens.
 func ErrorType(err error) string {
 	var state sqlState
 	var netErr net.Error
 	switch {
 	case errors.As(err, &state):
 		return state.SQLState()
+	case err == ErrAbandoned:
+		return abandoned
 	case errors.Is(err, context.Canceled):
 		return canceled
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &netErr) && netErr.Timeout():

@@ -52,6 +52,7 @@ type conn struct {
 	depth     int           // statements that pgx has begun and not ended: a prepare inside a query counts
 	sql       string        // of the outermost, or the last
 	what      string        // it is, where its text doesn't tell: PREPARE, BATCH, COPY "table"
+	copies    bool          // the outermost is a COPY
 	began     int64         // by clock(): the outermost
 	mark      int64         // of the tap, then
 	wasClosed bool          // then
@@ -137,7 +138,7 @@ func (c *conn) verdict(now int64) string {
 		return c.condemned
 	case c.pg.IsClosed() || c.generation != c.pool.generation.Load() || c.guard.late.Load():
 		return "invalid"
-	case c.pg.IsBusy() || c.pg.TxStatus() != 'I':
+	case c.depth != 0 || c.pg.IsBusy() || c.pg.TxStatus() != 'I':
 		return "dirty"
 	case c.expired(now):
 		return "lifetime"
@@ -185,7 +186,7 @@ func (c *conn) ready() error {
 // begin and end frame whatever pgx does at a caller's request.
 func (c *conn) begin(what, sql string) {
 	if c.depth++; c.depth == 1 {
-		c.what, c.sql, c.cause = what, sql, nil
+		c.what, c.sql, c.copies, c.cause = what, sql, false, nil
 		c.began, c.mark, c.wasClosed = clock(), c.tap.Mark(), c.pg.IsClosed()
 		c.guard.begin(c.began, c.pool.cfg.CommandTimeout)
 		c.mu.Lock()
@@ -231,15 +232,17 @@ func isWord(err error) bool {
 }
 
 // abandon ends what pgx has begun and not ended: a panic of the application's came between (of a driver.Valuer, a codec, a
-// tracer), or a function that the connection was lent to left rows open. It costs the connection.
+// tracer), a function that the connection was lent to left rows or a batch open, or pgx doesn't tell of a failure. Else its
+// guard would go on to end the statements of others, and its span would never end. It costs the connection.
 func (c *conn) abandon() {
 	if c.depth == 0 {
 		return
 	}
 	c.depth = 0
-	c.guard.end()
-	c.op.End(context.Background(), -1, errAbandoned)
 	c.condemned = "dirty"
+	c.guard.end()
+	c.op.End(context.Background(), -1, instruments.ErrAbandoned)
+	c.wasAbandoned()
 }
 
 // learn draws the conclusions of a failed statement for the pool.

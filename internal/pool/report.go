@@ -115,6 +115,17 @@ func (c *conn) failed(ctx context.Context, err error, took time.Duration) {
 	})
 }
 
+// wasAbandoned logs a statement whose end nobody saw. What cut it short isn't looked at: pgx may still watch its context.
+func (c *conn) wasAbandoned() {
+	c.waited = 0
+	summary := c.summaryOf(c.what, c.sql)
+	c.pool.tell("abandoned "+summary, func(repeated int) {
+		c.pool.write(context.Background(), slog.LevelError, "pgprod: statement failed", repeated, slog.String("summary", summary),
+			slog.String("error_type", instruments.ErrorType(instruments.ErrAbandoned)),
+			slog.String("error_message", instruments.ErrAbandoned.Error()))
+	})
+}
+
 func sqlState(pg *pgconn.PgError) string {
 	if pg == nil {
 		return ""

@@ -81,6 +81,11 @@ func (c *conn) TracePrepareEnd(ctx context.Context, _ *pgx.Conn, d pgx.TracePrep
 		c.target.Prepared(ctx, c.preparing, c.asked, d.Err)
 	}
 	c.end(ctx, pgconn.CommandTag{}, d.Err)
+	if d.Err != nil && c.depth == 1 && c.copies && !c.pg.IsBusy() {
+		// It was pgx's question for the columns of a COPY, which fails with it and doesn't tell: no TraceCopyFromEnd.
+		c.observed(ctx, pgconn.CommandTag{}, d.Err)
+		c.end(ctx, pgconn.CommandTag{}, d.Err)
+	}
 }
 
 // TraceBatchStart implements pgx.BatchTracer.
@@ -114,6 +119,7 @@ func (c *conn) TraceBatchEnd(ctx context.Context, _ *pgx.Conn, d pgx.TraceBatchE
 func (c *conn) TraceCopyFromStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceCopyFromStartData) context.Context {
 	table := d.TableName.Sanitize()
 	c.begin("COPY "+table, "")
+	c.copies = c.depth == 1
 	return c.observe(ctx, func(t *instruments.Target) (context.Context, instruments.Operation) {
 		return t.BeginCopy(ctx, table)
 	})
