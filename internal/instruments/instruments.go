@@ -2,7 +2,7 @@
 // stable database conventions (semconv v1.43.0). It knows nothing of the driver.
 //
 //	instruments.go  one pool's instruments, and what a collection reads from the pool
-//	target.go       the statements of one server: names, span options and record options, kept by text
+//	target.go       the statements of one server: names and span options, kept by text, record options by summary
 //	operation.go    one statement under way
 //	provider.go     the tracer, now or once the application has set a provider
 //	errortype.go    what went wrong, in few words

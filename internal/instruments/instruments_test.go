@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/assert"
@@ -29,7 +30,7 @@ func newTarget(t testing.TB) (*Target, *sdkmetric.ManualReader) {
 	return in.Target(Server{Address: "db", Port: 5432, Namespace: "shop"}), reader
 }
 
-func series(t testing.TB, reader *sdkmetric.ManualReader, name string) (n int) {
+func countSeries(t testing.TB, reader *sdkmetric.ManualReader, name string) (n int) {
 	t.Helper()
 	var rm metricdata.ResourceMetrics
 	require.NoError(t, reader.Collect(context.Background(), &rm))
@@ -87,12 +88,43 @@ func TestAWaitsFailureIsNotTheLastConnects(t *testing.T) {
 }
 
 func TestTheErrorsOfAStatementAreBounded(t *testing.T) {
-	target, reader := newTarget(t)
-	for i := range 10_000 {
-		_, op := target.Begin(context.Background(), "select a from b")
-		op.End(context.Background(), -1, &pgconn.PgError{Code: fmt.Sprintf("X%04d", i)})
+	ctx := context.Background()
+	for name, fail := range map[string]func(t *Target, i int, err error){
+		"one text": func(target *Target, _ int, err error) {
+			_, op := target.Begin(ctx, "select a from b")
+			op.End(ctx, -1, err)
+		},
+		"a text for each": func(target *Target, i int, err error) {
+			_, op := target.Begin(ctx, fmt.Sprintf("select f('%05d')", i))
+			op.End(ctx, -1, err)
+		},
+		"a text that isn't cached": func(target *Target, _ int, err error) {
+			_, op := target.Begin(ctx, "select a from b where c = '"+strings.Repeat("x", 5000)+"'")
+			op.End(ctx, -1, err)
+		},
+		"batches": func(target *Target, _ int, err error) {
+			_, op := target.BeginBatch(ctx, []string{"select a from b", "select a from b"})
+			op.End(ctx, -1, err)
+		},
+		"prepares": func(target *Target, _ int, err error) {
+			target.Prepared(ctx, "select a from b", time.Now(), err)
+		},
+	} {
+		target, reader := newTarget(t)
+		for i := range 10_000 {
+			fail(target, i, &pgconn.PgError{Code: fmt.Sprintf("X%04d", i)})
+		}
+		assert.Equal(t, maxFailures+1, countSeries(t, reader, "db.client.operation.duration"), name)
 	}
-	assert.Equal(t, maxFailures+1, series(t, reader, "db.client.operation.duration"))
+}
+
+func TestTheErrorsOfATargetAreBounded(t *testing.T) {
+	target, reader := newTarget(t)
+	for i := range 100_000 {
+		_, op := target.Begin(context.Background(), fmt.Sprintf("select a from t_%d", i%200))
+		op.End(context.Background(), -1, &pgconn.PgError{Code: fmt.Sprintf("X%04d", i/200)})
+	}
+	assert.Equal(t, maxAllFailures+200, countSeries(t, reader, "db.client.operation.duration"), "each of the 200 has one for the rest")
 }
 
 func TestAHundredThousandTextsAreFewSeries(t *testing.T) {
@@ -106,7 +138,7 @@ func TestAHundredThousandTextsAreFewSeries(t *testing.T) {
 		_, op := target.BeginCopy(context.Background(), fmt.Sprintf(`"c_%d"`, i))
 		op.End(context.Background(), -1, nil)
 	}
-	assert.LessOrEqual(t, series(t, reader, "db.client.operation.duration"), 1002)
+	assert.LessOrEqual(t, countSeries(t, reader, "db.client.operation.duration"), 1002)
 }
 
 func TestAPrefixedSummaryIsCutBetweenWords(t *testing.T) {

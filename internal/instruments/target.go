@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
@@ -29,13 +28,17 @@ type Target struct {
 	texts  *sqlsummary.Cache[*statement]
 
 	fallback string // the name of spans that have no summary
+
+	mu       sync.Mutex // guards what follows
+	series   map[seriesKey]*series
+	failures int // kinds of error in all series
 }
 
 // Target returns a Target of a server, for all connections to it to share.
 func (i *Instruments) Target(s Server) *Target {
 	t := &Target{in: i, common: []attribute.KeyValue{
 		semconv.DBSystemNamePostgreSQL, semconv.DBNamespace(s.Namespace),
-	}, fallback: cmp.Or(s.Namespace, "postgresql")}
+	}, fallback: cmp.Or(s.Namespace, "postgresql"), series: map[seriesKey]*series{}}
 	if s.Address != "" {
 		t.common = append(t.common, semconv.ServerAddress(s.Address))
 	}
@@ -53,63 +56,105 @@ func (t *Target) Summary(sql string) sqlsummary.Summary { return t.texts.Get(sql
 
 // statement is what all executions of a text have in common.
 type statement struct {
+	*series
 	name  string
 	start []trace.SpanStartOption
-	ok    []metric.RecordOption
-	attrs []attribute.KeyValue // of the metrics
-
-	failed   sync.Map // error.type → []metric.RecordOption; at most maxFailures, and one for the rest
-	failures atomic.Int32
 }
 
 // statement makes what all executions of a summary have in common; more are further attributes of its spans.
 func (t *Target) statement(s sqlsummary.Summary, more []attribute.KeyValue) *statement {
-	attrs := append([]attribute.KeyValue(nil), t.common...)
-	name := t.fallback
-	if s.Summary != "" {
-		name = s.Summary
-		attrs = append(attrs, semconv.DBQuerySummary(s.Summary))
-	}
-	if s.Operation != "" {
-		attrs = append(attrs, semconv.DBOperationName(s.Operation))
-	}
-	if s.Collection != "" {
-		attrs = append(attrs, semconv.DBCollectionName(s.Collection))
-	}
-	span := append(append([]attribute.KeyValue(nil), attrs...), more...)
+	in := t.seriesOf(s)
+	span := append(append([]attribute.KeyValue(nil), in.attrs...), more...)
 	if s.Text != "" {
 		span = append(span, semconv.DBQueryText(s.Text))
 	}
 	return &statement{
-		name:  name,
-		attrs: attrs,
-		start: []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(span...)},
-		ok:    []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(attrs...))},
+		series: in,
+		name:   cmp.Or(s.Summary, t.fallback),
+		start:  []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(span...)},
 	}
 }
 
-// maxFailures bounds the kinds of error that a statement has in metrics: a function can raise any SQLSTATE.
-const maxFailures = 50
+// seriesKey is what tells the series of one target apart.
+type seriesKey struct{ summary, operation, collection string }
 
-// failure returns the record options for an execution that failed.
-func (s *statement) failure(err error) []metric.RecordOption {
+// series is what all executions of all texts with one summary have in common. It outlives the texts, which come and go
+// in the cache: what a series counts is counted for good.
+type series struct {
+	target *Target
+	attrs  []attribute.KeyValue // of metrics, and of spans among others
+	ok     []metric.RecordOption
+
+	failed   sync.Map // error.type → []metric.RecordOption; changed with target.mu held
+	failures int      // how many kinds are in failed; guarded by target.mu
+}
+
+// seriesOf finds or makes the series of a summary. There are as many as the cache gives summaries, and again for PREPARE and
+// BATCH.
+func (t *Target) seriesOf(s sqlsummary.Summary) *series {
+	key := seriesKey{s.Summary, s.Operation, s.Collection}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	in := t.series[key]
+	if in == nil {
+		in = t.newSeries(key)
+		t.series[key] = in
+	}
+	return in
+}
+
+func (t *Target) newSeries(key seriesKey) *series {
+	attrs := append([]attribute.KeyValue(nil), t.common...)
+	if key.summary != "" {
+		attrs = append(attrs, semconv.DBQuerySummary(key.summary))
+	}
+	if key.operation != "" {
+		attrs = append(attrs, semconv.DBOperationName(key.operation))
+	}
+	if key.collection != "" {
+		attrs = append(attrs, semconv.DBCollectionName(key.collection))
+	}
+	return &series{target: t, attrs: attrs, ok: recordOptions(attrs)}
+}
+
+func recordOptions(attrs []attribute.KeyValue) []metric.RecordOption {
+	return []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(attrs...))}
+}
+
+const (
+	// maxFailures bounds the kinds of error that one summary has in metrics: a function can raise any SQLSTATE.
+	maxFailures = 50
+	// maxAllFailures bounds them for all summaries of a target together.
+	maxAllFailures = 1000
+)
+
+// failure returns the record options for an execution that failed. What is one kind too many becomes _OTHER.
+func (s *series) failure(err error) []metric.RecordOption {
 	kind := ErrorType(err)
 	if opts, ok := s.failed.Load(kind); ok {
 		return opts.([]metric.RecordOption)
 	}
+	t := s.target
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	code := statusCode(err)
-	if s.failures.Add(1) > maxFailures {
+	full := s.failures == maxFailures || t.failures == maxAllFailures
+	if full {
 		kind, code = semconv.ErrorTypeOther.Value.AsString(), ""
-		if opts, ok := s.failed.Load(kind); ok {
-			return opts.([]metric.RecordOption)
-		}
+	}
+	if opts, ok := s.failed.Load(kind); ok {
+		return opts.([]metric.RecordOption)
+	}
+	if !full {
+		s.failures++
+		t.failures++
 	}
 	attrs := append([]attribute.KeyValue(nil), s.attrs...)
 	attrs = append(attrs, semconv.ErrorTypeKey.String(kind))
 	if code != "" {
 		attrs = append(attrs, semconv.DBResponseStatusCode(code))
 	}
-	opts := []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(attrs...))}
+	opts := recordOptions(attrs)
 	s.failed.Store(kind, opts)
 	return opts
 }

@@ -46,8 +46,9 @@ type Entry[T any] struct {
 // that at worst (the text, and a sanitised text, which is longer where it's all digits).
 //
 // The summary names spans and is an attribute of metrics, each value a time series for ever. Therefore a cache gives no
-// more than Limits.Summaries different ones: later ones become "SELECT _OTHER", the first operation and _OTHER, without
-// a collection. There are few enough operations to need no bound. The text stays, as it's on spans only.
+// more than Limits.Summaries different ones, with their operation and collection: later ones become "SELECT _OTHER", the
+// first operation, in capitals and as one of a fixed set, and _OTHER, without a collection. The text stays, as it's on
+// spans only.
 type Cache[T any] struct {
 	limits Limits
 	build  func(Summary) T
@@ -58,8 +59,11 @@ type Cache[T any] struct {
 	mu        sync.Mutex // guards the fields below and all changes to the buckets
 	ring      []*node[T] // all nodes, in no order
 	hand      int
-	summaries map[string]struct{}
+	summaries map[series]struct{}
 }
+
+// series is what of a summary is in metrics. The same words may be other operations and collections.
+type series struct{ summary, operation, collection string }
 
 // node is an entry of a bucket's list. Readers may still stand on a node that was removed; its next leads on.
 type node[T any] struct {
@@ -83,7 +87,7 @@ func NewCache[T any](limits Limits, build func(Summary) T) *Cache[T] {
 		build:     build,
 		seed:      maphash.MakeSeed(),
 		buckets:   make([]atomic.Pointer[node[T]], size),
-		summaries: map[string]struct{}{},
+		summaries: map[series]struct{}{},
 	}
 }
 
@@ -134,11 +138,12 @@ func (c *Cache[T]) parse(sql string) *Entry[T] {
 func (c *Cache[T]) limit(s Summary) Summary {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, known := c.summaries[s.Summary]; known {
+	key := series{s.Summary, s.Operation, s.Collection}
+	if _, known := c.summaries[key]; known {
 		return s
 	}
 	if len(c.summaries) < c.limits.Summaries {
-		c.summaries[s.Summary] = struct{}{}
+		c.summaries[key] = struct{}{}
 		return s
 	}
 	return s.overflow()

@@ -97,6 +97,55 @@ func TestSummariesBeyondTheLimitKeepOnlyTheFirstOperation(t *testing.T) {
 	assert.Equal(t, "_OTHER", c.Get("hello").Value)
 }
 
+func TestTheSummariesOfHostileTextsAreBounded(t *testing.T) {
+	const hostile = 20_000
+	cased := func(word string, i int) string { // in the i-th mix of cases
+		b := []byte(word)
+		for j := range b {
+			if b[j] != ' ' && i&(1<<j) != 0 {
+				b[j] ^= 0x20
+			}
+		}
+		return string(b)
+	}
+	for name, text := range map[string]func(i int) string{
+		"cases of an operation": func(i int) string { return cased("create materialized ", i) + "view v as select 1" },
+		"prefixes": func(i int) string {
+			return "create " + strings.Repeat("text ", i%40) + strings.Repeat("data ", i/40%40) +
+				strings.Repeat("access ", i/1600) + "table t"
+		},
+		"time time": func(i int) string { return cased("set time", i) + strings.Repeat(" time", i%50) + " zone 'x'" },
+		"collections of the same words": func(i int) string {
+			return "select 1 from a" + strings.Repeat("; select 1", i%40) + "; notify " + strings.Repeat("a; notify ", i/40%40) + "a"
+		},
+	} {
+		c := NewCache(Limits{Entries: 10, Summaries: 100}, summaryOf)
+		seen := map[series]bool{}
+		for i := range hostile {
+			e := c.Get(text(i))
+			seen[series{e.Summary.Summary, e.Operation, e.Collection}] = true
+		}
+		assert.LessOrEqual(t, len(seen), 100+len(operations), name)
+	}
+}
+
+func TestAnOperationBeyondTheLimitIsOneOfAFixedSet(t *testing.T) {
+	c := NewCache(Limits{Summaries: 1}, summaryOf)
+	c.Get("SELECT a FROM t")
+	for _, g := range golden {
+		e := c.Get(g.sql)
+		if e.Summary.Summary == "SELECT t" {
+			continue
+		}
+		operation := strings.TrimSuffix(strings.TrimSuffix(e.Summary.Summary, other), " ")
+		assert.True(t, operation == "" || operations[operation], "%s: %s", e.Summary.Summary, g.sql)
+		assert.Contains(t, []string{"", operation}, e.Operation, g.sql)
+	}
+	e := c.Get("create text search parser p (start = x)")
+	assert.Equal(t, "CREATE _OTHER", e.Value)
+	assert.Equal(t, "CREATE", e.Operation)
+}
+
 func TestTheCacheCopiesTheTextsItKeeps(t *testing.T) {
 	c := NewCache(Limits{}, summaryOf)
 	large := strings.Repeat(" ", 1<<24) + "SELECT a FROM t"

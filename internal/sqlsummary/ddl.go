@@ -37,9 +37,13 @@ var objects = [numKeywords]objectKind{
 	kwRoutine: {role: kindRole}, kwUser: {role: kindRole},
 }
 
+// maxPrefixes is how many words there are before the kind of object at most: COMMENT ON TEXT SEARCH PARSER.
+const maxPrefixes = 3
+
 // ddlCommand is what is known of a DDL statement.
 type ddlCommand struct {
 	verb, kind keyword
+	prefixes   int
 	other      bool // the objects are no tables
 	event      bool // an event trigger, which belongs to no table
 }
@@ -61,6 +65,9 @@ func ddlKind(p *parser, t token) state {
 	case modifierRole:
 		return ddlKind
 	case prefixRole:
+		if p.ddl.prefixes++; p.ddl.prefixes > maxPrefixes {
+			return skip
+		}
 		p.ddl.event = p.ddl.event || t.key == kwEvent
 		return p.extend(t, ddlKind)
 	case kindRole:

@@ -25,12 +25,16 @@ type Summary struct {
 // other stands for the targets where there are too many different summaries.
 const other = "_OTHER"
 
-// overflow is the summary with only its first operation. It has an operation where s has one, and no collection.
+// overflow is the summary with only its first operation, as one of few. It has an operation where s has one, and no
+// collection.
 func (s Summary) overflow() Summary {
-	s.Collection = ""
-	s.Summary = s.first + " " + other
-	if s.first == "" {
-		s.Summary = other
+	s.Collection, s.first = "", known(s.first)
+	if s.Operation != "" {
+		s.Operation = s.first
+	}
+	s.Summary = s.first
+	if s.first != other {
+		s.Summary += " " + other
 	}
 	return s
 }

@@ -119,14 +119,20 @@ func setting(p *parser, t token) state {
 	case kwTransaction, kwRole:
 		return p.extend(t, skip)
 	case kwTime:
-		return p.extend(t, setting)
-	case kwZone:
-		return p.extend(t, skip)
+		return p.extend(t, timeZone)
 	}
 	if startsName(t) {
 		return p.startName(t, object, skip)
 	}
 	return skip
+}
+
+// timeZone is the second word of TIME ZONE.
+func timeZone(p *parser, t token) state {
+	if t.key == kwZone {
+		return p.extend(t, skip)
+	}
+	return skip(p, t)
 }
 
 // startWhat is the second word of START TRANSACTION.
