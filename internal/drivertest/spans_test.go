@@ -231,6 +231,20 @@ func TestATransactionsBeginAndEndAreSpansOfItsTrace(t *testing.T) {
 	}
 }
 
+func TestAParentThatHasEndedIsAParent(t *testing.T) {
+	t.Parallel()
+	tr := newTracing(t)
+	db := warm(t, pgtest.NewDatabase(t), tr)
+	ctx, parent := tr.parent()
+	tx, err := db.BeginTx(ctx, nil)
+	require.NoError(t, err)
+	parent.End()
+	_, err = tx.ExecContext(ctx, "select")
+	require.NoError(t, err)
+	require.NoError(t, tx.Commit())
+	assert.Equal(t, []string{"begin", "parent", "select", "commit"}, tr.names())
+}
+
 func TestABatchIsOneSpan(t *testing.T) {
 	t.Parallel()
 	dsn, tr := pgtest.NewDatabase(t), newTracing(t)

@@ -30,7 +30,8 @@ func (t *Target) enabled(ctx context.Context) (tracer trace.Tracer, metrics bool
 
 // tracer returns nil where no span is wanted: nobody records any, the context has no span and roots are off, or it has one
 // that this provider decided not to record. Another decision for its child, which costs as much as a span, would only
-// give the child a parent that isn't there. A span from elsewhere is a decision of somebody else's.
+// give the child a parent that isn't there. A span from elsewhere is a decision of somebody else's. One that was sampled and
+// has ended records nothing any more, but is there.
 func (i *Instruments) tracer(ctx context.Context) trace.Tracer {
 	tracer := i.tracers.tracer()
 	if tracer == nil {
@@ -42,7 +43,7 @@ func (i *Instruments) tracer(ctx context.Context) trace.Tracer {
 		if !i.orphans {
 			return nil
 		}
-	case !sc.IsRemote() && !parent.IsRecording() && i.tracers.made(parent):
+	case !sc.IsRemote() && !sc.IsSampled() && !parent.IsRecording() && i.tracers.made(parent):
 		return nil
 	}
 	return tracer

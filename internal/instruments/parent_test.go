@@ -31,6 +31,11 @@ func TestASpanThatWasNotSampledGetsNoChildFromTheSameProvider(t *testing.T) {
 		ctx, _ := p.Tracer("test").Start(context.Background(), "request")
 		return ctx
 	}
+	ended := func(p trace.TracerProvider) context.Context {
+		ctx := in(p)
+		trace.SpanFromContext(ctx).End()
+		return ctx
+	}
 	remote := trace.ContextWithRemoteSpanContext(context.Background(), trace.SpanContextFromContext(in(provider)))
 	for _, c := range []struct {
 		name     string
@@ -42,6 +47,7 @@ func TestASpanThatWasNotSampledGetsNoChildFromTheSameProvider(t *testing.T) {
 		{"no parent", provider, never, context.Background(), 1},
 		{"a parent of its own that was not sampled", provider, never, in(provider), 0},
 		{"a parent of its own that was sampled", recording, always, in(recording), 1},
+		{"a parent of its own that was sampled and has ended", recording, always, ended(recording), 1},
 		{"a parent of another provider", recording, always, in(elsewhere), 1},
 		{"a parent of another process", provider, never, remote, 1},
 	} {
