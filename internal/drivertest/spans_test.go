@@ -418,6 +418,78 @@ func TestAWaitForABusyConnectionShowsInTheTrace(t *testing.T) {
 	require.NoError(t, held.Close())
 }
 
+func TestAWaitWithoutAParentIsAnEventOfItsStatement(t *testing.T) {
+	t.Parallel()
+	for name, run := range map[string]func(*sql.DB) error{
+		"select": func(db *sql.DB) error {
+			_, err := db.Exec("select")
+			return err
+		},
+		"PREPARE select": func(db *sql.DB) error {
+			st, err := db.Prepare("select $1::int")
+			if err == nil {
+				err = st.Close()
+			}
+			return err
+		},
+		"BATCH select": func(db *sql.DB) error {
+			return pgprod.Raw(context.Background(), db, func(conn *pgx.Conn) error {
+				b := &pgx.Batch{}
+				b.Queue("select 1")
+				b.Queue("select 2")
+				return conn.SendBatch(context.Background(), b).Close()
+			})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tr := newTracing(t)
+			db := warm(t, pgtest.NewDatabase(t), tr)
+			held := hold(t, db)
+			done := make(chan error, 1)
+			before := time.Now()
+			go func() { done <- run(db) }() // ends when it gets the connection
+			eventually(t, db, func(s pgprod.PoolStatus) bool { return s.Waiting == 1 })
+			mustExec(t, held, "select pg_sleep(0.1)")
+			tr.Reset()
+			require.NoError(t, held.Close())
+			require.NoError(t, <-done)
+			events := tr.one(t, name).Events()
+			require.Len(t, events, 1)
+			assert.Equal(t, "pgprod.wait", events[0].Name)
+			attrs := asMap(events[0].Attributes)
+			assert.Equal(t, statusOf(t, db).PoolName, attrs[semconv.DBClientConnectionPoolNameKey])
+			waited, _ := attrs["pgprod.wait.duration"].(float64)
+			assert.GreaterOrEqual(t, waited, 0.1)
+			assert.False(t, events[0].Time.Before(before.Add(-time.Millisecond)))
+			assert.WithinDuration(t, tr.one(t, name).StartTime(), events[0].Time.Add(time.Duration(waited*float64(time.Second))), 50*time.Millisecond)
+			assert.NotContains(t, tr.names(), "pgprod.wait")
+			tr.Reset()
+			mustExec(t, db, "select")
+			assert.Empty(t, tr.one(t, "select").Events(), "the next didn't wait")
+		})
+	}
+}
+
+func TestAWaitInVainWithoutAParentIsARoot(t *testing.T) {
+	t.Parallel()
+	tr := newTracing(t)
+	for _, roots := range []bool{true, false} {
+		db := openPool(t, oneConn(pgtest.NewDatabase(t), "pool_timeout", "50ms"), pgprod.WithTracerProvider(tr.provider),
+			pgprod.WithRootSpans(roots))
+		hold(t, db)
+		tr.Reset()
+		require.ErrorIs(t, db.Ping(), pgprod.ErrPoolTimeout)
+		if !roots {
+			assert.Empty(t, tr.names())
+			continue
+		}
+		wait := tr.one(t, "pgprod.wait")
+		assert.False(t, wait.Parent().IsValid())
+		assert.Equal(t, "timeout", asMap(wait.Attributes())[semconv.ErrorTypeKey])
+	}
+}
+
 func TestAFailureIsTheServersMessageWithoutValues(t *testing.T) {
 	t.Parallel()
 	tr := newTracing(t)

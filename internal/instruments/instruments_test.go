@@ -107,7 +107,8 @@ func TestTheErrorsOfAStatementAreBounded(t *testing.T) {
 			op.End(ctx, -1, err)
 		},
 		"prepares": func(target *Target, _ int, err error) {
-			target.Prepared(ctx, "select a from b", time.Now(), err)
+			_, op := target.Prepared(ctx, "select a from b", time.Now())
+			op.End(ctx, -1, err)
 		},
 	} {
 		target, reader := newTarget(t)

@@ -149,11 +149,12 @@ func (t *Target) begin(ctx context.Context, tracer trace.Tracer, s *statement) (
 	return ctx, op
 }
 
-// Prepared records that the server has prepared a text, which is known only afterwards. start is when it was asked.
-func (t *Target) Prepared(ctx context.Context, sql string, start time.Time, err error) {
+// Prepared is the operation of having the server prepare a text. That it had to is known only afterwards; start is when it
+// was asked.
+func (t *Target) Prepared(ctx context.Context, sql string, start time.Time) (context.Context, Operation) {
 	tracer, metrics := t.enabled(ctx)
 	if tracer == nil && !metrics {
-		return
+		return ctx, Operation{}
 	}
 	s := t.texts.Get(sql).Summary
 	s.Summary, s.Operation = prefixed("PREPARE", s.Summary), "PREPARE"
@@ -161,20 +162,32 @@ func (t *Target) Prepared(ctx context.Context, sql string, start time.Time, err 
 	if tracer != nil {
 		ctx, op.span = tracer.Start(ctx, op.stmt.name, append(op.stmt.start, trace.WithTimestamp(start))...)
 	}
-	op.End(ctx, -1, err)
+	return ctx, op
+}
+
+const waitName = "pgprod.wait"
+
+// Waited shows in the root span of a statement that it has waited for a connection: an event, at the time when the wait
+// began. A caller that has a span has one of the wait already, see WaitedSpan; its context is the one without op's span.
+func (op *Operation) Waited(caller context.Context, from time.Time, waited time.Duration) {
+	if op.span == nil || trace.SpanContextFromContext(caller).IsValid() {
+		return
+	}
+	op.span.AddEvent(waitName, trace.WithTimestamp(from),
+		trace.WithAttributes(op.target.in.poolName, attribute.Float64("pgprod.wait.duration", waited.Seconds())))
 }
 
 // WaitedSpan shows in the caller's trace that it has just waited for a connection: a span of its own, before that of
-// the statement.
+// the statement. Where there is no trace yet, only a wait in vain has one: there will be no statement to show it.
 func (i *Instruments) WaitedSpan(ctx context.Context, waited time.Duration, err error) {
-	if waited <= 0 || !trace.SpanContextFromContext(ctx).IsValid() {
+	if waited <= 0 || err == nil && !trace.SpanContextFromContext(ctx).IsValid() {
 		return
 	}
 	tracer := i.tracer(ctx)
 	if tracer == nil {
 		return
 	}
-	_, span := tracer.Start(ctx, "pgprod.wait", trace.WithTimestamp(time.Now().Add(-waited)), trace.WithAttributes(i.poolName))
+	_, span := tracer.Start(ctx, waitName, trace.WithTimestamp(time.Now().Add(-waited)), trace.WithAttributes(i.poolName))
 	if err != nil {
 		kind, why := waitFailure(err)
 		span.SetAttributes(semconv.ErrorTypeKey.String(kind))

@@ -21,9 +21,22 @@ var (
 // observe begins the span and the metrics of the outermost statement: one statement, one span.
 func (c *conn) observe(ctx context.Context, begin func(*instruments.Target) (context.Context, instruments.Operation)) context.Context {
 	if c.depth == 1 {
+		caller := ctx
 		ctx, c.op = begin(c.target)
+		c.showWait(caller, &c.op)
 	}
 	return ctx
+}
+
+// showWait notes the wait for the connection in the span of the first statement.
+func (c *conn) showWait(caller context.Context, op *instruments.Operation) {
+	if c.waited <= 0 {
+		return
+	}
+	c.mu.Lock()
+	lent := c.held.since
+	c.mu.Unlock()
+	op.Waited(caller, time.Now().Add(-time.Duration(clock()-lent)-c.waited), c.waited)
 }
 
 // observed ends them.
@@ -45,7 +58,9 @@ func (c *conn) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQuer
 		c.adopted(d.SQL)
 	}
 	if c.depth == 1 {
+		caller := ctx
 		ctx, c.op = c.target.Begin(ctx, d.SQL)
+		c.showWait(caller, &c.op)
 	}
 	return ctx
 }
@@ -78,7 +93,9 @@ func (c *conn) TracePrepareStart(ctx context.Context, _ *pgx.Conn, d pgx.TracePr
 func (c *conn) TracePrepareEnd(ctx context.Context, _ *pgx.Conn, d pgx.TracePrepareEndData) {
 	c.alreadyPrepared = d.AlreadyPrepared
 	if !d.AlreadyPrepared {
-		c.target.Prepared(ctx, c.preparing, c.asked, d.Err)
+		spanned, op := c.target.Prepared(ctx, c.preparing, c.asked)
+		c.showWait(ctx, &op)
+		op.End(spanned, -1, d.Err)
 	}
 	c.end(ctx, pgconn.CommandTag{}, d.Err)
 	if d.Err != nil && c.depth == 1 && c.copies && !c.pg.IsBusy() {
