@@ -261,9 +261,10 @@ func TestABatchIsOneSpan(t *testing.T) {
 		{[]string{insert, insert, insert}, "BATCH INSERT a", []attribute.KeyValue{semconv.DBOperationName("BATCH INSERT"),
 			semconv.DBCollectionName("a"), semconv.DBOperationBatchSize(3), semconv.DBQueryText(insert)}},
 		{[]string{insert, alike}, "BATCH INSERT a", []attribute.KeyValue{semconv.DBOperationName("BATCH INSERT"),
-			semconv.DBCollectionName("a"), semconv.DBOperationBatchSize(2)}},
+			semconv.DBCollectionName("a"), semconv.DBOperationBatchSize(2),
+			semconv.DBQueryText("INSERT INTO a VALUES ($1); INSERT INTO a VALUES ($1 + '?')")}},
 		{[]string{insert, other}, "BATCH", []attribute.KeyValue{semconv.DBOperationName("BATCH"),
-			semconv.DBCollectionName("a"), semconv.DBOperationBatchSize(2)}},
+			semconv.DBCollectionName("a"), semconv.DBOperationBatchSize(2), semconv.DBQueryText(insert + "; " + other)}},
 	} {
 		tr.Reset()
 		require.NoError(t, pgprod.Raw(context.Background(), db, func(conn *pgx.Conn) error {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/assert"
@@ -150,6 +151,32 @@ func TestAPrefixedSummaryIsCutBetweenWords(t *testing.T) {
 	assert.True(t, strings.HasPrefix("PREPARE "+long+" ", got+" "))
 	assert.Equal(t, "BATCH", prefixed("BATCH", ""))
 	assert.Equal(t, "BATCH", prefixed("BATCH", strings.Repeat("x", 250)))
+}
+
+func TestALongTextIsCut(t *testing.T) {
+	for name, text := range map[string]string{
+		"rows":           "INSERT INTO t VALUES ('?')" + strings.Repeat(", ('?')", 5000),
+		"one name":       strings.Repeat("ä", 10_000),
+		"one odd name":   "x" + strings.Repeat("ä", 10_000),
+		"as long as can": strings.Repeat("x", maxText),
+	} {
+		got := shortened(text)
+		assert.LessOrEqual(t, len(got), maxText+len("…"), name)
+		assert.True(t, utf8.ValidString(got), name)
+		assert.Equal(t, len(text) > maxText, strings.HasSuffix(got, "…"), name)
+		assert.True(t, strings.HasPrefix(text, strings.TrimSuffix(got, "…")), name)
+	}
+	assert.True(t, strings.HasSuffix(shortened("VALUES ('?')"+strings.Repeat(",('?')", 5000)), "('?'),…"), "between tokens")
+}
+
+func TestTheTextsOfABatchAreJoinedUnlessTheyAreAlike(t *testing.T) {
+	target, _ := newTarget(t)
+	text := func(texts ...string) string { return target.batch(texts).Text }
+	assert.Equal(t, "select '?'", text("select 1", "select 2"))
+	assert.Equal(t, "select '?'; select '?'; select $1", text("select 1", "select 2", "select $1"))
+	assert.Equal(t, "select $1; select '?'; select '?'", text("select $1", "select 1", "select 2"))
+	many := strings.Split(strings.Repeat("select a;select b;", 50_000), ";")
+	assert.LessOrEqual(t, len(text(many...)), maxText+20)
 }
 
 func TestTheDefaultPortAndAnUnknownAddressAreLeftOut(t *testing.T) {

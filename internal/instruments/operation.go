@@ -74,20 +74,43 @@ func (t *Target) BeginBatch(ctx context.Context, texts []string) (context.Contex
 	return t.begin(ctx, tracer, t.statement(t.batch(texts), more))
 }
 
-// batch is the summary of several texts: of each part, what they have in common.
+// batch is the summary of several texts: of each part, what they have in common. Texts that differ are joined, as the
+// conventions say.
 func (t *Target) batch(texts []string) (s sqlsummary.Summary) {
+	var joined strings.Builder
 	for n, text := range texts {
 		one := t.texts.Get(text).Summary
 		if n == 0 {
 			s = one
 		}
+		if joined.Len() == 0 && one.Text != s.Text {
+			for range n {
+				join(&joined, s.Text)
+			}
+		}
+		if joined.Len() > 0 || one.Text != s.Text {
+			join(&joined, one.Text)
+		}
 		s.Summary = common(s.Summary, one.Summary)
 		s.Operation = common(s.Operation, one.Operation)
 		s.Collection = common(s.Collection, one.Collection)
-		s.Text = common(s.Text, one.Text)
+	}
+	if joined.Len() > 0 {
+		s.Text = joined.String()
 	}
 	s.Summary, s.Operation = prefixed("BATCH", s.Summary), prefixed("BATCH", s.Operation)
 	return s
+}
+
+// join adds a text to those of a batch, until there is more than a span takes.
+func join(b *strings.Builder, text string) {
+	if b.Len() > maxText {
+		return
+	}
+	if b.Len() > 0 {
+		b.WriteString("; ")
+	}
+	b.WriteString(text)
 }
 
 func common(a, b string) string {

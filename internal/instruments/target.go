@@ -66,13 +66,29 @@ func (t *Target) statement(s sqlsummary.Summary, more []attribute.KeyValue) *sta
 	in := t.seriesOf(s)
 	span := append(append([]attribute.KeyValue(nil), in.attrs...), more...)
 	if s.Text != "" {
-		span = append(span, semconv.DBQueryText(s.Text))
+		span = append(span, semconv.DBQueryText(shortened(s.Text)))
 	}
 	return &statement{
 		series: in,
 		name:   cmp.Or(s.Summary, t.fallback),
 		start:  []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(span...)},
 	}
+}
+
+// maxText bounds db.query.text, in bytes. Exporters send spans by the hundred and collectors take 4 MiB at once: a few
+// INSERTs of many rows would cost all the spans that travel with them.
+const maxText = 8 << 10
+
+// shortened is a text cut behind the last space or comma that is within maxText, if there is one near.
+func shortened(text string) string {
+	if len(text) <= maxText {
+		return text
+	}
+	text = text[:maxText]
+	if at := strings.LastIndexAny(text, " \t\n,"); at > maxText-256 {
+		text = text[:at+1]
+	}
+	return strings.ToValidUTF8(text, "") + "…" // the text was valid, but for where it is cut
 }
 
 // seriesKey is what tells the series of one target apart.

@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -106,7 +107,7 @@ func (s *script) spans() (all []span) {
 		semconv.DBResponseStatusCode("23505"), semconv.ErrorTypeKey.String("23505")).failure = s.refused
 
 	client("BATCH UPDATE items", "BATCH UPDATE", "items", update, semconv.DBOperationBatchSize(3))
-	client("BATCH", "BATCH", "items", "", semconv.DBOperationBatchSize(2))
+	client("BATCH", "BATCH", "items", update+"; "+remove, semconv.DBOperationBatchSize(2))
 	client(`PREPARE select "labels"`, "PREPARE", `"labels"`, `select "id" from "labels"`).parent = `COPY "labels"` // pgx asks for the types
 	client(`COPY "labels"`, "COPY", `"labels"`, `COPY "labels" FROM STDIN BINARY`)
 
@@ -156,6 +157,33 @@ func (c *collector) eachSpan(f func(ptrace.ScopeSpans, ptrace.Span)) {
 			}
 		}
 	}
+}
+
+func TestLongTextsCostNoSpans(t *testing.T) {
+	c := startCollector(t)
+	traces := c.tracerProvider(t)
+	s := newScript(t)
+	db, err := pgprod.Open(s.dsn, pgprod.WithTracerProvider(traces), pgprod.WithPoolSize(1))
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, db.Close()) })
+	require.NoError(t, db.Ping())
+	require.NoError(t, traces.ForceFlush(context.Background()))
+	before := c.traces.SpanCount()
+	long := "insert into labels select 1 where false and 1 in (values (1)" + strings.Repeat(",(1)", 1<<18) + ")"
+	for range 5 { // more than a collector takes at once
+		_, err := db.Exec(long)
+		require.NoError(t, err)
+	}
+	_, err = db.Exec("select 1")
+	require.NoError(t, err)
+	require.NoError(t, traces.ForceFlush(context.Background()))
+	assert.Equal(t, 6, c.traces.SpanCount()-before)
+	c.eachSpan(func(_ ptrace.ScopeSpans, s ptrace.Span) {
+		if s.Name() == "insert labels" {
+			text, _ := s.Attributes().Get(string(semconv.DBQueryTextKey))
+			assert.True(t, strings.HasSuffix(text.Str(), "…"))
+		}
+	})
 }
 
 // asked is a sampler that takes everything and notes what it could have decided by.
