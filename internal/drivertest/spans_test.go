@@ -307,6 +307,86 @@ func copyInto(db *sql.DB, table string, value any) error {
 	})
 }
 
+// failures are the metered operations that failed, by error.type.
+func failures(t testing.TB, m *metering) map[string]uint64 {
+	t.Helper()
+	found := map[string]uint64{}
+	for _, p := range points[float64](t, m.collect(t)[dbconv.ClientOperationDuration{}.Name()]) {
+		if kind, ok := p.Attributes.Value(semconv.ErrorTypeKey); ok {
+			found[kind.AsString()] += p.Count
+		}
+	}
+	return found
+}
+
+func TestAStatementThatIsPlannedAnewIsOneSpan(t *testing.T) {
+	t.Parallel()
+	tr, m := newTracing(t), newMetering(t)
+	db := warm(t, pgtest.NewDatabase(t), tr, pgprod.WithMeterProvider(m.provider))
+	ctx, parent := tr.parent()
+	mustExec(t, db, "create table t (a int)")
+	read := func() {
+		rows, err := db.QueryContext(ctx, "select * from t where a > $1", 0)
+		require.NoError(t, err)
+		require.NoError(t, rows.Close())
+	}
+	read()
+	mustExec(t, db, "alter table t add b int")
+	tr.Reset()
+	read()
+	require.Equal(t, []string{"PREPARE select t", "select t"}, tr.names())
+	prepare, query := tr.Ended()[0], tr.Ended()[1]
+	assert.Equal(t, query.SpanContext().SpanID(), prepare.Parent().SpanID())
+	assert.Equal(t, parent.SpanContext().SpanID(), query.Parent().SpanID())
+	assert.Equal(t, codes.Unset, query.Status().Code)
+	assert.Empty(t, failures(t, m))
+}
+
+func TestAStatementThatIsTriedOnAnotherConnectionIsOneSpan(t *testing.T) {
+	t.Parallel()
+	tr, m := newTracing(t), newMetering(t)
+	proxy := faultproxy.StartTB(t, pgtest.NewDatabase(t))
+	db := warm(t, with(proxy.DSN(), "pool_pre_ping", "off", "pool_timeout", "200ms"), tr, pgprod.WithMeterProvider(m.provider))
+	ctx, parent := tr.parent()
+	for name, run := range map[string]func() error{
+		"select": func() error {
+			_, err := db.ExecContext(ctx, "select")
+			return err
+		},
+		"select pg_class": func() error {
+			var n int
+			return db.QueryRowContext(ctx, "select count(*) from pg_class where relname = $1", "x").Scan(&n)
+		},
+		"begin": func() error {
+			tx, err := db.BeginTx(ctx, nil)
+			if err != nil {
+				return err
+			}
+			return tx.Rollback()
+		},
+	} {
+		require.NoError(t, db.Ping())
+		tr.Reset()
+		dialled := proxy.Stats().Startups
+		proxy.CloseAll(faultproxy.RST)
+		require.NoError(t, run(), name)
+		require.Greater(t, proxy.Stats().Startups, dialled, "it was tried on another connection")
+		assert.Equal(t, parent.SpanContext().SpanID(), tr.one(t, name).Parent().SpanID())
+		assert.Equal(t, codes.Unset, tr.one(t, name).Status().Code)
+		assert.Len(t, tr.Started(), len(tr.Ended()))
+		assert.Empty(t, failures(t, m), name)
+	}
+
+	tr.Reset()
+	proxy.CloseAll(faultproxy.RST)
+	require.NoError(t, proxy.Refuse())
+	_, err := db.ExecContext(ctx, "select")
+	require.ErrorIs(t, err, pgprod.ErrPoolTimeout)
+	assert.Equal(t, "timeout", asMap(tr.one(t, "select").Attributes())[semconv.ErrorTypeKey], "for good")
+	assert.EqualValues(t, 1, failures(t, m)["timeout"])
+	assert.Len(t, tr.Started(), len(tr.Ended()))
+}
+
 // pgx doesn't tell its tracer of the end of a COPY for whose columns it asked in vain.
 func TestACopyThatFailsBeforeItBeginsIsOverAndNothingOfItStays(t *testing.T) {
 	t.Parallel()
@@ -368,13 +448,7 @@ func TestWhatIsLeftOpenInRawEndsWhenTheConnectionIsGivenBack(t *testing.T) {
 			assert.Equal(t, codes.Error, tr.one(t, name).Status().Code)
 			assert.Contains(t, logs.String(), "error_type=abandoned")
 			assert.EqualValues(t, 1, statusOf(t, db).Closed["dirty"])
-			failed := 0
-			for _, p := range points[float64](t, m.collect(t)[dbconv.ClientOperationDuration{}.Name()]) {
-				if kind, ok := p.Attributes.Value(semconv.ErrorTypeKey); ok && kind.AsString() == "abandoned" {
-					failed++
-				}
-			}
-			assert.Equal(t, 1, failed)
+			assert.Equal(t, map[string]uint64{"abandoned": 1}, failures(t, m))
 			require.NoError(t, db.Ping())
 		})
 	}

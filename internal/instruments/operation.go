@@ -49,6 +49,24 @@ func (i *Instruments) tracer(ctx context.Context) trace.Tracer {
 	return tracer
 }
 
+// Pending reports whether the operation has begun and not ended.
+func (op *Operation) Pending() bool { return op.target != nil }
+
+// Again goes on with an operation for another attempt at its statement, now on a server that may be another one. The
+// context that it returns has the span.
+func (op *Operation) Again(ctx context.Context, t *Target, sql string) context.Context {
+	if op.target != t {
+		op.target, op.stmt = t, t.texts.Get(sql).Value
+		if op.span != nil {
+			op.span.SetAttributes(t.common...)
+		}
+	}
+	if op.span != nil {
+		ctx = trace.ContextWithSpan(ctx, op.span)
+	}
+	return ctx
+}
+
 // Begin begins the operation that a statement's text stands for. The context that it returns has the span.
 func (t *Target) Begin(ctx context.Context, sql string) (context.Context, Operation) {
 	tracer, metrics := t.enabled(ctx)

@@ -235,7 +235,7 @@ func isWord(err error) bool {
 // tracer), a function that the connection was lent to left rows or a batch open, or pgx doesn't tell of a failure. Else its
 // guard would go on to end the statements of others, and its span would never end. It costs the connection.
 func (c *conn) abandon() {
-	if c.depth == 0 {
+	if c.depth == 0 && !c.op.Pending() {
 		return
 	}
 	c.depth = 0

@@ -17,6 +17,9 @@ import (
 // report tells whoever wants to know of a statement that has ended: the log, if it failed or was slow or all are
 // wanted, and the live page.
 func (c *conn) report(ctx context.Context, tag pgconn.CommandTag, err error, took time.Duration) {
+	if c.repeats(err) {
+		return
+	}
 	p := c.pool
 	waited := c.waited
 	c.waited = 0
@@ -25,15 +28,17 @@ func (c *conn) report(ctx context.Context, tag pgconn.CommandTag, err error, too
 	}
 	switch {
 	case err != nil:
-		if c.mayRebind && c.unsent() || c.mayReplan && c.stalePlan(err) {
-			return // it is tried again
-		}
 		c.failed(ctx, err, took)
 	case took+waited >= p.slow:
 		c.wasSlow(ctx, tag, took, waited)
 	case p.cfg.Echo:
 		p.write(ctx, slog.LevelInfo, "pgprod: statement", 0, c.statementAttrs(tag, took)...)
 	}
+}
+
+// repeats reports whether the session tries the statement that failed again.
+func (c *conn) repeats(err error) bool {
+	return err != nil && (c.mayRebind && c.unsent() || c.mayReplan && c.stalePlan(err))
 }
 
 // unsent reports whether the connection died before a byte of the statement was written.

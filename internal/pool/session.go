@@ -132,13 +132,20 @@ func (s *session) unsent(fresh bool, mark int64, try int) bool {
 
 // run has do work on the connection, on another one if it turns out to be dead before anything was sent, and once more
 // if the server wants to plan it anew, for a statement that planned says may be asked again then.
+//
+// However often it is tried, it is one operation, which is carried on from attempt to attempt.
 func (s *session) run(ctx context.Context, planned bool, do func(*conn) error) error {
+	var op instruments.Operation // of the attempts so far
 	for try := 0; ; try++ {
 		fresh, err := s.use(ctx)
 		if err != nil {
+			op.End(ctx, -1, err)
 			return err
 		}
 		c := s.c
+		if op.Pending() {
+			c.op = op
+		}
 		mark := c.tap.Mark()
 		c.mayRebind, c.mayReplan = fresh && try < rebinds, planned
 		err = s.attempt(c, do)
@@ -146,13 +153,16 @@ func (s *session) run(ctx context.Context, planned bool, do func(*conn) error) e
 		if err == nil {
 			return nil
 		}
+		op = c.takePending()
 		switch {
 		case planned && c.stalePlan(err):
 			planned = false
 		case s.unsent(fresh, mark, try):
 			s.giveBack()
 		default:
-			return c.explain(err, c.tap.Mark() == mark)
+			err = c.explain(err, c.tap.Mark() == mark)
+			op.End(ctx, -1, err)
+			return err
 		}
 	}
 }

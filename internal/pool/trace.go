@@ -28,6 +28,14 @@ func (c *conn) observe(ctx context.Context, begin func(*instruments.Target) (con
 	return ctx
 }
 
+// takePending takes the operation of a statement that has failed and is to be tried again, if there is one.
+func (c *conn) takePending() (op instruments.Operation) {
+	if c.depth == 0 {
+		op, c.op = c.op, op
+	}
+	return op
+}
+
 // showWait notes the wait for the connection in the span of the first statement.
 func (c *conn) showWait(caller context.Context, op *instruments.Operation) {
 	if c.waited <= 0 {
@@ -39,9 +47,9 @@ func (c *conn) showWait(caller context.Context, op *instruments.Operation) {
 	op.Waited(caller, time.Now().Add(-time.Duration(clock()-lent)-c.waited), c.waited)
 }
 
-// observed ends them.
+// observed ends them, unless the statement is tried again: its caller hears of one, with one outcome.
 func (c *conn) observed(ctx context.Context, tag pgconn.CommandTag, err error) {
-	if c.depth != 1 {
+	if c.depth != 1 || c.repeats(err) {
 		return
 	}
 	rows := int64(-1)
@@ -57,11 +65,15 @@ func (c *conn) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQuer
 	if len(c.unadopted) > 0 && takesCache(d.Args) {
 		c.adopted(d.SQL)
 	}
-	if c.depth == 1 {
-		caller := ctx
-		ctx, c.op = c.target.Begin(ctx, d.SQL)
-		c.showWait(caller, &c.op)
+	if c.depth != 1 {
+		return ctx
 	}
+	if c.op.Pending() { // the statement is tried again
+		return c.op.Again(ctx, c.target, d.SQL)
+	}
+	caller := ctx
+	ctx, c.op = c.target.Begin(ctx, d.SQL)
+	c.showWait(caller, &c.op)
 	return ctx
 }
 
@@ -92,7 +104,7 @@ func (c *conn) TracePrepareStart(ctx context.Context, _ *pgx.Conn, d pgx.TracePr
 // TracePrepareEnd implements pgx.PrepareTracer.
 func (c *conn) TracePrepareEnd(ctx context.Context, _ *pgx.Conn, d pgx.TracePrepareEndData) {
 	c.alreadyPrepared = d.AlreadyPrepared
-	if !d.AlreadyPrepared {
+	if !d.AlreadyPrepared && !c.repeats(d.Err) {
 		spanned, op := c.target.Prepared(ctx, c.preparing, c.asked)
 		c.showWait(ctx, &op)
 		op.End(spanned, -1, d.Err)
