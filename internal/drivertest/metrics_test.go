@@ -200,6 +200,37 @@ func TestAStatementsMetricIsItsSpan(t *testing.T) {
 	assert.NotContains(t, fmt.Sprint(m.collect(t)), "verysecret")
 }
 
+func TestTheRowsOfEveryKindOfStatementAreCounted(t *testing.T) {
+	t.Parallel()
+	m := newMetering(t)
+	db := openPool(t, oneConn(pgtest.NewDatabase(t)), pgprod.WithMeterProvider(m.provider))
+	mustExec(t, db, "create table t (a int)")
+	tx, err := db.Begin()
+	require.NoError(t, err)
+	mustExec(t, tx, "DECLARE c CURSOR FOR SELECT generate_series(1, 10)")
+	for _, query := range []string{
+		"INSERT INTO t VALUES (1), (2), (3) RETURNING a",
+		"INSERT INTO t VALUES (4)",
+		"UPDATE t SET a = a + 1 WHERE a < 3 RETURNING a",
+		"UPDATE t SET a = a",
+		"WITH x AS (UPDATE t SET a = a RETURNING a) SELECT a FROM x WHERE a = 4",
+		"FETCH 7 FROM c",
+		"DELETE FROM t RETURNING a",
+		"DELETE FROM t",
+	} {
+		rows, err := tx.Query(query)
+		require.NoError(t, err, query)
+		require.NoError(t, rows.Close())
+	}
+	require.NoError(t, tx.Rollback())
+	sums := map[string]int64{}
+	for _, p := range points[int64](t, m.collect(t)[dbconv.ClientResponseReturnedRows{}.Name()]) {
+		name, _ := p.Attributes.Value(semconv.DBQuerySummaryKey)
+		sums[name.AsString()] = p.Sum
+	}
+	assert.Equal(t, map[string]int64{"INSERT t": 3, "UPDATE t": 2, "UPDATE t SELECT": 1, "FETCH": 7, "DELETE t": 4}, sums)
+}
+
 func TestTwoPoolsOnOneDSNAreTwoSeriesAndCloseEndsThem(t *testing.T) {
 	t.Parallel()
 	m, dsn := newMetering(t), pgtest.NewDatabase(t)

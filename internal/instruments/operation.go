@@ -49,6 +49,9 @@ func (i *Instruments) tracer(ctx context.Context) trace.Tracer {
 	return tracer
 }
 
+// Returning reports whether the statement has a RETURNING clause, as far as anybody listens.
+func (op *Operation) Returning() bool { return op.target != nil && op.stmt.returning }
+
 // Pending reports whether the operation has begun and not ended.
 func (op *Operation) Pending() bool { return op.target != nil }
 

@@ -57,8 +57,9 @@ func (t *Target) Summary(sql string) sqlsummary.Summary { return t.texts.Get(sql
 // statement is what all executions of a text have in common.
 type statement struct {
 	*series
-	name  string
-	start []trace.SpanStartOption
+	name      string
+	start     []trace.SpanStartOption
+	returning bool
 }
 
 // statement makes what all executions of a summary have in common; more are further attributes of its spans.
@@ -72,6 +73,8 @@ func (t *Target) statement(s sqlsummary.Summary, more []attribute.KeyValue) *sta
 		series: in,
 		name:   cmp.Or(s.Summary, t.fallback),
 		start:  []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(span...)},
+
+		returning: s.Returning,
 	}
 }
 

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -52,11 +53,20 @@ func (c *conn) observed(ctx context.Context, tag pgconn.CommandTag, err error) {
 	if c.depth != 1 || c.repeats(err) {
 		return
 	}
-	rows := int64(-1)
-	if tag.Select() {
-		rows = tag.RowsAffected()
+	c.op.End(ctx, c.rowsOf(tag), err)
+}
+
+// rowsOf is how many rows the server has sent, negative if it doesn't say so.
+func (c *conn) rowsOf(tag pgconn.CommandTag) int64 {
+	switch {
+	case tag.Select(), strings.HasPrefix(tag.String(), "FETCH"):
+		return tag.RowsAffected()
+	case tag.Insert(), tag.Update(), tag.Delete(), strings.HasPrefix(tag.String(), "MERGE"):
+		if c.op.Returning() {
+			return tag.RowsAffected()
+		}
 	}
-	c.op.End(ctx, rows, err)
+	return -1
 }
 
 // TraceQueryStart implements pgx.QueryTracer.

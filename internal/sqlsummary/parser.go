@@ -36,7 +36,9 @@ type parser struct {
 	name    name
 	ctes    []visibleCTE
 	ddl     ddlCommand
-	atomic  int // open BEGIN ATOMIC and CASE in the body of a routine
+	// returning says that RETURNING came outside of parentheses since the statement began.
+	returning bool
+	atomic    int // open BEGIN ATOMIC and CASE in the body of a routine
 }
 
 // reset prepares for the next statement.
@@ -62,6 +64,9 @@ func (p *parser) token(t token) {
 	f := &p.stack[p.depth]
 	p.child = operand
 	f.state = f.state(p, t)
+	if t.key == kwReturning && p.clause(t) == kwReturning && p.depth == 0 {
+		p.returning = true
+	}
 	p.prev = t
 	switch {
 	case opens:

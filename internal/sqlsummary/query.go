@@ -7,6 +7,9 @@ func statement(p *parser, t token) state {
 		p.child = statement
 		return tail
 	case t.kind == word:
+		if p.depth == 0 {
+			p.returning = false // of the statement before
+		}
 		return p.command(t)
 	}
 	return statement

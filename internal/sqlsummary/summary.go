@@ -18,6 +18,8 @@ type Summary struct {
 	Operation string
 	// Collection is the one table or view it names, else empty.
 	Collection string
+	// Returning says that the last statement has a RETURNING clause, and not only something inside it.
+	Returning bool
 
 	first string // the first operation
 }
@@ -55,7 +57,7 @@ func Parse(sql string) Summary {
 		}
 	}
 	s := p.summary.result()
-	s.Text = text.text()
+	s.Text, s.Returning = text.text(), p.returning
 	return s
 }
 

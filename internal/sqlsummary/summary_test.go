@@ -39,6 +39,27 @@ func TestOperationAndCollectionAreSetWhereThereIsOne(t *testing.T) {
 	}
 }
 
+func TestReturningIsThatOfTheStatementItself(t *testing.T) {
+	for sql, want := range map[string]bool{
+		"INSERT INTO t VALUES (1) RETURNING a":                                true,
+		"INSERT INTO t VALUES (1) ON CONFLICT DO NOTHING returning a;":        true,
+		"UPDATE t SET a = 1 FROM u WHERE b RETURNING *":                       true,
+		"DELETE FROM t USING u RETURNING WITH (OLD AS o) o.a":                 true,
+		"MERGE INTO t USING u ON a WHEN MATCHED THEN DELETE RETURNING t.a":    true,
+		"WITH x AS (SELECT 1) DELETE FROM t RETURNING a":                      true,
+		"SELECT 1; DELETE FROM t RETURNING a":                                 true,
+		"DELETE FROM t RETURNING a; DELETE FROM t":                            false,
+		"WITH x AS (DELETE FROM t RETURNING a) INSERT INTO u SELECT a FROM x": false,
+		"INSERT INTO t SELECT 1 AS returning":                                 false,
+		"INSERT INTO t SELECT u.returning FROM u":                             false,
+		"INSERT INTO t VALUES ('RETURNING a') -- RETURNING a":                 false,
+		`INSERT INTO t SELECT "returning" FROM u`:                             false,
+		"UPDATE t SET a = 1":                                                  false,
+	} {
+		assert.Equal(t, want, Parse(sql).Returning, sql)
+	}
+}
+
 func TestSummariesAreCutBetweenTokens(t *testing.T) {
 	name := strings.Repeat("n", 99)
 	s := Parse("SELECT a FROM " + name + ", " + name + ", " + name + ", t")
