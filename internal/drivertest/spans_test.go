@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -751,8 +753,31 @@ func TestASocketsDirectoryIsTheAddress(t *testing.T) {
 	db := openPool(t, oneConn(proxy.DSN()), pgprod.WithTracerProvider(tr.provider))
 	mustExec(t, db, "select")
 	for _, name := range []string{"CONNECT", "select"} {
-		assert.Equal(t, dir, asMap(tr.one(t, name).Attributes())[semconv.ServerAddressKey])
+		attrs := asMap(tr.one(t, name).Attributes())
+		assert.Equal(t, dir, attrs[semconv.ServerAddressKey])
+		assert.NotContains(t, attrs, semconv.ServerPortKey, "it is 5432")
 	}
+
+	// One directory may have many servers' sockets, of which the port tells which is which.
+	require.NoError(t, os.Symlink(filepath.Join(dir, ".s.PGSQL.5432"), filepath.Join(dir, ".s.PGSQL.5433")))
+	tr.Reset()
+	second := openPool(t, oneConn(proxy.DSN(), "host", dir+","+dir, "port", "5434,5433"), pgprod.WithTracerProvider(tr.provider))
+	mustExec(t, second, "select")
+	for _, name := range []string{"CONNECT", "select"} {
+		assert.EqualValues(t, 5433, asMap(tr.one(t, name).Attributes())[semconv.ServerPortKey])
+	}
+}
+
+func TestADatabaseThatIsntNamedHasTheUsersName(t *testing.T) {
+	t.Parallel()
+	dsn, tr := pgtest.NewDatabase(t), newTracing(t)
+	u, err := url.Parse(dsn)
+	require.NoError(t, err)
+	u.Path = ""
+	db := openPool(t, oneConn(u.String(), "pool_timeout", "2s"), pgprod.WithTracerProvider(tr.provider))
+	_ = db.Ping() // the database may not exist
+	pgtest.Eventually(t, patience, func() bool { return slices.Contains(tr.names(), "CONNECT") })
+	assert.Equal(t, u.User.Username(), tr.atCreation("CONNECT")[semconv.DBNamespaceKey])
 }
 
 // It is not parallel: it sets what the whole process shares.

@@ -179,6 +179,13 @@ func TestTheTextsOfABatchAreJoinedUnlessTheyAreAlike(t *testing.T) {
 	assert.LessOrEqual(t, len(text(many...)), maxText+20)
 }
 
+func TestANamespaceThatIsntKnownIsLeftOut(t *testing.T) {
+	target, _ := newTarget(t)
+	for _, a := range target.in.Target(Server{Address: "db"}).common {
+		assert.NotEqual(t, semconv.DBNamespaceKey, a.Key)
+	}
+}
+
 func TestTheDefaultPortAndAnUnknownAddressAreLeftOut(t *testing.T) {
 	target, _ := newTarget(t)
 	for _, c := range []struct {
@@ -187,6 +194,8 @@ func TestTheDefaultPortAndAnUnknownAddressAreLeftOut(t *testing.T) {
 	}{
 		{Server{Address: "db", Port: 5432, Namespace: "n"}, []string{"server.address"}},
 		{Server{Address: "db", Port: 5433, Namespace: "n"}, []string{"server.address", "server.port"}},
+		{Server{Address: "/run/postgresql", Port: 5432}, []string{"server.address"}},
+		{Server{Address: "/run/postgresql", Port: 5433}, []string{"server.address", "server.port"}},
 		{Server{Namespace: "n"}, nil},
 	} {
 		var keys []string

@@ -36,13 +36,16 @@ type Target struct {
 
 // Target returns a Target of a server, for all connections to it to share.
 func (i *Instruments) Target(s Server) *Target {
-	t := &Target{in: i, common: []attribute.KeyValue{
-		semconv.DBSystemNamePostgreSQL, semconv.DBNamespace(s.Namespace),
-	}, fallback: cmp.Or(s.Namespace, "postgresql"), series: map[seriesKey]*series{}}
+	t := &Target{in: i, common: []attribute.KeyValue{semconv.DBSystemNamePostgreSQL},
+		fallback: cmp.Or(s.Namespace, "postgresql"), series: map[seriesKey]*series{}}
+	if s.Namespace != "" {
+		t.common = append(t.common, semconv.DBNamespace(s.Namespace))
+	}
 	if s.Address != "" {
 		t.common = append(t.common, semconv.ServerAddress(s.Address))
 	}
-	if s.Address != "" && s.Port != 5432 && s.Port != 0 && !strings.HasPrefix(s.Address, "/") {
+	if s.Address != "" && s.Port != 5432 && s.Port != 0 { // of sockets too: one directory has many servers'
+
 		t.common = append(t.common, semconv.ServerPort(s.Port))
 	}
 	t.texts = sqlsummary.NewCache(sqlsummary.Limits{}, func(s sqlsummary.Summary) *statement {

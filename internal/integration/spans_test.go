@@ -61,7 +61,7 @@ func (s *script) common() []attribute.KeyValue {
 	kvs := []attribute.KeyValue{
 		semconv.DBSystemNamePostgreSQL, semconv.DBNamespace(cfg.Database), semconv.ServerAddress(cfg.Host),
 	}
-	if cfg.Port != 5432 && cfg.Host[0] != '/' {
+	if cfg.Port != 5432 {
 		kvs = append(kvs, semconv.ServerPort(int(cfg.Port)))
 	}
 	return kvs

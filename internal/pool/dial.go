@@ -151,6 +151,7 @@ func (c *conn) reached(network, addr string) {
 	c.server = c.pool.server
 	if network == "unix" {
 		c.server.Address = filepath.Dir(addr)
+		c.server.Port, _ = strconv.Atoi(strings.TrimPrefix(filepath.Ext(addr), ".")) // .s.PGSQL.5432
 		return
 	}
 	host, port, err := net.SplitHostPort(addr)

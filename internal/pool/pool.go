@@ -25,6 +25,7 @@
 package pool
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -112,13 +113,14 @@ func New(cfg *settings.Config, hooks Hooks) (*Pool, error) {
 		cfg:         cfg,
 		hooks:       hooks,
 		pingTimeout: min(cfg.ConnectTimeout, 5*time.Second),
-		server:      instruments.Server{Address: cfg.Conn.Host, Port: int(cfg.Conn.Port), Namespace: cfg.Conn.Database},
-		conns:       map[*conn]bool{},
-		closings:    map[string]int64{},
-		targets:     map[instruments.Server]*instruments.Target{},
-		slow:        cfg.SlowQuery,
-		errors:      activity.NewEvents(100),
-		events:      activity.NewEvents(100),
+		server: instruments.Server{Address: cfg.Conn.Host, Port: int(cfg.Conn.Port),
+			Namespace: cmp.Or(cfg.Conn.Database, cfg.Conn.User)}, // the server takes the user's name for one that isn't given
+		conns:    map[*conn]bool{},
+		closings: map[string]int64{},
+		targets:  map[instruments.Server]*instruments.Target{},
+		slow:     cfg.SlowQuery,
+		errors:   activity.NewEvents(100),
+		events:   activity.NewEvents(100),
 	}
 	if p.slow == 0 {
 		p.slow = neverSlow
