@@ -612,6 +612,105 @@ func TestAFailureIsTheServersMessageWithoutValues(t *testing.T) {
 	}
 }
 
+func TestNoValueOfAStatementIsInItsMessage(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{"cache_statement", "simple_protocol"} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			tr := newTracing(t)
+			var logs logBuffer
+			db := warm(t, with(pgtest.NewDatabase(t), "default_query_exec_mode", mode), tr, pgprod.WithLogger(logs.logger()))
+			mustExec(t, db, "create type e as enum ('a')")
+			tr.Reset()
+			for _, query := range strings.Split(strings.TrimSpace(revealing), "\n") {
+				_, _ = db.Exec(strings.TrimSpace(query)) // not all fail in every version of the server
+				_, _ = db.Exec("rollback")
+			}
+			for _, args := range [][]any{{"SECRET"}, {pgx.NamedArgs{"long": "SECRET"}}} {
+				query := "select $1::text::regclass, $1::regclass, a"
+				if _, named := args[0].(pgx.NamedArgs); named {
+					query = "select @long, @long::text::regclass, 'SECRET'::regclass, a"
+				}
+				_, err := db.Exec(query, args...)
+				require.Error(t, err)
+			}
+			assertNoSecret(t, tr, "SECRET", "4711")
+			assert.NotContains(t, logs.String(), "SECRET")
+		})
+	}
+}
+
+// revealing are statements whose errors quote a value.
+const revealing = `
+	do $$begin assert false, 'balance of SECRET'; end$$
+	do $$begin raise exception 'balance of SECRET'; end$$
+	begin; alter type e add value 'SECRET'; select 'SECRET'::e; commit
+	set work_mem = 'SECRET'
+	set role 'SECRET'
+	set session authorization 'SECRET'
+	set timezone = 'SECRET'
+	set datestyle = 'SECRET'
+	select set_config('SECRET', 'x', false)
+	select current_setting('app.SECRET')
+	select nextval('SECRET')
+	select currval('SECRET')
+	select 'SECRET'::regclass
+	select '"SECRET"'::regclass
+	select regclass 'SECRET'
+	select cast('SECRET' as regclass)
+	select $$SECRET$$::regrole
+	select E'SECRET'::regtype
+	select 'SECRET('::regtype
+	select lo_get(4711)
+	select lo_get(47114711)
+	select get_byte('x', 4711)
+	select set_byte('x', 4711, 1)
+	select setseed(4711)
+	select percentile_cont(4711) within group (order by 1)
+	select chr(-4711)
+	select 4711::int2 * 4711::int2
+	select make_date(2020, 13, 4711)
+	select to_tsquery('SECRET', 'a')
+	select pg_terminate_backend('SECRET')
+	select * from json_to_recordset('SECRET') as x(a int)
+	select '(SECRET'::point
+	select xml '<SECRET'
+	select timezone('SECRET', now())
+	select to_date('SECRET', 'YYYY')
+	select 'SECRET' ~ '('
+	select regexp_replace('a', '(SECRET', 'b')
+	select has_table_privilege('SECRET', 'pg_class', 'select')
+	select has_column_privilege('pg_class', 'SECRET', 'select')
+	select pg_get_serial_sequence('pg_class', 'SECRET')
+	select pg_read_file('SECRET')
+	select decode('SECRET', 'hex')
+	select encode('a', 'SECRET')
+	select format('%SECRET', 1)
+	select interval 'SECRET'
+	select jsonb_path_query('{}', 'strict $.SECRET')
+	select jsonb_path_query('{}', 'strict $.a.SECRET(')
+	select 'SECRET'::int4range
+	select date_trunc('SECRET', now())
+	select extract('SECRET' from now())
+	create table x (a int check (a > 1)); insert into x values (-4711)
+	copy pg_class to '/SECRET/x'
+	select pg_ls_dir('/SECRET')
+	select query_to_xml('select SECRET', true, true, '')
+	alter role postgres valid until 'SECRETx'
+	select pg_input_is_valid('SECRET', 'nope')
+	prepare transaction 'SECRET'
+	commit prepared 'SECRET'
+	load 'SECRET'
+	select lo_import('/SECRET')
+	select 'SECRET'::uuid
+	select U&'\SECRET'
+	select E'\uSECR'
+	select 'SECRET' 'x'
+	select array[1, 2] || 'SECRET'
+	select make_interval(secs => 'SECRET')
+	select to_number('SECRET', '9')
+`
+
 // assertNoSecret looks for secrets in all that the spans say.
 func assertNoSecret(t testing.TB, tr *tracing, secrets ...string) {
 	t.Helper()

@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgprod/pgprod/internal/sqlsummary"
 )
 
 const (
@@ -59,13 +62,14 @@ func statusCode(err error) string {
 	return ""
 }
 
-// Describe is the message for a span's status or a line of log: the server's without the SQLSTATE, which has an attribute. What may be a
-// value is cut off, see redact. Of what the client says, only contexts and networks are quoted as they are: pgx's
-// encoding errors quote the argument, and an application's own functions may say anything.
-func Describe(err error) string {
+// Describe is the message for a span's status or a line of log: the server's without the SQLSTATE, which has an attribute.
+// What may be a value is cut off, see redact. sql is the text that failed, "" if it isn't known. Of what the client says,
+// only contexts and networks are quoted as they are: pgx's encoding errors quote the argument, and an application's own
+// functions may say anything.
+func Describe(err error, sql string) string {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
-		return describeServer(pg)
+		return describeServer(pg, sql)
 	}
 	switch ErrorType(err) {
 	case canceled, timeout, connectionLost:
@@ -75,15 +79,18 @@ func Describe(err error) string {
 }
 
 // describeServer is the server's message without what may be a value.
-func describeServer(pg *pgconn.PgError) string {
+func describeServer(pg *pgconn.PgError, sql string) string {
 	switch {
-	case pg.Routine == "exec_stmt_raise", pg.Code == "P0001", inClass(pg, "38", "39"):
+	case pg.Routine == "exec_stmt_raise", inClass(pg, "P0", "38", "39"):
 		return "a function raised an exception" // whose message is whatever its author put together
-	case inClass(pg, "22", "58"), pg.Code == "42601", pg.Code == "57014":
-		// Data exceptions, files, syntax errors, and a COPY that the client ended with its own words.
+	case inClass(pg, "22"):
+		return withoutNumbers(redact(pg.Message)) // data exceptions: get_byte's index
+	case inClass(pg, "55", "58"), pg.Code == "42601", pg.Code == "57014":
+		// Labels of enums, files, syntax errors, and a COPY that the client ended with its own words.
 		return redact(pg.Message)
-	case inClass(pg, "42", "3F") && pg.Position == 0:
-		return redact(pg.Message) // a name that stood in a value, not in the statement: $1::regclass
+	case inClass(pg, "42", "3F") && !sqlsummary.NameAt(sql, int(pg.Position)):
+		// A name that stood in a value and not in the statement: $1::regclass, nextval('…'), lo_get(4711).
+		return withoutNumbers(redact(pg.Message))
 	}
 	return pg.Message
 }
@@ -106,3 +113,10 @@ func redact(message string) string {
 	_, width := utf8.DecodeRuneInString(message[to:])
 	return message[:from] + "…" + message[to+width:]
 }
+
+// withoutNumbers replaces the numbers in a message, but not the digits of a word such as int4 or $1.
+func withoutNumbers(message string) string {
+	return number.ReplaceAllString(message, "$1…")
+}
+
+var number = regexp.MustCompile(`(^|[^\pL\pN_$])\pN[\pN.,]*`)

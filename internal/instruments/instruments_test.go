@@ -70,11 +70,31 @@ func TestADescriptionHasNoValues(t *testing.T) {
 		`类型integer的输入语法无效：s3cret`:                                    "类型integer的输入语法无效",
 	} {
 		err := &pgconn.PgError{Severity: "ERROR", Code: "22P02", Message: message}
-		assert.Equal(t, want, Describe(err))
+		assert.Equal(t, want, Describe(err, ""))
 	}
-	assert.Equal(t, `relation "a" does not exist`, Describe(&pgconn.PgError{Severity: "ERROR", Code: "42P01", Position: 15, Message: `relation "a" does not exist`}))
-	assert.Equal(t, "failed to encode args[0]", Describe(errors.New(`failed to encode args[0]: unable to encode "s3cret"`)))
-	assert.Equal(t, "context canceled", Describe(context.Canceled))
+	for _, c := range []struct {
+		pg        pgconn.PgError
+		sql, want string
+	}{
+		{pgconn.PgError{Code: "42P01", Position: 15, Message: `relation "a" does not exist`}, "select * from a", `relation "a" does not exist`},
+		{pgconn.PgError{Code: "42P01", Position: 17, Message: `relation "a" does not exist`}, "select 'ä' from a", `relation "a" does not exist`},
+		{pgconn.PgError{Code: "42P01", Position: 15, Message: `relation "s3cret" does not exist`}, "", "relation … does not exist"},
+		{pgconn.PgError{Code: "42P01", Position: 16, Message: `relation "s3cret" does not exist`}, "select nextval('s3cret')", "relation … does not exist"},
+		{pgconn.PgError{Code: "42P01", Position: 8, Message: `relation "s3cret" does not exist`}, "select $$s3cret$$::regclass", "relation … does not exist"},
+		{pgconn.PgError{Code: "42P01", Message: `relation "s3cret" does not exist`}, "select * from a", "relation … does not exist"},
+		{pgconn.PgError{Code: "42883", Position: 9, Message: `operator does not exist: text + text`}, "select a + b", "operator does not exist"},
+		{pgconn.PgError{Code: "42883", Position: 10, Message: `operator does not exist: text + text`}, "select a + b", "operator does not exist: text + text"},
+		{pgconn.PgError{Code: "42P02", Position: 8, Message: `there is no parameter $1`}, "select $1", "there is no parameter $1"},
+		{pgconn.PgError{Code: "42704", Message: `large object 4711 does not exist`}, "select lo_get(4711)", "large object … does not exist"},
+		{pgconn.PgError{Code: "2202E", Message: `index 4711 out of valid range, 0..-1`}, "", "index … out of valid range, …-…"},
+		{pgconn.PgError{Code: "55P04", Message: `unsafe use of new value "s3cret" of enum type e`}, "", "unsafe use of new value … of enum type e"},
+		{pgconn.PgError{Code: "P0004", Message: "s3cret"}, "", "a function raised an exception"},
+		{pgconn.PgError{Code: "23505", Message: `duplicate key value violates unique constraint "k1"`}, "", `duplicate key value violates unique constraint "k1"`},
+	} {
+		assert.Equal(t, c.want, Describe(&c.pg, c.sql))
+	}
+	assert.Equal(t, "failed to encode args[0]", Describe(errors.New(`failed to encode args[0]: unable to encode "s3cret"`), ""))
+	assert.Equal(t, "context canceled", Describe(context.Canceled, ""))
 }
 
 func TestAWaitsFailureIsNotTheLastConnects(t *testing.T) {
@@ -93,23 +113,23 @@ func TestTheErrorsOfAStatementAreBounded(t *testing.T) {
 	for name, fail := range map[string]func(t *Target, i int, err error){
 		"one text": func(target *Target, _ int, err error) {
 			_, op := target.Begin(ctx, "select a from b")
-			op.End(ctx, -1, err)
+			op.End(ctx, -1, err, "")
 		},
 		"a text for each": func(target *Target, i int, err error) {
 			_, op := target.Begin(ctx, fmt.Sprintf("select f('%05d')", i))
-			op.End(ctx, -1, err)
+			op.End(ctx, -1, err, "")
 		},
 		"a text that isn't cached": func(target *Target, _ int, err error) {
 			_, op := target.Begin(ctx, "select a from b where c = '"+strings.Repeat("x", 5000)+"'")
-			op.End(ctx, -1, err)
+			op.End(ctx, -1, err, "")
 		},
 		"batches": func(target *Target, _ int, err error) {
 			_, op := target.BeginBatch(ctx, []string{"select a from b", "select a from b"})
-			op.End(ctx, -1, err)
+			op.End(ctx, -1, err, "")
 		},
 		"prepares": func(target *Target, _ int, err error) {
 			_, op := target.Prepared(ctx, "select a from b", time.Now())
-			op.End(ctx, -1, err)
+			op.End(ctx, -1, err, "")
 		},
 	} {
 		target, reader := newTarget(t)
@@ -124,7 +144,7 @@ func TestTheErrorsOfATargetAreBounded(t *testing.T) {
 	target, reader := newTarget(t)
 	for i := range 100_000 {
 		_, op := target.Begin(context.Background(), fmt.Sprintf("select a from t_%d", i%200))
-		op.End(context.Background(), -1, &pgconn.PgError{Code: fmt.Sprintf("X%04d", i/200)})
+		op.End(context.Background(), -1, &pgconn.PgError{Code: fmt.Sprintf("X%04d", i/200)}, "")
 	}
 	assert.Equal(t, maxAllFailures+200, countSeries(t, reader, "db.client.operation.duration"), "each of the 200 has one for the rest")
 }
@@ -134,11 +154,11 @@ func TestAHundredThousandTextsAreFewSeries(t *testing.T) {
 	for i := range 100_000 {
 		text := fmt.Sprintf("select %d from t_%d -- %d", i, i, i)
 		_, op := target.Begin(context.Background(), text)
-		op.End(context.Background(), 1, nil)
+		op.End(context.Background(), 1, nil, "")
 	}
 	for i := range 5000 {
 		_, op := target.BeginCopy(context.Background(), fmt.Sprintf(`"c_%d"`, i))
-		op.End(context.Background(), -1, nil)
+		op.End(context.Background(), -1, nil, "")
 	}
 	assert.LessOrEqual(t, countSeries(t, reader, "db.client.operation.duration"), 1002)
 }

@@ -250,12 +250,13 @@ func waitFailure(err error) (kind, why string) {
 	case errors.As(err, &netErr) && netErr.Timeout():
 		return timeout, "no connection became free in time"
 	}
-	return ErrorType(err), Describe(err)
+	return ErrorType(err), Describe(err, "")
 }
 
 // End ends the operation: rows is how many the server returned, negative if that has no meaning here. ctx is what Begin
 // returned, so that the metric of the duration can point to the span. The others don't: an exemplar costs as much again.
-func (op *Operation) End(ctx context.Context, rows int64, err error) {
+// sql is the text that the server had to do with, see Describe.
+func (op *Operation) End(ctx context.Context, rows int64, err error, sql string) {
 	if op.target == nil {
 		return
 	}
@@ -263,7 +264,7 @@ func (op *Operation) End(ctx context.Context, rows int64, err error) {
 	if err != nil {
 		opts = op.stmt.failure(err)
 	}
-	in.duration.Record(ctx, op.end(err).Seconds(), opts...)
+	in.duration.Record(ctx, op.end(err, sql).Seconds(), opts...)
 	if rows >= 0 && err == nil {
 		in.rows.Record(context.Background(), rows, opts...)
 	}
@@ -271,12 +272,12 @@ func (op *Operation) End(ctx context.Context, rows int64, err error) {
 }
 
 // end ends the span and returns the duration: the span's own if it has one.
-func (op *Operation) end(err error) time.Duration {
+func (op *Operation) end(err error, sql string) time.Duration {
 	if op.span == nil {
 		return time.Since(op.start)
 	}
 	if err != nil {
-		op.fail(err)
+		op.fail(err, sql)
 	}
 	op.span.End()
 	if timed, ok := op.span.(interface{ EndTime() time.Time }); ok { // the SDK's
@@ -285,11 +286,11 @@ func (op *Operation) end(err error) time.Duration {
 	return time.Since(op.start)
 }
 
-func (op *Operation) fail(err error) {
+func (op *Operation) fail(err error, sql string) {
 	if !op.span.IsRecording() {
 		return
 	}
-	op.span.SetStatus(codes.Error, Describe(err))
+	op.span.SetStatus(codes.Error, Describe(err, sql))
 	op.span.SetAttributes(semconv.ErrorTypeKey.String(ErrorType(err)))
 	if code := statusCode(err); code != "" {
 		op.span.SetAttributes(semconv.DBResponseStatusCode(code))

@@ -56,7 +56,7 @@ func TestASpanThatWasNotSampledGetsNoChildFromTheSameProvider(t *testing.T) {
 			require.NoError(t, err)
 			before := c.sampler.times
 			ctx, op := i.Target(Server{Namespace: "n"}).Begin(c.ctx, "select 1")
-			op.End(ctx, 1, nil)
+			op.End(ctx, 1, nil, "")
 			assert.Equal(t, c.asks, c.sampler.times-before)
 		})
 	}

@@ -53,6 +53,7 @@ type conn struct {
 	sql       string        // of the outermost, or the last
 	what      string        // it is, where its text doesn't tell: PREPARE, BATCH, COPY "table"
 	copies    bool          // the outermost is a COPY
+	rewritten bool          // pgx sends another text than sql: named arguments
 	began     int64         // by clock(): the outermost
 	mark      int64         // of the tap, then
 	wasClosed bool          // then
@@ -186,7 +187,7 @@ func (c *conn) ready() error {
 // begin and end frame whatever pgx does at a caller's request.
 func (c *conn) begin(what, sql string) {
 	if c.depth++; c.depth == 1 {
-		c.what, c.sql, c.copies, c.cause = what, sql, false, nil
+		c.what, c.sql, c.copies, c.rewritten, c.cause = what, sql, false, false, nil
 		c.began, c.mark, c.wasClosed = clock(), c.tap.Mark(), c.pg.IsClosed()
 		c.guard.begin(c.began, c.pool.cfg.CommandTimeout)
 		c.mu.Lock()
@@ -241,7 +242,7 @@ func (c *conn) abandon() {
 	c.depth = 0
 	c.condemned = "dirty"
 	c.guard.end()
-	c.op.End(context.Background(), -1, instruments.ErrAbandoned)
+	c.op.End(context.Background(), -1, instruments.ErrAbandoned, "")
 	c.wasAbandoned()
 }
 

@@ -34,7 +34,7 @@ func (p *Pool) Dial(ctx context.Context) error {
 		c.target = p.target(c.server)
 		op.Reached(c.target)
 	}
-	op.End(ctx, -1, err)
+	op.End(ctx, -1, err, "")
 	if err != nil {
 		err = &dialError{pool: p.cfg.PoolName, noDSN: p.cfg.NoDSN, passwordFrom: p.passwordFrom(), cause: err}
 		p.dialFailed(ctx, err)

@@ -75,7 +75,7 @@ func (p *Pool) runPreflight() {
 			return
 		case err != nil: // some views are closed to this role, or it is no PostgreSQL: not worth another connection
 			p.write(ctx, slog.LevelInfo, "pgprod: preflight: the server doesn't tell how it is set up", 0,
-				slog.String("error", instruments.Describe(err)))
+				slog.String("error", instruments.Describe(err, "")))
 			return
 		}
 		warnings := p.judge(f)

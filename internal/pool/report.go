@@ -94,7 +94,7 @@ func (p *Pool) tell(kind string, tell func(repeated int)) {
 func (c *conn) failed(ctx context.Context, err error, took time.Duration) {
 	p := c.pool
 	err = c.real(err)
-	summary, kind, message := c.summaryOf(c.what, c.sql), instruments.ErrorType(err), instruments.Describe(err)
+	summary, kind, message := c.summaryOf(c.what, c.sql), instruments.ErrorType(err), instruments.Describe(err, c.sentText())
 	if cut, ok := c.cutShort(err, c.guard.fate).(*cutError); ok {
 		message = cut.why
 	}

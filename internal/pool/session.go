@@ -139,7 +139,7 @@ func (s *session) run(ctx context.Context, planned bool, do func(*conn) error) e
 	for try := 0; ; try++ {
 		fresh, err := s.use(ctx)
 		if err != nil {
-			op.End(ctx, -1, err)
+			op.End(ctx, -1, err, "")
 			return err
 		}
 		c := s.c
@@ -161,7 +161,7 @@ func (s *session) run(ctx context.Context, planned bool, do func(*conn) error) e
 			s.giveBack()
 		default:
 			err = c.explain(err, c.tap.Mark() == mark)
-			op.End(ctx, -1, err)
+			op.End(ctx, -1, err, c.sentText())
 			return err
 		}
 	}
@@ -487,7 +487,7 @@ func (s *session) Commit() error {
 	if cut := c.cutShort(err, c.guard.fate); cut != nil {
 		err = cut
 	}
-	s.pool.write(s.txCtx, slog.LevelError, ErrCommitUnknown.Error(), 0, slog.String("error_message", instruments.Describe(err)))
+	s.pool.write(s.txCtx, slog.LevelError, ErrCommitUnknown.Error(), 0, slog.String("error_message", instruments.Describe(err, "")))
 	return fmt.Errorf("%w: %w", ErrCommitUnknown, err)
 }
 

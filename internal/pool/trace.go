@@ -53,7 +53,7 @@ func (c *conn) observed(ctx context.Context, tag pgconn.CommandTag, err error) {
 	if c.depth != 1 || c.repeats(err) {
 		return
 	}
-	c.op.End(ctx, c.rowsOf(tag), err)
+	c.op.End(ctx, c.rowsOf(tag), err, c.sentText())
 }
 
 // rowsOf is how many rows the server has sent, negative if it doesn't say so.
@@ -78,6 +78,7 @@ func (c *conn) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQuer
 	if c.depth != 1 {
 		return ctx
 	}
+	c.rewritten = c.rewrites(d.Args)
 	if c.op.Pending() { // the statement is tried again
 		return c.op.Again(ctx, c.target, d.SQL)
 	}
@@ -96,6 +97,35 @@ func takesCache(args []any) bool {
 		}
 	}
 	return len(args) > 0
+}
+
+// rewrites reports whether pgx makes another text of a statement: arguments that become part of it.
+func (c *conn) rewrites(args []any) bool {
+	mode := c.pool.cfg.Conn.DefaultQueryExecMode
+	for _, arg := range args {
+		switch arg := arg.(type) { // options come first
+		case pgx.QueryRewriter:
+			return true
+		case pgx.QueryExecMode:
+			mode = arg
+		case pgx.QueryResultFormats, pgx.QueryResultFormatsByOID:
+		default:
+			return mode == pgx.QueryExecModeSimpleProtocol
+		}
+	}
+	return false
+}
+
+// sentText is the text that the server had of a statement, "" where that isn't known. Of a COPY it is that of the question for
+// the columns, the only one that can be wrong.
+func (c *conn) sentText() string {
+	switch {
+	case c.rewritten:
+		return ""
+	case c.copies:
+		return c.preparing
+	}
+	return c.sql
 }
 
 // TraceQueryEnd is called when the rows are closed.
@@ -117,7 +147,7 @@ func (c *conn) TracePrepareEnd(ctx context.Context, _ *pgx.Conn, d pgx.TracePrep
 	if !d.AlreadyPrepared && !c.repeats(d.Err) {
 		spanned, op := c.target.Prepared(ctx, c.preparing, c.asked)
 		c.showWait(ctx, &op)
-		op.End(spanned, -1, d.Err)
+		op.End(spanned, -1, d.Err, c.preparing)
 	}
 	c.end(ctx, pgconn.CommandTag{}, d.Err)
 	if d.Err != nil && c.depth == 1 && c.copies && !c.pg.IsBusy() {
