@@ -171,6 +171,8 @@ func TestAPrefixedSummaryIsCutBetweenWords(t *testing.T) {
 	assert.True(t, strings.HasPrefix("PREPARE "+long+" ", got+" "))
 	assert.Equal(t, "BATCH", prefixed("BATCH", ""))
 	assert.Equal(t, "BATCH", prefixed("BATCH", strings.Repeat("x", 250)))
+	name := `"` + strings.Repeat(`a "" b `, 17) + `"`
+	assert.Equal(t, "PREPARE SELECT "+name, prefixed("PREPARE", "SELECT "+name+" "+name), "not inside of a name")
 }
 
 func TestALongTextIsCut(t *testing.T) {

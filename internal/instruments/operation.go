@@ -144,13 +144,18 @@ func common(a, b string) string {
 // maxSummary is the longest db.query.summary.
 const maxSummary = 255
 
-// prefixed puts a word before a summary, which it shortens by whole words if need be.
+// prefixed puts a word before a summary, which it shortens by whole words and names if need be.
 func prefixed(word, summary string) string {
 	s := strings.TrimSpace(word + " " + summary)
 	if len(s) <= maxSummary {
 		return s
 	}
-	return s[:max(strings.LastIndexByte(s[:maxSummary+1], ' '), len(word))]
+	for at := maxSummary; at > len(word); at-- {
+		if s[at] == ' ' && strings.Count(s[:at], `"`)%2 == 0 { // not inside of a name in quotes
+			return s[:at]
+		}
+	}
+	return word
 }
 
 // BeginCopy begins a COPY into a table.
