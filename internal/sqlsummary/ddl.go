@@ -1,5 +1,7 @@
 package sqlsummary
 
+import "strings"
+
 // role is what a word between CREATE and the name is.
 type role uint8
 
@@ -26,11 +28,14 @@ var objects = [numKeywords]objectKind{
 	kwCycle: {role: prefixRole}, // TEXT SEARCH
 	kwOn:    {role: prefixRole}, // COMMENT ON
 
-	kwTable:    {role: kindRole, collection: true, query: true},
-	kwView:     {role: kindRole, collection: true, query: true},
-	kwIndex:    {role: kindRole, onTable: true},
-	kwTrigger:  {role: kindRole, onTable: true},
-	kwRule:     {role: kindRole, onTable: true},
+	kwTable:   {role: kindRole, collection: true, query: true},
+	kwView:    {role: kindRole, collection: true, query: true},
+	kwIndex:   {role: kindRole, onTable: true},
+	kwTrigger: {role: kindRole, onTable: true},
+	kwRule:    {role: kindRole, onTable: true},
+	// CREATE CONSTRAINT TRIGGER; COMMENT makes a kind of it.
+	kwConstraint: {role: modifierRole, onTable: true},
+
 	kwOperator: {role: kindRole, nameless: true},
 	kwNameless: {role: kindRole, nameless: true},
 	kwColumn:   {role: kindRole}, kwGroup: {role: kindRole}, kwObject: {role: kindRole}, kwRole: {role: kindRole},
@@ -63,6 +68,10 @@ func ddlKind(p *parser, t token) state {
 	}
 	switch o := objects[t.key]; o.role {
 	case modifierRole:
+		if t.key == kwConstraint && p.ddl.verb == kwComment {
+			p.ddl.kind, p.ddl.other = t.key, true
+			return p.extend(t, ddlName)
+		}
 		return ddlKind
 	case prefixRole:
 		if p.ddl.prefixes++; p.ddl.prefixes > maxPrefixes {
@@ -144,10 +153,21 @@ func ddlTable(p *parser, t token) state {
 	switch {
 	case t.key == kwOnly:
 		return ddlTable
+	case p.ddl.kind == kwConstraint && strings.EqualFold(p.text(t), "domain"):
+		return ddlDomain
 	case startsName(t):
 		return p.startName(t, collection, skip)
 	}
 	return skip
+}
+
+// ddlDomain expects the domain that a constraint belongs to. If none comes, the word DOMAIN was the name of a table.
+func ddlDomain(p *parser, t token) state {
+	if startsName(t) && !strings.EqualFold(p.text(t), "is") {
+		return p.startName(t, object, skip)
+	}
+	p.summary.addTarget(p.text(p.prev), true)
+	return skip(p, t)
 }
 
 // routineBody ignores the rest of CREATE FUNCTION, but sees where BEGIN ATOMIC ends, as there are semicolons before.

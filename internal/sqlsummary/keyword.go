@@ -89,6 +89,7 @@ const (
 	// Kinds of objects, beside kwTable, kwGroup and kwUser, and words around them.
 	kwClass // and family
 	kwColumn
+	kwConstraint
 	kwEvent
 	kwGlobal // and other modifiers of CREATE
 	kwIndex
@@ -150,7 +151,7 @@ var keywords = map[string]keyword{
 	"current_user": kwFunction | reserved, "localtime": kwFunction | reserved, "localtimestamp": kwFunction | reserved,
 	"session_user": kwFunction | reserved, "system_user": kwFunction | reserved, "do": kwSimple | reserved,
 	"create": kwCreate | reserved, "grant": kwGrant | reserved, "binary": kwBinary | reserved,
-	"column": kwColumn | reserved, "unique": kwGlobal | reserved, "constraint": kwGlobal | reserved,
+	"column": kwColumn | reserved, "unique": kwGlobal | reserved, "constraint": kwConstraint | reserved,
 	"cast": kwNameless | reserved, "foreign": kwPrefix | reserved, "collation": kwObject | reserved,
 
 	"abort": kwSimple, "checkpoint": kwSimple, "close": kwSimple, "commit": kwSimple, "deallocate": kwSimple,

@@ -34,6 +34,8 @@ var shapes = map[string]func(int) string{
 	"dots":              func(n int) string { return "SELECT a FROM a" + repeat(" . a")(n) },
 	"tables":            func(n int) string { return "SELECT a FROM t" + repeat(", t")(n) },
 	"CTEs":              func(n int) string { return "WITH a AS (b)" + repeat(", c AS(TABLE z)")(n) },
+	"recursive CTEs":    repeat("WITH RECURSIVE a AS ("),
+	"recursive lists":   func(n int) string { return repeat("WITH RECURSIVE a AS (")(2000) + repeat("b, ")(n) },
 	"CTE references":    func(n int) string { return "WITH a AS (b) SELECT a FROM a" + repeat(", A")(n) },
 	"statements":        repeat("SELECT 1;"),
 	"numbers":           repeat("1 "),

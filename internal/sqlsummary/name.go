@@ -107,16 +107,21 @@ func (p *parser) isCTE(text string) bool {
 // addCTE makes the frame's CTE visible.
 func (p *parser) addCTE() {
 	f := &p.stack[p.depth]
-	if f.cte != "" && len(p.ctes) < maxCTEs {
+	if f.cte != "" && len(p.ctes) < maxCTEs && !p.isCTE(f.cte) {
 		p.ctes = append(p.ctes, visibleCTE{fold(f.cte), p.depth})
 	}
 	f.cte = ""
 }
 
-// fold is the name PostgreSQL sees: plain names in lower case, quoted ones without quotes.
+// fold is the name PostgreSQL sees: plain names in lower case, as far as they are ASCII, quoted ones without quotes.
 func fold(text string) string {
 	if len(text) > 1 && text[0] == '"' {
 		return strings.ReplaceAll(text[1:len(text)-1], `""`, `"`)
 	}
-	return strings.ToLower(text)
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			return r | 0x20
+		}
+		return r
+	}, text)
 }

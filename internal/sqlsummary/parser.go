@@ -35,6 +35,7 @@ type parser struct {
 	prev    token
 	name    name
 	ctes    []visibleCTE
+	ahead   int // bytes that were read ahead
 	ddl     ddlCommand
 	// returning says that RETURNING came outside of parentheses since the statement began.
 	returning bool

@@ -100,6 +100,14 @@ func TestTheServerSeesTheSameLiterals(t *testing.T) {
 	t.Logf("the server took %d", taken)
 }
 
+func TestNamesAreFoldedAsTheServerFoldsThem(t *testing.T) {
+	conn := connect(t)
+	for _, c := range [][2]string{{"Ab", "aB"}, {"Ä", "ä"}, {"Äb", "ÄB"}, {`"ä"`, "Ä"}, {`"ab"`, "AB"}, {`"AB"`, "ab"}, {"É", "É"}} {
+		_, state := prepare(t, conn, "WITH "+c[0]+" AS (SELECT 1) SELECT * FROM "+c[1])
+		assert.Equal(t, state == "", fold(c[0]) == fold(c[1]), "%s is %s: %s", c[0], c[1], state)
+	}
+}
+
 func TestKeywordsAreTheServers(t *testing.T) {
 	conn := connect(t)
 	result := conn.ExecParams(t.Context(), "select word, catcode::text from pg_get_keywords()", nil, nil, nil, nil).Read()

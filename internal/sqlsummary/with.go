@@ -5,6 +5,7 @@ func withFirst(p *parser, t token) state {
 	f := &p.stack[p.depth]
 	f.recursive = t.key == kwRecursive
 	if f.recursive {
+		p.addAhead(t.end)
 		return withName
 	}
 	return withName(p, t)
@@ -16,6 +17,50 @@ func withName(p *parser, t token) state {
 		return p.startName(t, cte, withAs)
 	}
 	return withAs(p, t)
+}
+
+// maxAhead bounds how much of a text is read twice, because of all its WITH RECURSIVEs.
+const maxAhead = 64 << 10
+
+// addAhead makes the CTEs of a WITH RECURSIVE visible, whose list begins at from: each may be used before it comes.
+func (p *parser) addAhead(from int) {
+	depth, named, columns := 0, false, false
+	for l := (lexer{src: p.src, pos: from}); ; {
+		t := l.next()
+		if p.ahead += t.end - t.start; p.ahead > maxAhead || t.kind == end {
+			return
+		}
+		switch {
+		case t.symbol == '(', t.symbol == '[':
+			depth++
+		case t.symbol == ')', t.symbol == ']':
+			if depth--; depth < 0 {
+				return
+			}
+		case depth > 0:
+		case t.symbol == ';':
+			return
+		case !named && startsName(t):
+			p.stack[p.depth].cte = p.text(t)
+			p.addCTE()
+			named = true
+		case t.symbol == ',':
+			named = columns
+		case t.key == kwCycle, t.key == kwSet: // as in withSearch
+			columns = t.key == kwCycle
+		case named && endsWith(t.key):
+			return
+		}
+	}
+}
+
+// endsWith says whether a word begins the main statement after WITH.
+func endsWith(key keyword) bool {
+	switch key {
+	case kwSelect, kwTable, kwValues, kwInsert, kwUpdate, kwDelete, kwMerge:
+		return true
+	}
+	return false
 }
 
 // withAs waits for the AS after the name and the columns of a CTE.
@@ -63,8 +108,7 @@ func withSearch(p *parser, t token) state {
 
 // withMain leaves the state self for the main statement.
 func (p *parser) withMain(t token, self state) state {
-	switch t.key {
-	case kwSelect, kwTable, kwValues, kwInsert, kwUpdate, kwDelete, kwMerge:
+	if endsWith(t.key) {
 		return p.command(t)
 	}
 	return self
