@@ -649,7 +649,7 @@ const revealing = `
 	set role 'SECRET'
 	set session authorization 'SECRET'
 	set timezone = 'SECRET'
-	set datestyle = 'SECRET'
+	set datestyle = SECRET
 	select set_config('SECRET', 'x', false)
 	select current_setting('app.SECRET')
 	select nextval('SECRET')

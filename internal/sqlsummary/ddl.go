@@ -94,6 +94,8 @@ func ddlFirst(p *parser, t token) state {
 		return p.extend(t, ddlName)
 	case p.ddl.kind == kwUser && t.key == kwMapping:
 		return p.extend(t, skip)
+	case objects[p.ddl.kind].nameless && p.ddl.verb == kwAlter:
+		return ddlRest(p, t) // ALTER SYSTEM SET
 	case objects[p.ddl.kind].nameless:
 		return skip(p, t)
 	}
@@ -128,6 +130,8 @@ func ddlRest(p *parser, t token) state {
 	switch {
 	case p.ddl.verb == kwDrop && t.symbol == ',':
 		return ddlName
+	case p.ddl.verb == kwAlter && t.key == kwSet:
+		return alterSet
 	case p.ddl.verb == kwCreate && kind.query && t.key == kwAs:
 		return statement
 	case p.ddl.verb == kwCreate && p.ddl.kind == kwRule && t.key == kwOn:
@@ -138,6 +142,25 @@ func ddlRest(p *parser, t token) state {
 		return routineBody(p, t)
 	}
 	return ddlRest
+}
+
+// alterSet is what follows SET in ALTER: a parameter that gets a value, or something else.
+func alterSet(p *parser, t token) state {
+	if startsName(t) {
+		return alterTo
+	}
+	return ddlRest(p, t)
+}
+
+// alterTo is what follows the name of a parameter, which may have several parts.
+func alterTo(p *parser, t token) state {
+	switch {
+	case t.symbol == '.':
+		return alterSet
+	case t.symbol == '=', t.key == kwTo:
+		return setValue
+	}
+	return ddlRest(p, t)
 }
 
 // untilTo waits for the table of a rule: ON INSERT TO t.

@@ -32,6 +32,7 @@ type parser struct {
 	depth   int
 	tooDeep int   // open parentheses beyond maxDepth
 	child   state // how the parenthesis that begins with this token starts; each state may set it
+	isValue bool  // the token is a value, though it looks like a name; a state sets it
 	prev    token
 	name    name
 	ctes    []visibleCTE
@@ -51,6 +52,7 @@ func (p *parser) reset() {
 
 // token takes the next token that is neither white space nor a comment.
 func (p *parser) token(t token) {
+	p.isValue = false
 	opens, closes := t.symbol == '(' || t.symbol == '[', t.symbol == ')' || t.symbol == ']'
 	if p.tooDeep > 0 {
 		p.skipDeep(opens, closes)

@@ -45,6 +45,22 @@ func TestLiteralsBecomePlaceholders(t *testing.T) {
 		`SELECT a[1:2], 1..10, a.b1, t2.c3`:          `SELECT a['?':'?'], '?'..'?', a.b1, t2.c3`,
 		`SELECT numeric(10,2), varchar(5)`:           `SELECT numeric('?','?'), varchar('?')`,
 		`SELECT a WHERE b=1AND c=2`:                  `SELECT a WHERE b='?' c='?'`, // an error since 15
+		// Values of parameters
+		`SET x = SECRET`: `SET x = '?'`,
+		`SET LOCAL app.tenant TO SECRET, "SECRET", 5`:        `SET LOCAL app.tenant TO '?', '?', '?'`,
+		`SET x = on; SET SESSION y TO DEFAULT`:               `SET x = on; SET SESSION y TO DEFAULT`,
+		`SET x TO SECRET; SELECT a FROM t`:                   `SET x TO '?'; SELECT a FROM t`,
+		`SET x = SECRET 'SECRET' N'SECRET'`:                  `SET x = '?'`,
+		`SET TIME ZONE secret/* c */`:                        `SET TIME ZONE '?'`,
+		`SET TIME ZONE LOCAL`:                                `SET TIME ZONE LOCAL`,
+		`SET ROLE joe`:                                       `SET ROLE joe`,
+		`SET TRANSACTION ISOLATION LEVEL SERIALIZABLE`:       `SET TRANSACTION ISOLATION LEVEL SERIALIZABLE`,
+		`ALTER ROLE joe IN DATABASE d SET x.y = SECRET`:      `ALTER ROLE joe IN DATABASE d SET x.y = '?'`,
+		`ALTER SYSTEM SET x TO SECRET`:                       `ALTER SYSTEM SET x TO '?'`,
+		`ALTER FUNCTION f(int) STRICT SET x TO SECRET`:       `ALTER FUNCTION f(int) STRICT SET x TO '?'`,
+		`ALTER TABLE t ALTER a SET DEFAULT b, SET SCHEMA s`:  `ALTER TABLE t ALTER a SET DEFAULT b, SET SCHEMA s`,
+		`ALTER TABLE t SET (fillfactor = 70), RENAME a TO b`: `ALTER TABLE t SET (fillfactor = '?'), RENAME a TO b`,
+		`UPDATE t SET a = b`:                                 `UPDATE t SET a = b`,
 		// What isn't hidden
 		`SELECT true, FALSE, null, "a 'b' 1", a1`: `SELECT true, FALSE, null, "a 'b' 1", a1`,
 		`SELECT a ? 'k', b ?| $1, c ?& d`:         `SELECT a ? '?', b ?| $1, c ?& d`,

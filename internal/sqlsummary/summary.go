@@ -48,10 +48,13 @@ func Parse(sql string) Summary {
 	p.reset()
 	for l := (lexer{src: sql}); ; {
 		t := l.next()
-		text.token(t)
 		if t.kind != space && t.kind != comment {
 			p.token(t)
+			if p.isValue {
+				t.kind = literal
+			}
 		}
+		text.token(t)
 		if t.kind == end {
 			break
 		}

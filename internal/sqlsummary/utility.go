@@ -1,5 +1,7 @@
 package sqlsummary
 
+import "strings"
+
 // utility is the state after the first word of a statement that is no query.
 func (p *parser) utility(t token) state {
 	switch t.key {
@@ -21,6 +23,7 @@ func (p *parser) utility(t token) state {
 	case kwGrant:
 		return p.operation(t, untilOn)
 	case kwSet, kwShow:
+		p.ddl = ddlCommand{verb: t.key}
 		return p.operation(t, setting)
 	case kwStart:
 		return p.operation(t, startWhat)
@@ -121,15 +124,50 @@ func setting(p *parser, t token) state {
 	case kwTime:
 		return p.extend(t, timeZone)
 	}
-	if startsName(t) {
+	switch {
+	case startsName(t) && p.ddl.verb == kwSet:
+		return p.startName(t, object, setTo)
+	case startsName(t):
 		return p.startName(t, object, skip)
 	}
 	return skip
 }
 
+// setTo expects what is between a parameter and its value.
+func setTo(p *parser, t token) state {
+	if t.symbol == '=' || t.key == kwTo {
+		return setValue
+	}
+	return skip(p, t)
+}
+
+// setValue is the value of a parameter, which needs no quotes: SET app.tenant = acme. What says nothing stays.
+func setValue(p *parser, t token) state {
+	p.child = setValue
+	switch {
+	case t.kind == quoted:
+		p.isValue = true
+	case t.kind == word:
+		p.isValue = !saysNothing(p.text(t))
+	}
+	return setValue
+}
+
+// saysNothing is true of the words that many parameters have as values.
+func saysNothing(word string) bool {
+	switch strings.ToLower(word) {
+	case "on", "off", "true", "false", "yes", "no", "none", "default", "local":
+		return true
+	}
+	return false
+}
+
 // timeZone is the second word of TIME ZONE.
 func timeZone(p *parser, t token) state {
 	if t.key == kwZone {
+		if p.ddl.verb == kwSet {
+			return p.extend(t, setValue)
+		}
 		return p.extend(t, skip)
 	}
 	return skip(p, t)
