@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/pgprod/pgprod/internal/instruments"
+	"github.com/pgprod/pgprod/internal/sqlcomment"
 )
 
 // A conn is pgx's tracer: each statement is bounded, looked at for what it leaves behind, and reported, whoever sends
@@ -71,7 +72,8 @@ func (c *conn) rowsOf(tag pgconn.CommandTag) int64 {
 
 // TraceQueryStart implements pgx.QueryTracer.
 func (c *conn) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryStartData) context.Context {
-	c.begin("", d.SQL)
+	sql := c.bare(d.SQL)
+	c.begin("", sql)
 	if len(c.unadopted) > 0 && takesCache(d.Args) {
 		c.adopted(d.SQL)
 	}
@@ -80,10 +82,10 @@ func (c *conn) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQuer
 	}
 	c.rewritten = c.rewrites(d.Args)
 	if c.op.Pending() { // the statement is tried again
-		return c.op.Again(ctx, c.target, d.SQL)
+		return c.op.Again(ctx, c.target, sql)
 	}
 	caller := ctx
-	ctx, c.op = c.target.Begin(ctx, d.SQL)
+	ctx, c.op = c.target.Begin(ctx, sql)
 	c.showWait(caller, &c.op)
 	return ctx
 }
@@ -97,6 +99,15 @@ func takesCache(args []any) bool {
 		}
 	}
 	return len(args) > 0
+}
+
+// bare is a statement without the tags that were appended to it. With the trace context among them no two texts would be
+// the same, and nothing that is kept by text would be found again.
+func (c *conn) bare(sql string) string {
+	if c.pool.hooks.Commenter == nil {
+		return sql
+	}
+	return sqlcomment.Bare(sql)
 }
 
 // rewrites reports whether pgx makes another text of a statement: arguments that become part of it.
@@ -136,8 +147,9 @@ func (c *conn) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryE
 
 // TracePrepareStart implements pgx.PrepareTracer. It is called before pgx looks whether the statement is there already.
 func (c *conn) TracePrepareStart(ctx context.Context, _ *pgx.Conn, d pgx.TracePrepareStartData) context.Context {
-	c.begin("PREPARE", d.SQL)
-	c.preparing, c.asked = d.SQL, time.Now()
+	sql := c.bare(d.SQL)
+	c.begin("PREPARE", sql)
+	c.preparing, c.asked = sql, time.Now()
 	return ctx
 }
 

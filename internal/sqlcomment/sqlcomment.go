@@ -32,7 +32,7 @@ func New(application string, tags func(context.Context) map[string]string, propa
 // Append returns sql with the comment. A statement that is empty, or ends in a comment already, stays as it is.
 func (c *Commenter) Append(ctx context.Context, sql string) string {
 	trimmed := strings.TrimRight(sql, " \t\r\n")
-	if trimmed == "" || strings.HasSuffix(trimmed, "*/") {
+	if trimmed == "" || strings.HasSuffix(trimmed, closes) {
 		return sql
 	}
 	comment := c.constant
@@ -43,6 +43,24 @@ func (c *Commenter) Append(ctx context.Context, sql string) string {
 		return sql
 	}
 	return sql + comment
+}
+
+const (
+	opens  = "\n/*"
+	closes = "*/"
+)
+
+// Bare returns sql without the comment that Append has put at its end. It may take a comment of the application's for one;
+// what it leaves has the same meaning.
+func Bare(sql string) string {
+	if !strings.HasSuffix(sql, closes) {
+		return sql
+	}
+	at := strings.LastIndex(sql, opens)
+	if at < 0 || strings.Contains(sql[at+len(opens):len(sql)-len(closes)], closes) {
+		return sql // it ends another comment
+	}
+	return sql[:at]
 }
 
 // comment begins on a line of its own: the statement may end in a comment that reaches to the end of its line.
@@ -63,7 +81,7 @@ func (c *Commenter) comment(ctx context.Context) string {
 	if len(pairs) == 0 {
 		return ""
 	}
-	return "\n/*" + strings.Join(pairs, ",") + "*/"
+	return opens + strings.Join(pairs, ",") + closes
 }
 
 // escape is URL encoding, which leaves nothing that could end the quotes or the comment: ' is %27, * is %2A, / is %2F.

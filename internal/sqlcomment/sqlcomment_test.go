@@ -66,3 +66,13 @@ func FuzzATagValueCannotLeaveTheComment(f *testing.F) {
 		}
 	})
 }
+
+func TestBareTakesOffWhatAppendPutsOn(t *testing.T) {
+	c := New("a", fixed(map[string]string{"route": "*/ x /*", "b": "\n/*"}), nil)
+	for _, sql := range []string{"select 1", "select 1 -- why", "select 1;\n", "select '\n/*'", "/* x */ select 1", "select /* \n/* x */ */ 1"} {
+		assert.Equal(t, sql, Bare(c.Append(t.Context(), sql)))
+	}
+	for _, sql := range []string{"", "select 1", "select 1 /*mine*/", "select 1 /* \n/* x */ */", "*/"} {
+		assert.Equal(t, sql, Bare(sql))
+	}
+}

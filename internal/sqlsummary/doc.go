@@ -9,11 +9,11 @@
 // Every literal becomes the placeholder '?', a string in quotes: `?` alone is an operator in PostgreSQL, $1 a parameter.
 // So the text stays lexically correct SQL. Literals are numbers, strings of every syntax ('…', E'…', U&'…' UESCAPE '…',
 // N'…', B'…', X'…', $tag$…$tag$) and whatever a missing quote leaves open until the end. Literals next to each other,
-// which SQL only knows as the continuation of a string, become one placeholder. So does the value of a parameter that needs no
-// quotes, SET app.tenant = acme, but for words like on and default. Comments are removed, because they hold
-// what programs put there: trace ids, user names, secrets. All else stays as it is: names, quoted ones too, parameters,
-// signs, white space, lists, and the words true, false and null. A text with neither literals nor comments is returned as
-// it is, the same string. The result is valid UTF-8, as OTLP demands: other bytes become U+FFFD.
+// which SQL only knows as the continuation of a string, become one placeholder. So does the value of a parameter that
+// needs no quotes, SET app.tenant = acme, but for words like on and default. Comments are removed, because they hold what
+// programs put there: trace ids, user names, secrets. All else stays as it is: names, quoted ones too, parameters, signs,
+// white space, lists, and the words true, false and null. A text with neither literals nor comments is returned as it is,
+// the same string. The result is valid UTF-8, as OTLP demands: other bytes become U+FFFD.
 //
 // The lexical rules are PostgreSQL's with standard_conforming_strings on, the default since 9.1 and the only choice since
 // 19: a backslash escapes nothing outside E'…'. A number and the letters glued to it, which is an error since 15, count as
