@@ -151,6 +151,28 @@ func TestTimeoutsAndFailedConnectsAreCountedInMetrics(t *testing.T) {
 	requirePool(t, m, db, 0, 0, 0, 1, 0)
 }
 
+func TestAWaitThatTheCallersDeadlineEndsIsATimeoutInMetrics(t *testing.T) {
+	t.Parallel()
+	m := newMetering(t)
+	db := openPool(t, oneConn(pgtest.NewDatabase(t)), pgprod.WithMeterProvider(m.provider))
+	hold(t, db)
+	for range 3 {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+		require.ErrorIs(t, db.PingContext(ctx), context.DeadlineExceeded)
+		cancel()
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancelled := make(chan error, 1)
+	go func() { cancelled <- db.PingContext(ctx) }() // ends with ctx
+	eventually(t, db, func(s pgprod.PoolStatus) bool { return s.Waiting == 1 })
+	cancel()
+	require.ErrorIs(t, <-cancelled, context.Canceled)
+	s := statusOf(t, db)
+	name := semconv.DBClientConnectionPoolName(s.PoolName)
+	assert.EqualValues(t, 3, sum(m.collect(t)[dbconv.ClientConnectionTimeouts{}.Name()], name))
+	assert.Zero(t, s.Timeouts, "those with ErrPoolTimeout")
+}
+
 func TestUnlimitedOverflowHasNoMaximum(t *testing.T) {
 	t.Parallel()
 	m := newMetering(t)

@@ -54,6 +54,7 @@ type Stats struct {
 	WaitTime  time.Duration // the sum of their waits
 	Timeouts  int64         // waits that ended with ErrTimeout
 	Cancelled int64         // waits that ended with their context
+	Deadlines int64         // of those, because its deadline had come
 	Failures  int64         // dials that failed
 	LastError error         // of the latest dial, nil once one succeeds
 }
@@ -214,6 +215,9 @@ func (q *Queue) leave(w *waiter, place *list.Element, why error) error {
 		q.stats.Timeouts++
 	} else {
 		q.stats.Cancelled++
+		if errors.Is(why, context.DeadlineExceeded) {
+			q.stats.Deadlines++
+		}
 	}
 	return why
 }

@@ -82,6 +82,7 @@ func TestTheCallersOwnDeadlineGivesTheContextsError(t *testing.T) {
 		require.Equal(t, context.Canceled, cancelled.err)
 		s := b.q.Stats()
 		require.EqualValues(t, 2, s.Cancelled)
+		require.EqualValues(t, 1, s.Deadlines)
 		require.EqualValues(t, 1, s.Timeouts)
 		require.Zero(t, s.Waiting)
 	})
