@@ -15,11 +15,13 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
+	noopmetric "go.opentelemetry.io/otel/metric/noop"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/semconv/v1.43.0/dbconv"
+	nooptrace "go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/pgprod/pgprod"
 	"github.com/pgprod/pgprod/internal/pgtest"
@@ -275,6 +277,7 @@ func TestOpeningAndClosingAThousandPoolsLeaksNothing(t *testing.T) {
 		for range n {
 			db, err := pgprod.Open(dsn, pgprod.WithMeterProvider(m.provider))
 			require.NoError(t, err)
+			mustExec(t, db, "select 1")
 			require.NoError(t, db.Close())
 		}
 	}
@@ -290,6 +293,10 @@ func TestOpeningAndClosingAThousandPoolsLeaksNothing(t *testing.T) {
 	pgtest.Eventually(t, patience, func() bool { return runtime.NumGoroutine() <= goroutines+5 })
 	assert.Less(t, heap(), before+4<<20)
 	assert.NotContains(t, m.collect(t), dbconv.ClientConnectionCount{}.Name(), "a callback was left")
+	admin := openPgx(t, dsn)
+	pgtest.Eventually(t, patience, func() bool {
+		return get[int](t, admin, "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()") == 0
+	}, "a connection was left")
 }
 
 func TestCardinalityIsBoundedWhateverIsAsked(t *testing.T) {
@@ -393,16 +400,24 @@ func TestTelemetryCostsFewAllocations(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	const one = "select $1::int"
-	plain := allocs(t, openPgx(t, dsn), ctx, one)
-	none := allocs(t, openPool(t, oneConn(dsn, "preflight", "off")), ctx, one)
+	cost := func(ctx context.Context, opts ...pgprod.Option) float64 {
+		return allocs(t, openPool(t, oneConn(dsn, "preflight", "off"), opts...), ctx, one)
+	}
 	m := newMetering(t)
-	unrecorded := openPool(t, oneConn(dsn, "preflight", "off"), pgprod.WithMeterProvider(m.provider))
-	metrics := allocs(t, unrecorded, ctx, one)
-	sampled := openPool(t, oneConn(dsn, "preflight", "off"), pgprod.WithMeterProvider(m.provider), pgprod.WithTracerProvider(plainProvider(t)))
-	all := allocs(t, sampled, ctx, one)
-	t.Logf("pgx %v, no SDK %v, metrics %v, metrics and spans %v", plain, none, metrics, all)
+	meters, sampled := pgprod.WithMeterProvider(m.provider), plainProvider(t)
+	under, parent := sampled.Tracer("application").Start(ctx, "parent")
+	defer parent.End()
+	plain := allocs(t, openPgx(t, dsn), ctx, one)
+	none := cost(ctx, pgprod.WithMeterProvider(noopmetric.NewMeterProvider()), pgprod.WithTracerProvider(nooptrace.NewTracerProvider()))
+	noSDK, metrics := cost(ctx), cost(ctx, meters)
+	root := cost(ctx, meters, pgprod.WithTracerProvider(sampled))
+	child := cost(under, meters, pgprod.WithTracerProvider(sampled))
+	t.Logf("pgx %v, no telemetry %v, no SDK %v, metrics %v, and spans %v, below a parent %v", plain, none, noSDK, metrics, root, child)
 	assert.LessOrEqual(t, none, plain+4)
-	assert.LessOrEqual(t, all, none+8)
+	assert.LessOrEqual(t, noSDK, none+1)
+	assert.LessOrEqual(t, metrics, none+1)
+	assert.LessOrEqual(t, root, none+8)
+	assert.LessOrEqual(t, child, none+8)
 }
 
 // It is not parallel, see above.
