@@ -53,7 +53,9 @@ type conn struct {
 	sql       string        // of the outermost, or the last
 	what      string        // it is, where its text doesn't tell: PREPARE, BATCH, COPY "table"
 	copies    bool          // the outermost is a COPY
-	rewritten bool          // pgx sends another text than sql: named arguments
+	args      []any         // of the query under way, as pgx has them
+	asIs      bool          // the query that failed was prepared as it is, by pgx's own choice
+	rewritten bool          // pgx sent another text than sql: it had named arguments, or put them into the text
 	began     int64         // by clock(): the outermost
 	mark      int64         // of the tap, then
 	wasClosed bool          // then
@@ -187,7 +189,7 @@ func (c *conn) ready() error {
 // begin and end frame whatever pgx does at a caller's request.
 func (c *conn) begin(what, sql string) {
 	if c.depth++; c.depth == 1 {
-		c.what, c.sql, c.copies, c.rewritten, c.cause = what, sql, false, false, nil
+		c.what, c.sql, c.copies, c.asIs, c.rewritten, c.cause = what, sql, false, false, false, nil
 		c.began, c.mark, c.wasClosed = clock(), c.tap.Mark(), c.pg.IsClosed()
 		c.guard.begin(c.began, c.pool.cfg.CommandTimeout)
 		c.mu.Lock()

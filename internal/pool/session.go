@@ -131,10 +131,10 @@ func (s *session) unsent(fresh bool, mark int64, try int) bool {
 }
 
 // run has do work on the connection, on another one if it turns out to be dead before anything was sent, and once more
-// if the server wants to plan it anew, for a statement that planned says may be asked again then.
+// if the server wants to plan it anew, where replan says that it may be asked again then.
 //
 // However often it is tried, it is one operation, which is carried on from attempt to attempt.
-func (s *session) run(ctx context.Context, planned bool, do func(*conn) error) error {
+func (s *session) run(ctx context.Context, replan bool, do func(*conn) error) error {
 	var op instruments.Operation // of the attempts so far
 	for try := 0; ; try++ {
 		fresh, err := s.use(ctx)
@@ -147,7 +147,7 @@ func (s *session) run(ctx context.Context, planned bool, do func(*conn) error) e
 			c.op = op
 		}
 		mark := c.tap.Mark()
-		c.mayRebind, c.mayReplan = fresh && try < rebinds, planned
+		c.mayRebind, c.mayReplan = fresh && try < rebinds, replan
 		err = s.attempt(c, do)
 		c.mayRebind, c.mayReplan = false, false
 		if err == nil {
@@ -155,8 +155,8 @@ func (s *session) run(ctx context.Context, planned bool, do func(*conn) error) e
 		}
 		op = c.takePending()
 		switch {
-		case planned && c.stalePlan(err):
-			planned = false
+		case replan && c.stalePlan(err):
+			replan = false
 		case s.unsent(fresh, mark, try):
 			s.giveBack()
 		default:
@@ -193,30 +193,15 @@ func (s *session) attempt(c *conn, do func(*conn) error) (err error) {
 func (c *conn) stalePlan(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && pg.Code == "0A000" && pg.Routine == "RevalidateCachedQuery" && pg.Where == "" &&
-		!c.pg.IsClosed() && c.pg.TxStatus() == 'I'
+		!c.pg.IsClosed() && c.pg.TxStatus() == 'I' && c.asIs && isWhole(c.sql)
 }
 
-// planned reports whether a statement goes to the server as one that pgx has prepared, and is of a kind that the server
-// executes as a whole: only such a one may be asked again if its plan is stale. CALL, DO and EXECUTE may have committed
-// something before they come to a stale plan.
-func (s *session) planned(query string, args []driver.NamedValue) bool {
-	if s.pool.cfg.Conn.DefaultQueryExecMode != pgx.QueryExecModeCacheStatement {
-		return false
-	}
-	for _, arg := range args {
-		switch arg.Value.(type) {
-		case pgx.QueryExecMode, pgx.QueryRewriter:
-			return false // the caller's own protocol
-		}
-	}
-	switch word := firstWord(query); len(word) {
-	case 4:
-		return strings.EqualFold(word, "with")
-	case 5:
-		return strings.EqualFold(word, "merge") || strings.EqualFold(word, "table")
-	case 6:
-		return strings.EqualFold(word, "select") || strings.EqualFold(word, "insert") || strings.EqualFold(word, "update") ||
-			strings.EqualFold(word, "delete") || strings.EqualFold(word, "values")
+// isWhole reports whether a statement is of a kind that the server executes as a whole: only such a one may be asked again
+// if its plan is stale. CALL, DO and EXECUTE may have committed something before they come to a stale plan.
+func isWhole(query string) bool {
+	switch strings.ToLower(firstWord(query)) {
+	case "select", "insert", "update", "delete", "merge", "with", "values", "table":
+		return true
 	}
 	return false
 }
@@ -280,7 +265,7 @@ func (s *session) ExecContext(ctx context.Context, query string, args []driver.N
 		return nil, err
 	}
 	// Without arguments pgx sends the text as it is, which may be several statements.
-	err = s.run(ctx, len(args) > 0 && s.planned(query, args), func(c *conn) error {
+	err = s.run(ctx, len(args) > 0, func(c *conn) error {
 		res, err = c.std.ExecContext(ctx, query, args)
 		return err
 	})
@@ -296,7 +281,7 @@ func (s *session) QueryContext(ctx context.Context, query string, args []driver.
 	if err != nil {
 		return nil, err
 	}
-	err = s.run(ctx, s.planned(query, args), func(c *conn) error {
+	err = s.run(ctx, true, func(c *conn) error {
 		r, err := c.std.QueryContext(ctx, query, args)
 		if err == nil {
 			s.rows = rows{Rows: r.(*stdlib.Rows), c: c}

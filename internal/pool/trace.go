@@ -80,7 +80,7 @@ func (c *conn) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQuer
 	if c.depth != 1 {
 		return ctx
 	}
-	c.rewritten = c.rewrites(d.Args)
+	c.args = d.Args
 	if c.op.Pending() { // the statement is tried again
 		return c.op.Again(ctx, c.target, sql)
 	}
@@ -110,21 +110,23 @@ func (c *conn) bare(sql string) string {
 	return sqlcomment.Bare(sql)
 }
 
-// rewrites reports whether pgx makes another text of a statement: arguments that become part of it.
-func (c *conn) rewrites(args []any) bool {
+// lookAtArgs says how a query that has failed was sent: its first arguments may be the caller's own way.
+func (c *conn) lookAtArgs(args []any) {
 	mode := c.pool.cfg.Conn.DefaultQueryExecMode
+	c.asIs = mode == pgx.QueryExecModeCacheStatement
 	for _, arg := range args {
-		switch arg := arg.(type) { // options come first
+		switch arg := arg.(type) {
 		case pgx.QueryRewriter:
-			return true
+			c.asIs, c.rewritten = false, true
+			return
 		case pgx.QueryExecMode:
-			mode = arg
+			c.asIs, mode = false, arg
 		case pgx.QueryResultFormats, pgx.QueryResultFormatsByOID:
-		default:
-			return mode == pgx.QueryExecModeSimpleProtocol
+		default: // the first of the statement's
+			c.rewritten = mode == pgx.QueryExecModeSimpleProtocol
+			return
 		}
 	}
-	return false
 }
 
 // sentText is the text that the server had of a statement, "" where that isn't known. Of a COPY it is that of the question for
@@ -141,6 +143,10 @@ func (c *conn) sentText() string {
 
 // TraceQueryEnd is called when the rows are closed.
 func (c *conn) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryEndData) {
+	if d.Err != nil && c.depth == 1 {
+		c.lookAtArgs(c.args)
+	}
+	c.args = nil // they may be large
 	c.observed(ctx, d.CommandTag, d.Err)
 	c.end(ctx, d.CommandTag, d.Err)
 }
