@@ -62,6 +62,7 @@ type Holder struct {
 	Held      time.Duration `json:"held_ns"`
 	Leak      bool          `json:"leak"` // held longer than leak_detection
 	Running   bool          `json:"running"`
+	RowsOpen  bool          `json:"rows_open"`       // command_timeout has ended the statement, and its rows were not closed
 	Statement string        `json:"statement"`       // the summary of the last, or the one that runs
 	PID       uint32        `json:"pid"`             // of the server's process
 	Stack     []string      `json:"stack,omitempty"` // of the borrower, "function file:line", the innermost first
@@ -80,12 +81,14 @@ type Statement struct {
 	Max     time.Duration `json:"max_ns"`
 }
 
-// An Event is something that happened, and how often in a row.
+// An Event is something that happened, once or again and again.
 type Event struct {
-	At    time.Time `json:"at"` // the last time
-	Kind  string    `json:"kind"`
-	Text  string    `json:"text"`
-	Count int       `json:"count"`
+	At      time.Time `json:"at"`    // the last time
+	First   time.Time `json:"first"` // the first time
+	Kind    string    `json:"kind"`
+	Text    string    `json:"text"` // of the last time
+	Count   int       `json:"count"`
+	Warning bool      `json:"warning"` // it is what an application has to expect
 }
 
 // A Setting is a setting in force, and where it came from: default, profile, environment, DSN or option.

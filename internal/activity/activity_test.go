@@ -7,7 +7,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -90,18 +92,39 @@ func TestRecentKeepsTheNewest(t *testing.T) {
 	assert.Equal(t, []int{2, 3, 4}, r.List())
 }
 
-func TestEventsInARowAreCounted(t *testing.T) {
+func TestWhatHappensAgainIsOneEventHoweverItsTextVaries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := NewEvents(3)
+		began := time.Now()
+		e.Add("statement", "57P01", "terminating connection")
+		for i := range 1000 {
+			time.Sleep(20 * time.Millisecond)
+			e.Add("connect", "refused", fmt.Sprint("refused, attempt ", i))
+			e.Add("no connection", "timeout", fmt.Sprint(i, " wait"))
+		}
+		got := e.List()
+		require.Len(t, got, 3)
+		assert.Equal(t, Event{
+			Kind: "no connection", Text: "999 wait", Count: 1000, At: time.Now(), First: began.Add(20 * time.Millisecond),
+		}, got[0])
+		assert.Equal(t, "terminating connection", got[2].Text, "the first cause is still there")
+
+		time.Sleep(incident)
+		e.Warn("connect", "refused", "refused again")
+		got = e.List()
+		assert.Equal(t, 1, got[0].Count, "another incident is another event")
+		assert.True(t, got[0].Warning)
+		require.Len(t, got, 3)
+		assert.NotContains(t, fmt.Sprint(got), "terminating", "the oldest makes room")
+	})
+}
+
+func TestAnEventsTextIsBounded(t *testing.T) {
 	e := NewEvents(2)
-	e.Add("connect", "refused")
-	e.Add("connect", "refused")
-	e.Add("connect", strings.Repeat("x", 2*maxText))
-	e.Add("close", "idle")
-	e.Add("close", "idle")
-	got := e.List()
-	require.Len(t, got, 2)
-	assert.Equal(t, "idle", got[0].Text)
-	assert.Equal(t, 2, got[0].Count)
-	assert.Less(t, len(got[1].Text), maxText+10)
+	e.Add("connect", "", strings.Repeat("ä", maxText))
+	text := e.List()[0].Text
+	assert.Less(t, len(text), maxText+10)
+	assert.True(t, utf8.ValidString(text))
 }
 
 func TestEverythingIsSafeForConcurrentUse(t *testing.T) {
@@ -111,7 +134,7 @@ func TestEverythingIsSafeForConcurrentUse(t *testing.T) {
 		wg.Go(func() {
 			for range 1000 {
 				s.Record(fmt.Sprint(i%3), time.Millisecond, 1, false)
-				e.Add("kind", fmt.Sprint(i))
+				e.Add("kind", fmt.Sprint(i), "text")
 			}
 			s.List()
 			e.List()

@@ -2,6 +2,7 @@ package activity
 
 import (
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -21,10 +22,6 @@ func NewRecent[T any](max int) *Recent[T] { return &Recent[T]{max: max} }
 func (r *Recent[T]) Add(v T) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.addLocked(v)
-}
-
-func (r *Recent[T]) addLocked(v T) {
 	if len(r.all) < r.max {
 		r.all = append(r.all, v)
 		return
@@ -40,37 +37,66 @@ func (r *Recent[T]) List() []T {
 	return append(slices.Clone(r.all[r.next:]), r.all[:r.next]...)
 }
 
-// Events keeps the last events. Equal ones in a row are one event with a count. It is safe for concurrent use.
-type Events struct{ recent Recent[Event] }
+// Events keeps the last events. What happens again within an incident is one event with a count, wherever it stands, so
+// that an outage doesn't push out what led to it. It is safe for concurrent use.
+type Events struct {
+	mu  sync.Mutex // guards all
+	all []known    // the one that happened last at the end
+	max int
+}
 
-// maxText bounds an event's text.
-const maxText = 500
+// known is an event with what tells it from others.
+type known struct {
+	Event
+	key string
+}
+
+const (
+	// maxText bounds an event's text.
+	maxText = 500
+	// incident is how long a thing must not have happened to be another event when it happens again.
+	incident = 10 * time.Minute
+)
 
 // NewEvents returns one for the last max events.
-func NewEvents(max int) *Events { return &Events{Recent[Event]{max: max}} }
+func NewEvents(max int) *Events { return &Events{max: max} }
 
-// Add notes that something happened now.
-func (e *Events) Add(kind, text string) {
-	if len(text) > maxText {
-		text = text[:maxText] + "…"
+// Add notes that something happened now. Events of one kind and key are the same, whatever numbers are in their texts.
+func (e *Events) Add(kind, key, text string) { e.add(Event{Kind: kind, Text: text}, key) }
+
+// Warn is Add for what an application has to expect.
+func (e *Events) Warn(kind, key, text string) {
+	e.add(Event{Kind: kind, Text: text, Warning: true}, key)
+}
+
+func (e *Events) add(event Event, key string) {
+	if len(event.Text) > maxText {
+		event.Text = strings.ToValidUTF8(event.Text[:maxText], "") + "…"
 	}
-	r := &e.recent
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if n := len(r.all); n > 0 {
-		newest := &r.all[(r.next+n-1)%n]
-		if newest.Kind == kind && newest.Text == text {
-			newest.At = time.Now()
-			newest.Count++
-			return
+	event.At, event.Count = time.Now(), 1
+	event.First = event.At
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for i := len(e.all) - 1; i >= 0 && event.At.Sub(e.all[i].At) < incident; i-- {
+		if same := e.all[i]; same.Kind == event.Kind && same.key == key {
+			event.First, event.Count = same.First, same.Count+1
+			e.all = slices.Delete(e.all, i, i+1)
+			break
 		}
 	}
-	r.addLocked(Event{At: time.Now(), Kind: kind, Text: text, Count: 1})
+	if len(e.all) == e.max {
+		e.all = slices.Delete(e.all, 0, 1)
+	}
+	e.all = append(e.all, known{event, key})
 }
 
 // List returns a copy, the newest first.
 func (e *Events) List() []Event {
-	all := e.recent.List()
-	slices.Reverse(all)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	all := make([]Event, len(e.all))
+	for i, one := range e.all {
+		all[len(all)-1-i] = one.Event
+	}
 	return all
 }

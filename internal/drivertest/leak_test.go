@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/pgprod/pgprod"
 	"github.com/pgprod/pgprod/internal/pgtest"
 )
 
@@ -44,6 +46,9 @@ func TestALeakIsLoggedWithTheBorrowersStackAndWhenItComesBack(t *testing.T) {
 	require.Len(t, back, 1)
 	assert.Equal(t, got["pid"], back[0]["pid"])
 	assert.GreaterOrEqual(t, back[0]["held"], got["held"])
+	assert.Equal(t, got["summary"], back[0]["summary"])
+	assert.Equal(t, stack[0], back[0]["borrower"])
+	assert.Equal(t, got["pool"], back[0]["pool"])
 	assert.Len(t, log.lines(t, "is held for long"), 1, "once is enough")
 }
 
@@ -85,6 +90,57 @@ func TestALongStatementIsALeakThatRuns(t *testing.T) {
 	got := log.lines(t, "is held for long")
 	require.Len(t, got, 1)
 	assert.Equal(t, true, got[0]["running"])
+}
+
+func TestManyLeaksThatComeBackAreCounted(t *testing.T) {
+	t.Parallel()
+	var log logged
+	db := openPool(t, with(pgtest.NewDatabase(t), "leak_detection", "20ms", "pool_size", "10", "preflight", "off"), log.option(slog.LevelInfo))
+	const callers, times = 10, 3
+	var wg sync.WaitGroup
+	for range callers {
+		wg.Go(func() {
+			for range times {
+				_, err := db.Exec("select pg_sleep(0.2)")
+				assert.NoError(t, err)
+			}
+		})
+	}
+	wg.Wait()
+	require.NoError(t, db.Close())
+	back := log.lines(t, "came back")
+	assert.LessOrEqual(t, len(back), 5)
+	assert.Equal(t, callers*times, occurrences(back))
+}
+
+func TestALeakWithoutAStatementSaysSo(t *testing.T) {
+	t.Parallel()
+	var log logged
+	db := openPool(t, with(pgtest.NewDatabase(t), "leak_detection", "100ms", "preflight", "off"), log.option(slog.LevelInfo))
+	h := pgprod.DebugHandler(db)
+	conn := hold(t, db)
+	pgtest.Eventually(t, patience, func() bool { return len(log.lines(t, "is held for long")) > 0 }, "no leak was logged")
+	assert.Equal(t, "no statement yet", log.lines(t, "is held for long")[0]["summary"])
+	assert.Contains(t, pools(t, h)[0].Snapshot.Events[0].Text, "(no statement yet) by ")
+	require.NoError(t, conn.Close())
+}
+
+func TestRowsThatAreLeftOpenBeyondCommandTimeoutAreNoRunningStatement(t *testing.T) {
+	t.Parallel()
+	var log logged
+	db := openPool(t, with(pgtest.NewDatabase(t), "leak_detection", "500ms", "command_timeout", "100ms", "preflight", "off"),
+		log.option(slog.LevelInfo))
+	h := pgprod.DebugHandler(db)
+	rows := leakRows(t, db)
+	pgtest.Eventually(t, patience, func() bool { return len(log.lines(t, "is held for long")) > 0 }, "no leak was logged")
+	got := log.lines(t, "is held for long")[0]
+	assert.Equal(t, false, got["running"])
+	assert.Equal(t, true, got["rows_open"])
+	holder := pools(t, h)[0].Snapshot.Holders[0]
+	assert.False(t, holder.Running)
+	assert.True(t, holder.RowsOpen)
+	assert.Contains(t, page(t, h, "/debug/pgprod"), "rows left open")
+	require.NoError(t, rows.Close())
 }
 
 func TestWithoutLeakDetectionNothingIsLogged(t *testing.T) {

@@ -2,9 +2,15 @@ package drivertest
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +24,7 @@ import (
 
 	"github.com/pgprod/pgprod"
 	"github.com/pgprod/pgprod/internal/pgtest"
+	"github.com/pgprod/pgprod/internal/pgtest/faultproxy"
 )
 
 // line is a line of log.
@@ -62,6 +69,55 @@ func TestAHealthyRunLogsNothing(t *testing.T) {
 	wg.Wait()
 	require.NoError(t, db.Close())
 	assert.Empty(t, log.buffer.String())
+}
+
+func TestAHealthyRunOfAnOrdinaryServiceLogsNothingPreflightIncluded(t *testing.T) {
+	t.Parallel()
+	var log logged
+	server := pgtest.StartTB(t, pgtest.Config{Password: "for the superuser"})
+	require.NoError(t, server.Exec(t.Context(), "create role app login password 's3cret'; create schema authorization app"))
+	file := filepath.Join(t.TempDir(), "password")
+	require.NoError(t, os.WriteFile(file, []byte("s3cret\n"), 0o600))
+	dsn, err := url.Parse(server.DSN("postgres"))
+	require.NoError(t, err)
+	dsn.User = url.User("app")
+	db := openPool(t, with(dsn.String(), "pool_size", "3", "max_overflow", "2", "password_file", file), log.option(slog.LevelInfo))
+	mustExec(t, db, "create table accounts (id int primary key, balance int)")
+	mustExec(t, db, "insert into accounts select n, 100 from generate_series(1, 10) n")
+	until := time.Now().Add(1500 * time.Millisecond) // the preflight comes after half a second
+	var wg sync.WaitGroup
+	for worker := range 8 {
+		wg.Go(func() {
+			for n := worker; time.Now().Before(until); n++ {
+				if !assert.NoError(t, transfer(db, 1+n%10, 1+(n+1)%10)) {
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	assert.Equal(t, "healthy", pgprod.Check(t.Context(), db).Status)
+	assert.EqualValues(t, 1000, get[int](t, db, "select sum(balance)::int from accounts"))
+	assert.Empty(t, pgprod.Check(t.Context(), db).Warnings)
+	require.NoError(t, db.Close())
+	assert.Empty(t, log.buffer.String())
+}
+
+// transfer is a transaction with reads, writes and prepared statements.
+func transfer(db *sql.DB, from, to int) error {
+	return pgprod.InTx(context.Background(), db, func(tx *sql.Tx) error {
+		rows, err := tx.Query("select balance from accounts where id = any($1) order by id for update", []int{from, to})
+		if err != nil {
+			return err
+		}
+		for rows.Next() {
+		}
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+			return err
+		}
+		_, err = tx.Exec("update accounts set balance = balance + case when id = $1 then -1 else 1 end where id in ($1, $2)", from, to)
+		return err
+	})
 }
 
 func TestAFailedStatementIsLoggedWithAllThatExplainsItAndNoValue(t *testing.T) {
@@ -137,12 +193,16 @@ func TestWhatFailsAgainAndAgainIsLoggedAFewTimesAndCounted(t *testing.T) {
 	require.NoError(t, db.Close())
 	lines := log.lines(t, "")
 	assert.LessOrEqual(t, len(lines), 8)
-	sum := 0
+	assert.Equal(t, 500, occurrences(lines))
+}
+
+// occurrences is how often what lines tell of has happened.
+func occurrences(lines []line) (sum int) {
 	for _, l := range lines {
 		n, _ := l["repeated"].(float64)
 		sum += max(1, int(n))
 	}
-	assert.Equal(t, 500, sum)
+	return sum
 }
 
 func TestASlowStatementIsLoggedWithItsWaitApart(t *testing.T) {
@@ -165,10 +225,16 @@ func TestASlowStatementIsLoggedWithItsWaitApart(t *testing.T) {
 	mustExec(t, holder, "select pg_sleep(0.16)")
 	require.NoError(t, holder.Close())
 	require.NoError(t, <-done)
-	last := log.lines(t, "slow statement")
-	got := last[len(last)-1]
+	waits := log.lines(t, "a caller waited long for a connection")
+	require.Len(t, waits, 1)
+	got := waits[0]
+	assert.Equal(t, "WARN", got["level"])
+	assert.Equal(t, "select", got["summary"])
 	assert.GreaterOrEqual(t, got["waited"], float64(150*time.Millisecond), "the caller has waited for %v", time.Since(start))
-	assert.Less(t, got["duration"], got["waited"], "the statement itself was quick")
+	assert.Less(t, got["duration"], got["waited"])
+	for _, l := range log.lines(t, "slow statement") {
+		assert.Contains(t, l["statement"], "pg_sleep", "one that was quick is not slow since its caller waited")
+	}
 }
 
 func TestNothingIsSlowWithZero(t *testing.T) {
@@ -205,6 +271,112 @@ func TestEchoLogsEachStatementAndEchoPoolEachEventOfThePool(t *testing.T) {
 	for _, l := range log.lines(t, "pgprod: close") {
 		assert.Contains(t, []any{"overflow", "dirty", "closed"}, l["reason"])
 	}
+}
+
+func TestOneCauseIsAFewLinesHoweverManyStatementsItHits(t *testing.T) {
+	t.Parallel()
+	var log logged
+	db := openPool(t, with(pgtest.NewDatabase(t), "default_transaction_read_only", "on", "preflight", "off"), log.option(slog.LevelInfo))
+	const tables, times = 40, 20
+	for n := range tables * times {
+		_, err := db.Exec(fmt.Sprintf("create table t%d (n int)", n%tables))
+		require.Equal(t, "25006", sqlState(err))
+	}
+	require.NoError(t, db.Close())
+	assert.LessOrEqual(t, len(log.lines(t, "")), 6)
+	assert.Equal(t, tables*times, occurrences(log.lines(t, "statement failed")))
+}
+
+func TestManyCausesAreSoManyLinesAMinuteAndOneThatSaysHowManyWereLeftOut(t *testing.T) {
+	t.Parallel()
+	var log logged
+	db := openPool(t, with(pgtest.NewDatabase(t), "preflight", "off"), log.option(slog.LevelInfo))
+	const tables, times = 90, 5
+	for n := range tables * times {
+		_, err := db.Exec(fmt.Sprintf("select from missing_%d", n%tables))
+		require.Equal(t, "42P01", sqlState(err))
+	}
+	require.NoError(t, db.Close())
+	left := log.lines(t, "some lines were left out")
+	require.NotEmpty(t, left)
+	lines := log.lines(t, "")
+	assert.LessOrEqual(t, len(lines), 2*61, "by the minute")
+	last := left[len(left)-1]
+	assert.Equal(t, lines[len(lines)-1], last)
+	assert.Equal(t, tables*times, occurrences(log.lines(t, "statement failed"))+int(last["left_out"].(float64)))
+}
+
+func TestWhatWasCountedInAnOutageIsToldBeforeItsEnd(t *testing.T) {
+	t.Parallel()
+	var log logged
+	proxy := faultproxy.StartTB(t, pgtest.NewDatabase(t))
+	require.NoError(t, proxy.Refuse())
+	db := openPool(t, with(proxy.DSN(), "pool_timeout", "20ms", "preflight", "off"), log.option(slog.LevelInfo))
+	const callers = 10
+	for range callers {
+		require.ErrorIs(t, db.Ping(), pgprod.ErrPoolTimeout)
+	}
+	last := time.Now()
+	require.NoError(t, proxy.Admit())
+	pgtest.Eventually(t, patience, func() bool { return db.Ping() == nil }, "no connection")
+	lines := log.lines(t, "")
+	end := slices.IndexFunc(lines, func(l line) bool { return l["msg"] == "pgprod: connected again" })
+	require.Positive(t, end, "%v", lines)
+	counted := lines[end-1]
+	assert.Equal(t, "pgprod: a caller got no connection", counted["msg"])
+	assert.GreaterOrEqual(t, counted["repeated"], float64(callers-3))
+	when, err := time.Parse(time.RFC3339, counted["last"].(string))
+	require.NoError(t, err)
+	assert.WithinDuration(t, last, when, patience)
+}
+
+func TestALostConnectionsLineSaysHowThatWasNoticed(t *testing.T) {
+	t.Parallel()
+	var log logged
+	proxy := faultproxy.StartTB(t, pgtest.NewDatabase(t))
+	db := openPool(t, oneConn(proxy.DSN(), "preflight", "off"), log.option(slog.LevelInfo))
+	require.NoError(t, db.Ping())
+	proxy.CloseAll(faultproxy.FIN)
+	pgtest.Eventually(t, patience, func() bool { return db.Ping() == nil && len(log.lines(t, "the server closed a connection")) > 0 }, "nothing")
+	assert.Equal(t, "found closed by the other end when it was to be lent", log.lines(t, "the server closed a connection")[0]["error"])
+}
+
+func TestARollbackOnALostConnectionIsLoggedAsThat(t *testing.T) {
+	t.Parallel()
+	var log logged
+	db := openPool(t, with(pgtest.NewDatabase(t), "preflight", "off"), log.option(slog.LevelInfo))
+	tx, err := db.BeginTx(context.Background(), nil)
+	require.NoError(t, err)
+	pid := backendPID(t, tx)
+	_, _ = tx.Exec("select nothing from nowhere where n = $1", 1) // pgx has a statement to take back
+	terminate(t, pid)
+	_, err = tx.Exec("select 1")
+	require.Error(t, err)
+	require.Error(t, tx.Rollback())
+	for _, l := range log.lines(t, "statement failed") {
+		assert.NotContains(t, l["error_message"], "deallocate", "%v", l)
+		if l["summary"] == "rollback" {
+			assert.Equal(t, "connection lost", l["error_message"])
+		}
+	}
+}
+
+func TestEchoPoolTellsOfRecyclingAndInvalidation(t *testing.T) {
+	t.Parallel()
+	var log logged
+	db := openPool(t, oneConn(pgtest.NewDatabase(t), "echo_pool", "on", "pool_recycle", "300ms", "preflight", "off"), log.option(slog.LevelInfo))
+	pgtest.Eventually(t, patience, func() bool {
+		require.NoError(t, db.Ping())
+		return len(log.lines(t, "pgprod: recycle: older than pool_recycle")) > 0
+	}, "nothing was recycled")
+	assert.Equal(t, "lifetime", log.lines(t, "pgprod: recycle: ")[0]["reason"])
+	pgtest.Eventually(t, patience, func() bool {
+		if pid := uint32(0); db.QueryRow("select pg_backend_pid()").Scan(&pid) == nil {
+			terminate(t, pid)
+		}
+		return len(log.lines(t, "pgprod: invalidate: dead, or as old as one that was lost")) > 0
+	}, "nothing was invalidated")
+	assert.Equal(t, "invalid", log.lines(t, "pgprod: invalidate: ")[0]["reason"])
 }
 
 func TestAnExhaustedPoolIsLogged(t *testing.T) {
@@ -262,12 +434,7 @@ func TestOnlyFailuresThatACallerGotAreLoggedAsFailed(t *testing.T) {
 		}
 	}
 	require.NoError(t, db.Close())
-	logged := 0
-	for _, l := range log.lines(t, "statement failed") {
-		n, _ := l["repeated"].(float64)
-		logged += max(1, int(n))
-	}
-	assert.Equal(t, failed, logged, "what was tried again with success is no failure")
+	assert.Equal(t, failed, occurrences(log.lines(t, "statement failed")), "what was tried again with success is no failure")
 }
 
 func TestAFailureInRawIsLogged(t *testing.T) {

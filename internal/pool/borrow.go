@@ -43,6 +43,10 @@ func (s *session) borrow(ctx context.Context) error {
 			}
 			return nil
 		}
+		waited = time.Duration(clock() - start)
+		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+			break
+		}
 		if !errors.Is(err, errNoneParked) {
 			return err
 		}
@@ -106,7 +110,7 @@ func (s *session) prove(ctx context.Context, start, now int64) (bool, error) {
 	}
 	if !p.needsPing(c, now) {
 		if c.condemned != "" {
-			p.invalidate(c.generation, errLost)
+			p.invalidate(c.generation, errFoundDead)
 			return false, nil
 		}
 		return true, nil
@@ -130,7 +134,7 @@ func (s *session) prove(ctx context.Context, start, now int64) (bool, error) {
 			_ = sc.Close()
 			p.queue.Release()
 		})
-		return false, ctx.Err()
+		return false, askingError{ctx.Err()}
 	}
 }
 

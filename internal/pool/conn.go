@@ -62,6 +62,7 @@ type conn struct {
 	mayRebind bool          // the session tries another connection if nothing was sent
 	mayReplan bool          // the session asks again if the plan is stale
 	waited    time.Duration // for the connection, until the first statement has been reported
+	reading   bool          // rows of the present statement have been handed to the caller
 	cause     error         // the last error that pgx reported, where stdlib says only driver.ErrBadConn
 	readOnly  bool          // inside a transaction that was begun as read-only
 	lentCut   fate          // of the last statement that was cut short since the connection was lent to a caller of Raw
@@ -210,7 +211,7 @@ func (c *conn) end(ctx context.Context, tag pgconn.CommandTag, err error) {
 	}
 	c.guard.end()
 	if c.guard.fate.cut() {
-		c.lentCut = c.guard.fate
+		c.cutOff()
 	}
 	now := clock()
 	if isWord(err) {

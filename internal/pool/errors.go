@@ -24,6 +24,7 @@ var (
 	errNoneParked = errors.New("pgprod: no connection is parked") // never leaves this package
 	errLost       = errors.New("connection lost")
 	errAbandoned  = errors.New("pgprod: abandoned in the midst of a statement, by a panic or with rows open")
+	errFoundDead  = errors.New("found closed by the other end when it was to be lent")
 )
 
 // timeoutError says how full the pool was. Its cause is ErrTimeout, and the last failure to connect if there was one.
@@ -31,16 +32,17 @@ type timeoutError struct {
 	pool           string
 	size, overflow int
 	inUse, waiting int
+	connecting     int
 	waited         time.Duration
 	last           error
 }
 
 func (e *timeoutError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "pgprod: pool %s: no connection became free in %v (pool_size %d, max_overflow %d, in use %d, waiting %d)",
-		e.pool, e.waited.Round(time.Millisecond), e.size, e.overflow, e.inUse, e.waiting)
+	fmt.Fprintf(&b, "pgprod: pool %s: no connection became free in %v (pool_size %d, max_overflow %d, in use %d, waiting %d%s)",
+		e.pool, e.waited.Round(time.Millisecond), e.size, e.overflow, e.inUse, e.waiting, connectingNow(e.connecting))
 	if e.last != nil {
-		fmt.Fprintf(&b, "; the last attempt to connect failed: %v", e.last)
+		b.WriteString("; the last attempt to connect failed: " + inside(e.last))
 	} else if e.inUse > 0 {
 		b.WriteString("; look for long transactions, unclosed rows and slow statements first, then raise pool_size or max_overflow")
 	}
@@ -61,6 +63,36 @@ func (e *timeoutError) Timeout() bool { return true }
 // Temporary is part of net.Error.
 func (e *timeoutError) Temporary() bool { return true }
 
+func connectingNow(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", connecting %d", n)
+}
+
+// inside is an error's text within another's that names the pool already.
+func inside(err error) string {
+	var dial *dialError
+	if errors.As(err, &dial) {
+		return dial.text()
+	}
+	return oneLine(err)
+}
+
+// explained is an error whose text isn't put together from those of its causes.
+type explained struct {
+	text   string
+	causes []error // none is nil
+}
+
+func (e *explained) Error() string   { return e.text }
+func (e *explained) Unwrap() []error { return e.causes }
+
+// askingError is the end of a caller's context while a connection was being asked whether it lives.
+type askingError struct{ error }
+
+func (e askingError) Unwrap() error { return e.error }
+
 // waitError explains why a caller got no connection.
 func (p *Pool) waitError(err error, waited time.Duration) error {
 	if errors.Is(err, lease.ErrClosed) {
@@ -70,18 +102,28 @@ func (p *Pool) waitError(err error, waited time.Duration) error {
 	if err == lease.ErrTimeout {
 		return &timeoutError{
 			pool: p.cfg.PoolName, size: p.cfg.PoolSize, overflow: p.cfg.MaxOverflow,
-			inUse: s.Lent, waiting: s.Waiting, waited: waited, last: s.LastError,
+			inUse: s.Lent, waiting: s.Waiting, connecting: s.Dialing, waited: waited, last: s.LastError,
 		}
 	}
-	if s.LastError != nil && err != s.LastError {
-		return fmt.Errorf("pgprod: pool %s: %w after waiting %v for a connection; the last attempt to connect failed: %w",
-			p.cfg.PoolName, err, waited.Round(time.Millisecond), s.LastError)
-	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("pgprod: pool %s: %w after waiting %v for a connection (in use %d of %d, waiting %d)",
-			p.cfg.PoolName, err, waited.Round(time.Millisecond), s.Lent, p.cfg.Capacity(), s.Waiting)
+		return p.endedWaiting(err, waited, s)
 	}
 	return err
+}
+
+// endedWaiting explains the end of a caller's context before it had a connection.
+func (p *Pool) endedWaiting(err error, waited time.Duration, s lease.Stats) error {
+	what := "for a connection"
+	if _, asking := err.(askingError); asking {
+		what = "for a connection's answer to the question whether it is alive (pool_pre_ping)"
+	}
+	e := &explained{causes: []error{err}, text: fmt.Sprintf("pgprod: pool %s: %v after waiting %v %s (in use %d of %d, waiting %d%s)",
+		p.cfg.PoolName, err, waited.Round(time.Millisecond), what, s.Lent, p.cfg.Capacity(), s.Waiting, connectingNow(s.Dialing))}
+	if s.LastError != nil {
+		e.text += "; the last attempt to connect failed: " + inside(s.LastError)
+		e.causes = append(e.causes, s.LastError)
+	}
+	return e
 }
 
 // cutError is a statement that command_timeout or the caller's context ended. It is the context's error, and the
@@ -105,6 +147,26 @@ func (e *cutError) Timeout() bool { return e.ctx == context.DeadlineExceeded }
 // Temporary is part of net.Error.
 func (e *cutError) Temporary() bool { return e.Timeout() }
 
+// byCaller says how the caller ended a statement.
+func (f fate) byCaller() string {
+	what := "the caller cancelled the statement"
+	if errors.Is(f.caller, context.DeadlineExceeded) {
+		what = "the caller's deadline ended the statement"
+	}
+	if f.after > 0 {
+		what += fmt.Sprintf(" after %v", f.after.Round(time.Millisecond))
+	}
+	return what + f.whileReading()
+}
+
+// whileReading tells a statement whose rows were still open from one that the server was at work on.
+func (f fate) whileReading() string {
+	if f.reading {
+		return " while its rows were open: sent slowly, read slowly or not closed"
+	}
+	return ""
+}
+
 // dialError is a failure to connect, in one line.
 type dialError struct {
 	pool         string
@@ -113,9 +175,8 @@ type dialError struct {
 	cause        error
 }
 
-func (e *dialError) Error() string {
-	return "pgprod: pool " + e.pool + ": " + strings.Join(strings.Fields(e.cause.Error()), " ") + e.hint()
-}
+func (e *dialError) Error() string { return "pgprod: pool " + e.pool + ": " + e.text() }
+func (e *dialError) text() string  { return oneLine(e.cause) + e.hint() }
 func (e *dialError) Unwrap() error { return e.cause }
 
 // unknownParameter is how PgBouncer's refusal of a parameter begins.

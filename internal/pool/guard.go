@@ -16,6 +16,9 @@ const cancelGrace = 500 * time.Millisecond
 type fate struct {
 	timedOut bool  // command_timeout
 	caller   error // the caller's context
+
+	after   time.Duration // it had run for; 0: not known
+	reading bool          // its first rows had arrived, and the caller had not closed them
 }
 
 func (f fate) cut() bool { return f.timedOut || f.caller != nil }

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io"
 	"io/fs"
 	"net"
 	"strings"
@@ -23,6 +24,7 @@ var refusals = map[string]string{
 		"instances together below it",
 	"57P03": "it is starting, stopping or recovering",
 	"42704": "look at server_settings",
+	"55P02": "only the server's own configuration sets it: take it out of server_settings and the DSN",
 	"22023": "look at server_settings",
 }
 
@@ -66,6 +68,10 @@ func (e *dialError) advice() string {
 		return "nothing listens there: is the server running, and are host and port right?"
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
 		return "no answer in time: look at firewalls, at routes, and whether the host is alive"
+	case strings.Contains(err.Error(), "invalid body length"):
+		return "what answers there doesn't speak PostgreSQL's protocol: is it the right port, and no proxy for HTTP?"
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return "the other end hung up during the login: look at the server's log, and at what stands in between, proxies and load balancers"
 	}
 	return ""
 }
@@ -76,6 +82,8 @@ func (e *dialError) refusal(pg *pgconn.PgError) string {
 	switch name := strings.TrimPrefix(parameter, ": "); {
 	case pg.Code == "28P01" && e.passwordFrom != "":
 		return refusals[pg.Code] + "; it was taken from " + e.passwordFrom
+	case pg.Code == "42501" && strings.Contains(pg.Message, "set parameter"):
+		return "take it out of server_settings and the DSN, or GRANT SET ON PARAMETER to the role"
 	case !unsupported:
 		return refusals[pg.Code]
 	case name == "", name == "options", name == "replication":

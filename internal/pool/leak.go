@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"path/filepath"
@@ -63,7 +64,11 @@ func (c *conn) lend(now int64) {
 func (p *Pool) returned(c *conn, now int64) int64 {
 	c.mu.Lock()
 	held := now - c.held.since
-	told := c.held.told
+	var told *holding
+	if c.held.told {
+		copied := c.held
+		told = &copied
+	}
 	c.held.since = 0
 	c.mu.Unlock()
 	if p.isLeak(held) {
@@ -71,11 +76,28 @@ func (p *Pool) returned(c *conn, now int64) int64 {
 		p.leaked++
 		p.mu.Unlock()
 	}
-	if told {
-		p.log().Info("pgprod: a connection that was held for long came back", "pool", p.cfg.PoolName,
-			"held", time.Duration(held).Round(time.Millisecond), "pid", c.pg.PID())
+	if told != nil {
+		p.logBack(c, told, time.Duration(held))
 	}
 	return held
+}
+
+// logBack is called for a connection whose leak was logged.
+func (p *Pool) logBack(c *conn, held *holding, age time.Duration) {
+	attrs := []slog.Attr{
+		slog.Duration("held", age.Round(time.Millisecond)), slog.String("summary", c.lastOf(held)), pid(c),
+	}
+	at := c.lastOf(held)
+	if stack := held.frames(); len(stack) > 0 {
+		at = stack[0]
+		attrs = append(attrs, slog.String("borrower", at))
+	}
+	p.quiet.Tell("back "+at, p.line(context.Background(), slog.LevelInfo, "pgprod: a connection that was held for long came back", attrs...))
+}
+
+// lastOf is the last statement of whoever has the connection.
+func (c *conn) lastOf(held *holding) string {
+	return cmp.Or(c.summaryOf(held.what, held.sql), "no statement yet")
 }
 
 func (p *Pool) isLeak(held int64) bool {
@@ -163,7 +185,7 @@ func (p *Pool) leaksLocked() (next time.Duration, found []leak) {
 
 func (p *Pool) logLeak(l leak) {
 	stack := l.held.frames()
-	summary := l.c.summaryOf(l.held.what, l.held.sql)
+	summary := l.c.lastOf(&l.held)
 	at := summary
 	if len(stack) > 0 {
 		at = stack[0]
@@ -171,17 +193,24 @@ func (p *Pool) logLeak(l leak) {
 		p.stacks.unbound.Store(clock() + int64(alarm))
 		stack = []string{"not taken: the pool is too busy to take each borrower's; for the next ten minutes it does"}
 	}
-	held, running := l.age.Round(time.Millisecond), l.c.running()
-	p.events.Add("leak", "held for "+held.String()+" after "+summary+" by "+at)
-	p.quiet.Tell("leak "+at, func(repeated int) {
-		p.write(context.Background(), slog.LevelWarn, "pgprod: a connection is held for long: close rows, end transactions, close *sql.Conns",
-			repeated, slog.Duration("held", held), slog.String("summary", summary),
-			slog.Bool("running", running), slog.Uint64("pid", uint64(l.c.pg.PID())), slog.Any("stack", stack))
-	})
+	held := l.age.Round(time.Millisecond)
+	running, rowsOpen := l.c.state()
+	attrs := []slog.Attr{slog.Duration("held", held), slog.String("summary", summary), slog.Bool("running", running)}
+	if rowsOpen {
+		attrs = append(attrs, slog.Bool("rows_open", true))
+	}
+	attrs = append(attrs, pid(l.c), slog.Any("stack", stack))
+	p.events.Add("leak", at, "held for "+held.String()+" ("+summary+") by "+at)
+	p.quiet.Tell("leak "+at, p.line(context.Background(), slog.LevelWarn,
+		"pgprod: a connection is held for long: close rows, end transactions, close *sql.Conns", attrs...))
 }
 
-// running reports whether a statement is under way. Any goroutine may ask.
-func (c *conn) running() bool { return c.guard.deadline.Load() != 0 }
+// state reports whether a statement is under way, or has been ended by command_timeout but its rows were not closed. Any
+// goroutine may ask.
+func (c *conn) state() (running, rowsOpen bool) {
+	deadline := c.guard.deadline.Load()
+	return deadline > 0, deadline == expired
+}
 
 // frames are the borrower's part of the stack, as "function file:line", the innermost first.
 func (h *holding) frames() (all []string) {

@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/pgprod/pgprod/internal/instruments"
+	"github.com/pgprod/pgprod/internal/quiet"
 )
 
 func (p *Pool) log() *slog.Logger {
@@ -37,6 +38,22 @@ func (p *Pool) write(ctx context.Context, level slog.Level, message string, repe
 	logger.LogAttrs(ctx, level, message, all...)
 }
 
+// line is a line for package quiet to write when it is time.
+func (p *Pool) line(ctx context.Context, level slog.Level, message string, attrs ...slog.Attr) func(quiet.Repeats) {
+	return func(r quiet.Repeats) {
+		if r.Count > 0 {
+			attrs = append(attrs, slog.Time("last", r.Last)) // it may be over by now
+		}
+		p.write(ctx, level, message, r.Count, attrs...)
+	}
+}
+
+// leftOut is called when so many different things happened that not each got its line.
+func (p *Pool) leftOut(n int) {
+	p.write(context.Background(), slog.LevelWarn, "pgprod: too much happens at once to tell of each, some lines were left out", 0,
+		slog.Int("left_out", n))
+}
+
 // echo writes a pool event if somebody wants to read them all.
 func (p *Pool) echo(ctx context.Context, message string, attrs ...slog.Attr) {
 	if p.cfg.EchoPool {
@@ -56,7 +73,7 @@ func (p *Pool) connected(ctx context.Context, c *conn, took time.Duration, overf
 	if overflow {
 		what = "overflow"
 	}
-	p.events.Add(what, "backend "+pidText(c)+" after "+took.Round(time.Microsecond).String())
+	p.events.Add(what, "", "backend "+pidText(c)+" after "+took.Round(time.Microsecond).String())
 	if overflow {
 		p.echo(ctx, "pgprod: overflow: connected beyond pool_size", duration("took", took), pid(c))
 	} else {
@@ -76,7 +93,7 @@ var closings = map[string]string{
 
 // closedConn is called for each connection that is dropped.
 func (p *Pool) closedConn(c *conn, reason string) {
-	p.events.Add("close", "backend "+pidText(c)+": "+reason)
+	p.events.Add("close", reason, "backend "+pidText(c)+": "+reason)
 	p.echo(context.Background(), "pgprod: "+closings[reason], slog.String("reason", reason), pid(c))
 }
 
@@ -94,11 +111,18 @@ func (p *Pool) unserved(ctx context.Context, err error, waited time.Duration) {
 		return // the caller's own doing
 	}
 	kind, text := instruments.ErrorType(err), safeText(err)
-	p.errors.Add("no connection", text)
-	p.news.Tell("no connection "+kind, func(repeated int) {
-		p.write(ctx, slog.LevelError, "pgprod: a caller got no connection", repeated,
-			slog.String("error_type", kind), slog.String("error_message", text), duration("waited", waited))
-	})
+	p.errors.Add("no connection", sortOf(err), text)
+	p.news.Tell("no connection "+kind, p.line(ctx, slog.LevelError, "pgprod: a caller got no connection",
+		slog.String("error_type", kind), slog.String("error_message", text), duration("waited", waited)))
+}
+
+// sortOf is what an error has in common with others of its sort, however often the numbers in their texts change.
+func sortOf(err error) string {
+	var dial *dialError
+	if errors.As(err, &dial) {
+		return instruments.ErrorType(err) + " " + dial.advice()
+	}
+	return instruments.ErrorType(err)
 }
 
 // An outage is from the first dial that fails to the next that succeeds. Each gives two lines of log, not one for every
@@ -159,7 +183,7 @@ func (p *Pool) dialFailed(ctx context.Context, err error) {
 		return // Close ended the dial
 	}
 	text := safeText(err)
-	p.errors.Add("connect", text)
+	p.errors.Add("connect", sortOf(err), text)
 	tell, untold := p.outage.begin(time.Now())
 	if !tell {
 		return
@@ -173,6 +197,7 @@ func (p *Pool) dialFailed(ctx context.Context, err error) {
 
 func (p *Pool) dialSucceeded(ctx context.Context) {
 	if told, after, failures := p.outage.end(time.Now()); told {
+		p.news.Flush() // what is told later would look like news
 		p.write(ctx, slog.LevelInfo, "pgprod: connected again", 0,
 			slog.Duration("after", after.Round(time.Millisecond)), slog.Int("failed_attempts", failures))
 	}
@@ -180,9 +205,7 @@ func (p *Pool) dialSucceeded(ctx context.Context) {
 
 // lost is called once for each generation.
 func (p *Pool) lost(cause error) {
-	p.events.Add("invalidate", "a connection was lost: "+oneLine(cause))
-	p.news.Tell("lost", func(repeated int) {
-		p.write(context.Background(), slog.LevelWarn, "pgprod: the server closed a connection, idle ones are replaced", repeated,
-			slog.String("error", cause.Error()))
-	})
+	p.events.Add("invalidate", instruments.ErrorType(cause), "a connection was lost: "+oneLine(cause))
+	p.news.Tell("lost", p.line(context.Background(), slog.LevelWarn, "pgprod: the server closed a connection, idle ones are replaced",
+		slog.String("error", oneLine(cause))))
 }

@@ -122,6 +122,7 @@ func New(cfg *settings.Config, hooks Hooks) (*Pool, error) {
 		errors:   activity.NewEvents(100),
 		events:   activity.NewEvents(100),
 	}
+	p.quiet.LeftOut, p.news.LeftOut = p.leftOut, p.leftOut
 	if p.slow == 0 {
 		p.slow = neverSlow
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgprod/pgprod/internal/instruments"
+	"github.com/pgprod/pgprod/internal/quiet"
 )
 
 // report tells whoever wants to know of a statement that has ended: the log, if it failed or was slow or all are
@@ -22,7 +23,7 @@ func (c *conn) report(ctx context.Context, tag pgconn.CommandTag, err error, too
 	}
 	p := c.pool
 	waited := c.waited
-	c.waited = 0
+	c.waited, c.reading = 0, false
 	if seen := p.statements.Load(); seen != nil {
 		seen.Record(c.summaryOf(c.what, c.sql), took, tag.RowsAffected(), err != nil)
 	}
@@ -74,20 +75,30 @@ func (c *conn) statementAttrs(tag pgconn.CommandTag, took time.Duration) []slog.
 }
 
 func (c *conn) wasSlow(ctx context.Context, tag pgconn.CommandTag, took, waited time.Duration) {
-	summary := c.summaryOf(c.what, c.sql)
+	p, summary := c.pool, c.summaryOf(c.what, c.sql)
+	if took < waited { // which is the pool's matter and no statement's
+		p.news.Tell("waited", p.line(ctx, slog.LevelWarn, "pgprod: a caller waited long for a connection",
+			duration("waited", waited), slog.String("summary", summary), duration("duration", took)))
+		return
+	}
 	attrs := append([]slog.Attr{slog.String("summary", summary), duration("waited", waited)}, c.statementAttrs(tag, took)...)
-	c.pool.tell("slow "+summary, func(repeated int) {
-		c.pool.write(ctx, slog.LevelWarn, "pgprod: slow statement", repeated, attrs...)
-	})
+	p.tell("slow "+summary, p.line(ctx, slog.LevelWarn, "pgprod: slow statement", attrs...))
 }
 
 // tell is quiet's, but for somebody who wants to read every statement.
-func (p *Pool) tell(kind string, tell func(repeated int)) {
+func (p *Pool) tell(kind string, tell func(quiet.Repeats)) {
 	if p.cfg.Echo {
-		tell(0)
+		tell(quiet.Repeats{})
 		return
 	}
 	p.quiet.Tell(kind, tell)
+}
+
+// cutOff notes what the error of a statement that was cut short will say.
+func (c *conn) cutOff() {
+	f := &c.guard.fate
+	f.after, f.reading = time.Duration(clock()-c.began), c.reading
+	c.lentCut = *f
 }
 
 // failed logs a statement that failed.
@@ -97,6 +108,8 @@ func (c *conn) failed(ctx context.Context, err error, took time.Duration) {
 	summary, kind, message := c.summaryOf(c.what, c.sql), instruments.ErrorType(err), instruments.Describe(err, c.sentText())
 	if cut, ok := c.cutShort(err, c.guard.fate).(*cutError); ok {
 		message = cut.why
+	} else if errors.Is(err, pgconn.ErrConnClosed) {
+		message = errLost.Error() // and not what pgx couldn't do on it any more
 	}
 	attrs := []slog.Attr{
 		slog.String("summary", summary), slog.String("error_type", kind), slog.String("error_message", message),
@@ -108,27 +121,44 @@ func (c *conn) failed(ctx context.Context, err error, took time.Duration) {
 		if pg.ConstraintName != "" {
 			attrs = append(attrs, slog.String("constraint", pg.ConstraintName))
 		}
-		repeats += " " + summary // of an outage one statement tells as much as the next
+		if !hitsAll(pg) {
+			repeats += " " + summary
+		}
 	}
 	attrs = append(attrs, duration("duration", took))
-	level := c.severity(err, pg)
-	if level >= slog.LevelWarn {
-		p.errors.Add("statement", summary+": "+message+sqlState(pg))
+	level, text := c.severity(err, pg), summary+": "+message+sqlState(pg)
+	switch level {
+	case slog.LevelError:
+		p.errors.Add("statement", repeats, text)
+	case slog.LevelWarn:
+		p.errors.Warn("statement", repeats, text)
 	}
-	p.tell(repeats, func(repeated int) {
-		p.write(ctx, level, "pgprod: statement failed", repeated, attrs...)
-	})
+	if p.log().Enabled(ctx, level) { // a line that nobody gets shall not count as one
+		p.tell(repeats, p.line(ctx, level, "pgprod: statement failed", attrs...))
+	}
+}
+
+// hitsAll reports whether a failure has a cause that isn't the statement's, so that one tells as much as the next: the
+// server or the transaction is read-only, the transaction has failed, rights are missing, the server is out of
+// something, going, or gone. A statement that took too long is itself the cause.
+func hitsAll(pg *pgconn.PgError) bool {
+	switch pg.Code {
+	case "25006", "25P02", "42501":
+		return true
+	case queryCanceled:
+		return false
+	}
+	return strings.HasPrefix(pg.Code, "57") || strings.HasPrefix(pg.Code, "53") || strings.HasPrefix(pg.Code, "08")
 }
 
 // wasAbandoned logs a statement whose end nobody saw. What cut it short isn't looked at: pgx may still watch its context.
 func (c *conn) wasAbandoned() {
-	c.waited = 0
+	c.waited, c.reading = 0, false
 	summary := c.summaryOf(c.what, c.sql)
-	c.pool.tell("abandoned "+summary, func(repeated int) {
-		c.pool.write(context.Background(), slog.LevelError, "pgprod: statement failed", repeated, slog.String("summary", summary),
-			slog.String("error_type", instruments.ErrorType(instruments.ErrAbandoned)),
-			slog.String("error_message", instruments.ErrAbandoned.Error()))
-	})
+	c.pool.tell("abandoned "+summary, c.pool.line(context.Background(), slog.LevelError, "pgprod: statement failed",
+		slog.String("summary", summary),
+		slog.String("error_type", instruments.ErrorType(instruments.ErrAbandoned)),
+		slog.String("error_message", instruments.ErrAbandoned.Error())))
 }
 
 func sqlState(pg *pgconn.PgError) string {

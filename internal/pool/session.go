@@ -284,6 +284,7 @@ func (s *session) QueryContext(ctx context.Context, query string, args []driver.
 	err = s.run(ctx, true, func(c *conn) error {
 		r, err := c.std.QueryContext(ctx, query, args)
 		if err == nil {
+			c.reading = c.depth > 0 // without rows it has ended by now
 			s.rows = rows{Rows: r.(*stdlib.Rows), c: c}
 		}
 		return err
@@ -557,6 +558,9 @@ func (c *conn) explainLent(err error) error {
 // lookAtPlan is what to do about a statement that took too long.
 const lookAtPlan = " (look at its plan with EXPLAIN, and in pg_stat_activity at what it waits for)"
 
+// closeRows is what to do if its rows had come.
+const closeRows = " (look first whether its rows are closed as soon as they are read)"
+
 // cutShort returns the error for a statement that didn't get the time it needed, nil for any other.
 func (c *conn) cutShort(err error, fate fate) error {
 	var pg *pgconn.PgError
@@ -566,9 +570,12 @@ func (c *conn) cutShort(err error, fate fate) error {
 	cut := &cutError{pool: c.pool.cfg.PoolName, ctx: context.DeadlineExceeded, hint: lookAtPlan, cause: err}
 	switch {
 	case fate.caller != nil:
-		cut.why, cut.ctx, cut.hint = "the caller's context ended the statement", fate.caller, ""
+		cut.why, cut.ctx, cut.hint = fate.byCaller(), fate.caller, ""
 	case fate.timedOut:
-		cut.why = fmt.Sprintf("the statement exceeded command_timeout (%v)", c.pool.cfg.CommandTimeout)
+		cut.why = fmt.Sprintf("the statement exceeded command_timeout (%v)", c.pool.cfg.CommandTimeout) + fate.whileReading()
+		if fate.reading {
+			cut.hint = closeRows
+		}
 	case pg != nil && isStatementTimeout(pg):
 		cut.why = "the server's statement_timeout ended the statement"
 	default:

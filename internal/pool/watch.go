@@ -69,8 +69,9 @@ func (p *Pool) holders() (all []activity.Holder) {
 			continue
 		}
 		age := now - held.since
+		running, rowsOpen := c.state()
 		all = append(all, activity.Holder{
-			Held: time.Duration(age), Leak: p.isLeak(age), Running: c.running(),
+			Held: time.Duration(age), Leak: p.isLeak(age), Running: running, RowsOpen: rowsOpen,
 			Statement: c.summaryOf(held.what, held.sql), PID: c.pg.PID(), Stack: held.frames(),
 		})
 	}

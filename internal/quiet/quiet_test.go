@@ -16,10 +16,10 @@ type log struct {
 	lines []int
 }
 
-func (l *log) tell(n int) {
+func (l *log) tell(r Repeats) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.lines = append(l.lines, n)
+	l.lines = append(l.lines, r.Count)
 }
 
 func (l *log) take() (lines []int) {
@@ -74,8 +74,60 @@ func TestKindsDoNotKeepEachOtherQuietButAreBounded(t *testing.T) {
 		for i := range 10_000 {
 			l.Tell(fmt.Sprint(i), got.tell)
 		}
-		assert.Equal(t, maxKinds+burst, len(got.take()))
+		assert.Equal(t, maxLines, len(got.take()))
 		assert.Len(t, l.kinds, maxKinds+1)
+	})
+}
+
+func TestManyKindsGiveSoManyLinesAMinuteAndOneThatSaysHowManyWereLeftOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got, left log
+		l := Limiter{LeftOut: func(n int) { left.tell(Repeats{Count: n}) }}
+		const minutes, kinds = 5, 100
+		for range minutes {
+			for range 60 {
+				for kind := range kinds {
+					l.Tell(fmt.Sprint(kind), got.tell)
+				}
+				time.Sleep(time.Second)
+			}
+		}
+		lines := got.take()
+		assert.LessOrEqual(t, len(lines), (minutes+1)*maxLines)
+		told := left.take()
+		assert.NotEmpty(t, told)
+		assert.LessOrEqual(t, len(told), minutes)
+
+		l.Close()
+		sum := 0
+		for _, n := range append(lines, got.take()...) {
+			sum += max(n, 1)
+		}
+		for _, n := range left.take() {
+			sum += n
+		}
+		assert.Equal(t, minutes*60*kinds, sum, "each is told or counted in the end")
+	})
+}
+
+func TestWhatIsOverIsToldAtOnceWithTheTimeOfTheLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l Limiter
+		defer l.Close()
+		var got []Repeats
+		tell := func(r Repeats) { got = append(got, r) }
+		for range 10 {
+			l.Tell("refused", tell)
+		}
+		last := time.Now()
+		time.Sleep(firstPause / 2)
+		l.Flush()
+		assert.Equal(t, []Repeats{{}, {}, {}, {Count: 7, Last: last}}, got)
+		time.Sleep(firstPause)
+		assert.Len(t, got, 4, "nothing is left to tell")
+		l.Close()
+		l.Flush()
+		assert.Len(t, got, 4)
 	})
 }
 
