@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"path"
+	"strings"
 	"time"
 
 	"github.com/pgprod/pgprod/internal/debugpage"
@@ -15,7 +16,7 @@ import (
 // Health says how the database and the pool are, at one moment. It is safe to keep.
 type Health struct {
 	Status        string        `json:"status"`                   // healthy, degraded, unhealthy
-	Database      string        `json:"database"`                 // connected, disconnected
+	Database      string        `json:"database"`                 // connected, disconnected; unknown if ctx ended first
 	Reason        string        `json:"reason,omitempty"`         // in words; "" if healthy
 	CheckedAt     time.Time     `json:"checked_at"`               // when the server was asked
 	Latency       time.Duration `json:"latency_ns"`               // of one round trip to the server
@@ -34,7 +35,8 @@ type Health struct {
 //
 // The server is asked over a connection outside of the pool's places, which is opened by the first Check and closed after
 // a minute without one. It is asked at most once a second: a storm of checks gets the same answer. When ctx ends first
-// the result is unhealthy. Nothing in it is secret. For a db that isn't pgprod's the result is unhealthy and says so. It
+// the result is unhealthy, and its reason says so. The beginning and the end of an outage that checks see are logged.
+// Nothing in a result is secret. For a db that isn't pgprod's the result is unhealthy and says so. It
 // is safe for concurrent use.
 func Check(ctx context.Context, db *sql.DB) Health {
 	p, err := poolOf(db)
@@ -51,8 +53,9 @@ func Check(ctx context.Context, db *sql.DB) Health {
 // HealthHandler answers GET and HEAD requests with Check's result as JSON: status 200 for healthy and degraded, 503 for
 // unhealthy. That is a readiness probe.
 //
-// A request whose path ends in /livez is a liveness probe: it is answered without asking the database, with 200, since
-// restarting a service doesn't mend its database. It is safe for concurrent use.
+// A request whose path ends in /livez, /live or /liveness, before or after a router has cut something off it, is a liveness
+// probe: it is answered without asking the database, with 200, since restarting a service doesn't mend its database. It is
+// safe for concurrent use.
 func HealthHandler(db *sql.DB) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
@@ -60,7 +63,7 @@ func HealthHandler(db *sql.DB) http.Handler {
 			http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
 			return
 		}
-		if path.Base(r.URL.Path) == "livez" {
+		if asksForLife(r.URL.Path) || asksForLife(asSent(r)) {
 			writeJSON(w, r, http.StatusOK, struct {
 				Status string `json:"status"`
 			}{"alive"})
@@ -72,6 +75,21 @@ func HealthHandler(db *sql.DB) http.Handler {
 		}
 		writeJSON(w, r, code, health)
 	})
+}
+
+// asksForLife reports whether a path is a liveness probe's.
+func asksForLife(p string) bool {
+	switch path.Base(p) {
+	case "livez", "live", "liveness":
+		return true
+	}
+	return false
+}
+
+// asSent is the path of a request as the client sent it: http.StripPrefix and routers change r.URL.
+func asSent(r *http.Request) string {
+	sent, _, _ := strings.Cut(r.RequestURI, "?")
+	return sent
 }
 
 // DebugHandler serves a live page about the pools of dbs, for an internal port as net/http/pprof is: how full they are and

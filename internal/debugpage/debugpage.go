@@ -46,8 +46,9 @@ const (
 	Unhealthy = "unhealthy"
 )
 
-// checkTimeout bounds a check: a page about a database that hangs must not hang.
-const checkTimeout = 1500 * time.Millisecond
+// checkTimeout bounds a check: a page about a database that hangs must not hang. It is longer than a check takes that says
+// what hangs.
+const checkTimeout = 2500 * time.Millisecond
 
 // Pool is what is known of one pool at the time of a request. ?format=json gives an array of them.
 type Pool struct {

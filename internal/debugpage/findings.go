@@ -10,6 +10,7 @@ import (
 // A finding is something that somebody should look at, most urgent first.
 type finding struct {
 	Grade string // bad or warn
+	Label string // before the text, or ""
 	Text  string
 	Part  string // the part of the page that tells more, or ""
 }
@@ -18,13 +19,13 @@ type finding struct {
 const lately = time.Minute
 
 func findings(p *Pool) []finding {
-	var all []finding
+	all := healthInWords(&p.Health)
 	s, st := &p.Snapshot, &p.Snapshot.Status
 	if st.Waiting > 0 {
-		all = append(all, finding{"bad", waitingInWords(s), "waiting"})
+		all = append(all, finding{"bad", "", waitingInWords(s), "waiting"})
 	}
 	if n := timeoutsLately(s.History); n > 0 {
-		all = append(all, finding{"bad", plural(n, "caller") + " got no connection in time, in the last five minutes.", "waiting"})
+		all = append(all, finding{"bad", "", plural(n, "caller") + " got no connection in time, in the last five minutes.", "waiting"})
 	}
 	if n, longest := leaks(s.Holders); n > 0 {
 		is := "has been"
@@ -32,16 +33,45 @@ func findings(p *Pool) []finding {
 			is = "have been"
 		}
 		text := fmt.Sprintf("%s %s held for suspiciously long, up to %s: leaked?", plural(n, "connection"), is, duration(longest))
-		all = append(all, finding{"bad", text, "holders"})
+		all = append(all, finding{"bad", "", text, "holders"})
 	}
-	if len(s.Errors) > 0 && s.At.Sub(s.Errors[0].At) < lately {
-		e := s.Errors[0]
-		all = append(all, finding{"bad", "Last error, " + ago(s.At, e.At) + ": " + clip(e.Text, 160), "errors"})
-	}
+	all = append(all, lastErrors(p)...)
 	for _, w := range first(s.Warnings, mostRows).Rows {
-		all = append(all, finding{"warn", clip(w, mostText), ""})
+		all = append(all, finding{"warn", "Preflight", clip(w, mostText), ""})
 	}
 	return all
+}
+
+// healthInWords says what the health above the findings means, whose reason stands there.
+func healthInWords(h *Health) []finding {
+	switch h.Status {
+	case Unhealthy:
+		return []finding{{"bad", "", "The database is not usable, as said above. Who needs a new connection waits for pool_timeout and fails.", ""}}
+	case Degraded:
+		return []finding{{"warn", "", "The database answers, but not all is well, as said above.", ""}}
+	}
+	return nil
+}
+
+// lastErrors are the last of each kind, so that none hides another. What an application has to expect is no finding, and a
+// statement that fails is of less weight than a pool that does.
+func lastErrors(p *Pool) (all []finding) {
+	s := &p.Snapshot
+	var statements []finding
+	seen := map[string]bool{}
+	for _, e := range s.Errors {
+		if s.At.Sub(e.At) >= lately || e.Warning || seen[e.Kind] {
+			continue
+		}
+		seen[e.Kind] = true
+		text := "Last error, " + ago(s.At, e.At) + ": " + e.Kind + ": " + clip(bare(e.Text, p.Name), mostText)
+		if e.Kind == "statement" {
+			statements = append(statements, finding{"warn", "", text, "errors"})
+		} else {
+			all = append(all, finding{"bad", "", text, "errors"})
+		}
+	}
+	return append(all, statements...)
 }
 
 func waitingInWords(s *activity.Snapshot) string {

@@ -19,9 +19,11 @@ var functions = template.FuncMap{
 	"percent":  percent,
 	"ago":      ago,
 	"clip":     clip,
-	"key":      key,
-	"plural":   plural[int],
-	"inc":      func(n int) int { return n + 1 },
+
+	"breakable": breakable,
+	"key":       key,
+	"plural":    plural[int],
+	"inc":       func(n int) int { return n + 1 },
 }
 
 // thin is a narrow no-break space, between thousands and before units.
@@ -121,6 +123,11 @@ func clip(s string, most int) string {
 		most--
 	}
 	return s[:most] + "…"
+}
+
+// breakable is a text that may be broken behind each comma, where there are no spaces.
+func breakable(s string) template.HTML {
+	return template.HTML(strings.ReplaceAll(template.HTMLEscapeString(s), ",", ",<wbr>"))
 }
 
 // key tells elements apart from one refresh to the next, in few bytes.

@@ -74,7 +74,7 @@ func TestEverythingIsShown(t *testing.T) {
 	for _, want := range []string{
 		"<b>28</b> of 30", "<b>93 %</b>", "peak 100 %, 30 in use", "18 422 ever, 231 ms on average", "<b>141</b>",
 		"at most 30 connections of 30 in use and 14 callers waiting; now 28 in use and 12 waiting",
-		"export.(*Job).openCursor", "no statement yet", "48121", "and 13 more with less time in all", "37 times",
+		"export.(*Job).openCursor", "no statement yet", "48121", "and 13 more with less time in all", "37 times since 02:58:12", "204 times",
 		"21 Nov 01:00:12", "26 h ago", "02:58:37", "1 min 35 s ago", "12 345", "older than pool_recycle",
 		`<tr class="changed"><th scope="row">command_timeout</th><td class="text">10s</td><td>environment</td>`,
 		`<tr><th scope="row">pool_timeout</th>`, "5 not default",
@@ -98,6 +98,45 @@ func TestNothingIsToldInWords(t *testing.T) {
 	assert.Contains(t, text(t, "/", debugpage.Source{}), "Unknown")
 	assert.Contains(t, text(t, "/", source(example.Calm(night))), "17.6, standby (in recovery)")
 	assert.Contains(t, text(t, "/"), "There are no pools to show.")
+}
+
+func TestAnUnhealthyDatabaseIsTheFirstFindingAndNothingIsCalm(t *testing.T) {
+	s, h := example.Calm(night)
+	h.Status, h.Database, h.Reason = debugpage.Unhealthy, "disconnected", "pgprod: pool reports: nothing listens there"
+	page := text(t, "/", source(s, h))
+	assert.NotContains(t, page, "No queue, no leaks")
+	assert.Contains(t, page, "<strong>Unhealthy</strong><span>: nothing listens there</span>")
+	assert.Contains(t, between(page, "Needs attention", "</li>"), "The database is not usable")
+
+	h.Status = debugpage.Degraded
+	page = text(t, "/", source(s, h))
+	assert.NotContains(t, page, "No queue, no leaks")
+	assert.Contains(t, between(page, "Needs attention", "</li>"), `class="warn"`)
+}
+
+func TestWhatAnApplicationHasToExpectIsNoFindingAndAFailingStatementHidesNothing(t *testing.T) {
+	s, h := example.Calm(night)
+	event := func(age time.Duration, kind, text string, warning bool) activity.Event {
+		at := night.Add(-age)
+		return activity.Event{At: at, First: at, Kind: kind, Text: text, Count: 1, Warning: warning}
+	}
+	s.Errors = []activity.Event{event(0, "statement", "insert t: duplicate key (SQLSTATE 23505)", true)}
+	page := text(t, "/", source(s, h))
+	assert.Contains(t, page, "No queue, no leaks")
+	assert.Contains(t, page, "to be expected")
+
+	long := "pgprod: pool reports: no connection became free in 2.001s (pool_size 5, max_overflow 3, in use 0, waiting 19, connecting 2); " +
+		"the last attempt to connect failed: failed to connect to user=app database=postgres: 127.0.0.1:10778: connection refused"
+	s.Errors = append(s.Errors,
+		event(time.Second, "statement", "select t: division by zero (SQLSTATE 22012)", false),
+		event(2*time.Second, "no connection", long, false),
+		event(3*time.Second, "no connection", "an older one", false),
+		event(2*time.Minute, "connect", "too old to be called out", false))
+	findings := between(text(t, "/", source(s, h)), "Needs attention", "</ul>")
+	assert.Contains(t, findings, "no connection: no connection became free in 2.001s")
+	assert.Contains(t, findings, "connection refused", "the cause stands at the end")
+	assert.Less(t, strings.Index(findings, "connection refused"), strings.Index(findings, "division by zero"))
+	assert.Equal(t, 2, strings.Count(findings, "<li"), findings)
 }
 
 func TestSeveralPoolsAreListedAndTheWorstNamesTheTab(t *testing.T) {
@@ -221,7 +260,7 @@ func TestThePageStaysSmall(t *testing.T) {
 	page := text(t, "/", source(s, h))
 	assert.Contains(t, page, "and 513 more with less time in all")
 	assert.Contains(t, page, "and 478 more, held for less long")
-	assert.Contains(t, page, "and 454 older")
+	assert.Contains(t, page, "and 455 older")
 	assert.Contains(t, page, "and 37 frames more")
 }
 

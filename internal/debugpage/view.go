@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pgprod/pgprod/internal/activity"
@@ -42,6 +43,7 @@ type holder struct {
 type event struct {
 	activity.Event
 	Clock, Age string
+	Since      string // when it happened first
 }
 
 // closed is how many connections were closed for a reason.
@@ -54,7 +56,7 @@ func newView(n int, p Pool, o order) view {
 	s := &p.Snapshot
 	v := view{
 		Pool: p, N: n, Order: o, Findings: findings(&p), Chart: newChart(s), Statements: sorted(s.Statements, o),
-		Errors: events(s.Errors, s.At), Events: events(s.Events, s.At), Closed: closings(s.Status.Closed),
+		Errors: events(s.Errors, &p), Events: events(s.Events, &p), Closed: closings(s.Status.Closed),
 		Settings: slices.SortedStableFunc(slices.Values(s.Settings), changedFirst),
 		Holders:  top[holder]{More: max(0, len(s.Holders)-mostRows)},
 	}
@@ -79,14 +81,22 @@ func boolean(b bool) int {
 	return 0
 }
 
-func events(all []activity.Event, now time.Time) top[event] {
-	shown := first(all, mostRows)
+func events(all []activity.Event, p *Pool) top[event] {
+	now, shown := p.Snapshot.At, first(all, mostRows)
 	rows := make([]event, len(shown.Rows))
 	for i, e := range shown.Rows {
-		rows[i] = event{e, clock(now, e.At), ago(now, e.At)}
+		e.Text = bare(e.Text, p.Name)
+		rows[i] = event{e, clock(now, e.At), ago(now, e.At), clock(now, e.First)}
 	}
 	return top[event]{rows, shown.More}
 }
+
+// bare is an error's text without the name of the pool, which stands at the head of the page: there is more room for the
+// cause, which stands at the end.
+func bare(text, pool string) string { return strings.TrimPrefix(text, "pgprod: pool "+pool+": ") }
+
+// Reason is the health's.
+func (v view) Reason() string { return bare(v.Health.Reason, v.Name) }
 
 // clock is the time of day, with the day if that is another.
 func clock(now, t time.Time) string {

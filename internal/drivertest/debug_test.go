@@ -3,7 +3,9 @@ package drivertest
 import (
 	"database/sql"
 	"encoding/json"
+	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -16,6 +18,7 @@ import (
 	"github.com/pgprod/pgprod/internal/activity"
 	"github.com/pgprod/pgprod/internal/debugpage"
 	"github.com/pgprod/pgprod/internal/pgtest"
+	"github.com/pgprod/pgprod/internal/pgtest/faultproxy"
 )
 
 // page is what a debug handler answers.
@@ -86,6 +89,81 @@ func TestTheLivePageShowsWhatThePoolDoes(t *testing.T) {
 	for _, body := range []string{page(t, h, "/debug/pgprod"), page(t, h, "/debug/pgprod?format=json")} {
 		assert.Contains(t, body, "shop")
 		assert.NotContains(t, strings.ReplaceAll(body, "s3cret_is_a_name", ""), "s3cret")
+	}
+}
+
+func TestTheLivePageKeepsTheFirstCauseThroughAnOutage(t *testing.T) {
+	t.Parallel()
+	proxy := faultproxy.StartTB(t, pgtest.NewDatabase(t))
+	db := openPool(t, with(proxy.DSN(), "pool_size", "1", "max_overflow", "1", "pool_timeout", "5ms", "preflight", "off"))
+	h := pgprod.DebugHandler(db)
+	pgtest.Eventually(t, patience, func() bool { return db.Ping() == nil }, "no connection")
+	_, err := db.Exec("select 1/0")
+	require.Error(t, err)
+	require.NoError(t, proxy.Refuse())
+	proxy.CloseAll(faultproxy.RST)
+	const callers = 150
+	for range callers {
+		require.Error(t, db.Ping())
+	}
+	counts := map[string]int{}
+	errors := pools(t, h)[0].Snapshot.Errors
+	for _, e := range errors {
+		counts[e.Kind] += e.Count
+		assert.False(t, e.First.After(e.At))
+	}
+	assert.Less(t, len(errors), 8, "%v", errors)
+	assert.Equal(t, 1, counts["statement"])
+	assert.Greater(t, counts["no connection"], callers/2)
+	assert.Positive(t, counts["connect"])
+	require.NoError(t, proxy.Admit())
+}
+
+func TestConnectionsThatComeAndGoDoNotHideRarerEvents(t *testing.T) {
+	t.Parallel()
+	db := openPool(t, with(pgtest.NewDatabase(t), "pool_size", "1", "max_overflow", "1", "preflight", "off"))
+	h := pgprod.DebugHandler(db)
+	terminate(t, backendPID(t, db))
+	const times = 120
+	for range times {
+		a, b := hold(t, db), hold(t, db)
+		require.NoError(t, a.Close())
+		require.NoError(t, b.Close())
+	}
+	kinds := map[string]int{}
+	events := pools(t, h)[0].Snapshot.Events
+	for _, e := range events {
+		kinds[e.Kind] += e.Count
+	}
+	assert.Positive(t, kinds["invalidate"], "%v", events)
+	assert.GreaterOrEqual(t, kinds["overflow"], times)
+	assert.Less(t, len(events), 8)
+}
+
+func TestTheLivePageSaysWhereThePoolConnectsTo(t *testing.T) {
+	t.Parallel()
+	for dsn, want := range map[string]map[string]string{
+		"postgres://app:s3cret@127.0.0.1:1,other:2/shop?target_session_attrs=primary&sslmode=verify-full": {
+			"host": "127.0.0.1:1,other:2", "database": "shop", "user": "app", "sslmode": "verify-full", "target_session_attrs": "primary",
+		},
+		"postgres://app@localhost/shop?sslmode=prefer":      {"host": "localhost:5432", "sslmode": "prefer", "target_session_attrs": "any"},
+		"postgres://app@localhost/shop?sslmode=allow":       {"sslmode": "allow"},
+		"postgres://app@localhost/shop?sslmode=require":     {"sslmode": "require"},
+		"postgres://app@localhost/shop?sslmode=verify-ca":   {"sslmode": "verify-ca"},
+		"postgres://app@localhost/shop?sslmode=disable":     {"sslmode": "disable"},
+		"postgres://app@/shop?host=/nowhere&sslmode=prefer": {"host": "/nowhere:5432"},
+	} {
+		h := pgprod.DebugHandler(openPool(t, dsn, pgprod.WithLogger(slog.New(slog.DiscardHandler))))
+		all := pools(t, h)
+		got := map[string]string{}
+		for _, s := range all[0].Snapshot.Settings {
+			if _, wanted := want[s.Key]; wanted {
+				got[s.Key] = s.Value
+				assert.Equal(t, "connection", s.Source)
+			}
+		}
+		assert.Equal(t, want, got, dsn)
+		assert.NotContains(t, fmt.Sprint(all), "s3cret")
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -93,10 +94,77 @@ func TestAFullPoolIsDegradedAndNotDead(t *testing.T) {
 	h := pgprod.Check(t.Context(), db)
 	require.Equal(t, "degraded", h.Status)
 	assert.Equal(t, "connected", h.Database)
-	assert.Equal(t, "the pool is exhausted: all 1 connections are in use, 0 callers wait", h.Reason)
+	assert.Equal(t, "the pool is exhausted: its only connection is in use, nobody waits; look for long transactions, unclosed rows "+
+		"and slow statements: the live page shows who holds connections", h.Reason)
 	assert.Equal(t, 1, h.Pool.CheckedOut)
+
+	done := make(chan error, 1)
+	go func() { done <- db.PingContext(t.Context()) }()
+	pgtest.Eventually(t, patience, func() bool { return pgprod.Check(t.Context(), db).Pool.Waiting == 1 }, "nobody waits")
+	assert.Regexp(t, `, a caller has waited for \d+(\.\d+)?m?s; look for`, pgprod.Check(t.Context(), db).Reason)
+
+	handler := pgprod.HealthHandler(db)
+	for _, method := range []string{http.MethodGet, http.MethodHead} {
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, httptest.NewRequest(method, "/readyz", nil))
+		assert.Equal(t, http.StatusOK, w.Code, "it goes on serving")
+		assert.Equal(t, method == http.MethodHead, w.Body.Len() == 0)
+	}
 	require.NoError(t, conn.Close())
-	assert.Equal(t, "healthy", pgprod.Check(t.Context(), db).Status, "the pool's part is never old")
+	require.NoError(t, <-done)
+	awaitHealth(t, db, "healthy") // the pool's part is never old
+}
+
+func TestACallerThatWaitsForLongIsDegradedAndTheReasonSaysWhatFor(t *testing.T) {
+	t.Parallel()
+	server := pgtest.StartTB(t, pgtest.Config{})
+	require.NoError(t, server.Exec(t.Context(), "create role app login connection limit 1"))
+	db := openPool(t, with(server.DSN("postgres"), "user", "app", "pool_size", "2", "max_overflow", "0", "preflight", "off"))
+	require.Equal(t, "healthy", pgprod.Check(t.Context(), db).Status)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- db.PingContext(ctx) }() // the only connection that there is room for is the check's
+	h := awaitHealth(t, db, "degraded")
+	assert.Equal(t, "connected", h.Database)
+	assert.Regexp(t, `^a caller has waited for [1-9]\S*s: the last attempt to connect failed: .*too many connections for role.*keep pool_size`, h.Reason)
+	cancel()
+	require.ErrorIs(t, <-done, context.Canceled)
+}
+
+func TestACheckWhoseOwnTimeIsUpSaysThatAndNothingOfTheServer(t *testing.T) {
+	t.Parallel()
+	db := healthPool(t, pgtest.NewDatabase(t))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	h := pgprod.Check(ctx, db)
+	assert.Equal(t, "unhealthy", h.Status)
+	assert.Equal(t, "unknown", h.Database)
+	assert.Contains(t, h.Reason, "the check's own time was up before the server had answered")
+	assert.Contains(t, h.Reason, "context canceled")
+}
+
+func TestAnOutageThatOnlyChecksSeeIsLoggedAndShown(t *testing.T) {
+	t.Parallel()
+	server := pgtest.StartTB(t, pgtest.Config{})
+	var log logLines
+	db := openPool(t, with(server.DSN("postgres"), "preflight", "off", "pool_name", "idle"), pgprod.WithLogger(log.logger()))
+	page := pgprod.DebugHandler(db)
+	require.Equal(t, "healthy", pgprod.Check(t.Context(), db).Status)
+	require.NoError(t, server.Shutdown(t.Context(), pgtest.Fast))
+	awaitHealth(t, db, "unhealthy")
+	first := pgprod.Check(t.Context(), db).CheckedAt
+	pgtest.Eventually(t, patience, func() bool { return pgprod.Check(t.Context(), db).CheckedAt.After(first) }, "another look")
+	assert.Equal(t, 1, strings.Count(log.String(), "\n"), log.String())
+	assert.Regexp(t, `level=ERROR msg="pgprod: the database is unhealthy" pool=idle error="pgprod: pool idle: .*nothing listens there`, log.String())
+	w := httptest.NewRecorder()
+	page.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+	assert.Contains(t, w.Body.String(), "<b>health</b>")
+	assert.NotContains(t, w.Body.String(), "No queue, no leaks")
+
+	require.NoError(t, server.Resume(t.Context()))
+	awaitHealth(t, db, "healthy")
+	assert.Equal(t, 2, strings.Count(log.String(), "\n"), log.String())
+	assert.Regexp(t, `level=INFO msg="pgprod: the database is healthy again" pool=idle after=\S+ failed_checks=[2-9]`, log.String())
 }
 
 func TestAStormOfChecksIsOneQuestion(t *testing.T) {
@@ -166,7 +234,12 @@ func TestTheHealthHandlerAnswersProbes(t *testing.T) {
 	t.Parallel()
 	server := pgtest.StartTB(t, pgtest.Config{})
 	db := healthPool(t, server.DSN("postgres"))
-	web := httptest.NewServer(pgprod.HealthHandler(db))
+	handler := pgprod.HealthHandler(db)
+	mux := http.NewServeMux()
+	mux.Handle("/", handler)
+	mux.Handle("/stripped/livez", http.StripPrefix("/stripped/livez", handler))
+	mux.Handle("/livez/stripped", rewritten("/livez", handler))
+	web := httptest.NewServer(mux)
 	defer web.Close()
 	defer http.DefaultClient.CloseIdleConnections()
 	ask := func(method, path string) (int, http.Header, string) {
@@ -199,10 +272,24 @@ func TestTheHealthHandlerAnswersProbes(t *testing.T) {
 	awaitHealth(t, db, "unhealthy")
 	code, _, body = ask(http.MethodGet, "/readyz")
 	assert.Equal(t, http.StatusServiceUnavailable, code, body)
-	code, _, body = ask(http.MethodGet, "/health/livez")
-	assert.Equal(t, http.StatusOK, code, "a restart of the service would not help")
-	assert.JSONEq(t, `{"status": "alive"}`, body)
+	code, _, body = ask(http.MethodHead, "/readyz")
+	assert.Equal(t, http.StatusServiceUnavailable, code)
+	assert.Empty(t, body)
+	for _, path := range []string{"/health/livez", "/livez/", "/live", "/healthz/liveness?verbose", "/stripped/livez", "/livez/stripped"} {
+		code, _, body = ask(http.MethodGet, path)
+		assert.Equal(t, http.StatusOK, code, "a restart of the service would not help: %s", path)
+		assert.JSONEq(t, `{"status": "alive"}`, body)
+	}
 	require.NoError(t, server.Resume(t.Context()))
+}
+
+// rewritten is a router that hands on another path than it was asked for.
+func rewritten(path string, h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r = r.Clone(r.Context())
+		r.URL.Path = path
+		h.ServeHTTP(w, r)
+	})
 }
 
 func TestCloseEndsChecks(t *testing.T) {

@@ -194,8 +194,10 @@ func (e *passwordError) Unwrap() error { return e.cause }
 
 // safeText is an error's text for logs and pages, in one line: without what a password function says, which may be more
 // than it should. Its caller gets it.
-func safeText(err error) string {
-	text := oneLine(err)
+func safeText(err error) string { return hidePassword(oneLine(err), err) }
+
+// hidePassword takes what a password function says out of a text about an error.
+func hidePassword(text string, err error) string {
 	var password *passwordError
 	if errors.As(err, &password) && password.foreign {
 		text = strings.ReplaceAll(text, oneLine(password.cause), fmt.Sprintf("(%T)", password.cause))

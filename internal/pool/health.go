@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"sync"
@@ -14,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgprod/pgprod/internal/activity"
+	"github.com/pgprod/pgprod/internal/lease"
 )
 
 // Words of Health.
@@ -23,12 +25,13 @@ const (
 	Unhealthy    = "unhealthy"
 	Connected    = "connected"
 	Disconnected = "disconnected"
+	Unknown      = "unknown"
 )
 
 // Health is how the server and the pool are.
 type Health struct {
 	Status        string // Healthy, Degraded, Unhealthy
-	Database      string // Connected, Disconnected
+	Database      string // Connected, Disconnected, Unknown
 	Reason        string // "" if healthy
 	CheckedAt     time.Time
 	Latency       time.Duration // of one round trip
@@ -58,7 +61,8 @@ type prober struct {
 	running chan struct{} // closed when the look under way is over; nil: there is none
 	idle    *time.Timer   // closes the connection when nobody asks any more; nil: there is none
 
-	c *conn // used by the look under way, or with mu held while there is none; nil: none
+	outage outage // as the looks see it, be it that nobody else uses the pool
+	c      *conn  // used by the look under way, or with mu held while there is none; nil: none
 }
 
 // answer is what a look found.
@@ -80,12 +84,15 @@ func (p *Pool) Check(ctx context.Context) Health {
 	}
 	h.Status, h.Database = Healthy, Connected
 	switch {
+	case errors.Is(err, errClosed):
+		h.Status, h.Database, h.Reason = Unhealthy, Disconnected, err.Error()
 	case err != nil:
-		h.Status, h.Database, h.Reason = Unhealthy, Disconnected, safeText(err)
-	case full(a.err) && h.Pool.CheckedOut+h.Pool.CheckedIn > 0:
-		h.Status, h.Reason = Degraded, "the server takes no more connections, those of the pool go on: "+safeText(a.err)
-	case a.err != nil:
+		h.Status, h.Database = Unhealthy, Unknown
+		h.Reason = "the check's own time was up before the server had answered, which says nothing of the server: " + err.Error()
+	case p.dead(a):
 		h.Status, h.Database, h.Reason = Unhealthy, Disconnected, safeText(a.err)
+	case a.err != nil:
+		h.Status, h.Reason = Degraded, "the server takes no more connections, those of the pool go on: "+safeText(a.err)
 	case p.misplaced(a):
 		h.Status, h.Reason = Degraded, "the server is not what target_session_attrs="+p.cfg.TargetSessionAttrs+" asks for: it is "+a.kind()
 	default:
@@ -101,6 +108,10 @@ func full(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && pg.Code == "53300"
 }
+
+// dead reports whether an answer says that the database can't be used: not so where the server has no room for more, but
+// the pool has connections.
+func (p *Pool) dead(a answer) bool { return a.err != nil && !(full(a.err) && p.size.Load() > 0) }
 
 func (a answer) kind() string {
 	switch {
@@ -129,14 +140,36 @@ func (p *Pool) misplaced(a answer) bool {
 
 // crowded says in what way there are too few connections, "" if there are enough.
 func (p *Pool) crowded() string {
-	s := p.Stats()
+	s := p.queue.Stats()
 	switch limit := p.limit(); {
 	case limit > 0 && int64(s.Lent) >= limit:
-		return fmt.Sprintf("the pool is exhausted: all %d connections are in use, %d callers wait", limit, s.Waiting)
-	case s.Longest > longWait:
-		return fmt.Sprintf("callers wait: %d, the first for %v", s.Waiting, s.Longest.Round(time.Millisecond))
+		return "the pool is exhausted: " + allInUse(limit) + ", " + waitingNow(s) +
+			"; look for long transactions, unclosed rows and slow statements: the live page shows who holds connections"
+	case s.Longest <= longWait:
+		return ""
+	case s.LastError != nil:
+		return waitingNow(s) + ": the last attempt to connect failed: " + hidePassword(inside(s.LastError), s.LastError)
+	default:
+		return fmt.Sprintf("%s: %d of %d connections are in use, %d are being made", waitingNow(s), s.Lent, p.cfg.Capacity(), s.Dialing)
 	}
-	return ""
+}
+
+func allInUse(limit int64) string {
+	if limit == 1 {
+		return "its only connection is in use"
+	}
+	return fmt.Sprintf("all %d connections are in use", limit)
+}
+
+func waitingNow(s lease.Stats) string {
+	switch longest := s.Longest.Round(time.Millisecond); s.Waiting {
+	case 0:
+		return "nobody waits"
+	case 1:
+		return fmt.Sprintf("a caller has waited for %v", longest)
+	default:
+		return fmt.Sprintf("%d callers wait, the first for %v", s.Waiting, longest)
+	}
 }
 
 var errClosed = errors.New("the database handle is closed")
@@ -163,7 +196,7 @@ func (p *Pool) answer(ctx context.Context) (answer, error) {
 	select {
 	case <-running:
 	case <-ctx.Done():
-		return answer{at: time.Now()}, fmt.Errorf("pgprod: pool %s: the server hasn't answered yet: %w", p.cfg.PoolName, ctx.Err())
+		return answer{at: time.Now()}, ctx.Err()
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -176,6 +209,7 @@ func (p *Pool) look() {
 	defer cancel()
 	a := p.ask(ctx)
 	a.at = time.Now()
+	p.looked(a)
 
 	h := &p.prober
 	h.mu.Lock()
@@ -190,6 +224,25 @@ func (p *Pool) look() {
 		h.idle = time.AfterFunc(probeKept, p.forgetProbe)
 	}
 	h.idle.Reset(probeKept)
+}
+
+// looked tells of an outage's beginning and end, which nobody else notices in a service that has nothing to do.
+func (p *Pool) looked(a answer) {
+	outage := &p.prober.outage
+	switch {
+	case p.closed.Load():
+	case p.dead(a):
+		text := safeText(a.err)
+		p.errors.Add("health", sortOf(a.err), text)
+		if tell, untold := outage.begin(a.at); tell {
+			p.write(p.life, slog.LevelError, "pgprod: the database is unhealthy", untold, slog.String("error", text))
+		}
+	default:
+		if told, after, failures := outage.end(a.at); told {
+			p.write(p.life, slog.LevelInfo, "pgprod: the database is healthy again", 0,
+				slog.Duration("after", after.Round(time.Millisecond)), slog.Int("failed_checks", failures))
+		}
+	}
 }
 
 // ask asks on the connection that there is, and on a new one if it fails or leads to the wrong kind of server by now.

@@ -105,12 +105,22 @@ func statements() []activity.Statement {
 }
 
 func failures(now time.Time) []activity.Event {
-	return []activity.Event{
-		{At: now.Add(-4 * time.Second), Kind: "no connection", Count: 37, Text: "pgprod: no connection within pool_timeout (30s): 30 of 30 in use, 13 waiting"},
+	all := []activity.Event{
+		{At: now.Add(-4 * time.Second), First: now.Add(-2 * time.Minute), Kind: "no connection", Count: 37, Text: "pgprod: no connection within pool_timeout (30s): 30 of 30 in use, 13 waiting"},
 		{At: now.Add(-95 * time.Second), Kind: "40P01", Count: 1, Text: "UPDATE inventory: ERROR: deadlock detected (SQLSTATE 40P01)"},
 		{At: now.Add(-12 * time.Minute), Kind: "57014", Count: 4, Text: "SELECT orders order_lines: ERROR: canceling statement due to user request (SQLSTATE 57014); command_timeout (30s) is over"},
 		{At: now.Add(-26 * time.Hour), Kind: "connect", Count: 3, Text: "dial tcp 10.0.3.17:5432: connect: connection refused"},
+		{
+			At: now.Add(-27 * time.Hour), Kind: "statement", Count: 204, Warning: true,
+			Text: `insert users: duplicate key value violates unique constraint "users_email" (SQLSTATE 23505)`,
+		},
 	}
+	for i := range all {
+		if all[i].First.IsZero() {
+			all[i].First = all[i].At
+		}
+	}
+	return all
 }
 
 func happened(now time.Time) []activity.Event {

@@ -55,7 +55,7 @@ const wide = `(() => {
 		const r = e.getBoundingClientRect();
 		if (r.width && r.right > most + 1 && !e.closest('.scroll, svg')) found.push(e.tagName + '.' + e.className + ' ends at ' + r.right);
 	}
-	for (const e of document.querySelectorAll('.scroll:has(.statements, .holders, .happened)')) {
+	for (const e of document.querySelectorAll('.scroll')) {
 		if (e.scrollWidth > e.clientWidth) found.push(e.getAttribute('aria-labelledby') + ' scrolls sideways');
 	}
 	return found;
