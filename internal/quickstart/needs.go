@@ -16,8 +16,9 @@ type observed struct {
 	waitP99  time.Duration // of those
 	timeouts int64
 
-	size, overflow int // the pool's; overflow -1: unlimited
-	most           int // connections seen in use at once
+	size, overflow int     // the pool's; overflow -1: unlimited
+	most           int     // connections seen in use at once
+	full           float64 // in what part of the looks at it all were in use
 	limits         limits
 	cpu            float64 // how busy this machine's processors were, from 0 to 1; 0: not known
 }
@@ -29,7 +30,7 @@ func (l *load) observe(limits limits) observed {
 	o := observed{
 		users: l.options.users, think: l.options.think, lasted: all.lasted, lent: all.lent,
 		hold: all.held / time.Duration(max(1, all.lent)), waits: all.waits.count(), waitP99: all.waits.percentile(0.99),
-		most: all.mostInUse, limits: limits, cpu: readCPU().share(l.cpu),
+		most: all.mostInUse, full: float64(all.full) / float64(max(1, all.samples)), limits: limits, cpu: readCPU().share(l.cpu),
 	}
 	if s, err := l.pool.status(); err == nil {
 		o.size, o.overflow, o.timeouts = s.PoolSize, s.MaxOverflow, s.Timeouts
@@ -60,15 +61,17 @@ func withReserve(n float64) int { return int(math.Ceil(n + 2*math.Sqrt(n))) }
 // waiting reports whether callers waited for connections in earnest.
 func (o observed) waiting() bool { return o.timeouts > 0 || float64(o.waits) > 0.01*float64(o.lent) }
 
-// neverFull reports whether more connections could have been made at any time.
-func (o observed) neverFull() bool {
-	return o.timeouts == 0 && (o.overflow < 0 || o.most < o.size+o.overflow)
-}
+// seldomFull reports whether more connections could have been made almost always, so that who waited did so for a dial and
+// not in a queue.
+func (o observed) seldomFull() bool { return o.timeouts == 0 && o.full < 0.02 }
+
+// saturated reports whether the processors have no time left, be it that few connections keep them busy.
+func (o observed) saturated() bool { return o.limits.cores > 0 && o.cpu >= 0.9 }
 
 // enough is how many connections keep so many cores at work, by the rule of thumb of PostgreSQL's wiki.
 func enough(cores int) int { return 2*cores + 1 }
 
 // overloaded reports whether the processors are the limit, so that connections queue there.
 func (o observed) overloaded() bool {
-	return o.limits.cores > 0 && o.cpu >= 0.9 && o.busy() > float64(enough(o.limits.cores))
+	return o.saturated() && o.busy() > float64(enough(o.limits.cores))
 }

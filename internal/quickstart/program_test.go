@@ -185,10 +185,16 @@ func TestAnErrorIsToldAndMakesItFail(t *testing.T) {
 func TestItServesTheStatusUntilInterrupted(t *testing.T) {
 	p := start(t, "", "-addr 127.0.0.1:0 -users 200")
 	home, pid := p.ownServer(t)
-	url := p.until(t, `Serving (http://.*/) and`)[1]
+	url := p.until(t, `Serving (http://.*/), /status`)[1]
 	var status pgprod.PoolStatus
 	require.NoError(t, json.Unmarshal([]byte(get(t, url+"status")), &status))
 	require.Equal(t, 20, status.PoolSize)
+	var health pgprod.Health
+	require.NoError(t, json.Unmarshal([]byte(get(t, url+"readyz")), &health))
+	require.Equal(t, "healthy", health.Status)
+	require.Empty(t, health.Warnings, "its own server is no production")
+	require.Contains(t, get(t, url+"livez"), "alive")
+	require.Contains(t, get(t, url+"debug/pgprod"), "Connection pools")
 	pgtest.Eventually(t, 20*time.Second, func() bool {
 		return regexp.MustCompile(`\nall +[1-9]`).MatchString(get(t, url))
 	}, "the load runs")
@@ -196,6 +202,7 @@ func TestItServesTheStatusUntilInterrupted(t *testing.T) {
 	require.NoError(t, p.Process.Signal(os.Interrupt))
 	_, code := p.end(t)
 	require.Zero(t, code, p.errors.String())
+	require.NotContains(t, p.errors.String(), "preflight")
 	requireGone(t, home, pid)
 }
 

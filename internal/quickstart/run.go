@@ -18,7 +18,7 @@ func run(ctx context.Context, o options, out *terminal) (err error) {
 	}
 	defer func() { err = errors.Join(err, cleanup(ctx, server.stop)) }()
 
-	p, err := openPool(server.dsn, o)
+	p, err := openPool(server.dsn, o, server.opening()...)
 	if err != nil {
 		return err
 	}
@@ -73,7 +73,7 @@ func runSite(ctx context.Context, o options, p *pool, b *bank, out *terminal) er
 		return err
 	}
 	defer site.close()
-	out.printf("Serving http://%s/ and /status until interrupted, under a light load.\n\n", site.addr)
+	out.printf("Serving http://%s/, /status, /readyz, /livez and /debug/pgprod until interrupted, under a light load.\n\n", site.addr)
 	l.work(ctx, out)
 	return l.conclude(ctx, out)
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/pgprod/pgprod"
 	"github.com/pgprod/pgprod/internal/pgtest"
 )
 
@@ -14,6 +15,14 @@ type server struct {
 	dsn     string
 	stop    func(context.Context) error
 	restart func(context.Context) error // nil: it isn't ours
+}
+
+// opening is how a pool on it is opened: of a server of our own there is nothing to learn from a preflight.
+func (s server) opening() (opts []pgprod.Option) {
+	if s.restart != nil {
+		opts = append(opts, pgprod.WithPreflight(false))
+	}
+	return opts
 }
 
 // findServer takes the server that DB_DSN names or, without it, starts one.

@@ -22,15 +22,26 @@ func (o observed) advise() advice {
 	switch {
 	case o.overloaded():
 		o.adviseOverloaded(&a)
-	case o.waiting() && o.neverFull():
+	case o.saturated():
+		o.adviseNoMore(&a)
+	case o.waiting() && o.seldomFull():
 		o.adviseKeeping(&a)
 	case o.waiting():
 		o.adviseMore(&a)
 	default:
 		o.adviseFitting(&a)
 	}
+	if o.saturated() && o.overflow >= 0 {
+		a.atMost(o.size + o.overflow)
+	}
 	a.keepWithin(o.limits)
 	return a
+}
+
+// atMost makes the pool no larger than n.
+func (a *advice) atMost(n int) {
+	a.size = min(a.size, n)
+	a.overflow = min(a.overflow, n-a.size)
 }
 
 func (a *advice) say(format string, args ...any) { a.why = append(a.why, fmt.Sprintf(format, args...)) }
@@ -64,11 +75,24 @@ func (o observed) adviseOverloaded(a *advice) {
 		o.limits.cores, percent(o.cpu), a.size)
 }
 
+// adviseNoMore: a few connections keep the processors busy, and there is no time for more.
+func (o observed) adviseNoMore(a *advice) {
+	total := withReserve(o.busy())
+	if o.overflow >= 0 {
+		total = min(total, o.size+o.overflow)
+	}
+	a.overflow = total / 3
+	a.size = max(1, total-a.overflow)
+	a.say("The processors are the limit: this machine's %d cores, on which the server and this load run, were %s busy. "+
+		"That mean and two standard deviations are enough, or what there is: more connections would wait for each other in the "+
+		"server instead of in the pool. -sweep measures it.", o.limits.cores, percent(o.cpu))
+}
+
 // adviseKeeping: callers waited, but not for each other.
 func (o observed) adviseKeeping(a *advice) {
 	a.size = max(2, withReserve(o.busy()), o.most)
 	a.overflow = half(a.size)
-	a.say("The pool was never full, so those waits were for connections being made: what is beyond pool_size, %d, is closed "+
+	a.say("The pool was hardly ever full, so those waits were for connections being made: what is beyond pool_size, %d, is closed "+
 		"when it is given back. Keep as many as were in use.", o.size)
 }
 
@@ -95,8 +119,6 @@ func (o observed) headroom() string {
 		return "The server is elsewhere: watch its processors, and add connections only while they have time."
 	case o.cpu == 0:
 		return "How busy the processors were isn't known here: add connections only while they have time."
-	case o.cpu >= 0.9:
-		return cores + ", so expect shorter waits rather than more throughput."
 	}
 	return cores + ", so there is time for more."
 }

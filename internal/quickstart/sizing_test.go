@@ -34,31 +34,41 @@ func TestTheAdvice(t *testing.T) {
 		"nobody waits, without a limit":    {func(o *observed) { o.overflow = -1 }, 8, 4, []string{"of any number"}},
 		"a few waits are nothing":          {func(o *observed) { o.waits, o.waitP99 = 100, time.Millisecond }, 8, 4, []string{"100 waits for one, 99 % of them for less than 1.0ms"}},
 		"waits for each other": {
-			func(o *observed) { o.users, o.size, o.overflow, o.most, o.waits = 500, 4, 2, 6, 15000 }, 20, 9, // 20 + 2√20
+			func(o *observed) { o.users, o.size, o.overflow, o.most, o.full, o.waits = 500, 4, 2, 6, 0.7, 15000 }, 20, 9, // 20 + 2√20
 			[]string{"500 users who hold a connection for 2.0ms and then think for 48ms would keep 20.0 busy", "8 cores were 40 % busy, so there is time for more"},
 		},
 		"waits for each other, and more would not be more": {
-			func(o *observed) { o.size, o.overflow, o.most, o.waits = 10, 5, 15, 500 }, 16, 7,
+			func(o *observed) { o.size, o.overflow, o.most, o.full, o.waits = 10, 5, 15, 0.1, 500 }, 16, 7,
 			[]string{"come in bursts, so half as many again"},
 		},
 		"never more than there are users": {
-			func(o *observed) { o.users, o.size, o.overflow, o.most, o.waits = 10, 4, 2, 6, 15000 }, 6, 3, nil,
+			func(o *observed) { o.users, o.size, o.overflow, o.most, o.full, o.waits = 10, 4, 2, 6, 0.7, 15000 }, 6, 3, nil,
 		},
 		"waits for dials": {
 			func(o *observed) { o.size, o.overflow, o.most, o.waits = 4, 20, 12, 5000 }, 12, 6,
-			[]string{"never full", "waits were for connections being made", "beyond pool_size, 4"},
+			[]string{"hardly ever full", "waits were for connections being made", "beyond pool_size, 4"},
 		},
 		"timeouts": {
 			func(o *observed) { o.users, o.size, o.overflow, o.most, o.waits, o.timeouts = 500, 4, 2, 6, 9, 3 }, 20, 9,
 			[]string{"3 in vain (ErrPoolTimeout)"},
 		},
+		"waits for dials, though once it was full": {
+			func(o *observed) { o.size, o.overflow, o.most, o.full, o.waits = 10, 5, 15, 0.01, 500 }, 15, 8,
+			[]string{"hardly ever full"},
+		},
 		"waits on a few connections with busy processors": {
-			func(o *observed) { o.users, o.size, o.overflow, o.most, o.waits, o.cpu = 500, 4, 2, 6, 15000, 0.95 }, 20, 9,
-			[]string{"shorter waits rather than more throughput"},
+			func(o *observed) {
+				o.users, o.size, o.overflow, o.most, o.full, o.waits, o.cpu = 500, 4, 2, 6, 0.7, 15000, 0.95
+			}, 4, 2,
+			[]string{"The processors are the limit", "95 % busy", "-sweep measures it"},
+		},
+		"waits on many connections with busy processors": {
+			func(o *observed) { o.size, o.overflow, o.most, o.full, o.waits, o.cpu = 10, 5, 15, 0.1, 500, 1 }, 6, 2, // 4 + 2√4
+			[]string{"The processors are the limit"},
 		},
 		"a server elsewhere": {
 			func(o *observed) {
-				o.users, o.size, o.overflow, o.most, o.waits, o.limits.cores = 500, 4, 2, 6, 15000, 0
+				o.users, o.size, o.overflow, o.most, o.full, o.waits, o.limits.cores = 500, 4, 2, 6, 0.7, 15000, 0
 			}, 20, 9,
 			[]string{"The server is elsewhere"},
 		},
@@ -95,11 +105,14 @@ func TestNoAdviceIsMoreThanTheServerLeaves(t *testing.T) {
 			hold: time.Duration(1 + rand.IntN(1e8)), waits: rand.Int64N(50_000), timeouts: rand.Int64N(2),
 			size: 1 + rand.IntN(90), overflow: rand.IntN(100) - 1, limits: l, cpu: rand.Float64(),
 		}
-		o.most = rand.IntN(200)
+		o.most, o.full = rand.IntN(200), rand.Float64()
 		a := o.advise()
 		require.Positive(t, a.size, "%+v", o)
 		require.GreaterOrEqual(t, a.overflow, 0, "%+v", o)
 		require.LessOrEqual(t, a.size+a.overflow, l.free, "%+v", o)
+		if l.cores > 0 && o.cpu >= 0.9 && o.overflow >= 0 {
+			require.LessOrEqual(t, a.size+a.overflow, o.size+o.overflow, "busy processors have no time for more: %+v", o)
+		}
 	}
 }
 

@@ -32,10 +32,14 @@ type point struct {
 	held   time.Duration // by all of those together
 
 	samples, inUse, mostInUse int // inUse is the sum of all samples
+	full                      int // samples in which every connection that there may be was in use
 }
 
-func (p *point) sample(inUse int) {
+func (p *point) sample(inUse int, full bool) {
 	p.samples++
+	if full {
+		p.full++
+	}
 	p.inUse += inUse
 	p.mostInUse = max(p.mostInUse, inUse)
 }
@@ -55,6 +59,7 @@ func merge(points []*point) *point {
 		sum.held += p.held
 		sum.samples += p.samples
 		sum.inUse += p.inUse
+		sum.full += p.full
 		sum.mostInUse = max(sum.mostInUse, p.mostInUse)
 	}
 	return sum
@@ -109,7 +114,7 @@ func (l *load) watch(until context.Context) {
 		select {
 		case <-ticker.C:
 			if s, err := l.pool.status(); err == nil {
-				p.sample(s.CheckedOut)
+				p.sample(s.CheckedOut, s.MaxOverflow >= 0 && s.CheckedOut >= s.PoolSize+s.MaxOverflow)
 			}
 		case <-until.Done():
 		}

@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/pgprod/pgprod"
 )
 
 // site is the web server.
@@ -43,9 +45,13 @@ func (s *site) close() {
 	<-s.done
 }
 
-// handler answers GET / with the report and GET /status with pgprod.Status as JSON.
+// handler answers GET / with the report and GET /status with pgprod.Status as JSON, and has what a service mounts.
 func handler(l *load) http.Handler {
 	mux := http.NewServeMux()
+	health := pgprod.HealthHandler(l.pool.DB)
+	mux.Handle("/readyz", health)
+	mux.Handle("/livez", health)
+	mux.Handle("/debug/pgprod", pgprod.DebugHandler(l.pool.DB))
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		text, err := l.report()
 		if err != nil {
