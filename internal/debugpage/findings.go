@@ -19,7 +19,10 @@ type finding struct {
 const lately = time.Minute
 
 func findings(p *Pool) []finding {
-	all := healthInWords(&p.Health)
+	var all []finding
+	if p.Health.Status == Unhealthy {
+		all = append(all, finding{"bad", "", "The database is not usable, as said above. Who needs a new connection waits for pool_timeout and fails.", ""})
+	}
 	s, st := &p.Snapshot, &p.Snapshot.Status
 	if st.Waiting > 0 {
 		all = append(all, finding{"bad", "", waitingInWords(s), "waiting"})
@@ -39,18 +42,10 @@ func findings(p *Pool) []finding {
 	for _, w := range first(s.Warnings, mostRows).Rows {
 		all = append(all, finding{"warn", "Preflight", clip(w, mostText), ""})
 	}
-	return all
-}
-
-// healthInWords says what the health above the findings means, whose reason stands there.
-func healthInWords(h *Health) []finding {
-	switch h.Status {
-	case Unhealthy:
-		return []finding{{"bad", "", "The database is not usable, as said above. Who needs a new connection waits for pool_timeout and fails.", ""}}
-	case Degraded:
-		return []finding{{"warn", "", "The database answers, but not all is well, as said above.", ""}}
+	if len(all) == 0 && p.Health.Status == Degraded { // nothing else tells why
+		all = append(all, finding{"warn", "", "The database answers, but not all is well, as said above.", ""})
 	}
-	return nil
+	return all
 }
 
 // lastErrors are the last of each kind, so that none hides another. What an application has to expect is no finding, and a

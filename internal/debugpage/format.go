@@ -19,6 +19,7 @@ var functions = template.FuncMap{
 	"percent":  percent,
 	"ago":      ago,
 	"clip":     clip,
+	"changed":  changed,
 
 	"breakable": breakable,
 	"key":       key,
@@ -125,9 +126,10 @@ func clip(s string, most int) string {
 	return s[:most] + "…"
 }
 
-// breakable is a text that may be broken behind each comma, where there are no spaces.
+// breakable is a text that may be broken behind commas and equals signs, as it has no spaces.
 func breakable(s string) template.HTML {
-	return template.HTML(strings.ReplaceAll(template.HTMLEscapeString(s), ",", ",<wbr>"))
+	s = template.HTMLEscapeString(s)
+	return template.HTML(strings.NewReplacer(",", ",<wbr>", "=", "=<wbr>").Replace(s))
 }
 
 // key tells elements apart from one refresh to the next, in few bytes.

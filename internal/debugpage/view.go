@@ -148,10 +148,13 @@ func (v view) Orders() []order { return orders }
 // Changed is the number of settings that aren't defaults.
 func (v view) Changed() (n int) {
 	for _, s := range v.Settings {
-		n += boolean(s.Source != "default")
+		n += boolean(changed(s.Source))
 	}
 	return n
 }
+
+// changed reports whether somebody has set what has a default. Where the pool connects to has none.
+func changed(source string) bool { return source != "default" && source != "connection" }
 
 // Leaks is the number of connections held for too long.
 func (v view) Leaks() int {

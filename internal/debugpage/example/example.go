@@ -136,6 +136,11 @@ func happened(now time.Time) []activity.Event {
 
 func settings() []activity.Setting {
 	return []activity.Setting{
+		{Key: "host", Value: "db-primary.internal.example:5432,db-standby.internal.example:5432", Source: "connection"},
+		{Key: "database", Value: "shop", Source: "connection"},
+		{Key: "user", Value: "shop_service", Source: "connection"},
+		{Key: "sslmode", Value: "verify-full", Source: "connection"},
+		{Key: "target_session_attrs", Value: "read-write", Source: "connection"},
 		{Key: "profile", Value: "medium", Source: "default"},
 		{Key: "pool_size", Value: "20", Source: "profile"},
 		{Key: "max_overflow", Value: "10", Source: "profile"},
