@@ -1,8 +1,11 @@
 package faulttest
 
 import (
+	"database/sql"
 	"fmt"
+	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -80,6 +83,39 @@ func TestThePreflightHasNothingToSayOfAWellKeptService(t *testing.T) {
 	}, "it has left its connection")
 	assert.Empty(t, pgprod.Check(t.Context(), db).Warnings)
 	assert.Empty(t, log.String())
+}
+
+func TestThePreflightKeepsNoConnectionBeyondPoolSize(t *testing.T) {
+	t.Parallel()
+	proxy := faultproxy.StartTB(t, pgtest.NewDatabase(t))
+	asked, answer := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	proxy.SwallowReply(faultproxy.FIN, 1, func(s faultproxy.Statement) bool {
+		if strings.Contains(s.SQL, "pg_roles") {
+			once.Do(func() { close(asked) })
+			<-answer
+		}
+		return false
+	})
+	db := openPool(t, with(proxy.DSN(), "pool_size", "2", "max_overflow", "2"), pgprod.WithLogger(slog.New(slog.DiscardHandler)))
+	var burst []*sql.Conn
+	for range 4 {
+		conn, err := db.Conn(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, conn.PingContext(t.Context()))
+		burst = append(burst, conn)
+	}
+	require.NoError(t, burst[0].Close()) // what is left to the preflight is the fourth
+	<-asked
+	for _, conn := range burst[1:] {
+		require.NoError(t, conn.Close())
+	}
+	close(answer)
+	pgtest.Eventually(t, patience, func() bool { return len(pgprod.Check(t.Context(), db).Warnings) > 0 }, "the preflight ends")
+	s, err := pgprod.Status(db)
+	require.NoError(t, err)
+	assert.Equal(t, 2, s.CheckedIn, "%+v", s)
+	assert.Zero(t, s.Overflow)
 }
 
 func TestThePreflightSeesAPoolerThatSwallowsSettings(t *testing.T) {

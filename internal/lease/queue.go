@@ -275,11 +275,11 @@ func (q *Queue) Stats() Stats {
 	return s
 }
 
-// Idle is how many connections are neither lent nor spoken for.
+// Idle is how many connections are neither lent nor spoken for, or will be in a moment.
 func (q *Queue) Idle() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return max(0, q.open-q.lent-q.waiters.Len())
+	return max(0, q.open-q.lent+q.aside-q.waiters.Len())
 }
 
 // Close sends the waiters away with ErrClosed, ends dials under way and waits for their goroutines. Places that are
