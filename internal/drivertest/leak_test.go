@@ -64,6 +64,7 @@ func TestATransactionThatIsLeftOpenNamesItsLastStatement(t *testing.T) {
 	require.NoError(t, tx.Rollback())
 	got := log.lines(t, "is held for long")[0]
 	assert.Equal(t, "update accounts", got["summary"])
+	assert.Equal(t, "update accounts", log.lines(t, "came back")[0]["summary"], "as in the line before, be it that a rollback followed")
 	assert.Equal(t, false, got["running"])
 	assert.Contains(t, fmt.Sprint(got["stack"]), "drivertest.TestATransactionThatIsLeftOpen")
 }

@@ -18,7 +18,10 @@ type holding struct {
 	what  string
 	sql   string // of the last statement
 	told  bool   // it was logged as a leak
-	depth int    // how much of stack is of this borrower; 0: it wasn't taken
+
+	toldWhat, toldSQL string // what and sql were then
+
+	depth int // how much of stack is of this borrower; 0: it wasn't taken
 	stack [stackDepth]uintptr
 }
 
@@ -84,10 +87,9 @@ func (p *Pool) returned(c *conn, now int64) int64 {
 
 // logBack is called for a connection whose leak was logged.
 func (p *Pool) logBack(c *conn, held *holding, age time.Duration) {
-	attrs := []slog.Attr{
-		slog.Duration("held", age.Round(time.Millisecond)), slog.String("summary", c.lastOf(held)), pid(c),
-	}
+	held.what, held.sql = held.toldWhat, held.toldSQL // to match the line before; a COMMIT tells nothing
 	at := c.lastOf(held)
+	attrs := []slog.Attr{slog.Duration("held", age.Round(time.Millisecond)), slog.String("summary", at), pid(c)}
 	if stack := held.frames(); len(stack) > 0 {
 		at = stack[0]
 		attrs = append(attrs, slog.String("borrower", at))
@@ -173,7 +175,7 @@ func (p *Pool) leaksLocked() (next time.Duration, found []leak) {
 		switch {
 		case c.held.since == 0 || c.held.told:
 		case p.isLeak(held):
-			c.held.told = true
+			c.held.told, c.held.toldWhat, c.held.toldSQL = true, c.held.what, c.held.sql
 			found = append(found, leak{c, c.held, time.Duration(held)})
 		default:
 			next = min(next, p.cfg.LeakDetection-time.Duration(held))
