@@ -2,6 +2,7 @@ package debugpage
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/pgprod/pgprod/internal/activity"
@@ -49,13 +50,17 @@ func findings(p *Pool) []finding {
 }
 
 // lastErrors are the last of each kind, so that none hides another. What an application has to expect is no finding, and a
-// statement that fails is of less weight than a pool that does.
+// statement that fails is of less weight than a pool that does. What a check found stands at the head of the page.
 func lastErrors(p *Pool) (all []finding) {
 	s := &p.Snapshot
 	var statements []finding
-	seen := map[string]bool{}
+	isRecent := func(e activity.Event) bool { return s.At.Sub(e.At) < lately && !e.Warning }
+	seen := map[string]bool{"health": true}
+	seen["connect"] = slices.ContainsFunc(s.Errors, func(e activity.Event) bool { // which tells of the last failure to connect
+		return e.Kind == "no connection" && isRecent(e)
+	})
 	for _, e := range s.Errors {
-		if s.At.Sub(e.At) >= lately || e.Warning || seen[e.Kind] {
+		if !isRecent(e) || seen[e.Kind] {
 			continue
 		}
 		seen[e.Kind] = true

@@ -128,6 +128,8 @@ func TestWhatAnApplicationHasToExpectIsNoFindingAndAFailingStatementHidesNothing
 	long := "pgprod: pool reports: no connection became free in 2.001s (pool_size 5, max_overflow 3, in use 0, waiting 19, connecting 2); " +
 		"the last attempt to connect failed: failed to connect to user=app database=postgres: 127.0.0.1:10778: connection refused"
 	s.Errors = append(s.Errors,
+		event(0, "connect", "the cause again", false),
+		event(0, "health", "as said above", false),
 		event(time.Second, "statement", "select t: division by zero (SQLSTATE 22012)", false),
 		event(2*time.Second, "no connection", long, false),
 		event(3*time.Second, "no connection", "an older one", false),
