@@ -119,6 +119,17 @@ func TestWhatHappensAgainIsOneEventHoweverItsTextVaries(t *testing.T) {
 	})
 }
 
+func TestManyEventsOfOneKindPushOutTheirOwn(t *testing.T) {
+	e := NewEvents(10)
+	e.Add("connect", "refused", "refused")
+	for i := range 100 {
+		e.Add("statement", fmt.Sprint(i), "failed")
+	}
+	got := e.List()
+	require.Len(t, got, 10)
+	assert.Equal(t, "connect", got[9].Kind)
+}
+
 func TestAnEventsTextIsBounded(t *testing.T) {
 	e := NewEvents(2)
 	e.Add("connect", "", strings.Repeat("ä", maxText))

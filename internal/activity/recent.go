@@ -85,9 +85,23 @@ func (e *Events) add(event Event, key string) {
 		}
 	}
 	if len(e.all) == e.max {
-		e.all = slices.Delete(e.all, 0, 1)
+		i := e.leastLocked()
+		e.all = slices.Delete(e.all, i, i+1)
 	}
 	e.all = append(e.all, known{event, key})
+}
+
+// leastLocked is the event that is missed least: the oldest of the kind of which there are most.
+func (e *Events) leastLocked() int {
+	count, most, least := map[string]int{}, 0, 0
+	for _, one := range e.all {
+		count[one.Kind]++
+		most = max(most, count[one.Kind])
+	}
+	for count[e.all[least].Kind] < most {
+		least++
+	}
+	return least
 }
 
 // List returns a copy, the newest first.
