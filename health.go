@@ -16,7 +16,7 @@ import (
 // Health says how the database and the pool are, at one moment. It is safe to keep.
 type Health struct {
 	Status        string        `json:"status"`                   // healthy, degraded, unhealthy
-	Database      string        `json:"database"`                 // connected, disconnected; unknown if ctx ended first
+	Database      string        `json:"database"`                 // connected, disconnected
 	Reason        string        `json:"reason,omitempty"`         // in words; "" if healthy
 	CheckedAt     time.Time     `json:"checked_at"`               // when the server was asked
 	Latency       time.Duration `json:"latency_ns"`               // of one round trip to the server

@@ -91,7 +91,7 @@ func render(pools []Pool, format, sort string) (body []byte, contentType string,
 		err = e.Encode(pools)
 		return b.Bytes(), "application/json", err
 	}
-	err = templates.ExecuteTemplate(&b, "page.html", newPage(pools, orderOf(sort)))
+	err = templates().ExecuteTemplate(&b, "page.html", newPage(pools, orderOf(sort)))
 	return b.Bytes(), "text/html; charset=utf-8", err
 }
 

@@ -8,6 +8,7 @@ import (
 	"html/template"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -20,7 +21,10 @@ var (
 	//go:embed script.js
 	script string
 
-	templates = template.Must(template.New("").Funcs(functions).ParseFS(files, "*.html"))
+	// templates are parsed when the first page is asked for: most programs that import pgprod show none.
+	templates = sync.OnceValue(func() *template.Template {
+		return template.Must(template.New("").Funcs(functions).ParseFS(files, "*.html"))
+	})
 )
 
 // policy lets nothing run or load but the style and the script above, known by their hashes, and the script fetch the

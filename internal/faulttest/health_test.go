@@ -138,7 +138,7 @@ func TestACheckWhoseOwnTimeIsUpSaysThatAndNothingOfTheServer(t *testing.T) {
 	cancel()
 	h := pgprod.Check(ctx, db)
 	assert.Equal(t, "unhealthy", h.Status)
-	assert.Equal(t, "unknown", h.Database)
+	assert.Equal(t, "disconnected", h.Database)
 	assert.Contains(t, h.Reason, "the check's own time was up before the server had answered")
 	assert.Contains(t, h.Reason, "context canceled")
 }

@@ -57,6 +57,7 @@ type conn struct {
 	asIs      bool          // the query that failed was prepared as it is, by pgx's own choice
 	rewritten bool          // pgx sent another text than sql: it had named arguments, or put them into the text
 	began     int64         // by clock(): the outermost
+	lentAt    int64         // by clock(): just now, for the statement that is about to begin; 0: look at the clock
 	mark      int64         // of the tap, then
 	wasClosed bool          // then
 	mayRebind bool          // the session tries another connection if nothing was sent
@@ -187,11 +188,20 @@ func (c *conn) ready() error {
 	return nil
 }
 
+// now is the time, which needs no other look at the clock for the statement that the connection was lent for.
+func (c *conn) now() int64 {
+	if now := c.lentAt; now != 0 {
+		c.lentAt = 0
+		return now
+	}
+	return clock()
+}
+
 // begin and end frame whatever pgx does at a caller's request.
 func (c *conn) begin(what, sql string) {
 	if c.depth++; c.depth == 1 {
 		c.what, c.sql, c.copies, c.asIs, c.rewritten, c.cause = what, sql, false, false, false, nil
-		c.began, c.mark, c.wasClosed = clock(), c.tap.Mark(), c.pg.IsClosed()
+		c.began, c.mark, c.wasClosed = c.now(), c.tap.Mark(), c.pg.IsClosed()
 		c.guard.begin(c.began, c.pool.cfg.CommandTimeout)
 		c.mu.Lock()
 		c.held.what, c.held.sql = what, sql

@@ -25,13 +25,12 @@ const (
 	Unhealthy    = "unhealthy"
 	Connected    = "connected"
 	Disconnected = "disconnected"
-	Unknown      = "unknown"
 )
 
 // Health is how the server and the pool are.
 type Health struct {
 	Status        string // Healthy, Degraded, Unhealthy
-	Database      string // Connected, Disconnected, Unknown
+	Database      string // Connected, Disconnected
 	Reason        string // "" if healthy
 	CheckedAt     time.Time
 	Latency       time.Duration // of one round trip
@@ -87,7 +86,7 @@ func (p *Pool) Check(ctx context.Context) Health {
 	case errors.Is(err, errClosed):
 		h.Status, h.Database, h.Reason = Unhealthy, Disconnected, err.Error()
 	case err != nil:
-		h.Status, h.Database = Unhealthy, Unknown
+		h.Status, h.Database = Unhealthy, Disconnected
 		h.Reason = "the check's own time was up before the server had answered, which says nothing of the server: " + err.Error()
 	case p.dead(a):
 		h.Status, h.Database, h.Reason = Unhealthy, Disconnected, safeText(a.err)

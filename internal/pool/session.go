@@ -35,7 +35,9 @@ type session struct {
 	tx    pgx.Tx
 	txCtx context.Context
 	over  bool // a panic has ended it, it gets no connection any more
-	rows  rows // only one set of rows is open at a time on one connection
+
+	lentAt int64 // by clock(): when it last got a connection
+	rows   rows  // only one set of rows is open at a time on one connection
 }
 
 var (
@@ -148,6 +150,9 @@ func (s *session) run(ctx context.Context, replan bool, do func(*conn) error) er
 		}
 		mark := c.tap.Mark()
 		c.mayRebind, c.mayReplan = fresh && try < rebinds, replan
+		if fresh {
+			c.lentAt = s.lentAt
+		}
 		err = s.attempt(c, do)
 		c.mayRebind, c.mayReplan = false, false
 		if err == nil {
@@ -173,6 +178,7 @@ func (s *session) run(ctx context.Context, replan bool, do func(*conn) error) er
 func (s *session) attempt(c *conn, do func(*conn) error) (err error) {
 	returned := false
 	defer func() {
+		c.lentAt = 0
 		if returned {
 			return
 		}
@@ -250,6 +256,9 @@ func (s *session) text(ctx context.Context, query string) (string, error) {
 // copiesIn reports whether a statement makes the server wait for rows that database/sql has no way to send: pgx would wait
 // with it.
 func copiesIn(query string) bool {
+	if query == "" || query[0]|0x20 != 'c' && query[0] >= 'A' {
+		return false // as a rule
+	}
 	word := firstWord(query)
 	return len(word) == len("copy") && strings.EqualFold(word, "copy") && fromStdin.MatchString(query)
 }
