@@ -479,6 +479,9 @@ func ExampleWithLogger() {
 	}
 	defer db.Close()
 
+	if err := db.Ping(); err != nil { // a statement's time doesn't include the dial's
+		log.Fatal(err)
+	}
 	if _, err := db.Exec("select pg_sleep(0.1), 'secret'"); err != nil {
 		log.Fatal(err)
 	}
@@ -831,6 +834,9 @@ func ExampleWithSlowQuery() {
 		pgprod.WithLogger(logger(logged)), pgprod.WithPoolName("shop"), pgprod.WithPreflight(false))
 	defer db.Close()
 
+	if err := db.Ping(); err != nil { // a statement's time doesn't include the dial's
+		log.Fatal(err)
+	}
 	if _, err := db.Exec("select pg_sleep(0.05)"); err != nil {
 		log.Fatal(err)
 	}
@@ -841,7 +847,7 @@ func ExampleWithSlowQuery() {
 // Who holds a connection for long is logged, with the stack of the borrower.
 func ExampleWithLeakDetection() {
 	logged := make(lines, 10)
-	db := mustOpen(pgprod.WithLeakDetection(50*time.Millisecond), pgprod.WithPreflight(false),
+	db := mustOpen(pgprod.WithLeakDetection(500*time.Millisecond), pgprod.WithPreflight(false),
 		pgprod.WithLogger(logger(logged)), pgprod.WithPoolName("shop"))
 	defer db.Close()
 	tx, err := db.Begin()

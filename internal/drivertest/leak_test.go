@@ -111,7 +111,8 @@ func TestManyLeaksThatComeBackAreCounted(t *testing.T) {
 	require.NoError(t, db.Close())
 	back := log.lines(t, "came back")
 	assert.LessOrEqual(t, len(back), 5)
-	assert.Equal(t, callers*times, occurrences(back))
+	assert.Equal(t, occurrences(log.lines(t, "is held for long")), occurrences(back))
+	assert.Greater(t, occurrences(back), 5)
 }
 
 func TestALeakWithoutAStatementSaysSo(t *testing.T) {

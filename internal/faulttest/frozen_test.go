@@ -264,10 +264,14 @@ func TestARollbackOnAConnectionThatIsLostCostsNoOther(t *testing.T) {
 			isCut(t, err)
 			require.NoError(t, server.ThawBackend(pid))
 		},
-		"idle in transaction for too long": func(t *testing.T, tx *sql.Tx, _ uint32) {
+		"idle in transaction for too long": func(t *testing.T, tx *sql.Tx, pid uint32) {
 			_, err := tx.Exec("set local idle_in_transaction_session_timeout = 50")
 			require.NoError(t, err)
-			<-time.After(300 * time.Millisecond)
+			pgtest.Eventually(t, patience, func() bool {
+				backends, err := server.Backends(t.Context())
+				require.NoError(t, err)
+				return !slices.ContainsFunc(backends, func(b pgtest.Backend) bool { return b.PID == pid })
+			}, "it goes on")
 			_, err = tx.Exec("select 1")
 			require.Equal(t, "25P03", sqlState(err), "%v", err)
 		},
