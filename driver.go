@@ -89,9 +89,9 @@ var registered = struct {
 }{names: map[string]bool{}}
 
 // Register registers the driver under another name, for libraries that choose their SQL dialect by the driver's name:
-// Register("postgres") serves sqlx and ent. (goose doesn't open by that name what has it: pass it a *sql.DB.) Registering
-// a name again does nothing. Like sql.Register it
-// panics if another driver has the name. It is safe for concurrent use.
+// Register("postgres") serves sqlx and ent. (goose opens plain pgx by that name, whoever has it: pass it a *sql.DB.)
+// Registering a name again does nothing. Like sql.Register it panics if another driver has the name. It is safe for
+// concurrent use.
 func Register(name string) {
 	registered.Lock()
 	defer registered.Unlock()

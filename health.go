@@ -36,8 +36,8 @@ type Health struct {
 // The server is asked over a connection outside of the pool's places, which is opened by the first Check and closed after
 // a minute without one. It is asked at most once a second: a storm of checks gets the same answer. When ctx ends first
 // the result is unhealthy, and its reason says so. The beginning and the end of an outage that checks see are logged.
-// Nothing in a result is secret. For a db that isn't pgprod's the result is unhealthy and says so. It
-// is safe for concurrent use.
+// Nothing in a result is secret. For a db that isn't pgprod's the result is unhealthy and says so. Check is safe for
+// concurrent use.
 func Check(ctx context.Context, db *sql.DB) Health {
 	p, err := poolOf(db)
 	if err != nil {
@@ -53,9 +53,9 @@ func Check(ctx context.Context, db *sql.DB) Health {
 // HealthHandler answers GET and HEAD requests with Check's result as JSON: status 200 for healthy and degraded, 503 for
 // unhealthy. That is a readiness probe.
 //
-// A request whose path ends in /livez, /live or /liveness, before or after a router has cut something off it, is a liveness
-// probe: it is answered without asking the database, with 200, since restarting a service doesn't mend its database. It is
-// safe for concurrent use.
+// A request whose path ends in /livez, /live or /liveness, before or after a router has cut something off it, is a
+// liveness probe: it is answered without asking the database, with 200, since restarting a service doesn't mend its
+// database. The handler is safe for concurrent use.
 func HealthHandler(db *sql.DB) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {

@@ -16,7 +16,8 @@ import (
 
 // Options holds every setting as one struct, for config files: decode the `database:` section of a JSON or YAML file
 // into it and pass it to [WithOptions]. A nil field is not set, and an empty text counts as not set: the DSN, the
-// environment, the profile or the default decides. Only for a duration a file must leave the key out, or say null.
+// environment, the profile or the default decides. (An empty text for a duration is an error: leave the key out, or say
+// null.)
 type Options struct {
 	// Profile sets PoolSize, MaxOverflow, PoolTimeout and PoolRecycle together: small is 10, 5, 20s, 30m; medium is
 	// 20, 10, 30s, 30m; large is 50, 20, 10s, 15m. Default: medium.
@@ -236,7 +237,7 @@ func WithCommandTimeout(d time.Duration) Option {
 	return func(c *config) { c.values.CommandTimeout = (*Duration)(&d) }
 }
 
-// WithConnectTimeout sets the longest time for one dial. Default: 5s, or PGCONNECT_TIMEOUT's; 0 is an error.
+// WithConnectTimeout sets the longest time for one dial. Default: 5s; 0 is an error.
 func WithConnectTimeout(d time.Duration) Option {
 	return func(c *config) { c.values.ConnectTimeout = (*Duration)(&d) }
 }

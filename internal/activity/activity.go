@@ -3,7 +3,7 @@
 //
 //	activity.go    what is shown: one snapshot of one pool
 //	statements.go  durations, rows and errors of statements by summary
-//	recent.go      the last few of anything
+//	recent.go      the last few of anything; events, of which those that are alike are one
 package activity
 
 import "time"

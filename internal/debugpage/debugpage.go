@@ -46,8 +46,8 @@ const (
 	Unhealthy = "unhealthy"
 )
 
-// checkTimeout bounds a check: a page about a database that hangs must not hang. It is longer than a check takes that says
-// what hangs.
+// checkTimeout bounds a check: a page about a database that hangs must not hang. It is longer than the check's own limit,
+// so that the page can say what hangs.
 const checkTimeout = 2500 * time.Millisecond
 
 // Pool is what is known of one pool at the time of a request. ?format=json gives an array of them.

@@ -49,14 +49,15 @@ func findings(p *Pool) []finding {
 	return all
 }
 
-// lastErrors are the last of each kind, so that none hides another. What an application has to expect is no finding, and a
-// statement that fails is of less weight than a pool that does. What a check found stands at the head of the page.
+// lastErrors are the last of each kind, so that none hides another. What an application has to expect is no finding, and
+// a statement that fails weighs less than a pool that does. What a check found stands at the head of the page.
 func lastErrors(p *Pool) (all []finding) {
 	s := &p.Snapshot
 	var statements []finding
 	isRecent := func(e activity.Event) bool { return s.At.Sub(e.At) < lately && !e.Warning }
 	seen := map[string]bool{"health": true}
-	seen["connect"] = slices.ContainsFunc(s.Errors, func(e activity.Event) bool { // which tells of the last failure to connect
+	// Who got no connection was told of the last failure to connect, too.
+	seen["connect"] = slices.ContainsFunc(s.Errors, func(e activity.Event) bool {
 		return e.Kind == "no connection" && isRecent(e)
 	})
 	for _, e := range s.Errors {

@@ -69,7 +69,8 @@ func newView(n int, p Pool, o order) view {
 	return v
 }
 
-// changedFirst puts what somebody has set before the defaults, and keeps the order otherwise.
+// changedFirst puts where the pool connects to and what somebody has set before the defaults, and keeps the order
+// otherwise.
 func changedFirst(a, b activity.Setting) int {
 	return boolean(a.Source == "default") - boolean(b.Source == "default")
 }

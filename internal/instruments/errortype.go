@@ -62,10 +62,10 @@ func statusCode(err error) string {
 	return ""
 }
 
-// Describe is the message for a span's status or a line of log: the server's without the SQLSTATE, which has an attribute.
-// What may be a value is cut off, see redact. sql is the text that failed, "" if it isn't known. Of what the client says,
-// only contexts and networks are quoted as they are: pgx's encoding errors quote the argument, and an application's own
-// functions may say anything.
+// Describe is the message for a span's status or a line of log: the server's without the SQLSTATE, which has an
+// attribute of its own. What may be a value is hidden, see describeServer. sql is the text that failed, "" if it isn't
+// known. Of what the client says, only contexts and networks are quoted as they are: pgx's encoding errors quote the
+// argument, and an application's own functions may say anything.
 func Describe(err error, sql string) string {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {

@@ -28,10 +28,10 @@ func (t *Target) enabled(ctx context.Context) (tracer trace.Tracer, metrics bool
 	return t.in.tracer(ctx), t.in.duration.Enabled(ctx)
 }
 
-// tracer returns nil where no span is wanted: nobody records any, the context has no span and roots are off, or it has one
-// that this provider decided not to record. Another decision for its child, which costs as much as a span, would only
-// give the child a parent that isn't there. A span from elsewhere is a decision of somebody else's. One that was sampled and
-// has ended records nothing any more, but is there.
+// tracer returns nil where no span is wanted: nobody records any, the context has no span and roots are off, or it has
+// one that this provider decided not to record. Another decision for its child, which costs as much as a span, would
+// only give the child a parent that isn't there. A span of another provider's is somebody else's decision. One that was
+// sampled and has ended records nothing any more, but is there.
 func (i *Instruments) tracer(ctx context.Context) trace.Tracer {
 	tracer := i.tracers.tracer()
 	if tracer == nil {
@@ -198,8 +198,8 @@ func (t *Target) begin(ctx context.Context, tracer trace.Tracer, s *statement) (
 	return ctx, op
 }
 
-// Prepared is the operation of having the server prepare a text. That it had to is known only afterwards; start is when it
-// was asked.
+// Prepared is the operation of having the server prepare a text. That it had to is known only afterwards; start is when
+// it was asked.
 func (t *Target) Prepared(ctx context.Context, sql string, start time.Time) (context.Context, Operation) {
 	tracer, metrics := t.enabled(ctx)
 	if tracer == nil && !metrics {

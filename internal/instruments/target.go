@@ -44,8 +44,7 @@ func (i *Instruments) Target(s Server) *Target {
 	if s.Address != "" {
 		t.common = append(t.common, semconv.ServerAddress(s.Address))
 	}
-	if s.Address != "" && s.Port != 5432 && s.Port != 0 { // of sockets too: one directory has many servers'
-
+	if s.Address != "" && s.Port != 5432 && s.Port != 0 { // of sockets too: one directory may have many
 		t.common = append(t.common, semconv.ServerPort(s.Port))
 	}
 	t.texts = sqlsummary.NewCache(sqlsummary.Limits{}, func(s sqlsummary.Summary) *statement {
@@ -73,10 +72,9 @@ func (t *Target) statement(s sqlsummary.Summary, more []attribute.KeyValue) *sta
 		span = append(span, semconv.DBQueryText(shortened(s.Text)))
 	}
 	return &statement{
-		series: in,
-		name:   cmp.Or(s.Summary, t.fallback),
-		start:  []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(span...)},
-
+		series:    in,
+		name:      cmp.Or(s.Summary, t.fallback),
+		start:     []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(span...)},
 		returning: s.Returning,
 	}
 }
@@ -111,8 +109,8 @@ type series struct {
 	failures int      // how many kinds are in failed; guarded by target.mu
 }
 
-// seriesOf finds or makes the series of a summary. There are as many as the cache gives summaries, and again for PREPARE and
-// BATCH.
+// seriesOf finds or makes the series of a summary. There are as many as the cache gives summaries, and as many again for
+// each of PREPARE and BATCH.
 func (t *Target) seriesOf(s sqlsummary.Summary) *series {
 	key := seriesKey{s.Summary, s.Operation, s.Collection}
 	t.mu.Lock()

@@ -138,8 +138,8 @@ func (q *Queue) Retry(ctx context.Context, limit time.Duration) (waited time.Dur
 	return q.wait(ctx, limit, true)
 }
 
-// GiveUp is for a caller that owns a place but found no usable connection within its time limit: it gives the place back,
-// and its wait has timed out.
+// GiveUp is for a caller that owns a place but found no usable connection within its time limit: it gives the place
+// back, and its wait has timed out.
 func (q *Queue) GiveUp() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -275,7 +275,7 @@ func (q *Queue) Stats() Stats {
 	return s
 }
 
-// Idle is how many connections are neither lent nor spoken for, or will be in a moment.
+// Idle is how many connections are neither lent nor spoken for; one that is borrowed aside is back in a moment, and counts.
 func (q *Queue) Idle() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()

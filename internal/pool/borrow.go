@@ -16,7 +16,7 @@ const (
 	// hotFor is how long it needs no look at the socket either: next to nothing dies and is seen to be dead in so short a
 	// time, and a busy pool saves a system call with most statements.
 	hotFor = 50 * time.Microsecond
-	// minPing is the least time that a ping gets, be it beyond pool_timeout: less would condemn healthy connections.
+	// minPing is the least time that a ping gets, even beyond pool_timeout: less would condemn healthy connections.
 	minPing = 50 * time.Millisecond
 )
 
@@ -51,7 +51,6 @@ func (s *session) borrow(ctx context.Context) error {
 		if !errors.Is(err, errNoneParked) {
 			return err
 		}
-		waited = time.Duration(clock() - start)
 		if p.cfg.PoolTimeout > 0 && waited >= p.cfg.PoolTimeout {
 			err = p.queue.GiveUp()
 			break

@@ -241,13 +241,13 @@ func isWord(err error) bool {
 	if err == nil {
 		return true
 	}
-	_, ok := errors.AsType[*pgconn.PgError](err)
-	return ok
+	var pg *pgconn.PgError
+	return errors.As(err, &pg)
 }
 
-// abandon ends what pgx has begun and not ended: a panic of the application's came between (of a driver.Valuer, a codec, a
-// tracer), a function that the connection was lent to left rows or a batch open, or pgx doesn't tell of a failure. Else its
-// guard would go on to end the statements of others, and its span would never end. It costs the connection.
+// abandon ends what pgx has begun and not ended: a panic of the application's came between (in a driver.Valuer, a codec,
+// a tracer), a function that the connection was lent to left rows or a batch open, or pgx doesn't tell of a failure.
+// Otherwise the guard would go on and end the statements of others, and the span would never end. It costs the connection.
 func (c *conn) abandon() {
 	if c.depth == 0 && !c.op.Pending() {
 		return

@@ -182,7 +182,7 @@ func (c *conn) nameOf(addr string, port int) string {
 type connecting struct{}
 
 // dialFunc bounds the connections that pgx makes for cancel requests. The one that follows a failure would have 15
-// seconds, and comes from a goroutine of its own, be it for a first host that failed while the next is being dialled.
+// seconds, and comes from a goroutine of its own, perhaps for a first host that failed while the next is being dialled.
 func (c *conn) dialFunc(dial pgconn.DialFunc) pgconn.DialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		nc, err := dial(ctx, network, addr)
@@ -243,7 +243,7 @@ func set(ctx context.Context, pg *pgconn.PgConn, all []settings.Setting) error {
 }
 
 // password is what to log in with: read anew for each dial, so that a rotated secret needs no restart. "" leaves what
-// the DSN or pgx's own sources say.
+// the settings have: none beside a function, else what the DSN, DB_PASSWORD or pgx's own sources say.
 func (p *Pool) password(ctx context.Context) (string, error) {
 	switch {
 	case p.hooks.Password != nil:

@@ -23,7 +23,7 @@ var (
 var (
 	errNoneParked = errors.New("pgprod: no connection is parked") // never leaves this package
 	errLost       = errors.New("connection lost")
-	errAbandoned  = errors.New("pgprod: abandoned in the midst of a statement, by a panic or with rows open")
+	errPanicked   = errors.New("pgprod: a panic in the middle of a statement has ended this *sql.Conn, take another")
 	errFoundDead  = errors.New("found closed by the other end when it was to be lent")
 )
 

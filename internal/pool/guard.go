@@ -28,8 +28,9 @@ func (f fate) cut() bool { return f.timedOut || f.caller != nil }
 // doesn't answer.
 //
 // pgx is given the caller's context unchanged: a context with a timeout of our own, which pgx then watches, would cost
-// each statement several allocations. Nor is a timer started and stopped for each: begin only notes the deadline. The timer, once running,
-// looks at it when it fires and goes on for what is left, so that a busy connection touches it once per command_timeout.
+// each statement several allocations. Nor is a timer started and stopped for each: begin only notes the deadline. The
+// timer, once running, looks at it when it fires and goes on for what is left, so that a busy connection touches it once
+// per command_timeout.
 //
 // Only one statement runs at a time. What the timer's goroutine and pgx's watcher write is read after they are done.
 type guard struct {
@@ -112,7 +113,8 @@ func (g *guard) stop() {
 }
 
 // HandleCancel and HandleUnwatchAfterCancel implement pgx's ctxwatch.Handler: the caller's context ended. Where no
-// statement is under way (a wait for notifications, a farewell, a health check's question) the server has nothing to cancel.
+// statement is under way (a wait for notifications, a goodbye, a health check's question) the server has nothing to
+// cancel.
 func (g *guard) HandleCancel(ctx context.Context) {
 	if g.idle = g.deadline.Load() == 0; g.idle {
 		_ = g.pg.Conn().SetDeadline(time.Now())

@@ -60,7 +60,7 @@ type prober struct {
 	running chan struct{} // closed when the look under way is over; nil: there is none
 	idle    *time.Timer   // closes the connection when nobody asks any more; nil: there is none
 
-	outage outage // as the looks see it, be it that nobody else uses the pool
+	outage outage // as the looks see it, also where nobody else uses the pool
 	c      *conn  // used by the look under way, or with mu held while there is none; nil: none
 }
 
@@ -108,7 +108,7 @@ func full(err error) bool {
 	return errors.As(err, &pg) && pg.Code == "53300"
 }
 
-// dead reports whether an answer says that the database can't be used: not so where the server has no room for more, but
+// dead reports whether an answer says that the database can't be used. It can where the server has no room for more but
 // the pool has connections.
 func (p *Pool) dead(a answer) bool { return a.err != nil && !(full(a.err) && p.size.Load() > 0) }
 

@@ -10,8 +10,8 @@ import (
 // next: a setting that outlives the transaction, a subscription, or less than pgx believes to be prepared. Such a
 // connection is closed when it comes back; settings that every session needs belong into server_settings.
 //
-// What SET LOCAL and SET TRANSACTION do ends with the transaction. Of several statements in one text the tag is that of the
-// last, and there is none if one failed, be it behind a COMMIT: there the text is looked at.
+// What SET LOCAL and SET TRANSACTION do ends with the transaction. Of several statements in one text the tag is that of
+// the last, and there is none if one failed, even after a COMMIT: there the text is looked at.
 func leavesTraces(tag, sql string) bool {
 	if i := strings.IndexByte(sql, ';'); i >= 0 && strings.TrimSpace(sql[i+1:]) != "" {
 		for one := range sqlsummary.Split(sql) {

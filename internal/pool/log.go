@@ -48,9 +48,9 @@ func (p *Pool) line(ctx context.Context, level slog.Level, message string, attrs
 	}
 }
 
-// leftOut is called when so many different things happened that not each got its line.
+// leftOut is called when so many different things happened that not each of them got a line.
 func (p *Pool) leftOut(n int) {
-	p.write(context.Background(), slog.LevelWarn, "pgprod: too much happens at once to tell of each, some lines were left out", 0,
+	p.write(context.Background(), slog.LevelWarn, "pgprod: too much happens at once to log all of it, some lines were left out", 0,
 		slog.Int("left_out", n))
 }
 

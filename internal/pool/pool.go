@@ -22,6 +22,9 @@
 //	dial.go       makes connections
 //	errors.go     says what went wrong, in one line
 //	hints.go      and what to look at
+//	stats.go      how full the pool is, for Status and for metrics
+//	names.go      names of pools, each once in the process
+//	rows_go1.27.go  how rows are read from Go 1.27 on
 package pool
 
 import (
@@ -67,7 +70,6 @@ type Pool struct {
 
 	generation atomic.Uint64 // connections of an older one are not lent again
 	suspicion  atomic.Int64  // by clock(); a connection not heard of since must answer a ping before it is lent
-	parkedNow  atomic.Int64  // len(parked), for a look without the lock
 	closed     atomic.Bool
 	outage     outage
 	counts     parameterCounts
@@ -152,8 +154,8 @@ func New(cfg *settings.Config, hooks Hooks) (*Pool, error) {
 // Config returns the settings in force. They must not be changed.
 func (p *Pool) Config() *settings.Config { return p.cfg }
 
-// Close sends waiting callers away, closes idle connections and waits for dials, pings and goodbyes, a few seconds at most.
-// A connection in use is closed when it is given back. Close may be called more than once.
+// Close sends waiting callers away, closes idle connections and waits for dials, pings and goodbyes, a few seconds at
+// most. A connection in use is closed when it is given back. Close may be called more than once.
 func (p *Pool) Close() error {
 	if p.closed.Swap(true) {
 		return nil
@@ -209,7 +211,6 @@ func (p *Pool) park(c *conn) bool {
 		})
 	}
 	p.parked = append(p.parked, entry)
-	p.parkedNow.Store(int64(len(p.parked)))
 	return true
 }
 
@@ -221,7 +222,6 @@ func (p *Pool) unpark() *conn {
 	}
 	entry := p.parked[0]
 	p.parked = p.parked[1:]
-	p.parkedNow.Store(int64(len(p.parked)))
 	if entry.expiry != nil {
 		entry.expiry.Stop()
 	}
@@ -240,7 +240,6 @@ func (p *Pool) flushParked(match func(*conn) bool) {
 		}
 	}
 	p.parked = kept
-	p.parkedNow.Store(int64(len(p.parked)))
 	p.mu.Unlock()
 	for _, entry := range gone {
 		if entry.expiry != nil {

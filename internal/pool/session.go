@@ -34,7 +34,7 @@ type session struct {
 
 	tx    pgx.Tx
 	txCtx context.Context
-	over  bool // a panic has ended it, it gets no connection any more
+	over  bool // a panic has ended it: it gets no connection any more
 
 	lentAt int64 // by clock(): when it last got a connection
 	rows   rows  // only one set of rows is open at a time on one connection
@@ -116,7 +116,7 @@ func (s *session) CheckNamedValue(*driver.NamedValue) error { return nil }
 func (s *session) use(ctx context.Context) (fresh bool, err error) {
 	switch {
 	case s.over:
-		return false, errAbandoned
+		return false, errPanicked
 	case s.c == nil:
 		return true, s.borrow(ctx)
 	}
@@ -202,8 +202,8 @@ func (c *conn) stalePlan(err error) bool {
 		!c.pg.IsClosed() && c.pg.TxStatus() == 'I' && c.asIs && isWhole(c.sql)
 }
 
-// isWhole reports whether a statement is of a kind that the server executes as a whole: only such a one may be asked again
-// if its plan is stale. CALL, DO and EXECUTE may have committed something before they come to a stale plan.
+// isWhole reports whether a statement is of a kind that the server executes as a whole: only such a one may be asked
+// again if its plan is stale. CALL, DO and EXECUTE may have committed something before they come to a stale plan.
 func isWhole(query string) bool {
 	switch strings.ToLower(firstWord(query)) {
 	case "select", "insert", "update", "delete", "merge", "with", "values", "table":
@@ -253,8 +253,8 @@ func (s *session) text(ctx context.Context, query string) (string, error) {
 	return query, nil
 }
 
-// copiesIn reports whether a statement makes the server wait for rows that database/sql has no way to send: pgx would wait
-// with it.
+// copiesIn reports whether a statement makes the server wait for rows that database/sql has no way to send: pgx would
+// wait with it.
 func copiesIn(query string) bool {
 	if query == "" || query[0]|0x20 != 'c' && query[0] >= 'A' {
 		return false // as a rule

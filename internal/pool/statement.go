@@ -129,8 +129,8 @@ func (c *conn) batchAhead(ctx context.Context) {
 	c.releaseUnadopted(ctx)
 }
 
-// releaseUnadopted is called before statements go to pgx that aren't ours to look at: a batch would fail on the names that
-// are in use, and a query without arguments might adopt one and not be told from what adopts none.
+// releaseUnadopted is called before statements go to pgx that aren't ours to look at: a batch would fail on the names
+// that are in use, and a query without arguments might adopt one, which can't be told from one that adopts none.
 func (c *conn) releaseUnadopted(ctx context.Context) {
 	for _, u := range c.unadopted {
 		_ = c.pgx.Deallocate(ctx, u.name) // if it fails the connection has, and the next statement will tell

@@ -86,7 +86,7 @@ func (p *Pool) state() instruments.PoolState {
 		Pending:        int64(s.Waiting),
 		IdleMax:        int64(p.cfg.PoolSize),
 		Max:            p.limit(),
-		Timeouts:       s.Timeouts + s.Deadlines, // whosever deadline it was
+		Timeouts:       s.Timeouts + s.Deadlines, // whoever's deadline it was
 		FailedConnects: s.Failures,
 		OverflowOpened: p.overflows.Load(),
 		Closed:         closed,

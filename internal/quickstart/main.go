@@ -4,7 +4,7 @@
 //	go run ./internal/quickstart -users 500 -duration 30s -profile large      is the pool large enough? what should it be?
 //	go run ./internal/quickstart -users 500 -duration 30s -sweep              which pool size is best here?
 //	go run ./internal/quickstart -users 100 -duration 10s -failover           what does a restart of the server cost?
-//	go run ./internal/quickstart -addr :8080                                  works lightly, serves the pool's status
+//	go run ./internal/quickstart -addr :8080                                  works lightly; serves health, status and the live page
 //
 // It starts a PostgreSQL of its own (or takes the one that DB_DSN names), opens it with pgprod, works on it as the users
 // of a small web service would, and prints what came of it. An interrupt ends it early, with the report so far.
@@ -14,9 +14,11 @@
 //	flags.go, run.go, server.go, limits.go, pool.go    what is wanted, and what it is done on
 //	bank.go, ledger.go, orders.go, load.go             the data, and the users at work on it
 //	latencies.go, meters.go, timeline.go, cpu.go       what is measured
-//	terminal.go, progress.go, chart.go, report.go      how it is shown
+//	terminal.go, progress.go, chart.go, report.go,     how it is shown
+//	format.go, failures.go
 //	sizing.go, needs.go                                what the pool should be
 //	sweep.go, knee.go, failover.go, web.go             the modes
+//	parent.go                                          the end, when whoever started it is gone
 package main
 
 import (

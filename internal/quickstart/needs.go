@@ -61,11 +61,11 @@ func withReserve(n float64) int { return int(math.Ceil(n + 2*math.Sqrt(n))) }
 // waiting reports whether callers waited for connections in earnest.
 func (o observed) waiting() bool { return o.timeouts > 0 || float64(o.waits) > 0.01*float64(o.lent) }
 
-// seldomFull reports whether more connections could have been made almost always, so that who waited did so for a dial and
-// not in a queue.
+// seldomFull reports whether more connections could have been made almost always, so that whoever waited did so for a
+// dial and not in a queue.
 func (o observed) seldomFull() bool { return o.timeouts == 0 && o.full < 0.02 }
 
-// saturated reports whether the processors have no time left, be it that few connections keep them busy.
+// saturated reports whether the processors have no time left, however few connections keep them busy.
 func (o observed) saturated() bool { return o.limits.cores > 0 && o.cpu >= 0.9 }
 
 // enough is how many connections keep so many cores at work, by the rule of thumb of PostgreSQL's wiki.

@@ -68,9 +68,9 @@ func (s *scanned) replace(key, word string) string {
 	return s.rewrite(key, func(string) string { return word })
 }
 
-// forPgx returns the DSN with what we allow and pgx refuses written otherwise: a connect_timeout that is a duration, here
-// (which the caller has read) or in its variable (which pgx doesn't look at then), and in a URL the second = of
-// server_settings=jit=off.
+// forPgx returns the DSN with what we allow and pgx refuses written otherwise: in a URL the second = of
+// server_settings=jit=off, and a connect_timeout that is a duration. The caller has read that; one is always given, so
+// that pgx doesn't look at PGCONNECT_TIMEOUT, which may be a duration as well.
 func (s *scanned) forPgx() string {
 	text := s.replace("connect_timeout", "1")
 	if _, given := s.get("connect_timeout"); !given {
@@ -154,7 +154,7 @@ func keywordValue(text string) (string, int) {
 
 // scanURL reads user:password@host:port,…/database?key=value&…, of which only what tells more than pgx does is kept:
 // the password, that there are hosts and a port, and the query. As in libpq the first @, if no / is before it, ends the
-// user's part: what follows it is taken for hosts, be it the rest of a password.
+// user's part: what follows it is taken for hosts, even if it is the rest of a password.
 func (s *scanned) scanURL(at int) {
 	if i := strings.IndexAny(s.text[at:], "@/"); i >= 0 && s.text[at+i] == '@' {
 		if colon := strings.IndexByte(s.text[at:at+i], ':'); colon >= 0 && colon+1 < i {

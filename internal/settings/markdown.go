@@ -8,10 +8,7 @@ func Markdown() string {
 	b.WriteString("| DSN key | environment | default | sets |\n|---|---|---|---|\n")
 	for _, r := range table {
 		variable := "`DB_" + r.env() + "`"
-		switch {
-		case r.key == "connect_timeout":
-			variable = "`PGCONNECT_TIMEOUT`"
-		case r.noEnv:
+		if r.noEnv {
 			variable = ""
 		}
 		initial := r.shown

@@ -86,7 +86,7 @@ func (l *loader) checkEncoding() {
 }
 
 // backstop adds a statement_timeout a second above our own, for when this program dies or hangs with a statement on the
-// server. What the user said of statement_timeout, be it in the options of libpq, stands.
+// server. What the user said of statement_timeout, in libpq's options too, stands.
 func backstop(params map[string]string, command time.Duration) {
 	options, _ := lookup(params, "options")
 	isTimeout := func(name string) bool { return strings.EqualFold(name, "statement_timeout") }

@@ -82,7 +82,7 @@ var table = []row{
 		sets: "longest statement, rows included (0: none)",
 		want: wantDuration, ok: atLeast(0)},
 	{key: "connect_timeout", field: "ConnectTimeout", initial: "5s",
-		sets: "one dial; `DB_CONNECT_TIMEOUT` wins over `PGCONNECT_TIMEOUT`",
+		sets: "one dial; without this variable libpq's `PGCONNECT_TIMEOUT` counts",
 		want: "must be a duration above 0, such as 5s or bare seconds: a dial must be bounded", ok: atLeast(1)},
 	{key: "password_file", field: "PasswordFile",
 		sets: "read at every dial: rotation needs no restart; DB_PASSWORD otherwise",

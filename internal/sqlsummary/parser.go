@@ -26,21 +26,20 @@ type visibleCTE struct {
 
 // parser follows the tokens of a text.
 type parser struct {
-	src     string
-	summary summary
-	stack   [maxDepth]frame
-	depth   int
-	tooDeep int   // open parentheses beyond maxDepth
-	child   state // how the parenthesis that begins with this token starts; each state may set it
-	isValue bool  // the token is a value, though it looks like a name; a state sets it
-	prev    token
-	name    name
-	ctes    []visibleCTE
-	ahead   int // bytes that were read ahead
-	ddl     ddlCommand
-	// returning says that RETURNING came outside of parentheses since the statement began.
-	returning bool
-	atomic    int // open BEGIN ATOMIC and CASE in the body of a routine
+	src       string
+	summary   summary
+	stack     [maxDepth]frame
+	depth     int
+	tooDeep   int   // open parentheses beyond maxDepth
+	child     state // how the parenthesis that begins with this token starts; each state may set it
+	isValue   bool  // the token is a value, though it looks like a name; a state sets it
+	prev      token
+	name      name
+	ctes      []visibleCTE
+	ahead     int // bytes that were read ahead
+	ddl       ddlCommand
+	returning bool // RETURNING came outside of parentheses since the statement began
+	atomic    int  // open BEGIN ATOMIC and CASE in the body of a routine
 }
 
 // reset prepares for the next statement.

@@ -48,14 +48,14 @@ func (p *parser) addAhead(from int) {
 			named = columns
 		case t.key == kwCycle, t.key == kwSet: // as in withSearch
 			columns = t.key == kwCycle
-		case named && endsWith(t.key):
+		case named && beginsMain(t.key):
 			return
 		}
 	}
 }
 
-// endsWith says whether a word begins the main statement after WITH.
-func endsWith(key keyword) bool {
+// beginsMain reports whether a word begins the main statement, behind the list of WITH.
+func beginsMain(key keyword) bool {
 	switch key {
 	case kwSelect, kwTable, kwValues, kwInsert, kwUpdate, kwDelete, kwMerge:
 		return true
@@ -108,7 +108,7 @@ func withSearch(p *parser, t token) state {
 
 // withMain leaves the state self for the main statement.
 func (p *parser) withMain(t token, self state) state {
-	if endsWith(t.key) {
+	if beginsMain(t.key) {
 		return p.command(t)
 	}
 	return self
