@@ -49,6 +49,8 @@ func (n *network) Dial(ctx context.Context) error {
 	}
 }
 
+func (n *network) Dialled() {}
+
 func (n *network) Hopeless(err error) bool { return errors.Is(err, errPassword) }
 
 func (n *network) underWay() []*dial {

@@ -11,6 +11,8 @@ type Dialer interface {
 	// Dial makes one connection and parks it where the next caller finds it. It must bound itself, and end early when
 	// ctx does. It is called from several goroutines at once.
 	Dial(ctx context.Context) error
+	// Dialled is called after Dial, when what it made has been counted. There may be nobody who waits for it any more.
+	Dialled()
 	// Hopeless reports whether there is no use in repeating a dial that failed with err.
 	Hopeless(err error) bool
 }
@@ -110,6 +112,7 @@ func (q *Queue) dial(requester context.Context) {
 	ctx := dialContext{q.ctx, requester}
 	for q.pause() && !q.settleDial(q.attempt(ctx)) {
 	}
+	q.dialer.Dialled()
 }
 
 // A dialContext ends with the queue and not with the requester, but has the requester's values: the dial belongs into

@@ -47,6 +47,8 @@ func (g *garage) Dial(ctx context.Context) error {
 	return nil
 }
 
+func (g *garage) Dialled() {}
+
 func (g *garage) Hopeless(error) bool { return false }
 
 func (g *garage) park(v *vehicle) {

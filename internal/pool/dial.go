@@ -47,10 +47,27 @@ func (p *Pool) Dial(ctx context.Context) error {
 	p.in.Created(ctx, seconds(c.proven-start))
 	p.planPreflight()
 	p.connected(ctx, c, time.Duration(c.proven-start), overflow)
-	if !p.park(c) {
-		return c.Close() // the queue hears of its end first, and of its making when we return
-	}
+	p.park(c)
 	return nil
+}
+
+// Dialled implements lease.Dialer: where nobody waits for what was dialled any more, what is beyond pool_size goes.
+func (p *Pool) Dialled() {
+	if p.size.Load() <= int64(p.cfg.PoolSize) {
+		return
+	}
+	p.overflow.Lock()
+	defer p.overflow.Unlock()
+	for p.queue.Idle() > p.cfg.PoolSize && p.queue.TryAcquire() {
+		c := p.unpark()
+		if c != nil {
+			_ = c.Close()
+		}
+		p.queue.ReleaseAside()
+		if c == nil {
+			return // somebody has taken it, and will give it back
+		}
+	}
 }
 
 func (p *Pool) newConn() *conn {

@@ -87,7 +87,7 @@ type Pool struct {
 	stacks     stackBudget
 	warm       warm
 	size       atomic.Int64 // connections that exist
-	overflow   sync.Mutex   // is held while a connection is given back and there are more than pool_size
+	overflow   sync.Mutex   // is held while a connection is given back, or was made, and there are more than pool_size
 	prober     prober
 	preflight  preflight
 	watch      watch
@@ -196,13 +196,9 @@ func (p *Pool) background(f func()) {
 	}()
 }
 
-// park keeps c until the inner *sql.DB asks for a connection, which is at once if somebody waits. If nobody does and
-// pool_size connections are idle already it refuses.
-func (p *Pool) park(c *conn) bool {
+// park keeps c until the inner *sql.DB asks for a connection, which is at once if somebody waits.
+func (p *Pool) park(c *conn) {
 	entry := parked{c: c}
-	if p.queue.Idle() >= p.cfg.PoolSize {
-		return false
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.cfg.PoolIdleTimeout > 0 {
@@ -211,7 +207,6 @@ func (p *Pool) park(c *conn) bool {
 		})
 	}
 	p.parked = append(p.parked, entry)
-	return true
 }
 
 func (p *Pool) unpark() *conn {
