@@ -488,6 +488,38 @@ func TestWhatRawRunsAndWhatIsPreparedDoNotGetInEachOthersWay(t *testing.T) {
 	})
 }
 
+func TestRawBesideOpenRowsForgetsNothingThatIsPrepared(t *testing.T) {
+	t.Parallel()
+	db := openPool(t, oneConn(pgtest.NewDatabase(t)))
+	conn := hold(t, db)
+	lent := func(fn func(*pgx.Conn) error) error {
+		return conn.Raw(func(dc any) error { return fn(dc.(interface{ Conn() *pgx.Conn }).Conn()) })
+	}
+	_, err := conn.PrepareContext(t.Context(), "select 41 + $1::int")
+	require.NoError(t, err)
+	rows, err := conn.QueryContext(t.Context(), "select generate_series(1, 3)")
+	require.NoError(t, err)
+	require.NoError(t, lent(func(*pgx.Conn) error { return nil }))
+	require.NoError(t, rows.Close())
+	require.NoError(t, lent(func(conn *pgx.Conn) error {
+		var batch pgx.Batch
+		batch.Queue("select 41 + $1::int", 1)
+		return conn.SendBatch(t.Context(), &batch).Close()
+	}))
+}
+
+func TestRawOnAServerThatHasGoneSilentIsBoundedByCommandTimeout(t *testing.T) {
+	t.Parallel()
+	proxy := faultproxy.StartTB(t, pgtest.NewDatabase(t))
+	db := openPool(t, oneConn(proxy.DSN(), "command_timeout", "300ms", "preflight", "off"))
+	conn := hold(t, db)
+	_, err := conn.PrepareContext(t.Context(), "select $1::text")
+	require.NoError(t, err)
+	proxy.BlackHole(faultproxy.ToClient, true)
+	within(t, patience/2, func() { _ = conn.Raw(func(dc any) error { dc.(interface{ Conn() *pgx.Conn }).Conn(); return nil }) })
+	proxy.CloseAll(faultproxy.RST)
+}
+
 func TestAFinishedContextPreparesNothing(t *testing.T) {
 	t.Parallel()
 	db := openPool(t, oneConn(pgtest.NewDatabase(t)))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -220,6 +221,39 @@ func TestAReaderSlowerThanTheGraceStillGetsTheServersWordAndKeepsTheConnection(t
 	requireCut(t, rows.Err(), context.DeadlineExceeded)
 	require.NoError(t, rows.Close())
 	assert.Equal(t, pid, backendPID(t, db))
+}
+
+func TestRowsThatKeepComingAreCutWhenTheCancelRequestIsLost(t *testing.T) {
+	t.Parallel()
+	proxy := faultproxy.StartTB(t, pgtest.NewDatabase(t))
+	db := openPool(t, oneConn(proxy.DSN(), "command_timeout", "300ms", "server_settings", "statement_timeout=", "preflight", "off"))
+	mustExec(t, db, "select 1")
+	proxy.SilenceNew(true) // the cancel request finds nobody
+	rows, err := db.Query("select repeat('x', 10000), pg_sleep(0.02) from generate_series(1, 1000)")
+	require.NoError(t, err)
+	n := 0
+	for rows.Next() {
+		n++
+	}
+	require.ErrorIs(t, rows.Err(), context.DeadlineExceeded)
+	require.NoError(t, rows.Close())
+	assert.Less(t, n, 1000)
+	proxy.SilenceNew(false)
+	proxy.CloseAll(faultproxy.RST)
+}
+
+func TestAnEndedContextCancelsWhatGoesPastPgxToo(t *testing.T) {
+	t.Parallel()
+	db := openPool(t, oneConn(pgtest.NewDatabase(t)))
+	pid := backendPID(t, db)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	err := pgprod.Raw(t.Context(), db, func(conn *pgx.Conn) error {
+		_, err := conn.PgConn().CopyTo(ctx, io.Discard, "copy (select pg_sleep(60)) to stdout")
+		return err
+	})
+	require.Equal(t, "57014", sqlState(err), "%v", err)
+	assert.Equal(t, pid, backendPID(t, db), "the connection lives on")
 }
 
 // TestAStatementOnAConnWhoseRowsAreOpenIsRefusedAndDisturbsNothing is for the race detector, too: the rows' context ends

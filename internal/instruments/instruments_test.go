@@ -15,8 +15,11 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/attribute"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace/noop"
 )
@@ -228,4 +231,21 @@ func TestTheDefaultPortAndAnUnknownAddressAreLeftOut(t *testing.T) {
 		}
 		assert.Equal(t, c.keys, keys)
 	}
+}
+
+func TestAStatementThatIsTriedOnAnotherServerHasThatOnesPort(t *testing.T) {
+	spans := tracetest.NewSpanRecorder()
+	in, err := New(Options{TracerProvider: sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans)), PoolName: "p"},
+		func() PoolState { return PoolState{} })
+	require.NoError(t, err)
+	one, other := in.Target(Server{Address: "one", Port: 5433}), in.Target(Server{Address: "other", Port: 5432})
+	_, op := one.Begin(t.Context(), "select 1")
+	ctx := op.Again(t.Context(), other, "select 1")
+	op.End(ctx, 1, nil, "")
+	require.Len(t, spans.Ended(), 1)
+	attrs := attribute.NewSet(spans.Ended()[0].Attributes()...)
+	port, _ := attrs.Value("server.port")
+	address, _ := attrs.Value("server.address")
+	assert.EqualValues(t, 5432, port.AsInt64())
+	assert.Equal(t, "other", address.AsString())
 }

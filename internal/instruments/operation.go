@@ -62,6 +62,9 @@ func (op *Operation) Again(ctx context.Context, t *Target, sql string) context.C
 		op.target, op.stmt = t, t.texts.Get(sql).Value
 		if op.span != nil {
 			op.span.SetAttributes(t.common...)
+			if t.port != 0 { // that of the other can't be taken off
+				op.span.SetAttributes(semconv.ServerPort(t.port))
+			}
 		}
 	}
 	if op.span != nil {

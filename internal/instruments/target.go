@@ -28,6 +28,7 @@ type Target struct {
 	texts  *sqlsummary.Cache[*statement]
 
 	fallback string // the name of spans that have no summary
+	port     int    // 0: not known
 
 	mu       sync.Mutex // guards what follows
 	series   map[seriesKey]*series
@@ -37,7 +38,7 @@ type Target struct {
 // Target returns a Target of a server, for all connections to it to share.
 func (i *Instruments) Target(s Server) *Target {
 	t := &Target{in: i, common: []attribute.KeyValue{semconv.DBSystemNamePostgreSQL},
-		fallback: cmp.Or(s.Namespace, "postgresql"), series: map[seriesKey]*series{}}
+		fallback: cmp.Or(s.Namespace, "postgresql"), port: s.Port, series: map[seriesKey]*series{}}
 	if s.Namespace != "" {
 		t.common = append(t.common, semconv.DBNamespace(s.Namespace))
 	}

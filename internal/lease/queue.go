@@ -144,9 +144,20 @@ func (q *Queue) GiveUp() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.lent--
-	q.stats.Timeouts++
 	q.settleLocked()
+	if q.closed {
+		return ErrClosed
+	}
+	q.leftLocked(ErrTimeout)
 	return ErrTimeout
+}
+
+// Left tells that a caller that owns a place has gone without a connection because of why, the end of its context. The
+// place is given back by itself.
+func (q *Queue) Left(why error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.leftLocked(why)
 }
 
 // wait is called with q.mu held and releases it.
@@ -211,15 +222,20 @@ func (q *Queue) leave(w *waiter, place *list.Element, why error) error {
 	default:
 		q.waiters.Remove(place)
 	}
-	if why == ErrTimeout {
-		q.stats.Timeouts++
-	} else {
-		q.stats.Cancelled++
-		if errors.Is(why, context.DeadlineExceeded) {
-			q.stats.Deadlines++
-		}
-	}
+	q.leftLocked(why)
 	return why
+}
+
+func (q *Queue) leftLocked(why error) {
+	switch {
+	case why == ErrTimeout:
+		q.stats.Timeouts++
+	case errors.Is(why, context.DeadlineExceeded):
+		q.stats.Deadlines++
+		fallthrough
+	default:
+		q.stats.Cancelled++
+	}
 }
 
 // Release gives a place back. The connection stays where it can be lent again, unless Closed was called for it.
@@ -249,7 +265,7 @@ func (q *Queue) settleLocked() {
 
 func (q *Queue) lendLocked() {
 	q.lent++
-	q.stats.PeakLent = max(q.stats.PeakLent, q.lent)
+	q.stats.PeakLent = max(q.stats.PeakLent, q.lent-q.aside)
 }
 
 // failLocked sends everybody away.

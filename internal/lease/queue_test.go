@@ -345,6 +345,19 @@ func TestAQueueServesOutsideABubbleAfterOneInside(t *testing.T) {
 	}
 }
 
+func TestWhatIsTakenAsideIsNoPartOfThePeak(t *testing.T) {
+	onBench(t, 5, func(t *testing.T, b *bench) {
+		b.open(t, 1)
+		b.q.mu.Lock()
+		b.q.open = 2 // without anybody having had both
+		b.q.mu.Unlock()
+		require.True(t, b.q.TryAcquire())
+		require.True(t, b.acquire(0).owns())
+		require.Equal(t, 1, b.q.Stats().PeakLent)
+		b.q.ReleaseAside()
+	})
+}
+
 func TestWhatIsTakenAsideLeavesNoTraceAndNothingIsDialledForIt(t *testing.T) {
 	onBench(t, 5, func(t *testing.T, b *bench) {
 		require.False(t, b.q.TryAcquire(), "there is none")

@@ -33,6 +33,7 @@ func (s *session) borrow(ctx context.Context) error {
 		now := start + int64(waited)
 		if err = s.take(ctx, start, now); err == nil {
 			s.c.lend(now)
+			s.c.rest()
 			s.lentAt = max(now, s.c.proven) // it may have been asked for a sign of life
 			s.c.waited = waited
 			p.in.Waited(ctx, waited.Seconds())
@@ -134,6 +135,7 @@ func (s *session) prove(ctx context.Context, start, now int64) (bool, error) {
 			_ = sc.Close()
 			p.queue.Release()
 		})
+		p.queue.Left(ctx.Err())
 		return false, askingError{ctx.Err()}
 	}
 }

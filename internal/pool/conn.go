@@ -59,6 +59,7 @@ type conn struct {
 	began     int64         // by clock(): the outermost
 	lentAt    int64         // by clock(): just now, for the statement that is about to begin; 0: look at the clock
 	mark      int64         // of the tap, then
+	rested    int64         // of the tap, when all that was sent had been answered
 	wasClosed bool          // then
 	mayRebind bool          // the session tries another connection if nothing was sent
 	mayReplan bool          // the session asks again if the plan is stale
@@ -170,9 +171,10 @@ func (c *conn) ping(ctx context.Context, limit time.Duration) error {
 		_ = c.pg.Conn().SetDeadline(time.Time{})
 	}
 	if err == nil {
-		c.guard.stale = false
+		c.guard.stale = c.guard.fate.cut() // an answer in spite of its context's end, whose cancel request may come yet
 		c.proven = clock()
 	}
+	c.rest()
 	return err
 }
 
@@ -187,6 +189,9 @@ func (c *conn) ready() error {
 	}
 	return nil
 }
+
+// rest notes that the server owes no answer.
+func (c *conn) rest() { c.rested = c.tap.Mark() }
 
 // now is the time, which needs no other look at the clock for the statement that the connection was lent for.
 func (c *conn) now() int64 {
@@ -220,6 +225,7 @@ func (c *conn) end(ctx context.Context, tag pgconn.CommandTag, err error) {
 		return
 	}
 	c.guard.end()
+	c.rest()
 	if c.guard.fate.cut() {
 		c.cutOff()
 	}

@@ -71,7 +71,7 @@ func (p *Pool) Dialled() {
 }
 
 func (p *Pool) newConn() *conn {
-	return &conn{
+	c := &conn{
 		pool:       p,
 		guard:      newGuard(),
 		generation: p.generation.Load(),
@@ -79,6 +79,8 @@ func (p *Pool) newConn() *conn {
 		fresh:      true,
 		names:      map[string][]string{},
 	}
+	c.guard.quiet = func() bool { return c.probes || c.tap.Mark() == c.rested }
+	return c
 }
 
 // Hopeless implements lease.Dialer.

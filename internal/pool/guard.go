@@ -38,8 +38,11 @@ type guard struct {
 	fate  fate
 	stale bool // a cancel request was sent: it may still be on its way to the server
 	idle  bool // the context that ended was not a statement's
+	again bool // cameLate has been granted for the statement
 
 	late atomic.Bool // the server has not acknowledged a cancel request: it may hit whatever runs at any time
+
+	quiet func() bool // nothing was sent since the last statement ended
 
 	deadline atomic.Int64 // of the statement under way, by clock(); 0: there is none, expired: the timer is ending it
 	running  atomic.Bool  // the timer will fire
@@ -66,7 +69,7 @@ func newGuard() *guard {
 
 // begin starts the time of a statement at now; zero is no limit.
 func (g *guard) begin(now int64, limit time.Duration) {
-	g.fate = fate{}
+	g.fate, g.again = fate{}, false
 	if limit <= 0 {
 		g.deadline.Store(unlimited)
 		return
@@ -116,7 +119,7 @@ func (g *guard) stop() {
 // statement is under way (a wait for notifications, a goodbye, a health check's question) the server has nothing to
 // cancel.
 func (g *guard) HandleCancel(ctx context.Context) {
-	if g.idle = g.deadline.Load() == 0; g.idle {
+	if g.idle = g.deadline.Load() == 0 && g.quiet(); g.idle {
 		_ = g.pg.Conn().SetDeadline(time.Now())
 		return
 	}
@@ -146,14 +149,15 @@ func (g *guard) cancel() {
 }
 
 // lastLook is how long a caller gets to read what is there who comes back to its rows after they were cut short.
-const lastLook = 50 * time.Millisecond
+const lastLook = 100 * time.Millisecond
 
-// cameLate is asked when a read has run into a deadline, and reports whether to read again. The caller may have come only
-// now, and find in the socket what the server had said in time.
+// cameLate is asked when a read has run into a deadline, and reports whether to read again, once for each statement. The
+// caller may have come only now, and find in the socket what the server had said in time.
 func (g *guard) cameLate() bool {
-	if g.deadline.Load() != expired {
+	if g.again || g.deadline.Load() != expired {
 		return false
 	}
+	g.again = true
 	_ = g.pg.Conn().SetReadDeadline(time.Now().Add(lastLook))
 	return true
 }

@@ -236,7 +236,7 @@ func (p *Pool) looked(a answer) {
 		if tell, untold := outage.begin(a.at); tell {
 			p.write(p.life, slog.LevelError, "pgprod: the database is unhealthy", untold, slog.String("error", text))
 		}
-	default:
+	case a.err == nil:
 		if told, after, failures := outage.end(a.at); told {
 			p.write(p.life, slog.LevelInfo, "pgprod: the database is healthy again", 0,
 				slog.Duration("after", after.Round(time.Millisecond)), slog.Int("failed_checks", failures))

@@ -1,10 +1,17 @@
 package pool
 
 import (
+	"bytes"
+	"errors"
+	"log/slog"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/assert"
+
+	"github.com/pgprod/pgprod/internal/activity"
+	"github.com/pgprod/pgprod/internal/settings"
 )
 
 func TestShortOutagesInARowAreCountedAndTheLastWordIsRight(t *testing.T) {
@@ -39,4 +46,19 @@ func TestShortOutagesInARowAreCountedAndTheLastWordIsRight(t *testing.T) {
 	tell, untold = o.begin(now.Add(10 * time.Minute))
 	assert.True(t, tell, "after a calm minute it begins anew")
 	assert.Zero(t, untold)
+}
+
+func TestAServerThatHasNoRoomIsNotHealthyAgain(t *testing.T) {
+	var log bytes.Buffer
+	p := &Pool{
+		cfg: &settings.Config{}, hooks: Hooks{Logger: slog.New(slog.NewTextHandler(&log, nil))},
+		errors: activity.NewEvents(10), life: t.Context(),
+	}
+	now := time.Now()
+	p.looked(answer{at: now, err: errors.New("refused")})
+	p.size.Store(1)
+	p.looked(answer{at: now, err: &pgconn.PgError{Code: "53300"}})
+	assert.NotContains(t, log.String(), "healthy again")
+	p.looked(answer{at: now})
+	assert.Contains(t, log.String(), "healthy again")
 }

@@ -143,7 +143,7 @@ func (c *conn) failed(ctx context.Context, err error, took time.Duration) {
 // something, going, or gone. A statement that took too long is itself the cause.
 func hitsAll(pg *pgconn.PgError) bool {
 	switch pg.Code {
-	case "25006", "25P02", "42501":
+	case "25006", "25P02":
 		return true
 	case queryCanceled:
 		return false

@@ -112,7 +112,7 @@ func (c *conn) prepare(ctx context.Context, query string) (int, error) {
 	}
 	c.unadopted = append(c.unadopted, unadopted{name: name, query: query})
 	if len(c.unadopted) > maxUnadopted {
-		if err := c.pgx.Deallocate(ctx, c.unadopted[0].name); err != nil {
+		if err := c.deallocate(ctx, c.unadopted[0]); err != nil {
 			return 0, err
 		}
 		c.unadopted = c.unadopted[1:]
@@ -132,10 +132,19 @@ func (c *conn) batchAhead(ctx context.Context) {
 // releaseUnadopted is called before statements go to pgx that aren't ours to look at: a batch would fail on the names
 // that are in use, and a query without arguments might adopt one, which can't be told from one that adopts none.
 func (c *conn) releaseUnadopted(ctx context.Context) {
-	for _, u := range c.unadopted {
-		_ = c.pgx.Deallocate(ctx, u.name) // if it fails the connection has, and the next statement will tell
+	if len(c.unadopted) == 0 || c.pg.IsBusy() {
+		return
 	}
-	c.unadopted = nil
+	c.unadopted = slices.DeleteFunc(c.unadopted, func(u unadopted) bool { return c.deallocate(ctx, u) == nil })
+}
+
+// deallocate is bounded as statements are, of which pgx doesn't count it as one.
+func (c *conn) deallocate(ctx context.Context, u unadopted) error {
+	if c.depth == 0 {
+		c.guard.begin(clock(), c.pool.cfg.CommandTimeout)
+		defer c.guard.end()
+	}
+	return c.pgx.Deallocate(ctx, u.name)
 }
 
 // adopted is called when pgx executes query through its cache.

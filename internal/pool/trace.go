@@ -146,7 +146,9 @@ func (c *conn) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryE
 	if d.Err != nil && c.depth == 1 {
 		c.lookAtArgs(c.args)
 	}
-	c.args = nil // they may be large
+	if c.depth <= 1 { // and not of a query that was refused while the rows of another are open
+		c.args = nil // they may be large
+	}
 	c.observed(ctx, d.CommandTag, d.Err)
 	c.end(ctx, d.CommandTag, d.Err)
 }

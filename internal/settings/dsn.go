@@ -112,7 +112,7 @@ func (l *loader) checkHosts() {
 		return
 	}
 	for _, e := range endpoints(l.dsn.conn) {
-		if strings.LastIndexByte(e.host, '@') > 0 { // in front it means an abstract socket
+		if strings.LastIndexByte(e.host, '@') > 0 && e.host[0] != '/' { // in front it means an abstract socket; directories may
 			l.problems.add(l.whereGiven("host"), "has an @, as no host has: "+escape)
 			return
 		}

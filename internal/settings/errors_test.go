@@ -208,7 +208,8 @@ func TestAPasswordThatIsNotEscapedIsRefusedAndNotShown(t *testing.T) {
 	for dsn, database := range map[string]string{
 		"postgres://u:p%40s3cret@h/d": "d", "postgres://u:12%2Fs3cret@h/d": "d", "postgres://u%40corp:p@h/d": "d",
 		"postgres://u@h/a%40b": "a@b", "host=h dbname=a@b": "a@b", "host=@socket dbname=d": "d",
-		"postgres://u@h/d?application_name=a@b": "d",
+		"postgres://u@h/d?application_name=a@b": "d", "host=/run/job@2 dbname=d": "d", "postgres://u@/d?host=/run/job@2": "d",
+		"postgres://u@%2Frun%2Fjob%402/d": "d",
 	} {
 		require.Equal(t, database, load(t, dsn).Conn.Database, dsn)
 	}

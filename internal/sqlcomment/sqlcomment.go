@@ -57,7 +57,7 @@ func Bare(sql string) string {
 		return sql
 	}
 	at := strings.LastIndex(sql, opens)
-	if at < 0 || strings.Contains(sql[at+len(opens):len(sql)-len(closes)], closes) {
+	if at < 0 || at+len(opens) > len(sql)-len(closes) || strings.Contains(sql[at+len(opens):len(sql)-len(closes)], closes) {
 		return sql // it ends another comment
 	}
 	return sql[:at]

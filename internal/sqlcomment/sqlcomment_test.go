@@ -72,7 +72,7 @@ func TestBareTakesOffWhatAppendPutsOn(t *testing.T) {
 	for _, sql := range []string{"select 1", "select 1 -- why", "select 1;\n", "select '\n/*'", "/* x */ select 1", "select /* \n/* x */ */ 1"} {
 		assert.Equal(t, sql, Bare(c.Append(t.Context(), sql)))
 	}
-	for _, sql := range []string{"", "select 1", "select 1 /*mine*/", "select 1 /* \n/* x */ */", "*/"} {
+	for _, sql := range []string{"", "select 1", "select 1 /*mine*/", "select 1 /* \n/* x */ */", "*/", "select 1\n/*/", "\n/*/"} {
 		assert.Equal(t, sql, Bare(sql))
 	}
 }

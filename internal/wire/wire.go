@@ -24,8 +24,8 @@ type Tap struct {
 	failure atomic.Pointer[error]
 }
 
-// NewTap returns a Tap in front of r and w. When a read has run into its deadline late is asked whether to read again,
-// once.
+// NewTap returns a Tap in front of r and w. When a read has run into its deadline late is asked whether to try it once
+// more.
 func NewTap(r io.Reader, w io.Writer, late func() bool) *Tap {
 	_, secure := w.(*tls.Conn)
 	return &Tap{r: r, w: w, secure: secure, late: late}
