@@ -17,6 +17,7 @@ func (r *report) writeMarkdown(w io.Writer) error {
 	for _, fact := range r.facts() {
 		line("- %s: %s", fact[0], fact[1])
 	}
+	line("\n## Headlines\n\n| workload | pgprod | others |\n|---|---|---|\n%s", strings.Join(r.headlines(), "\n"))
 	line("\n## Bars\n\n| | what | figure |\n|---|---|---|")
 	for _, b := range r.bars() {
 		line("| %s | %s | %s |", b.verdict(), b.what, b.figure)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -112,6 +113,26 @@ func TestThePageHasEveryBarAndSeries(t *testing.T) {
 	r.print(&terminal)
 	if !strings.Contains(terminal.String(), "not run  plain") {
 		t.Errorf("on the terminal:\n%s", terminal.String())
+	}
+}
+
+// TestTheREADMEShowsTheHeadlinesOfTheResults holds the README against the page that was committed.
+func TestTheREADMEShowsTheHeadlinesOfTheResults(t *testing.T) {
+	results, err := os.ReadFile("RESULTS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, headlines, _ := strings.Cut(string(results), "## Headlines\n\n")
+	headlines, _, found := strings.Cut(headlines, "\n\n")
+	if !found || strings.Count(headlines, "\n") != 4 {
+		t.Fatalf("headlines: %q", headlines)
+	}
+	if !strings.Contains(string(readme), headlines) {
+		t.Errorf("the README lacks\n%s", headlines)
 	}
 }
 

@@ -191,13 +191,15 @@ func (op *Operation) Reached(t *Target) {
 }
 
 func (t *Target) begin(ctx context.Context, tracer trace.Tracer, s *statement) (context.Context, Operation) {
-	op := Operation{target: t, stmt: s, start: time.Now()}
+	op := Operation{target: t, stmt: s}
 	if tracer != nil {
 		ctx, op.span = tracer.Start(ctx, s.name, s.start...)
 		if timed, ok := op.span.(interface{ StartTime() time.Time }); ok { // the SDK's: one duration for span and metric
 			op.start = timed.StartTime()
+			return ctx, op
 		}
 	}
+	op.start = time.Now()
 	return ctx, op
 }
 
