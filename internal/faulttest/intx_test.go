@@ -178,7 +178,8 @@ func TestInTxRepeatsADeadlock(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	assert.EqualValues(t, 3, attempts.Load(), "one of the two was the victim, once")
+	// One of the two was the victim; more than once if it is back before the other has seen that its row is free.
+	assert.GreaterOrEqual(t, attempts.Load(), int32(3))
 	assert.Equal(t, 396, c.count(total))
 }
 
