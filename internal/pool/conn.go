@@ -57,10 +57,10 @@ type conn struct {
 	asIs      bool          // the query that failed was prepared as it is, by pgx's own choice
 	rewritten bool          // pgx sent another text than sql: it had named arguments, or put them into the text
 	began     int64         // by clock(): the outermost
-	lentAt    int64         // by clock(): just now, for the statement that is about to begin; 0: look at the clock
 	mark      int64         // of the tap, then
-	rested    int64         // of the tap, when all that was sent had been answered
 	wasClosed bool          // then
+	lentAt    int64         // by clock(): just now, for the statement that is about to begin; 0: look at the clock
+	rested    int64         // of the tap, when all that was sent had been answered
 	mayRebind bool          // the session tries another connection if nothing was sent
 	mayReplan bool          // the session asks again if the plan is stale
 	waited    time.Duration // for the connection, until the first statement has been reported
