@@ -53,7 +53,8 @@ func Status(db *sql.DB) (PoolStatus, error) {
 
 // Raw calls fn with the *pgx.Conn below a connection of db, for what database/sql has no words for: CopyFrom, batches,
 // LISTEN. It waits for a connection as a statement does. The connection is fn's until fn returns; a transaction that fn
-// leaves open, or a subscription, costs the connection. The error is fn's own, or why there was no connection, or that
+// leaves open, or a subscription, costs the connection. (What goes past pgx.Conn, by its PgConn, is neither bounded by
+// command_timeout nor looked at for what it leaves behind.) The error is fn's own, or why there was no connection, or that
 // db isn't pgprod's. It is safe for concurrent use.
 func Raw(ctx context.Context, db *sql.DB, fn func(*pgx.Conn) error) error {
 	if _, err := poolOf(db); err != nil {
