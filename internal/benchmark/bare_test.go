@@ -10,16 +10,22 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// BenchmarkBare is the least that a reported statement can cost: one span and one histogram record, with as many
-// attributes as a statement's, made beforehand. What pgprod's telemetry adds is held against it.
-func BenchmarkBare(b *testing.B) {
+// ofStatement are the options of a statement's span and of its metrics, with the usual attributes.
+func ofStatement() (start []trace.SpanStartOption, record []metric.RecordOption) {
 	attrs := []attribute.KeyValue{
 		attribute.String("db.system.name", "postgresql"), attribute.String("db.namespace", "shop"),
 		attribute.String("server.address", "/tmp"), attribute.String("db.query.summary", "SELECT"),
 		attribute.String("db.operation.name", "SELECT"), attribute.String("db.query.text", "select $1::int"),
 	}
-	start := []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attrs...)}
-	record := []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(attrs[:5]...))}
+	start = []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attrs...)}
+	record = []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(attrs[:5]...))}
+	return start, record
+}
+
+// BenchmarkBare is the least that a reported statement can cost: one span and one histogram record, with as many
+// attributes as a statement's, made beforehand. What pgprod's telemetry adds is held against it.
+func BenchmarkBare(b *testing.B) {
+	start, record := ofStatement()
 	for _, level := range []string{never, everything} {
 		b.Run(level, func(b *testing.B) {
 			t := newTelemetry(level)
@@ -44,13 +50,7 @@ func BenchmarkBare(b *testing.B) {
 // BenchmarkReported is what the SDK takes for all that pgprod reports of a statement: the span, its duration, its rows, and
 // the wait and the use of its connection. No driver that reports as much can add less.
 func BenchmarkReported(b *testing.B) {
-	attrs := []attribute.KeyValue{
-		attribute.String("db.system.name", "postgresql"), attribute.String("db.namespace", "shop"),
-		attribute.String("server.address", "/tmp"), attribute.String("db.query.summary", "SELECT"),
-		attribute.String("db.operation.name", "SELECT"), attribute.String("db.query.text", "select $1::int"),
-	}
-	start := []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attrs...)}
-	statement := []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(attrs[:5]...))}
+	start, statement := ofStatement()
 	pool := []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(attribute.String("db.client.connection.pool.name", "shop")))}
 	for _, level := range []string{never, everything} {
 		b.Run(level, func(b *testing.B) {
