@@ -223,6 +223,22 @@ func TestAReaderSlowerThanTheGraceStillGetsTheServersWordAndKeepsTheConnection(t
 	assert.Equal(t, pid, backendPID(t, db))
 }
 
+// TestWhatHasNoTimeoutItselfLeavesThatOfTheNext: the timer that a statement has started fires in the middle of a ping.
+func TestWhatHasNoTimeoutItselfLeavesThatOfTheNext(t *testing.T) {
+	t.Parallel()
+	proxy := faultproxy.StartTB(t, pgtest.NewDatabase(t))
+	db := openPool(t, oneConn(proxy.DSN(), "command_timeout", "300ms", "server_settings", "statement_timeout=", "preflight", "off"))
+	conn := hold(t, db)
+	for range 3 {
+		mustExec(t, conn, "select 1")
+		proxy.SetLatency(faultproxy.ToClient, 500*time.Millisecond)
+		require.NoError(t, conn.PingContext(t.Context()))
+		proxy.SetLatency(faultproxy.ToClient, 0)
+		_, err := conn.ExecContext(t.Context(), "select pg_sleep(10)")
+		requireCut(t, err, context.DeadlineExceeded)
+	}
+}
+
 func TestRowsThatKeepComingAreCutWhenTheCancelRequestIsLost(t *testing.T) {
 	t.Parallel()
 	proxy := faultproxy.StartTB(t, pgtest.NewDatabase(t))

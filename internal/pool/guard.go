@@ -94,7 +94,7 @@ func (g *guard) end() {
 func (g *guard) look() {
 	deadline := g.deadline.Load()
 	switch left := deadline - clock(); {
-	case deadline <= 0:
+	case !limits(deadline):
 	case left > 0:
 		g.timer.Reset(time.Duration(left))
 		return
@@ -104,10 +104,14 @@ func (g *guard) look() {
 	}
 	g.running.Store(false)
 	// A statement that began before this line has seen the timer running.
-	if left := g.deadline.Load() - clock(); g.deadline.Load() > 0 && g.running.CompareAndSwap(false, true) {
-		g.timer.Reset(max(0, time.Duration(left)))
+	if next := g.deadline.Load(); limits(next) && g.running.CompareAndSwap(false, true) {
+		g.timer.Reset(max(0, time.Duration(next-clock())))
 	}
 }
+
+// limits reports whether there is a statement, and a time at which it has to end. Without one the timer must not run: the
+// next statement would take it for its own.
+func limits(deadline int64) bool { return deadline > 0 && deadline != unlimited }
 
 // stop is called when the connection is closed.
 func (g *guard) stop() {
