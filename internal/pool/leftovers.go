@@ -13,22 +13,14 @@ import (
 // What SET LOCAL and SET TRANSACTION do ends with the transaction. Of several statements in one text the tag is that of
 // the last, and there is none if one failed, even after a COMMIT: there the text is looked at.
 func leavesTraces(tag, sql string) bool {
-	if i := strings.IndexByte(sql, ';'); i >= 0 && strings.TrimSpace(sql[i+1:]) != "" {
-		for one := range sqlsummary.Split(sql) {
-			if marks(one) {
-				return true
-			}
-		}
-		return false
+	i := strings.IndexByte(sql, ';')
+	if one := i < 0 || strings.TrimSpace(sql[i+1:]) == ""; one && tag != "SET" {
+		return tag == "LISTEN" || tag == "RESET" || tag == "DISCARD ALL" || tag == "DEALLOCATE ALL"
 	}
-	switch tag {
-	case "LISTEN", "DISCARD ALL", "DEALLOCATE ALL", "RESET":
-		return true
-	case "SET":
-		for one := range sqlsummary.Split(sql) {
-			return marks(one)
+	for one := range sqlsummary.Split(sql) {
+		if marks(one) {
+			return true
 		}
-		return true // in a batch, say
 	}
 	return false
 }
