@@ -335,15 +335,8 @@ type rows struct {
 
 // Columns implements driver.Rows.
 func (r *rows) Columns() []string {
-	returned := false
-	defer func() {
-		if !returned {
-			r.survive(recover(), new(error)) // Next meets the same, and can say it
-		}
-	}()
-	columns := r.Rows.Columns()
-	returned = true
-	return columns
+	defer func() { r.survive(recover(), new(error)) }() // Next meets the same, and can say it
+	return r.Rows.Columns()
 }
 
 // Next implements driver.Rows.
