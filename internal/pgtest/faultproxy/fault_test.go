@@ -38,9 +38,7 @@ func TestLatencyDelaysEachWay(t *testing.T) {
 	proxy.Conns()[0].SetLatency(faultproxy.ToClient, latency)
 	begin := time.Now()
 	require.NoError(t, conn.Ping(t.Context()))
-	took := time.Since(begin)
-	assert.GreaterOrEqual(t, took, 2*latency)
-	assert.Less(t, took, 10*latency)
+	assert.GreaterOrEqual(t, time.Since(begin), 2*latency)
 }
 
 func TestManyRowsSufferLatencyOnce(t *testing.T) {
@@ -50,7 +48,7 @@ func TestManyRowsSufferLatencyOnce(t *testing.T) {
 	begin := time.Now()
 	_, err := conn.Exec(t.Context(), "select * from generate_series(1, 1000)")
 	require.NoError(t, err)
-	assert.Less(t, time.Since(begin), time.Second)
+	assert.Less(t, time.Since(begin), patience, "and not once for each row, which is 50 s")
 }
 
 func TestAConnectCanBeDelayed(t *testing.T) {
