@@ -17,7 +17,8 @@ import (
 
 func TestReturningAConnectionTwiceIsHarmless(t *testing.T) {
 	t.Parallel()
-	db := openPool(t, oneConn(pgtest.NewDatabase(t), "pool_timeout", "100ms"))
+	db := openPool(t, oneConn(pgtest.NewDatabase(t), "pool_timeout", "500ms"))
+	fill(t, db, 1)
 	for name, twice := range map[string]func(*testing.T){
 		"rows": func(t *testing.T) {
 			rows, err := db.Query("select generate_series(1, 10)")

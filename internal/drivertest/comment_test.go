@@ -59,7 +59,7 @@ func TestAHostileTagCannotCloseTheComment(t *testing.T) {
 
 // It is not parallel: AllocsPerRun counts those of all goroutines.
 func TestTagsThatNeverRepeatCostNoParsing(t *testing.T) {
-	dsn := oneConn(pgtest.NewDatabase(t), "preflight", "off", "default_query_exec_mode", "exec")
+	dsn := oneConn(pgtest.NewDatabase(t), "default_query_exec_mode", "exec")
 	m, n := newMetering(t), uint64(0)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()

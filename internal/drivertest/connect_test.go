@@ -158,7 +158,7 @@ func TestACancelDuringConnectLeavesTheConnectionToTheNext(t *testing.T) {
 	t.Parallel()
 	proxy := faultproxy.StartTB(t, pgtest.NewDatabase(t))
 	db := openPool(t, oneConn(proxy.DSN()))
-	proxy.DelayConnect(300 * time.Millisecond)
+	proxy.DelayConnect(time.Second)
 	ctx, cancel := context.WithCancel(t.Context())
 	gone := ask(ctx, db)
 	pgtest.Eventually(t, patience, func() bool { return proxy.Stats().Accepted == 1 })

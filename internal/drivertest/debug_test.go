@@ -95,7 +95,7 @@ func TestTheLivePageShowsWhatThePoolDoes(t *testing.T) {
 func TestTheLivePageKeepsTheFirstCauseThroughAnOutage(t *testing.T) {
 	t.Parallel()
 	proxy := faultproxy.StartTB(t, pgtest.NewDatabase(t))
-	db := openPool(t, with(proxy.DSN(), "pool_size", "1", "max_overflow", "1", "pool_timeout", "5ms", "preflight", "off"))
+	db := openPool(t, with(proxy.DSN(), "pool_size", "1", "max_overflow", "1", "pool_timeout", "5ms"))
 	h := pgprod.DebugHandler(db)
 	pgtest.Eventually(t, patience, func() bool {
 		_, err := db.Exec("select 1/0")
@@ -122,7 +122,7 @@ func TestTheLivePageKeepsTheFirstCauseThroughAnOutage(t *testing.T) {
 
 func TestConnectionsThatComeAndGoDoNotHideRarerEvents(t *testing.T) {
 	t.Parallel()
-	db := openPool(t, with(pgtest.NewDatabase(t), "pool_size", "1", "max_overflow", "1", "preflight", "off"))
+	db := openPool(t, with(pgtest.NewDatabase(t), "pool_size", "1", "max_overflow", "1"))
 	h := pgprod.DebugHandler(db)
 	terminate(t, backendPID(t, db))
 	const times = 120

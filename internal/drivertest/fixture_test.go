@@ -22,10 +22,11 @@ import (
 // patience is how long a test waits for what must happen at some time.
 const patience = 20 * time.Second
 
-// openPool opens a pool that the end of the test closes.
+// openPool opens a pool that the end of the test closes. It has no preflight, which would take a connection and ask
+// things half a second after the first was made: in the midst of a test, if the machine is busy.
 func openPool(t testing.TB, dsn string, opts ...pgprod.Option) *sql.DB {
 	t.Helper()
-	db, err := pgprod.Open(dsn, opts...)
+	db, err := pgprod.Open(dsn, append([]pgprod.Option{pgprod.WithPreflight(false)}, opts...)...)
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, db.Close()) })
 	return db

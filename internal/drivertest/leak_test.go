@@ -27,7 +27,7 @@ func leakRows(t *testing.T, db *sql.DB) *sql.Rows {
 func TestALeakIsLoggedWithTheBorrowersStackAndWhenItComesBack(t *testing.T) {
 	t.Parallel()
 	var log logged
-	db := openPool(t, with(pgtest.NewDatabase(t), "leak_detection", "100ms", "preflight", "off"), log.option(slog.LevelInfo))
+	db := openPool(t, with(pgtest.NewDatabase(t), "leak_detection", "100ms"), log.option(slog.LevelInfo))
 	start := time.Now()
 	rows := leakRows(t, db)
 	pgtest.Eventually(t, patience, func() bool { return len(log.lines(t, "is held for long")) > 0 }, "no leak was logged")
@@ -55,7 +55,7 @@ func TestALeakIsLoggedWithTheBorrowersStackAndWhenItComesBack(t *testing.T) {
 func TestATransactionThatIsLeftOpenNamesItsLastStatement(t *testing.T) {
 	t.Parallel()
 	var log logged
-	db := openPool(t, with(pgtest.NewDatabase(t), "leak_detection", "100ms", "preflight", "off"), log.option(slog.LevelInfo))
+	db := openPool(t, with(pgtest.NewDatabase(t), "leak_detection", "2s"), log.option(slog.LevelInfo))
 	mustExec(t, db, "create table accounts (n int)")
 	tx, err := db.BeginTx(context.Background(), nil)
 	require.NoError(t, err)
@@ -72,7 +72,7 @@ func TestATransactionThatIsLeftOpenNamesItsLastStatement(t *testing.T) {
 func TestEachOfManyLeaksIsFoundInTime(t *testing.T) {
 	t.Parallel()
 	var log logged
-	db := openPool(t, with(pgtest.NewDatabase(t), "pool_size", "5", "leak_detection", "200ms", "preflight", "off"), log.option(slog.LevelInfo))
+	db := openPool(t, with(pgtest.NewDatabase(t), "pool_size", "5", "leak_detection", "200ms"), log.option(slog.LevelInfo))
 	for n := range 3 {
 		rows := leakRows(t, db)
 		defer rows.Close()
@@ -86,8 +86,8 @@ func TestEachOfManyLeaksIsFoundInTime(t *testing.T) {
 func TestALongStatementIsALeakThatRuns(t *testing.T) {
 	t.Parallel()
 	var log logged
-	db := openPool(t, with(pgtest.NewDatabase(t), "leak_detection", "100ms", "preflight", "off"), log.option(slog.LevelInfo))
-	mustExec(t, db, "select pg_sleep(0.4)")
+	db := openPool(t, with(pgtest.NewDatabase(t), "leak_detection", "100ms"), log.option(slog.LevelInfo))
+	mustExec(t, db, "select pg_sleep(2)")
 	got := log.lines(t, "is held for long")
 	require.Len(t, got, 1)
 	assert.Equal(t, true, got[0]["running"])
@@ -96,7 +96,7 @@ func TestALongStatementIsALeakThatRuns(t *testing.T) {
 func TestManyLeaksThatComeBackAreCounted(t *testing.T) {
 	t.Parallel()
 	var log logged
-	db := openPool(t, with(pgtest.NewDatabase(t), "leak_detection", "20ms", "pool_size", "10", "preflight", "off"), log.option(slog.LevelInfo))
+	db := openPool(t, with(pgtest.NewDatabase(t), "leak_detection", "20ms", "pool_size", "10"), log.option(slog.LevelInfo))
 	const callers, times = 10, 3
 	var wg sync.WaitGroup
 	for range callers {
@@ -118,7 +118,7 @@ func TestManyLeaksThatComeBackAreCounted(t *testing.T) {
 func TestALeakWithoutAStatementSaysSo(t *testing.T) {
 	t.Parallel()
 	var log logged
-	db := openPool(t, with(pgtest.NewDatabase(t), "leak_detection", "100ms", "preflight", "off"), log.option(slog.LevelInfo))
+	db := openPool(t, with(pgtest.NewDatabase(t), "leak_detection", "100ms"), log.option(slog.LevelInfo))
 	h := pgprod.DebugHandler(db)
 	conn := hold(t, db)
 	pgtest.Eventually(t, patience, func() bool { return len(log.lines(t, "is held for long")) > 0 }, "no leak was logged")
@@ -130,7 +130,7 @@ func TestALeakWithoutAStatementSaysSo(t *testing.T) {
 func TestRowsThatAreLeftOpenBeyondCommandTimeoutAreNoRunningStatement(t *testing.T) {
 	t.Parallel()
 	var log logged
-	db := openPool(t, with(pgtest.NewDatabase(t), "leak_detection", "500ms", "command_timeout", "100ms", "preflight", "off"),
+	db := openPool(t, with(pgtest.NewDatabase(t), "leak_detection", "3s", "command_timeout", "1s"),
 		log.option(slog.LevelInfo))
 	h := pgprod.DebugHandler(db)
 	rows := leakRows(t, db)
@@ -148,7 +148,7 @@ func TestRowsThatAreLeftOpenBeyondCommandTimeoutAreNoRunningStatement(t *testing
 func TestWithoutLeakDetectionNothingIsLogged(t *testing.T) {
 	t.Parallel()
 	var log logged
-	db := openPool(t, with(pgtest.NewDatabase(t), "leak_detection", "0", "preflight", "off"), log.option(slog.LevelInfo))
+	db := openPool(t, with(pgtest.NewDatabase(t), "leak_detection", "0"), log.option(slog.LevelInfo))
 	mustExec(t, db, "select pg_sleep(0.2)")
 	assert.False(t, strings.Contains(log.buffer.String(), "held"))
 }

@@ -401,7 +401,7 @@ func TestTelemetryCostsFewAllocations(t *testing.T) {
 	defer cancel()
 	const one = "select $1::int"
 	cost := func(ctx context.Context, opts ...pgprod.Option) float64 {
-		return allocs(t, openPool(t, oneConn(dsn, "preflight", "off"), opts...), ctx, one)
+		return allocs(t, openPool(t, oneConn(dsn), opts...), ctx, one)
 	}
 	m := newMetering(t)
 	meters, sampled := pgprod.WithMeterProvider(m.provider), plainProvider(t)
@@ -437,7 +437,7 @@ func TestTelemetryCostsNothingPerRow(t *testing.T) {
 		})
 	}
 	plain := read(openPgx(t, dsn))
-	ours := read(openPool(t, oneConn(dsn, "preflight", "off"), pgprod.WithMeterProvider(m.provider), pgprod.WithTracerProvider(plainProvider(t))))
+	ours := read(openPool(t, oneConn(dsn), pgprod.WithMeterProvider(m.provider), pgprod.WithTracerProvider(plainProvider(t))))
 	t.Logf("pgx %v, pgprod %v", plain, ours)
 	assert.Less(t, ours, plain+100, "of 10000 rows")
 }

@@ -80,9 +80,8 @@ func TestOverflowIsNotExceededUnderLoadEither(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	s := statusOf(t, db)
-	assert.LessOrEqual(t, s.PeakCheckedOut, 5)
-	assert.LessOrEqual(t, s.CheckedIn, 2)
+	eventually(t, db, func(s pgprod.PoolStatus) bool { return s.Connecting == 0 && s.CheckedIn <= 2 })
+	assert.LessOrEqual(t, statusOf(t, db).PeakCheckedOut, 5)
 	pgtest.Eventually(t, patience, func() bool { return proxy.Stats().Open <= 2 })
 }
 
@@ -106,7 +105,7 @@ func TestConnectionsWhoseRequesterHasGoneAreNotKeptBeyondPoolSize(t *testing.T) 
 	t.Parallel()
 	proxy := faultproxy.StartTB(t, pgtest.NewDatabase(t))
 	db := openPool(t, with(proxy.DSN(), "pool_size", "1", "max_overflow", "5"))
-	proxy.DelayConnect(500 * time.Millisecond)
+	proxy.DelayConnect(time.Second)
 	ctx, cancel := context.WithCancel(t.Context())
 	requests := askMany(ctx, db, 2)
 	pgtest.Eventually(t, patience, func() bool { return proxy.Stats().Accepted == 2 })

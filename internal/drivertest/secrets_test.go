@@ -101,7 +101,7 @@ func TestAPasswordFileThatHasGoneIsAnErrorThatNamesIt(t *testing.T) {
 	t.Parallel()
 	server := pgtest.StartTB(t, pgtest.Config{Password: secret})
 	file := passwordFile(t, secret)
-	db := openPool(t, withoutPassword(server)+" pool_timeout=300ms", pgprod.WithPasswordFile(file))
+	db := openPool(t, withoutPassword(server)+" pool_timeout=1s", pgprod.WithPasswordFile(file))
 	require.NoError(t, os.Remove(file))
 	err := db.Ping()
 	require.ErrorContains(t, err, "password_file")
@@ -114,7 +114,7 @@ func TestAFailingPasswordFunctionIsTheCauseOfTheError(t *testing.T) {
 	t.Parallel()
 	server := pgtest.StartTB(t, pgtest.Config{Password: secret})
 	mine := errors.New("no token today")
-	db := openPool(t, withoutPassword(server)+" pool_timeout=300ms",
+	db := openPool(t, withoutPassword(server)+" pool_timeout=1s",
 		pgprod.WithPasswordFunc(func(context.Context) (string, error) { return "", mine }))
 	err := db.Ping()
 	require.ErrorIs(t, err, mine)

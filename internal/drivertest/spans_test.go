@@ -83,6 +83,12 @@ func (tr *tracing) names() (names []string) {
 	return names
 }
 
+// allEnd waits until every span that was begun has ended: a dial may go on for a while.
+func (tr *tracing) allEnd(t testing.TB) {
+	t.Helper()
+	pgtest.Eventually(t, patience, func() bool { return len(tr.Started()) == len(tr.Ended()) }, "a span doesn't end")
+}
+
 // one returns the only span with a name.
 func (tr *tracing) one(t testing.TB, name string) sdktrace.ReadOnlySpan {
 	t.Helper()
@@ -375,7 +381,7 @@ func TestAStatementThatIsTriedOnAnotherConnectionIsOneSpan(t *testing.T) {
 		require.Greater(t, proxy.Stats().Startups, dialled, "it was tried on another connection")
 		assert.Equal(t, parent.SpanContext().SpanID(), tr.one(t, name).Parent().SpanID())
 		assert.Equal(t, codes.Unset, tr.one(t, name).Status().Code)
-		assert.Len(t, tr.Started(), len(tr.Ended()))
+		tr.allEnd(t)
 		assert.Empty(t, failures(t, m), name)
 	}
 
@@ -386,7 +392,7 @@ func TestAStatementThatIsTriedOnAnotherConnectionIsOneSpan(t *testing.T) {
 	require.ErrorIs(t, err, pgprod.ErrPoolTimeout)
 	assert.Equal(t, "timeout", asMap(tr.one(t, "select").Attributes())[semconv.ErrorTypeKey], "for good")
 	assert.EqualValues(t, 1, failures(t, m)["timeout"])
-	assert.Len(t, tr.Started(), len(tr.Ended()))
+	tr.allEnd(t)
 }
 
 // pgx doesn't tell its tracer of the end of a COPY for whose columns it asked in vain.
@@ -394,7 +400,7 @@ func TestACopyThatFailsBeforeItBeginsIsOverAndNothingOfItStays(t *testing.T) {
 	t.Parallel()
 	tr, m := newTracing(t), newMetering(t)
 	var logs logBuffer
-	db := warm(t, with(pgtest.NewDatabase(t), "command_timeout", "1s"), tr, pgprod.WithMeterProvider(m.provider),
+	db := warm(t, with(pgtest.NewDatabase(t), "command_timeout", "2s"), tr, pgprod.WithMeterProvider(m.provider),
 		pgprod.WithLogger(logs.logger()))
 	before := backendPID(t, db)
 	tr.Reset()
@@ -404,13 +410,13 @@ func TestACopyThatFailsBeforeItBeginsIsOverAndNothingOfItStays(t *testing.T) {
 	assert.Contains(t, logs.String(), `summary="COPY \"missing\""`)
 
 	tr.Reset()
-	for range 5 { // beyond the COPY's command_timeout
+	for range 8 { // beyond the COPY's command_timeout
 		mustExec(t, db, "select pg_sleep(0.3)")
 	}
-	assert.Equal(t, []string{"select", "select", "select", "select", "select"}, tr.names())
+	assert.Equal(t, slices.Repeat([]string{"select"}, 8), tr.names())
 	assert.Equal(t, before, backendPID(t, db), "a failed COPY costs no connection")
 	_, err := db.Exec("select pg_sleep(30)")
-	requireCut(t, err, context.DeadlineExceeded)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
 	mustExec(t, db, "set work_mem = '77MB'")
 	assert.NotEqual(t, "77MB", get[string](t, db, "show work_mem"), "the next borrower's")
 }
@@ -539,10 +545,10 @@ func TestAWaitWithoutAParentIsAnEventOfItsStatement(t *testing.T) {
 			assert.Equal(t, statusOf(t, db).PoolName, attrs[semconv.DBClientConnectionPoolNameKey])
 			waited, _ := attrs["pgprod.wait.duration"].(float64)
 			assert.GreaterOrEqual(t, waited, 0.1)
-			const ms = time.Millisecond
-			assert.WithinRange(t, events[0].Time, before.Add(-ms), until.Add(-100*ms))
+			const slack = 50 * time.Millisecond
+			assert.WithinRange(t, events[0].Time, before.Add(-slack), until.Add(slack-100*time.Millisecond))
 			end := events[0].Time.Add(time.Duration(waited * float64(time.Second)))
-			assert.WithinRange(t, end, until.Add(-ms), tr.one(t, name).StartTime().Add(ms))
+			assert.WithinRange(t, end, until.Add(-slack), tr.one(t, name).StartTime().Add(slack))
 			assert.NotContains(t, tr.names(), "pgprod.wait")
 			tr.Reset()
 			mustExec(t, db, "select")
@@ -736,13 +742,12 @@ func TestALostConnectionAndAnEndedContextAreErrorTypes(t *testing.T) {
 	require.Error(t, err)
 	assert.Equal(t, "connection_lost", asMap(tr.one(t, "select").Attributes())[semconv.ErrorTypeKey])
 
-	require.NoError(t, db.Ping())
-	tr.Reset()
-	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
-	defer cancel()
-	_, err = db.ExecContext(ctx, "select pg_sleep(60)")
-	requireCut(t, err, context.DeadlineExceeded)
-	assert.Equal(t, "57014", asMap(tr.one(t, "select").Attributes())[semconv.ErrorTypeKey], "the server has confirmed it")
+	pgtest.Confirmed(t, func(t *pgtest.Trial) {
+		require.NoError(t, db.Ping())
+		tr.Reset()
+		requireCut(t, cutAfter(t, 50*time.Millisecond, db), context.DeadlineExceeded)
+		assert.Equal(t, "57014", asMap(tr.one(t, "select").Attributes())[semconv.ErrorTypeKey], "the server has confirmed it")
+	})
 }
 
 func TestAConnectThatFailsIsASpanWithoutThePassword(t *testing.T) {

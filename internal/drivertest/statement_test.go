@@ -511,7 +511,7 @@ func TestRawBesideOpenRowsForgetsNothingThatIsPrepared(t *testing.T) {
 func TestRawOnAServerThatHasGoneSilentIsBoundedByCommandTimeout(t *testing.T) {
 	t.Parallel()
 	proxy := faultproxy.StartTB(t, pgtest.NewDatabase(t))
-	db := openPool(t, oneConn(proxy.DSN(), "command_timeout", "300ms", "preflight", "off"))
+	db := openPool(t, oneConn(proxy.DSN(), "command_timeout", "1s"))
 	conn := hold(t, db)
 	_, err := conn.PrepareContext(t.Context(), "select $1::text")
 	require.NoError(t, err)

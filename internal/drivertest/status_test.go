@@ -17,10 +17,11 @@ import (
 
 func TestTheCountersAreRightCancelledWaitsIncluded(t *testing.T) {
 	t.Parallel()
-	db := openPool(t, oneConn(pgtest.NewDatabase(t), "pool_timeout", "200ms"))
+	const limit = 2 * time.Second
+	db := openPool(t, oneConn(pgtest.NewDatabase(t), "pool_timeout", limit.String()))
 	held := hold(t, db)
 	before := statusOf(t, db)
-	require.EqualValues(t, 1, before.Waits, "for the first connection")
+	require.Positive(t, before.Waits, "for the first connection")
 
 	require.ErrorIs(t, ask(t.Context(), db).wait(t), pgprod.ErrPoolTimeout)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -35,9 +36,9 @@ func TestTheCountersAreRightCancelledWaitsIncluded(t *testing.T) {
 	require.NoError(t, db.Ping(), "no wait")
 
 	s := statusOf(t, db)
-	assert.EqualValues(t, 4, s.Waits)
-	assert.EqualValues(t, 1, s.Timeouts)
-	assert.GreaterOrEqual(t, s.WaitTime-before.WaitTime, 200*time.Millisecond)
+	assert.EqualValues(t, 3, s.Waits-before.Waits)
+	assert.EqualValues(t, 1, s.Timeouts-before.Timeouts)
+	assert.GreaterOrEqual(t, s.WaitTime-before.WaitTime, limit)
 	assert.Zero(t, s.CheckedOut+s.Waiting+s.Connecting+s.Overflow)
 	assert.Equal(t, 1, s.CheckedIn)
 	assert.Equal(t, 1, s.PeakCheckedOut)
@@ -71,7 +72,7 @@ func TestStatusIsASnapshotSafeToKeep(t *testing.T) {
 
 func TestStatusAsJSON(t *testing.T) {
 	t.Parallel()
-	db := openPool(t, with(pgtest.NewDatabase(t), "pool_size", "4", "max_overflow", "1", "pool_name", "orders"))
+	db := openPool(t, with(pgtest.NewDatabase(t), "pool_size", "4", "max_overflow", "1", "pool_name", "as json"))
 	fill(t, db, 2)
 	hold(t, db)
 	text, err := json.Marshal(statusOf(t, db))
@@ -81,7 +82,7 @@ func TestStatusAsJSON(t *testing.T) {
 	waitTime := fields["wait_time_ns"]
 	assert.Positive(t, waitTime)
 	assert.Equal(t, map[string]any{
-		"pool_name": "orders", "pool_size": 4.0, "max_overflow": 1.0,
+		"pool_name": "as json", "pool_size": 4.0, "max_overflow": 1.0,
 		"checked_out": 1.0, "checked_in": 1.0, "overflow": 0.0, "waiting": 0.0, "connecting": 0.0,
 		"utilisation": 0.2, "peak_checked_out": 2.0, "peak_utilisation": 0.4,
 		"waits": 2.0, "wait_time_ns": waitTime, "timeouts": 0.0, "failed_connects": 0.0,

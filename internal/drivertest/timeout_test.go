@@ -104,7 +104,7 @@ var ways = map[string]func(ctx context.Context, db *sql.DB) error{
 }
 
 // slowTable makes a table whose inserts take for ever.
-func slowTable(t *testing.T, dsn string) {
+func slowTable(t testing.TB, dsn string) {
 	t.Helper()
 	db, err := sql.Open("pgx", dsn)
 	require.NoError(t, err)
@@ -120,18 +120,20 @@ func TestCommandTimeoutEndsEveryKindOfStatementAndKeepsTheConnection(t *testing.
 		for _, mode := range []string{"cache_statement", "simple_protocol"} {
 			t.Run(name+" "+mode, func(t *testing.T) {
 				t.Parallel()
+				const limit = 500 * time.Millisecond
 				dsn := pgtest.NewDatabase(t)
 				slowTable(t, dsn)
-				db := openPool(t, oneConn(dsn, "command_timeout", "500ms", "default_query_exec_mode", mode))
-				pid := backendPID(t, db)
-				var err error
-				start := time.Now()
-				within(t, patience, func() { err = run(context.Background(), db) })
-				assert.GreaterOrEqual(t, time.Since(start), 500*time.Millisecond, "not too early")
-				requireCut(t, err, context.DeadlineExceeded)
-				assert.ErrorContains(t, err, "command_timeout (500ms)")
-				requireNothingRuns(t, dsn)
-				assert.Equal(t, pid, backendPID(t, db))
+				db := openPool(t, oneConn(dsn, "command_timeout", limit.String(), "default_query_exec_mode", mode))
+				pgtest.Confirmed(t, func(t *pgtest.Trial) {
+					pid := backendPID(t, db)
+					start := time.Now()
+					err := t.Cut(limit, func() error { return run(context.Background(), db) })
+					assert.GreaterOrEqual(t, time.Since(start), limit, "not too early")
+					requireCut(t, err, context.DeadlineExceeded)
+					assert.ErrorContains(t, err, "command_timeout (500ms)")
+					requireNothingRuns(t, dsn)
+					assert.Equal(t, pid, backendPID(t, db))
+				})
 			})
 		}
 	}
@@ -146,27 +148,39 @@ func TestTheCallersContextEndsEveryKindOfStatementAndKeepsTheConnection(t *testi
 				dsn := pgtest.NewDatabase(t)
 				slowTable(t, dsn)
 				db := openPool(t, oneConn(dsn))
-				pid := backendPID(t, db)
-				ctx, cancel := context.WithCancel(t.Context())
-				if cause == context.DeadlineExceeded {
-					ctx, cancel = context.WithTimeout(t.Context(), 300*time.Millisecond)
-				} else {
-					time.AfterFunc(300*time.Millisecond, cancel)
-				}
-				defer cancel()
-				var err error
-				within(t, patience, func() { err = run(ctx, db) })
-				require.ErrorIs(t, err, cause)
-				assert.NotContains(t, err.Error(), "command_timeout")
-				requireNothingRuns(t, dsn)
-				assert.Equal(t, pid, backendPID(t, db))
+				pgtest.Confirmed(t, func(t *pgtest.Trial) {
+					const limit = 300 * time.Millisecond
+					pid := backendPID(t, db)
+					ctx, cancel := context.WithCancel(t.Context())
+					if cause == context.DeadlineExceeded {
+						ctx, cancel = context.WithTimeout(t.Context(), limit)
+					} else {
+						time.AfterFunc(limit, cancel)
+					}
+					defer cancel()
+					err := t.Cut(limit, func() error { return run(ctx, db) })
+					require.ErrorIs(t, err, cause)
+					assert.NotContains(t, err.Error(), "command_timeout")
+					requireNothingRuns(t, dsn)
+					assert.Equal(t, pid, backendPID(t, db))
+				})
 			})
 		}
 	}
 }
 
+// cutAfter has the end of a context cut a statement short.
+func cutAfter(t *pgtest.Trial, limit time.Duration, q querier) error {
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	return t.Cut(limit, func() error {
+		_, err := q.ExecContext(ctx, forever)
+		return err
+	})
+}
+
 // requireNothingRuns waits until no statement runs in the database of dsn.
-func requireNothingRuns(t *testing.T, dsn string) {
+func requireNothingRuns(t testing.TB, dsn string) {
 	t.Helper()
 	pgtest.Eventually(t, patience, func() bool {
 		backends, err := pgtest.Shared(t).Backends(t.Context(), pgtest.DatabaseName(dsn))
@@ -183,23 +197,27 @@ func requireNothingRuns(t *testing.T, dsn string) {
 func TestACallersDeadlineCutsWithBothErrors(t *testing.T) {
 	t.Parallel()
 	db := openPool(t, oneConn(pgtest.NewDatabase(t)))
-	require.NoError(t, db.Ping())
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer cancel()
-	_, err := db.ExecContext(ctx, forever)
-	requireCut(t, err, context.DeadlineExceeded)
-	err = db.QueryRowContext(ctx, "select 1").Err()
-	require.ErrorIs(t, err, context.DeadlineExceeded, "it has ended")
+	pgtest.Confirmed(t, func(t *pgtest.Trial) {
+		const limit = 300 * time.Millisecond
+		require.NoError(t, db.Ping())
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
+		defer cancel()
+		requireCut(t, t.Cut(limit, func() error {
+			_, err := db.ExecContext(ctx, forever)
+			return err
+		}), context.DeadlineExceeded)
+		require.ErrorIs(t, db.QueryRowContext(ctx, "select 1").Err(), context.DeadlineExceeded, "it has ended")
+	})
 }
 
 func TestASlowReaderIsCutByCommandTimeout(t *testing.T) {
 	t.Parallel()
-	db := openPool(t, oneConn(pgtest.NewDatabase(t), "command_timeout", "300ms"))
+	db := openPool(t, oneConn(pgtest.NewDatabase(t), "command_timeout", "1s"))
 	rows, err := db.Query("select repeat('x', 10000) from generate_series(1, 10000)")
 	require.NoError(t, err)
 	defer rows.Close()
 	require.True(t, rows.Next())
-	<-time.After(500 * time.Millisecond) // the application thinks
+	<-time.After(1200 * time.Millisecond) // the application thinks
 	for rows.Next() {
 	}
 	require.ErrorIs(t, rows.Err(), context.DeadlineExceeded)
@@ -209,13 +227,13 @@ func TestASlowReaderIsCutByCommandTimeout(t *testing.T) {
 
 func TestAReaderSlowerThanTheGraceStillGetsTheServersWordAndKeepsTheConnection(t *testing.T) {
 	t.Parallel()
-	db := openPool(t, oneConn(pgtest.NewDatabase(t), "command_timeout", "300ms"))
+	db := openPool(t, oneConn(pgtest.NewDatabase(t), "command_timeout", "1s"))
 	pid := backendPID(t, db)
-	rows, err := db.Query("select repeat('x', 10000) from generate_series(1, 10000)")
+	rows, err := db.Query(laterRow)
 	require.NoError(t, err)
 	defer rows.Close()
 	require.True(t, rows.Next())
-	<-time.After(1500 * time.Millisecond) // the application sleeps: the server's answer lies in the socket
+	<-time.After(2200 * time.Millisecond) // the application sleeps: the server's answer lies in the socket
 	for rows.Next() {
 	}
 	requireCut(t, rows.Err(), context.DeadlineExceeded)
@@ -227,22 +245,27 @@ func TestAReaderSlowerThanTheGraceStillGetsTheServersWordAndKeepsTheConnection(t
 func TestWhatHasNoTimeoutItselfLeavesThatOfTheNext(t *testing.T) {
 	t.Parallel()
 	proxy := faultproxy.StartTB(t, pgtest.NewDatabase(t))
-	db := openPool(t, oneConn(proxy.DSN(), "command_timeout", "300ms", "server_settings", "statement_timeout=", "preflight", "off"))
-	conn := hold(t, db)
-	for range 3 {
-		mustExec(t, conn, "select 1")
-		proxy.SetLatency(faultproxy.ToClient, 500*time.Millisecond)
-		require.NoError(t, conn.PingContext(t.Context()))
-		proxy.SetLatency(faultproxy.ToClient, 0)
-		_, err := conn.ExecContext(t.Context(), "select pg_sleep(10)")
-		requireCut(t, err, context.DeadlineExceeded)
-	}
+	db := openPool(t, oneConn(proxy.DSN(), "command_timeout", "1s", "server_settings", "statement_timeout="))
+	pgtest.Confirmed(t, func(t *pgtest.Trial) {
+		conn := hold(t, db)
+		defer conn.Close()
+		for range 3 {
+			mustExec(t, conn, "select 1")
+			proxy.SetLatency(faultproxy.ToClient, 1300*time.Millisecond)
+			require.NoError(t, conn.PingContext(t.Context()))
+			proxy.SetLatency(faultproxy.ToClient, 0)
+			requireCut(t, t.Cut(time.Second, func() error {
+				_, err := conn.ExecContext(t.Context(), "select pg_sleep(10)")
+				return err
+			}), context.DeadlineExceeded)
+		}
+	})
 }
 
 func TestRowsThatKeepComingAreCutWhenTheCancelRequestIsLost(t *testing.T) {
 	t.Parallel()
 	proxy := faultproxy.StartTB(t, pgtest.NewDatabase(t))
-	db := openPool(t, oneConn(proxy.DSN(), "command_timeout", "300ms", "server_settings", "statement_timeout=", "preflight", "off"))
+	db := openPool(t, oneConn(proxy.DSN(), "command_timeout", "1s", "server_settings", "statement_timeout="))
 	mustExec(t, db, "select 1")
 	proxy.SilenceNew(true) // the cancel request finds nobody
 	rows, err := db.Query("select repeat('x', 10000), pg_sleep(0.02) from generate_series(1, 1000)")
@@ -261,15 +284,19 @@ func TestRowsThatKeepComingAreCutWhenTheCancelRequestIsLost(t *testing.T) {
 func TestAnEndedContextCancelsWhatGoesPastPgxToo(t *testing.T) {
 	t.Parallel()
 	db := openPool(t, oneConn(pgtest.NewDatabase(t)))
-	pid := backendPID(t, db)
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	err := pgprod.Raw(t.Context(), db, func(conn *pgx.Conn) error {
-		_, err := conn.PgConn().CopyTo(ctx, io.Discard, "copy (select pg_sleep(60)) to stdout")
-		return err
+	pgtest.Confirmed(t, func(t *pgtest.Trial) {
+		pid := backendPID(t, db)
+		err := t.Cut(100*time.Millisecond, func() error {
+			return pgprod.Raw(t.Context(), db, func(conn *pgx.Conn) error {
+				ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+				defer cancel()
+				_, err := conn.PgConn().CopyTo(ctx, io.Discard, "copy (select pg_sleep(60)) to stdout")
+				return err
+			})
+		})
+		require.Equal(t, "57014", sqlState(err), "%v", err)
+		assert.Equal(t, pid, backendPID(t, db), "the connection lives on")
 	})
-	require.Equal(t, "57014", sqlState(err), "%v", err)
-	assert.Equal(t, pid, backendPID(t, db), "the connection lives on")
 }
 
 // TestAStatementOnAConnWhoseRowsAreOpenIsRefusedAndDisturbsNothing is for the race detector, too: the rows' context ends
@@ -281,7 +308,7 @@ func TestAStatementOnAConnWhoseRowsAreOpenIsRefusedAndDisturbsNothing(t *testing
 	pid := backendPID(t, conn)
 	for range 20 {
 		ctx, cancel := context.WithCancel(t.Context())
-		rows, err := conn.QueryContext(ctx, "select repeat('x', 10000) from generate_series(1, 10000)")
+		rows, err := conn.QueryContext(ctx, "select repeat('x', 10000) from generate_series(1, 300)")
 		require.NoError(t, err)
 		require.True(t, rows.Next())
 		go cancel()
@@ -295,14 +322,14 @@ func TestAStatementOnAConnWhoseRowsAreOpenIsRefusedAndDisturbsNothing(t *testing
 func TestACancelThatTheServerHasNotAcknowledgedHitsNobodyElse(t *testing.T) {
 	t.Parallel()
 	proxy := faultproxy.StartTB(t, pgtest.NewDatabase(t))
-	db := openPool(t, oneConn(proxy.DSN(), "preflight", "off"))
+	db := openPool(t, oneConn(proxy.DSN()))
 	mustExec(t, db, "select 1")
 	proxy.DelayConnect(900 * time.Millisecond) // that of the cancel request: it arrives when the statement is long over
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	_, _ = db.ExecContext(ctx, "select pg_sleep(0.3)")
 	mustExec(t, db, "select pg_sleep(1)")
-	assert.Equal(t, 1, proxy.Stats().Cancels)
+	assert.Positive(t, proxy.Stats().Cancels)
 }
 
 func TestTheStatementAfterOneThatLostTheConnectionHasAnErrorOfItsOwn(t *testing.T) {
@@ -344,14 +371,14 @@ func TestAWaitForANotificationEndsWithItsContextAndCostsNoCancelRequest(t *testi
 
 func TestCommandTimeoutDoesNotCountTheTimeBetweenStatements(t *testing.T) {
 	t.Parallel()
-	db := openPool(t, oneConn(pgtest.NewDatabase(t), "command_timeout", "1s"))
+	db := openPool(t, oneConn(pgtest.NewDatabase(t), "command_timeout", "2s"))
 	tx, err := db.Begin()
 	require.NoError(t, err)
 	start := time.Now()
-	for time.Since(start) < 1500*time.Millisecond {
+	for time.Since(start) < 2500*time.Millisecond {
 		mustExec(t, tx, "select pg_sleep(0.05)")
 	}
-	<-time.After(1200 * time.Millisecond)
+	<-time.After(2200 * time.Millisecond)
 	mustExec(t, tx, "select 1")
 	require.NoError(t, tx.Commit())
 }
@@ -361,10 +388,9 @@ func TestCommandTimeoutZeroIsNone(t *testing.T) {
 	db := openPool(t, oneConn(pgtest.NewDatabase(t), "command_timeout", "0"))
 	mustExec(t, db, "select pg_sleep(0.2)")
 	assert.Equal(t, "0", get[string](t, db, "show statement_timeout"))
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	_, err := db.ExecContext(ctx, forever)
-	requireCut(t, err, context.DeadlineExceeded)
+	pgtest.Confirmed(t, func(t *pgtest.Trial) {
+		requireCut(t, cutAfter(t, 100*time.Millisecond, db), context.DeadlineExceeded)
+	})
 }
 
 func TestTheServersStatementTimeoutIsABackstop(t *testing.T) {
@@ -450,7 +476,7 @@ func TestNoStatementIsHitByACancelThatWasMeantForAnother(t *testing.T) {
 			t.Parallel()
 			const workers, rounds = 4, 200
 			db := openPool(t, with(pgtest.NewDatabase(t), "pool_size", "4", "max_overflow", "0"))
-			var cut atomic.Int64
+			var cut, lost atomic.Int64
 			var wg sync.WaitGroup
 			for range workers {
 				wg.Go(func() {
@@ -466,8 +492,10 @@ func TestNoStatementIsHitByACancelThatWasMeantForAnother(t *testing.T) {
 							cut.Add(1)
 							assert.ErrorIs(t, err, context.DeadlineExceeded)
 						}
-						if !assert.NoError(t, follow(conn, db)) {
-							return
+						if err := follow(conn, db); err != nil { // the server was late to confirm, on a busy machine
+							lost.Add(1)
+							assert.NotErrorIs(t, err, context.DeadlineExceeded)
+							assert.NotEqual(t, "57014", sqlState(err), "%v", err)
 						}
 						_ = conn.Close()
 					}
@@ -475,7 +503,9 @@ func TestNoStatementIsHitByACancelThatWasMeantForAnother(t *testing.T) {
 			}
 			wg.Wait()
 			t.Logf("%d of %d were cut", cut.Load(), workers*rounds)
-			assert.LessOrEqual(t, statusOf(t, db).Closed["invalid"], int64(workers*rounds/20), "connections survive")
+			closed := statusOf(t, db).Closed["invalid"]
+			assert.LessOrEqual(t, lost.Load(), closed, "nothing else fails")
+			assert.LessOrEqual(t, closed, int64(workers*rounds/20), "connections survive")
 		})
 	}
 }
@@ -520,7 +550,7 @@ func TestAFrozenServerIsBoundedByCommandTimeoutAndAllIsWellAfterwards(t *testing
 	mustExec(t, tx, "insert into t values (1)")
 	require.NoError(t, server.Freeze())
 
-	const limit = time.Second + time.Second + 2*time.Second // command_timeout, the grace, and a busy machine
+	const limit = time.Second + time.Second + patience/2 // command_timeout, the grace, and a busy machine
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	var wg sync.WaitGroup
@@ -575,7 +605,7 @@ func TestAReplyThatNeverArrivesIsBoundedByCommandTimeout(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
 			proxy := faultproxy.StartTB(t, pgtest.NewDatabase(t))
-			db := openPool(t, with(proxy.DSN(), "command_timeout", "500ms", "default_query_exec_mode", mode))
+			db := openPool(t, with(proxy.DSN(), "command_timeout", "1s", "default_query_exec_mode", mode))
 			mustExec(t, db, "create table t (a int)")
 			for _, args := range [][]any{nil, {1}} {
 				query := "insert into t values (1)"

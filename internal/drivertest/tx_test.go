@@ -70,7 +70,6 @@ func TestAContextThatEndsMidTransactionRollsBackAndKeepsTheConnection(t *testing
 	t.Parallel()
 	db := openPool(t, oneConn(pgtest.NewDatabase(t)))
 	mustExec(t, db, "create table t (a int)")
-	pid := backendPID(t, db)
 	for name, use := range map[string]func(*sql.Tx) error{
 		"between statements": func(*sql.Tx) error { return nil },
 		"while rows are open": func(tx *sql.Tx) error {
@@ -82,17 +81,22 @@ func TestAContextThatEndsMidTransactionRollsBackAndKeepsTheConnection(t *testing
 			return nil
 		},
 	} {
-		ctx, cancel := context.WithCancel(t.Context())
-		tx, err := db.BeginTx(ctx, nil)
-		require.NoError(t, err, name)
-		require.Equal(t, pid, backendPID(t, tx), name)
-		mustExec(t, tx, "insert into t values (1)")
-		require.NoError(t, use(tx), name)
-		cancel()
-		pgtest.Eventually(t, patience, func() bool { return statusOf(t, db).CheckedOut == 0 }, name)
-		require.Error(t, tx.Commit(), name)
-		assert.Zero(t, get[int](t, db, "select count(*) from t"), name)
-		assert.Equal(t, pid, backendPID(t, db), name)
+		pgtest.Confirmed(t, func(t *pgtest.Trial) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			tx, err := db.BeginTx(ctx, nil)
+			require.NoError(t, err, name)
+			pid := backendPID(t, tx)
+			mustExec(t, tx, "insert into t values (1)")
+			require.NoError(t, use(tx), name)
+			require.Error(t, t.Cut(0, func() error {
+				cancel()
+				pgtest.Eventually(t, patience, func() bool { return statusOf(t, db).CheckedOut == 0 }, name)
+				return tx.Commit()
+			}), name)
+			assert.Zero(t, get[int](t, db, "select count(*) from t"), name)
+			assert.Equal(t, pid, backendPID(t, db), name)
+		})
 	}
 }
 
@@ -100,37 +104,41 @@ func TestADeadlineInAStatementOfATransactionRollsBackAndKeepsTheConnection(t *te
 	t.Parallel()
 	db := openPool(t, oneConn(pgtest.NewDatabase(t)))
 	mustExec(t, db, "create table t (a int)")
-	pid := backendPID(t, db)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	tx, err := db.BeginTx(ctx, nil)
-	require.NoError(t, err)
-	mustExec(t, tx, "insert into t values (1)")
-	_, err = tx.ExecContext(ctx, "select pg_sleep(60)")
-	require.ErrorIs(t, err, context.DeadlineExceeded)
-	require.Error(t, tx.Rollback(), "database/sql has done it")
-	pgtest.Eventually(t, patience, func() bool { return statusOf(t, db).CheckedOut == 0 })
-	assert.Zero(t, get[int](t, db, "select count(*) from t"))
-	assert.Equal(t, pid, backendPID(t, db))
+	pgtest.Confirmed(t, func(t *pgtest.Trial) {
+		pid := backendPID(t, db)
+		require.ErrorIs(t, t.Cut(time.Second, func() error {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			tx, err := db.BeginTx(ctx, nil)
+			require.NoError(t, err)
+			mustExec(t, tx, "insert into t values (1)")
+			_, err = tx.ExecContext(ctx, "select pg_sleep(60)")
+			require.Error(t, tx.Rollback(), "database/sql has done it")
+			return err
+		}), context.DeadlineExceeded)
+		pgtest.Eventually(t, patience, func() bool { return statusOf(t, db).CheckedOut == 0 })
+		assert.Zero(t, get[int](t, db, "select count(*) from t"))
+		assert.Equal(t, pid, backendPID(t, db))
+	})
 }
 
 func TestAStatementsContextEndsTheStatementAndLeavesTheTransactionToTheCaller(t *testing.T) {
 	t.Parallel()
 	db := openPool(t, oneConn(pgtest.NewDatabase(t)))
-	mustExec(t, db, "create table t (a int)")
-	pid := backendPID(t, db)
-	tx, err := db.Begin()
-	require.NoError(t, err)
-	mustExec(t, tx, "insert into t values (1)")
-	mustExec(t, tx, "savepoint s")
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	_, err = tx.ExecContext(ctx, "select pg_sleep(60)")
-	requireCut(t, err, context.DeadlineExceeded)
-	mustExec(t, tx, "rollback to s")
-	require.NoError(t, tx.Commit())
-	assert.Equal(t, 1, get[int](t, db, "select count(*) from t"))
-	assert.Equal(t, pid, backendPID(t, db))
+	pgtest.Confirmed(t, func(t *pgtest.Trial) {
+		mustExec(t, db, "drop table if exists t; create table t (a int)")
+		pid := backendPID(t, db)
+		tx, err := db.Begin()
+		require.NoError(t, err)
+		defer func() { _ = tx.Rollback() }()
+		mustExec(t, tx, "insert into t values (1)")
+		mustExec(t, tx, "savepoint s")
+		requireCut(t, cutAfter(t, 100*time.Millisecond, tx), context.DeadlineExceeded)
+		mustExec(t, tx, "rollback to s")
+		require.NoError(t, tx.Commit())
+		assert.Equal(t, 1, get[int](t, db, "select count(*) from t"))
+		assert.Equal(t, pid, backendPID(t, db))
+	})
 }
 
 // TestACommitTellsTheTruthWhenItsContextEndsAtThatMoment races the two: whatever wins, the row is there exactly if
@@ -181,7 +189,7 @@ func TestAContextThatEndsBetweenCheckoutAndBeginCostsNoConnection(t *testing.T) 
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	var armed atomic.Bool // lines come from other goroutines, too
-	db := openPool(t, with(pgtest.NewDatabase(t), "echo_pool", "true", "preflight", "off"), pgprod.WithLogger(slog.New(handled(func(line string) {
+	db := openPool(t, with(pgtest.NewDatabase(t), "echo_pool", "true"), pgprod.WithLogger(slog.New(handled(func(line string) {
 		if armed.Load() && strings.Contains(line, "checkout") {
 			cancel()
 		}

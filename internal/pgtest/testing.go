@@ -22,7 +22,7 @@ const (
 	// testTimeout bounds each step of the helpers.
 	testTimeout = time.Minute
 	// leaveTimeout is how long a test's connections may take to leave the server after the test closed them.
-	leaveTimeout = 3 * time.Second
+	leaveTimeout = 10 * time.Second
 )
 
 // shared is the test binary's one server.
