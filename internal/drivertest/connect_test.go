@@ -140,18 +140,23 @@ func TestARefusalForGoodFailsEverybodyAtOnceWithTheServersError(t *testing.T) {
 
 func TestOneHangingConnectBlocksNobodyElse(t *testing.T) {
 	t.Parallel()
-	proxy := faultproxy.StartTB(t, pgtest.NewDatabase(t))
-	db := openPool(t, with(proxy.DSN(), "connect_timeout", "1h", "pool_timeout", "1h"))
-	proxy.SilenceNew(true)
-	unlucky := ask(t.Context(), db)
-	pgtest.Eventually(t, patience, func() bool { return proxy.Stats().Accepted == 1 })
-	proxy.SilenceNew(false)
-	conns := holdMany(t, db, 2) // of which the unlucky one has had the first
-	require.NoError(t, unlucky.wait(t))
-	conns = append(conns, holdMany(t, db, 5)...)
-	s := statusOf(t, db)
-	assert.Equal(t, len(conns), s.CheckedOut)
-	assert.Equal(t, 1, s.Connecting, "it still hangs")
+	for _, delay := range []time.Duration{0, 400 * time.Millisecond} {
+		t.Run(delay.String(), func(t *testing.T) {
+			t.Parallel()
+			proxy := faultproxy.StartTB(t, pgtest.NewDatabase(t))
+			db := openPool(t, with(proxy.DSN(), "connect_timeout", "1h", "pool_timeout", "1h"))
+			proxy.SilenceNew(true)
+			unlucky := ask(t.Context(), db)
+			pgtest.Eventually(t, patience, func() bool { return proxy.Stats().Accepted == 1 })
+			proxy.SilenceNew(false)
+			proxy.DelayConnect(delay)
+			conns := holdMany(t, db, 2) // of which the unlucky one has had the first
+			require.NoError(t, unlucky.wait(t))
+			conns = append(conns, holdMany(t, db, 5)...)
+			assert.Equal(t, len(conns), statusOf(t, db).CheckedOut)
+			eventually(t, db, func(s pgprod.PoolStatus) bool { return s.Connecting == 1 }) // it still hangs
+		})
+	}
 }
 
 func TestACancelDuringConnectLeavesTheConnectionToTheNext(t *testing.T) {

@@ -28,17 +28,26 @@ const (
 // Whoever waits gets the first connection that is dialled or returned, so that fifty callers with short statements need
 // a handful of connections and not fifty, while the pool still doubles with every round of dials where they need more.
 // Where dials are slow (a far network, one host of several dead) it doubles every quarter of a second as well. Where
-// they fail, all of them pause together, however many callers come and go meanwhile. Where one hangs though others are
-// quick, nobody counts on it any more.
+// they fail, all of them pause together, however many callers come and go meanwhile. One that takes twice as long as a
+// later one hangs, and nobody counts on it any more.
 type ramp struct {
-	dialing   int           // dials under way, those that pause included
-	attempts  int           // ever begun, which gives each a serial number
-	slow      map[int]bool  // those that take long, by serial number; true: it hangs, as a later one was quick
-	hung      int           // how many are true
-	overtaken int           // the latest attempt that was quick and successful
-	burst     int           // dials that may be under way at once, slow ones not counted
-	backoff   time.Duration // zero while dials succeed
-	notBefore time.Time     // when the next attempt may be made
+	dialing   int                   // dials under way, those that pause included
+	attempts  int                   // ever begun, which gives each a serial number
+	slow      map[*attempt]struct{} // those that take long
+	hung      int                   // how many of them hang
+	latest    int                   // the serial number of the latest that succeeded
+	took      time.Duration         // how long that one took
+	burst     int                   // dials that may be under way at once, slow ones not counted
+	backoff   time.Duration         // zero while dials succeed
+	notBefore time.Time             // when the next attempt may be made
+}
+
+// An attempt is one try to make a connection. What guards the ramp guards it.
+type attempt struct {
+	serial int
+	began  time.Time
+	hangs  bool // it takes long, and more than twice as long as one that was begun later
+	over   bool
 }
 
 func (r *ramp) allows(open int) bool { return r.dialing-len(r.slow) < max(r.burst, open) }
@@ -46,38 +55,47 @@ func (r *ramp) allows(open int) bool { return r.dialing-len(r.slow) < max(r.burs
 // promising is how many dials a waiter may still hope for.
 func (r *ramp) promising() int { return r.dialing - r.hung }
 
-// stall is called for an attempt that takes long.
-func (r *ramp) stall(serial, places int) {
-	r.slow[serial] = false
-	r.overtake(serial)
-	r.burst = min(r.burst+1, places) // each makes room for two: it is not counted any more
+// begin is called for each attempt.
+func (r *ramp) begin() *attempt {
+	r.attempts++
+	return &attempt{serial: r.attempts, began: time.Now()}
 }
 
-func (r *ramp) overtake(serial int) {
-	if serial < r.overtaken && !r.slow[serial] {
-		r.slow[serial] = true
+// stall is called for an attempt that takes long, and again while it goes on.
+func (r *ramp) stall(a *attempt, places int) {
+	if _, again := r.slow[a]; !again {
+		r.slow[a] = struct{}{}
+		r.burst = min(r.burst+1, places) // each makes room for two: it is not counted any more
+	}
+	r.compare(a)
+}
+
+// compare gives up an attempt that takes long while later ones don't.
+func (r *ramp) compare(a *attempt) {
+	if !a.hangs && a.serial < r.latest && time.Since(a.began) >= 2*r.took {
+		a.hangs = true
 		r.hung++
 	}
 }
 
-// attempted is called when an attempt is over.
-func (r *ramp) attempted(serial int, err error) {
-	if hangs, slow := r.slow[serial]; slow {
-		delete(r.slow, serial)
-		if hangs {
-			r.hung--
-		}
+// end is called when an attempt is over.
+func (r *ramp) end(a *attempt, err error) {
+	a.over = true
+	delete(r.slow, a)
+	if a.hangs {
+		r.hung--
+	}
+	if err != nil || a.serial < r.latest {
 		return
 	}
-	if err == nil && serial > r.overtaken {
-		r.overtaken = serial
-		for other := range r.slow {
-			r.overtake(other)
-		}
+	r.latest, r.took = a.serial, time.Since(a.began)
+	for other := range r.slow {
+		r.compare(other)
 	}
 }
 
-func (r *ramp) succeeded() { r.backoff, r.notBefore = 0, time.Time{} }
+// recovered ends the pauses.
+func (r *ramp) recovered() { r.backoff, r.notBefore = 0, time.Time{} }
 
 // failed is called for each attempt that failed. Those that were made together cost one pause.
 func (r *ramp) failed() {
@@ -152,23 +170,26 @@ func (q *Queue) pause() bool {
 // attempt dials once. If that takes long it lets others start in the meantime.
 func (q *Queue) attempt(ctx context.Context) error {
 	q.mu.Lock()
-	q.ramp.attempts++
-	serial, over := q.ramp.attempts, false // over is guarded by q.mu
-	q.mu.Unlock()
-	stall := time.AfterFunc(stallAfter, func() {
+	a := q.ramp.begin()
+	var stall *time.Timer
+	stall = time.AfterFunc(stallAfter, func() { // until the attempt is over
 		q.mu.Lock()
 		defer q.mu.Unlock()
-		if !over {
-			q.ramp.stall(serial, q.max)
-			q.dialLocked()
+		if a.over {
+			return
+		}
+		q.ramp.stall(a, q.max)
+		q.dialLocked()
+		if !a.hangs {
+			stall.Reset(stallAfter)
 		}
 	})
+	q.mu.Unlock()
 	err := q.dialer.Dial(ctx)
-	stall.Stop()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	over = true
-	q.ramp.attempted(serial, err)
+	stall.Stop()
+	q.ramp.end(a, err)
 	return err
 }
 
@@ -179,7 +200,7 @@ func (q *Queue) settleDial(err error) bool {
 	if err == nil {
 		q.stats.LastError = nil
 		q.open++
-		q.ramp.succeeded()
+		q.ramp.recovered()
 		q.ramp.ended()
 		q.settleLocked()
 		return true

@@ -153,6 +153,24 @@ func TestADialThatFailsDoesNotLeaveItsWaiterToAHangingOne(t *testing.T) {
 	})
 }
 
+func TestAHangingDialBlocksNobodyWhereAllAreSlowEither(t *testing.T) {
+	onBench(t, 10, func(t *testing.T, b *bench) {
+		callers := b.acquireMany(2)
+		hung := b.underWay()[0]
+		b.advance(400 * time.Millisecond)
+		b.underWay()[1].answer <- nil
+		b.settle()
+		require.True(t, callers[0].owns())
+		b.advance(300 * time.Millisecond)
+		require.Equal(t, []*dial{hung}, b.underWay(), "the other may still come")
+		b.advance(stallAfter + 100*time.Millisecond)
+		require.Len(t, b.underWay(), 2, "it doesn't, though it has had twice the time")
+		b.underWay()[1].answer <- nil
+		b.settle()
+		require.True(t, callers[1].owns())
+	})
+}
+
 func TestWhereAllDialsAreSlowNoneIsGivenUp(t *testing.T) {
 	onBench(t, 10, func(t *testing.T, b *bench) {
 		callers := b.acquireMany(2)

@@ -64,7 +64,7 @@ func NewQueue(max int, dialer Dialer) *Queue {
 	q := &Queue{max: max, dialer: dialer}
 	q.ctx, q.cancel = context.WithCancel(context.Background())
 	q.pool.New = newWaiter
-	q.ramp = ramp{burst: firstBurst, slow: map[int]bool{}}
+	q.ramp = ramp{burst: firstBurst, slow: map[*attempt]struct{}{}}
 	return q
 }
 
