@@ -781,7 +781,7 @@ func ExampleWithMaxOverflow() {
 
 // Less than what a firewall or a load balancer allows, so that it is the pool that closes idle connections.
 func ExampleWithPoolIdleTimeout() {
-	db := mustOpen(pgprod.WithPoolIdleTimeout(10 * time.Millisecond))
+	db := mustOpen(pgprod.WithPoolIdleTimeout(200 * time.Millisecond))
 	defer db.Close()
 	if err := db.Ping(); err != nil {
 		log.Fatal(err)

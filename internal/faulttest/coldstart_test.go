@@ -126,6 +126,6 @@ func spike(t *testing.T, driver string, open func(*testing.T, string) *sql.DB, s
 	took := time.Since(began)
 	s := proxy.Stats()
 	t.Logf("%s: %d callers, %d statements of 2 ms each, 150 ms to connect: %d connections (%d dialled) after %v",
-		driver, callers, statements, s.Open, s.Accepted, took.Round(time.Millisecond))
-	return s.Accepted
+		driver, callers, statements, s.Open, s.Startups, took.Round(time.Millisecond))
+	return s.Startups
 }

@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	commandTimeout = 500 * time.Millisecond
-	poolTimeout    = time.Second
+	commandTimeout = time.Second
+	poolTimeout    = 2 * time.Second
 	pingTimeout    = time.Second // by connect_timeout
 	slack          = 10 * time.Second
 )

@@ -46,6 +46,12 @@ func accounted(t *testing.T, db *sql.DB, proxy *faultproxy.Proxy) {
 	})
 }
 
+// awaitEnds waits until the proxy has passed on that the server closed all connections but some.
+func awaitEnds(t *testing.T, proxy *faultproxy.Proxy, but int) {
+	t.Helper()
+	pgtest.Eventually(t, patience, func() bool { return proxy.Stats().Open == but }, "a connection goes on")
+}
+
 // assertAllClosed checks that n connections were closed as invalid. Those of the overflow may be as well, though they are
 // alive: where their dials began before the first loss was seen they count as old.
 func assertAllClosed(t *testing.T, db *sql.DB, n int) {
@@ -66,6 +72,7 @@ func TestKilledIdleConnectionsReachNobody(t *testing.T) {
 				pids := fill(t, db, 20)
 				<-time.After(idle) // the time itself is what matters
 				require.NoError(t, pgtest.Shared(t).Terminate(t.Context(), pids...))
+				awaitEnds(t, proxy, 0)
 				rows := startStatements(t, db)
 				assert.Equal(t, rows, get[int](t, db, "select count(*) from runs"))
 				assertAllClosed(t, db, 20)
@@ -74,6 +81,7 @@ func TestKilledIdleConnectionsReachNobody(t *testing.T) {
 				// The whole program's connections at once, this time in the midst of a first statement each.
 				fill(t, db, 20)
 				require.NoError(t, pgtest.Shared(t).TerminateAll(t.Context(), pgtest.DatabaseName(dsn)))
+				awaitEnds(t, proxy, 0)
 				rows += startStatements(t, db)
 				assert.Equal(t, rows, get[int](t, db, "select count(*) from runs"))
 				accounted(t, db, proxy)
@@ -114,6 +122,7 @@ func TestKilledIdleConnectionsReachNobodyWhileOthersAreBusy(t *testing.T) {
 			require.Len(t, idlePIDs, 12)
 			<-time.After(idle) // the time itself is what matters
 			require.NoError(t, pgtest.Shared(t).Terminate(t.Context(), idlePIDs...))
+			awaitEnds(t, proxy, 8)
 			rows := startStatements(t, db)
 			before := statements.Load()
 			pgtest.Eventually(t, patience, func() bool { return statements.Load() > before+8 })

@@ -48,6 +48,7 @@ func newScript(t *testing.T, opts ...pgprod.Option) *script {
 // open opens a pool that the end of the test closes.
 func (s *script) open(opts ...pgprod.Option) *sql.DB {
 	s.t.Helper()
+	opts = append(opts, pgprod.WithPreflight(false)) // which would take a connection meanwhile
 	db, err := pgprod.Open(s.dsn, append(opts, s.opts...)...)
 	require.NoError(s.t, err)
 	s.t.Cleanup(func() { assert.NoError(s.t, db.Close()) })
@@ -153,7 +154,7 @@ func (s *script) queue(ctx context.Context, db *sql.DB, full func()) {
 func (s *script) timeout(ctx context.Context) {
 	s.t.Helper()
 	db := s.open(pgprod.WithPoolName(smallPool), pgprod.WithPoolSize(1), pgprod.WithMaxOverflow(0),
-		pgprod.WithPoolTimeout(100*time.Millisecond))
+		pgprod.WithPoolTimeout(2*time.Second))
 	holder, err := db.Conn(context.Background())
 	require.NoError(s.t, err)
 	pgtest.Eventually(s.t, patience, func() bool { // on a busy machine the dial may take longer than pool_timeout

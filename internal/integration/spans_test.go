@@ -163,7 +163,7 @@ func TestLongTextsCostNoSpans(t *testing.T) {
 	c := startCollector(t)
 	traces := c.tracerProvider(t)
 	s := newScript(t)
-	db, err := pgprod.Open(s.dsn, pgprod.WithTracerProvider(traces), pgprod.WithPoolSize(1))
+	db, err := pgprod.Open(s.dsn, pgprod.WithTracerProvider(traces), pgprod.WithPoolSize(1), pgprod.WithPreflight(false))
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, db.Close()) })
 	require.NoError(t, db.Ping())

@@ -190,8 +190,10 @@ func TestItServesTheStatusUntilInterrupted(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(get(t, url+"status")), &status))
 	require.Equal(t, 20, status.PoolSize)
 	var health pgprod.Health
-	require.NoError(t, json.Unmarshal([]byte(get(t, url+"readyz")), &health))
-	require.Equal(t, "healthy", health.Status)
+	pgtest.Eventually(t, 20*time.Second, func() bool { // while its users come all at once, some wait for long
+		require.NoError(t, json.Unmarshal([]byte(get(t, url+"readyz")), &health))
+		return health.Status == "healthy"
+	}, "it isn't healthy")
 	require.Empty(t, health.Warnings, "its own server is no production")
 	require.Contains(t, get(t, url+"livez"), "alive")
 	require.Contains(t, get(t, url+"debug/pgprod"), "Connection pools")

@@ -73,7 +73,7 @@ var stories = []story{
 		}
 		return p.ordinary()
 	}},
-	{name: "timed out", options: append(size(1, 0), pgprod.WithPoolTimeout(300*time.Millisecond)),
+	{name: "timed out", options: append(size(1, 0), pgprod.WithPoolTimeout(time.Second)),
 		alerts: []string{"PgprodPoolTimeouts"}, round: func(p *program, n int) error {
 			if n != 10 {
 				return nil

@@ -180,11 +180,11 @@ func TestAListenerBecomesWaitForNotification(t *testing.T) {
 func TestWaitingForANotificationEndsWithItsContextAndNotWithCommandTimeout(t *testing.T) {
 	t.Parallel()
 	dsn := pgtest.NewDatabase(t)
-	ours, other := open(t, "pgprod", with(dsn, "command_timeout", "100ms")), open(t, "pgprod", dsn)
+	ours, other := open(t, "pgprod", with(dsn, "command_timeout", "1s")), open(t, "pgprod", dsn)
 	raw(t, ours, func(conn *pgx.Conn) error {
 		_, err := conn.Exec(t.Context(), "listen news")
 		require.NoError(t, err)
-		mustExec(t, other, "select pg_sleep(0.3), pg_notify('news', '')") // outlasts the command_timeout of who waits
+		mustExec(t, other, "select pg_sleep(1.2), pg_notify('news', '')") // outlasts the command_timeout of who waits
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		_, err = conn.WaitForNotification(ctx)

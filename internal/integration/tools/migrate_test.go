@@ -142,7 +142,7 @@ func TestGolangMigratesWaitForItsLockIsBoundedByCommandTimeout(t *testing.T) {
 			first, err := driver(open(t, pgprod.DriverName, dsn))
 			require.NoError(t, err)
 			defer first.Close()
-			second, err := driver(open(t, pgprod.DriverName, with(dsn, "command_timeout", "200ms")))
+			second, err := driver(open(t, pgprod.DriverName, with(dsn, "command_timeout", "1s")))
 			require.NoError(t, err)
 			defer second.Close()
 			require.NoError(t, first.Lock())
