@@ -82,8 +82,7 @@ func TestAConnectionWhoseRequesterHasGoneEndsAfterTheIdleTimeoutToo(t *testing.T
 	pgtest.Eventually(t, patience, func() bool { return proxy.Stats().Accepted == 1 })
 	cancel()
 	require.ErrorIs(t, r.wait(t), context.Canceled)
-	eventually(t, db, func(s pgprod.PoolStatus) bool { return s.Closed["idle"] == 1 })
-	assert.Zero(t, statusOf(t, db).CheckedIn)
+	eventually(t, db, func(s pgprod.PoolStatus) bool { return s.Closed["idle"] == 1 && s.CheckedIn == 0 })
 	pgtest.Eventually(t, patience, func() bool { return proxy.Stats().Open == 0 })
 }
 

@@ -73,7 +73,7 @@ func TestAContextThatEndsMidTransactionRollsBackAndKeepsTheConnection(t *testing
 	for name, use := range map[string]func(*sql.Tx) error{
 		"between statements": func(*sql.Tx) error { return nil },
 		"while rows are open": func(tx *sql.Tx) error {
-			rows, err := tx.Query("select generate_series(1, 1000000)")
+			rows, err := tx.Query("select repeat('x', 10000) from generate_series(1, 1000)")
 			if err != nil {
 				return err
 			}
