@@ -1,8 +1,10 @@
 package loopback_test
 
 import (
+	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
@@ -35,4 +37,42 @@ func TestAListenersPortCanBeOpenedAgain(t *testing.T) {
 	again, err := net.Listen("tcp", address)
 	require.NoError(t, err)
 	require.NoError(t, again.Close())
+}
+
+func TestNoPortComesTwiceBeforeManyOthersHave(t *testing.T) {
+	seen := map[int]bool{}
+	for range 500 {
+		port, err := loopback.FreePort()
+		require.NoError(t, err)
+		require.False(t, seen[port], port)
+		seen[port] = true
+	}
+}
+
+func TestTwoProcessesHavePortsOfTheirOwn(t *testing.T) {
+	const child = "LOOPBACK_TEST_CHILD"
+	if os.Getenv(child) != "" {
+		for range 100 {
+			port, err := loopback.FreePort()
+			require.NoError(t, err)
+			fmt.Println("port", port)
+		}
+		return
+	}
+	var mine []int
+	for range 100 {
+		port, err := loopback.FreePort()
+		require.NoError(t, err)
+		mine = append(mine, port)
+	}
+	for range 4 { // each draws anew
+		other := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+		other.Env = append(os.Environ(), child+"=1")
+		out, err := other.Output()
+		require.NoError(t, err)
+		for _, port := range mine {
+			require.NotContains(t, string(out), fmt.Sprintf("port %d\n", port))
+		}
+		require.Equal(t, 100, strings.Count(string(out), "port "))
+	}
 }
