@@ -49,7 +49,7 @@ func (a *advice) say(format string, args ...any) { a.why = append(a.why, fmt.Spr
 func (o observed) peakAndWaits() string {
 	text := fmt.Sprintf("At most %d were seen in use at once, of %s. ", o.most, o.capacity())
 	if o.waits == 0 {
-		return text + "Nobody waited for one."
+		return text + "Once they were made, nobody waited for one."
 	}
 	text += fmt.Sprintf("%s waits for one, 99 %% of them for less than %s", thousands(o.waits), short(o.waitP99))
 	if o.timeouts > 0 {

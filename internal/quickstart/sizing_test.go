@@ -27,7 +27,7 @@ func TestTheAdvice(t *testing.T) {
 		"nobody waits": {
 			func(*observed) {}, 8, 4,
 			[]string{"2,000 connections lent per second, held for 2.0ms on average, are 4.0 busy", "At most 9 were seen in use at once, of 30",
-				"Nobody waited", "larger than this load needs", "200 and leaves 197: enough for 16 instances"},
+				"nobody waited", "larger than this load needs", "200 and leaves 197: enough for 16 instances"},
 		},
 		"nobody waits, and peaks are high": {func(o *observed) { o.most = 25 }, 8, 17, []string{"covers the peak"}},
 		"nobody waits, and it fits":        {func(o *observed) { o.size, o.overflow = 8, 4 }, 8, 4, []string{"The present pool fits"}},
