@@ -72,7 +72,7 @@ func TestDialsNeverExceedThePlacesHoweverManyRequestsComeAndGo(t *testing.T) {
 }
 
 // closedSoFar is how many connections the pool has closed.
-func closedSoFar(t *testing.T, db *sql.DB) (n int) {
+func closedSoFar(t testing.TB, db *sql.DB) (n int) {
 	t.Helper()
 	for _, closed := range statusOf(t, db).Closed {
 		n += int(closed)
