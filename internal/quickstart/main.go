@@ -34,8 +34,10 @@ import (
 )
 
 func main() {
-	// SIGPIPE as well: in `quickstart | head` the reader goes first, and there is a server to stop.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+	// It would end the program where it stands, with a server left; and it comes for a connection that was reset as well
+	// as for a reader that has gone (`quickstart | head`), which the terminal notices.
+	signal.Ignore(syscall.SIGPIPE)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	ctx, stop = endWithParent(ctx)
 	defer stop()
@@ -51,7 +53,9 @@ func command(ctx context.Context, args []string, out *os.File, errOut io.Writer)
 	case err != nil:
 		return 2
 	}
-	screen := newTerminal(out)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	screen := newTerminal(out, func() { cancel(errors.New("nobody reads what it writes")) })
 	log.SetOutput(screen.above(errOut)) // pgprod's log
 	err = run(ctx, o, screen)
 	switch {

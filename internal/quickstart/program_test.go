@@ -131,6 +131,18 @@ func TestASignalAtAnyTimeLeavesNothing(t *testing.T) {
 	}
 }
 
+// The kernel sends that signal for a write to a connection that the server has reset, too.
+func TestABrokenPipeOfAConnectionDoesNotEndIt(t *testing.T) {
+	p := start(t, "", "-duration 2s")
+	home, pid := p.ownServer(t)
+	p.until(t, `requests`)
+	require.NoError(t, p.Process.Signal(syscall.SIGPIPE))
+	out, code := p.end(t)
+	assert.Zero(t, code, p.errors.String())
+	assert.NotContains(t, out, "Stopped")
+	requireGone(t, home, pid)
+}
+
 func TestASignalDuringTheStartLeavesNothing(t *testing.T) {
 	dir := openTempDir(t)
 	t.Setenv("TMPDIR", dir)

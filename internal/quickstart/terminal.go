@@ -1,12 +1,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 )
 
 // terminal is where the program writes. On a screen there may be a picture in the last lines, which changes in place.
@@ -14,13 +16,16 @@ type terminal struct {
 	*os.File
 	redraws bool // it is a screen
 	width   int
+	gone    func() // called when the reader has gone
 
 	mu    sync.Mutex // guards lines, and the screen
 	lines int        // of the picture; 0: there is none
 }
 
-func newTerminal(f *os.File) *terminal {
-	return &terminal{File: f, redraws: isTerminal(f) && os.Getenv("TERM") != "dumb", width: screenWidth(os.Getenv("COLUMNS"))}
+func newTerminal(f *os.File, gone func()) *terminal {
+	return &terminal{
+		File: f, redraws: isTerminal(f) && os.Getenv("TERM") != "dumb", width: screenWidth(os.Getenv("COLUMNS")), gone: gone,
+	}
 }
 
 func isTerminal(f *os.File) bool {
@@ -37,8 +42,12 @@ func screenWidth(columns string) int {
 	return min(max(n, 60), 200)
 }
 
-// printf writes. Nobody can be told of an error; where the reader has gone the signal ends the program.
-func (t *terminal) printf(format string, args ...any) { _, _ = fmt.Fprintf(t.File, format, args...) }
+// printf writes. Nobody can be told of an error.
+func (t *terminal) printf(format string, args ...any) {
+	if _, err := fmt.Fprintf(t.File, format, args...); errors.Is(err, syscall.EPIPE) {
+		t.gone()
+	}
+}
 
 // redraw replaces the picture by text. Lines that are wider than the screen are cut, so that their number is known.
 func (t *terminal) redraw(text string) {
