@@ -16,7 +16,7 @@ type Trial struct {
 // Confirmed has try cut statements short by Trial.Cut, and again if the server was late to confirm it. It has half a
 // second; then pgprod closes the connection, and what try expects of it doesn't hold. A busy machine may be late now and
 // then: what fails in such an attempt doesn't count, five of them in a row do.
-func Confirmed(t *testing.T, try func(*Trial)) {
+func Confirmed(t testing.TB, try func(*Trial)) {
 	t.Helper()
 	for range 5 {
 		trial, done := &Trial{TB: t}, make(chan struct{})
