@@ -94,15 +94,9 @@ func TestASweepFindsAKnee(t *testing.T) {
 }
 
 func TestAnInterruptedSweepTellsWhatItHas(t *testing.T) {
-	p := start(t, "", "-sweep -users 8 -duration 9s")
-	home, pid := p.ownServer(t)
-	p.until(t, `round 1`)
-	require.NoError(t, p.Process.Signal(os.Interrupt))
-	out, code := p.end(t)
-	require.Zero(t, code, p.errors.String())
+	out := signalled(t, "-sweep -users 8 -duration 9s", `round 1`, os.Interrupt)
 	assert.Regexp(t, `Stopped: .*interrupt`, out)
 	advised(t, out)
-	requireGone(t, home, pid)
 }
 
 func TestAFailoverLosesAndDoublesNothing(t *testing.T) {
@@ -121,15 +115,9 @@ func TestAFailoverLosesAndDoublesNothing(t *testing.T) {
 }
 
 func TestAFailoverThatIsInterruptedLeavesNothing(t *testing.T) {
-	p := start(t, "", "-failover -users 5 -duration 1m")
-	home, pid := p.ownServer(t)
-	p.until(t, `requests`)
-	require.NoError(t, p.Process.Signal(os.Interrupt))
-	out, code := p.end(t)
-	require.Zero(t, code, p.errors.String())
+	out := signalled(t, "-failover -users 5 -duration 1m", `requests`, os.Interrupt)
 	assert.Contains(t, out, "the server was not restarted")
 	assert.Contains(t, out, "acknowledged: 0 lost")
-	requireGone(t, home, pid)
 }
 
 func TestAMistakeOnTheCommandLineEndsItWithStatus2(t *testing.T) {

@@ -95,6 +95,20 @@ func (p *program) ownServer(t *testing.T) (home string, pid int) {
 	return home, pid
 }
 
+// signalled runs the program on a server of its own, sends it a signal once its output matches, and returns the rest of it.
+// It ends without an error, and the server with it.
+func signalled(t *testing.T, flags, pattern string, sig os.Signal) string {
+	t.Helper()
+	p := start(t, "", flags)
+	home, pid := p.ownServer(t)
+	p.until(t, pattern)
+	require.NoError(t, p.Process.Signal(sig))
+	out, code := p.end(t)
+	require.Zero(t, code, p.errors.String())
+	requireGone(t, home, pid)
+	return out
+}
+
 func requireGone(t *testing.T, home string, pid int) {
 	t.Helper()
 	assert.NoDirExists(t, home)
@@ -119,28 +133,15 @@ func TestItWorksAndTellsWhatCameOfIt(t *testing.T) {
 
 func TestASignalAtAnyTimeLeavesNothing(t *testing.T) {
 	for _, sig := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
-		p := start(t, "", "-duration 1m")
-		home, pid := p.ownServer(t)
-		p.until(t, `requests`)
-		require.NoError(t, p.Process.Signal(sig))
-		out, code := p.end(t)
-		assert.Zero(t, code, p.errors.String())
+		out := signalled(t, "-duration 1m", `requests`, sig)
 		assert.Regexp(t, `Stopped: .*signal`, out)
 		assert.Regexp(t, `\nall +[1-9]`, out, "it tells what it had")
-		requireGone(t, home, pid)
 	}
 }
 
 // The kernel sends that signal for a write to a connection that the server has reset, too.
 func TestABrokenPipeOfAConnectionDoesNotEndIt(t *testing.T) {
-	p := start(t, "", "-duration 2s")
-	home, pid := p.ownServer(t)
-	p.until(t, `requests`)
-	require.NoError(t, p.Process.Signal(syscall.SIGPIPE))
-	out, code := p.end(t)
-	assert.Zero(t, code, p.errors.String())
-	assert.NotContains(t, out, "Stopped")
-	requireGone(t, home, pid)
+	assert.NotContains(t, signalled(t, "-duration 2s", `requests`, syscall.SIGPIPE), "Stopped")
 }
 
 func TestASignalDuringTheStartLeavesNothing(t *testing.T) {
