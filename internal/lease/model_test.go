@@ -81,6 +81,7 @@ func (b *bench) sweep() {
 	b.settle()
 }
 
+// draw picks one. Where there is none, Skip has rapid draw another action in place of this one: no test is skipped.
 func draw[E any](t *rapid.T, from []E, label string) E {
 	if len(from) == 0 {
 		t.Skip("no " + label)
