@@ -2,10 +2,7 @@
 
 package pool
 
-import (
-	"database/sql/driver"
-	"io"
-)
+import "database/sql/driver"
 
 // From Go 1.27 on database/sql reads rows by these, where the driver has them.
 var _ driver.RowsColumnScanner = (*rows)(nil)
@@ -15,23 +12,20 @@ func (r *rows) NextRow() (err error) {
 	returned := false // as in Next
 	defer func() {
 		if !returned {
-			r.survive(recover(), &err)
+			r.survived(recover(), &err)
 		}
 	}()
 	err = r.Rows.NextRow()
 	returned = true
-	if err == nil || err == io.EOF {
-		return err
-	}
-	return r.c.explain(err, false)
+	return r.next(err)
 }
 
-// ScanColumn implements driver.RowsColumnScanner.
+// ScanColumn implements driver.RowsColumnScanner. Here a panic of a sql.Scanner becomes an error as well.
 func (r *rows) ScanColumn(ctx driver.ScanContext, i int, dest any) (err error) {
 	returned := false
 	defer func() {
 		if !returned {
-			r.survive(recover(), &err)
+			r.survived(recover(), &err)
 		}
 	}()
 	err = r.Rows.ScanColumn(ctx, i, dest)

@@ -6,11 +6,9 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"regexp"
-	"runtime"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -37,7 +35,6 @@ type session struct {
 	over  bool // a panic has ended it: it gets no connection any more
 
 	lentAt int64 // by clock(): when it last got a connection
-	rows   rows  // only one set of rows is open at a time on one connection
 }
 
 var (
@@ -172,25 +169,34 @@ func (s *session) run(ctx context.Context, replan bool, do func(*conn) error) er
 	}
 }
 
-// attempt has do work on c, and on the way out of a panic (of a driver.Valuer, a codec, a tracer) ends what was begun.
-// database/sql doesn't put a session away after a panic in a query: its connection goes back now, and it gets no other,
-// unless it is a transaction's.
+// attempt has do work on c. A panic of the application's code in the midst of it (of a driver.Valuer, a codec, a tracer)
+// becomes an error: database/sql would otherwise keep the lock of a transaction or a *sql.Conn for ever, and whoever rolls
+// the transaction back on the way out would wait for that lock (golang/go#26332).
 func (s *session) attempt(c *conn, do func(*conn) error) (err error) {
 	returned := false
 	defer func() {
 		c.lentAt = 0
-		if returned {
-			return
-		}
-		c.abandon()
-		if s.tx == nil {
-			s.over = true
-			s.giveBack()
+		if !returned {
+			err = s.interrupted(c, recover())
 		}
 	}()
 	err = do(c)
 	returned = true
 	return err
+}
+
+// interrupted ends what a panic, or runtime.Goexit, has left half done, and returns the panic as an error. The connection
+// is not lent again. After Goexit, which can't be stopped, database/sql doesn't give the session back either: its
+// connection goes now, and it gets no other.
+func (s *session) interrupted(c *conn, panicked any) error {
+	c.abandon()
+	c.condemned = "dirty"
+	if panicked == nil {
+		s.over = true
+		s.giveBack()
+		return nil
+	}
+	return newPanicError(panicked)
 }
 
 // stalePlan reports whether the server refused to execute a statement that pgx had prepared, since its result has other
@@ -290,18 +296,19 @@ func (s *session) QueryContext(ctx context.Context, query string, args []driver.
 	if err != nil {
 		return nil, err
 	}
+	var result *rows
 	err = s.run(ctx, true, func(c *conn) error {
 		r, err := c.std.QueryContext(ctx, query, args)
 		if err == nil {
-			c.reading = c.depth > 0 // without rows it has ended by now
-			s.rows = rows{Rows: r.(*stdlib.Rows), c: c}
+			c.reading = c.depth > 0
+			result = newRows(c, r.(*stdlib.Rows), !c.reading)
 		}
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &s.rows, nil
+	return result, nil
 }
 
 // Ping implements driver.Pinger. It answers for the database, not for one connection: a dead one is replaced, even if
@@ -325,78 +332,6 @@ func (s *session) Ping(ctx context.Context) error {
 		}
 		s.giveBack()
 	}
-}
-
-// rows are pgx's, with all their optional interfaces. Only errors are looked at on the way through.
-type rows struct {
-	*stdlib.Rows
-	c *conn
-}
-
-// Columns implements driver.Rows.
-func (r *rows) Columns() []string {
-	defer func() { r.survive(recover(), new(error)) }() // Next meets the same, and can say it
-	return r.Rows.Columns()
-}
-
-// Next implements driver.Rows.
-func (r *rows) Next(dest []driver.Value) (err error) {
-	returned := false // asking it costs less than recover, and there may be many rows
-	defer func() {
-		if !returned {
-			r.survive(recover(), &err)
-		}
-	}()
-	err = r.Rows.Next(dest)
-	returned = true
-	if err == nil || err == io.EOF {
-		return err
-	}
-	return r.c.explain(err, false)
-}
-
-// survive makes an error of a panic in pgx: a row that is wider than its description leads it past the end of a slice,
-// a reply without a result to nil. Who sends such a thing is not to be believed in anything else.
-func (r *rows) survive(panicked any, err *error) {
-	switch p := panicked.(type) {
-	case nil:
-	case runtime.Error:
-		if !panickedInPgx() {
-			panic(p)
-		}
-		r.c.condemned = "dirty"
-		*err = fmt.Errorf("pgprod: the server's reply makes no sense: %w", p)
-	default:
-		panic(p) // of a type that the application registered
-	}
-}
-
-// panickedInPgx reports whether the panic that is being recovered from began in pgx, and not in a type of the
-// application's that pgx or database/sql called.
-func panickedInPgx() bool {
-	var pcs [32]uintptr
-	frames := runtime.CallersFrames(pcs[:runtime.Callers(1, pcs[:])])
-	panicked := false
-	for {
-		f, more := frames.Next()
-		switch {
-		case strings.HasPrefix(f.Function, "runtime."):
-			panicked = panicked || strings.Contains(f.Function, "anic")
-		case panicked:
-			return strings.HasPrefix(f.Function, "github.com/jackc/pgx/")
-		}
-		if !more {
-			return false
-		}
-	}
-}
-
-// Close implements driver.Rows.
-func (r *rows) Close() error {
-	if err := r.Rows.Close(); err != nil {
-		return r.c.explain(err, false)
-	}
-	return nil
 }
 
 // Begin implements driver.Conn.
