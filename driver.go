@@ -127,7 +127,7 @@ func NewConnector(dsn string, opts ...Option) (*Connector, error) {
 	}
 	cfg.PoolName = pool.ReserveName(cfg.PoolName)
 	p, err := pool.New(cfg, pool.Hooks{
-		Logger: c.logger, Password: c.password, Telemetry: c.telemetry,
+		Logger: c.logger, Password: c.password, Notice: c.notice, Telemetry: c.telemetry,
 		Commenter: c.sqlCommenter(cfg.Conn.RuntimeParams["application_name"]),
 	})
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"go.opentelemetry.io/otel/propagation"
 
 	"github.com/pgprod/pgprod/internal/instruments"
@@ -113,6 +114,7 @@ type config struct {
 	values   settings.Values
 	logger   *slog.Logger // nil: slog.Default()
 	password func(context.Context) (string, error)
+	notice   func(*pgconn.Notice)
 
 	telemetry  instruments.Options
 	commenter  string // mode
@@ -265,4 +267,17 @@ func WithLogger(logger *slog.Logger) Option {
 // Default: none, which nil means as well.
 func WithPasswordFunc(password func(ctx context.Context) (string, error)) Option {
 	return func(c *config) { c.password = password }
+}
+
+// WithNoticeHandler sets a function that is called for each notice of the server: of every severity, complete, and also
+// those that come while a connection is made or checked. Warnings are logged besides, without what may be a value.
+//
+// The handler is called by whichever goroutine reads from the connection, in the midst of a statement: that of the
+// statement's caller, or one of the pool's while it connects or checks. So calls of several connections overlap, the
+// handler must be safe for concurrent use, must not block, and must not use the connection or wait for its caller. A
+// panic in it is one in the middle of the statement, as with pgx, and costs the connection; while connecting, where there
+// is no caller, it ends the program.
+// Default: none, which nil means as well.
+func WithNoticeHandler(handler func(*pgconn.Notice)) Option {
+	return func(c *config) { c.notice = handler }
 }

@@ -12,6 +12,7 @@
 //	conn.go       one connection to the server
 //	guard.go      ends statements that take too long
 //	leftovers.go  what a statement leaves behind in its session
+//	notice.go     what the server says besides: notices, and its warnings in the log
 //	trace.go      what pgx reports of each statement, and what is made of it
 //	report.go     statements that failed, or were slow, in the log
 //	log.go        the rest of the log: outages and the pool's events
@@ -39,6 +40,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/pgprod/pgprod/internal/activity"
 	"github.com/pgprod/pgprod/internal/instruments"
 	"github.com/pgprod/pgprod/internal/lease"
@@ -51,6 +53,7 @@ import (
 type Hooks struct {
 	Logger   *slog.Logger                          // nil: slog.Default() at the time of each line
 	Password func(context.Context) (string, error) // nil: as the settings say
+	Notice   func(*pgconn.Notice)                  // nil: nobody wants to hear them
 
 	Telemetry instruments.Options   // PoolName is the settings'
 	Commenter *sqlcomment.Commenter // nil: statements go as they are

@@ -146,7 +146,7 @@ func TestTypesOfOnesOwnAreRegisteredInRawOrGoAsTexts(t *testing.T) {
 	})
 }
 
-func TestANoticeHasNobodyToHearIt(t *testing.T) {
+func TestANoticeIsHeardByAHandlerAsByPgxs(t *testing.T) {
 	t.Parallel()
 	dsn := pgtest.NewDatabase(t)
 	const notice = "do $$ begin raise notice 'hear hear'; end $$"
@@ -156,12 +156,12 @@ func TestANoticeHasNobodyToHearIt(t *testing.T) {
 	})
 	mustExec(t, theirs, notice)
 	assert.Equal(t, []string{"hear hear"}, heard)
-	ours := newPool(t)
+	heard = nil
+	ours, err := pgprod.Open(dsn, pgprod.WithNoticeHandler(func(n *pgconn.Notice) { heard = append(heard, n.Message) }))
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, ours.Close()) }()
 	mustExec(t, ours, notice)
-	raw(t, ours, func(conn *pgx.Conn) error {
-		assert.Nil(t, conn.Config().OnNotice)
-		return nil
-	})
+	assert.Equal(t, []string{"hear hear"}, heard)
 }
 
 func TestAContextsEndCostsPgxTheConnection(t *testing.T) {
