@@ -180,8 +180,10 @@ func (c *Conn) send(d Direction, p packet) {
 	}
 }
 
-// deliver passes what is queued to its receiver, each after its latency.
+// deliver passes what is queued to its receiver, each after its latency. Once something was swallowed nothing follows but
+// the end: a TCP stream has no holes.
 func (c *Conn) deliver(d Direction, receiver net.Conn) {
+	torn := false
 	for {
 		var p packet
 		select {
@@ -194,11 +196,16 @@ func (c *Conn) deliver(d Direction, receiver net.Conn) {
 			return
 		}
 		if _, lost := c.fault(d); lost {
+			torn = true
 			continue
 		}
 		if p.end {
+			torn = torn || p.how == Hold // which lets it live on
 			c.Close(p.how)
-			continue // Hold lets it live on
+			continue
+		}
+		if torn {
+			continue
 		}
 		if _, err := receiver.Write(p.data); err != nil {
 			c.lose(d, err)
