@@ -55,15 +55,6 @@ func onStmt(q holder, do func(*sql.Stmt) error) error {
 	return errors.Join(do(stmt), stmt.Close())
 }
 
-func drained(rows *sql.Rows, err error) error {
-	if err != nil {
-		return err
-	}
-	for rows.Next() {
-	}
-	return errors.Join(rows.Err(), rows.Close())
-}
-
 // requirePanicError checks the error that a panic has become: it has the panic's value, and where it began.
 func requirePanicError(t testing.TB, err error) {
 	t.Helper()

@@ -257,28 +257,52 @@ func TestInTxNeverRepeatsAnUnknownCommit(t *testing.T) {
 	}
 }
 
-// TestInTxDoesNotRepeatWhatALostConnectionInterrupts: fn may have seen results, and only 40001 and 40P01 ask for more.
-func TestInTxDoesNotRepeatWhatALostConnectionInterrupts(t *testing.T) {
+// TestInTxRepeatsWhatALostConnectionInterrupts: without a COMMIT it is rolled back for certain.
+func TestInTxRepeatsWhatALostConnectionInterrupts(t *testing.T) {
+	t.Parallel()
+	for name, end := range ends {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dsn := pgtest.NewDatabase(t)
+			direct := newClient(t, dsn)
+			accounts(direct, 1, 100)
+			proxy := faultproxy.StartTB(t, dsn)
+			c := newClient(t, proxy.DSN())
+			proxy.SwallowReply(end, 2, faultproxy.Containing("update"))
+			attempts := 0
+			require.NoError(t, pgprod.InTx(t.Context(), c.DB, func(tx *sql.Tx) error {
+				attempts++
+				_, err := tx.Exec(takeOne, 1)
+				return err
+			}))
+			assert.Equal(t, 3, attempts)
+			assert.Equal(t, 99, direct.count(total), "it ran exactly once")
+		})
+	}
+}
+
+// TestInTxDoesNotRepeatWhatFnCommittedByText: what comes after that is no part of the transaction.
+func TestInTxDoesNotRepeatWhatFnCommittedByText(t *testing.T) {
 	t.Parallel()
 	dsn := pgtest.NewDatabase(t)
 	direct := newClient(t, dsn)
 	accounts(direct, 1, 100)
 	proxy := faultproxy.StartTB(t, dsn)
 	c := newClient(t, proxy.DSN())
-	proxy.SwallowReply(faultproxy.RST, 1, faultproxy.Containing("update"))
+	proxy.SwallowReply(faultproxy.FIN, 1, faultproxy.Containing("select 'after'"))
 	attempts := 0
 	err := pgprod.InTx(t.Context(), c.DB, func(tx *sql.Tx) error {
 		attempts++
 		_, err := tx.Exec(takeOne, 1)
+		require.NoError(t, err)
+		_, err = tx.Exec("commit")
+		require.NoError(t, err)
+		_, err = tx.Exec("select 'after'")
 		return err
 	})
-	require.ErrorContains(t, err, "the connection was lost")
-	assert.NotErrorIs(t, err, pgprod.ErrCommitUnknown)
+	require.ErrorContains(t, err, "whether it ran is unknown")
 	assert.Equal(t, 1, attempts)
-	pgtest.Eventually(t, patience, func() bool {
-		return direct.count("select count(*) from pg_locks where relation = 'accounts'::regclass") == 0
-	})
-	assert.Equal(t, 100, direct.count(total))
+	assert.Equal(t, 99, direct.count(total))
 }
 
 func TestInTxPassesItsOptionsOn(t *testing.T) {

@@ -33,7 +33,6 @@ func (s *session) borrow(ctx context.Context) error {
 		now := start + int64(waited)
 		if err = s.take(ctx, start, now); err == nil {
 			s.c.lend(now)
-			s.c.rest()
 			s.lentAt = max(now, s.c.proven) // it may have been asked for a sign of life
 			s.c.waited = waited
 			p.in.Waited(ctx, waited.Seconds())
@@ -171,7 +170,7 @@ const fairPing = time.Second
 
 // pinged pings c and condemns it if there is no answer within limit.
 func (p *Pool) pinged(c *conn, limit time.Duration) bool {
-	if err := c.ping(p.life, limit); err != nil {
+	if err := c.ping(p.life, limit, hangingUp); err != nil {
 		c.condemned = "invalid"
 		if limit >= min(fairPing, p.pingTimeout) && !p.closed.Load() {
 			p.invalidate(c.generation, err)
@@ -187,11 +186,11 @@ func (s *session) giveBack() {
 	if c == nil {
 		return
 	}
-	s.c, s.sc, s.tx, s.txCtx = nil, nil, nil, nil
+	s.c, s.sc = nil, nil
+	s.endTx(c)
 	c.abandon()
 	now := clock()
 	c.condemned = c.verdict(now)
-	c.readOnly = false
 	c.returned = now
 	held := p.returned(c, now)
 	p.in.Used(context.Background(), seconds(held))

@@ -17,7 +17,9 @@ import (
 // A conn is one connection to the server: what the inner *sql.DB keeps and a session borrows. It is pgx's tracer as
 // well, so that it knows of every statement, those that a caller of Raw sends past us included.
 //
-// A conn is used by one goroutine at a time; database/sql sees to that.
+// A conn is used by whoever has borrowed it, one goroutine at a time: database/sql serialises the calls to a driver.Conn.
+// The exceptions are named where they are: the ping of a connection that is to be lent, which may outlast its caller; the
+// guard's timer and pgx's watcher of contexts, which touch only the guard; and held, which has a mutex.
 type conn struct {
 	pool *Pool
 	std  *stdlib.Conn
@@ -60,14 +62,19 @@ type conn struct {
 	mark      int64         // of the tap, then
 	wasClosed bool          // then
 	lentAt    int64         // by clock(): just now, for the statement that is about to begin; 0: look at the clock
-	rested    int64         // of the tap, when all that was sent had been answered
 	mayRebind bool          // the session tries another connection if nothing was sent
 	mayReplan bool          // the session asks again if the plan is stale
 	waited    time.Duration // for the connection, until the first statement has been reported
 	reading   bool          // rows of the present statement have been handed to the caller
 	cause     error         // the last error that pgx reported, where stdlib says only driver.ErrBadConn
 	readOnly  bool          // inside a transaction that was begun as read-only
-	lentCut   fate          // of the last statement that was cut short since the connection was lent to a caller of Raw
+	txOpen    bool          // inside a transaction that the session began and no statement of its own has ended
+	commits   bool          // the statement is a COMMIT
+	tag       string        // the command tag of the last statement, "" if it had none
+
+	unconfirmed     *pgconn.PgError // the server's warning that the statement is committed here and by no synchronous standby
+	lentUnconfirmed *pgconn.PgError // the last of those since the connection was lent to a caller of Raw
+	lentCut         fate            // of the last statement that was cut short since the connection was lent to a caller of Raw
 
 	unadopted       []unadopted // see statement.go
 	alreadyPrepared bool        // what pgx said of the last Prepare
@@ -124,7 +131,10 @@ func (c *conn) hangUp() {
 	const closeTimeout = time.Second
 	if !c.pg.IsClosed() {
 		_ = c.pg.Conn().SetDeadline(time.Now().Add(closeTimeout))
-		_ = c.pg.Close(context.Background())
+		// Not the background context, for which pgx would go on to watch the last caller's.
+		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		defer cancel()
+		_ = c.pg.Close(ctx)
 		return
 	}
 	// pgx is closing it in a goroutine of its own, which takes up to 15 seconds if nobody hurries it.
@@ -154,12 +164,13 @@ func (c *conn) verdict(now int64) string {
 
 func (c *conn) expired(now int64) bool { return c.expires > 0 && now > c.expires }
 
-// ping asks the server for an answer within limit. A cancel request that was still on its way hits the ping.
-func (c *conn) ping(ctx context.Context, limit time.Duration) error {
+// ping asks the server for an answer within limit, and ends in the given manner when ctx does. A cancel request that was
+// still on its way hits the ping.
+func (c *conn) ping(ctx context.Context, limit time.Duration, how manner) error {
 	if c.pg.IsBusy() {
 		return c.pg.Ping(ctx) // which refuses; the guard is that of the rows that are open
 	}
-	c.guard.begin(clock(), 0)
+	c.guard.begin(clock(), 0, how)
 	defer c.guard.end()
 	_ = c.pg.Conn().SetDeadline(time.Now().Add(limit))
 	err := c.pg.Ping(ctx)
@@ -174,24 +185,21 @@ func (c *conn) ping(ctx context.Context, limit time.Duration) error {
 		c.guard.stale = c.guard.fate.cut() // an answer in spite of its context's end, whose cancel request may come yet
 		c.proven = clock()
 	}
-	c.rest()
 	return err
 }
 
-// ready makes the connection safe for its next statement within the same session.
-func (c *conn) ready() error {
+// ready makes the connection safe for its next statement within the same session. A ping that ctx ends costs the
+// connection.
+func (c *conn) ready(ctx context.Context) error {
 	switch {
 	case c.pg.IsClosed():
 		c.guard.fate = fate{} // that of the last statement isn't the next one's
 		return pgconn.ErrConnClosed
 	case c.guard.stale && !c.pg.IsBusy():
-		return c.ping(context.Background(), c.pool.pingTimeout)
+		return c.ping(ctx, c.pool.pingTimeout, hangingUp)
 	}
 	return nil
 }
-
-// rest notes that the server owes no answer.
-func (c *conn) rest() { c.rested = c.tap.Mark() }
 
 // now is the time, which needs no other look at the clock for the statement that the connection was lent for.
 func (c *conn) now() int64 {
@@ -207,7 +215,12 @@ func (c *conn) begin(what, sql string) {
 	if c.depth++; c.depth == 1 {
 		c.what, c.sql, c.copies, c.asIs, c.rewritten, c.cause = what, sql, false, false, false, nil
 		c.began, c.mark, c.wasClosed = c.now(), c.tap.Mark(), c.pg.IsClosed()
-		c.guard.begin(c.began, c.pool.cfg.CommandTimeout)
+		c.tag, c.unconfirmed, c.commits = "", nil, what == "" && commits(sql)
+		how := cancelling
+		if c.commits {
+			how = waiting
+		}
+		c.guard.begin(c.began, c.pool.cfg.CommandTimeout, how)
 		c.mu.Lock()
 		c.held.what, c.held.sql = what, sql
 		c.mu.Unlock()
@@ -225,9 +238,15 @@ func (c *conn) end(ctx context.Context, tag pgconn.CommandTag, err error) {
 		return
 	}
 	c.guard.end()
-	c.rest()
+	c.tag = tag.String()
 	if c.guard.fate.cut() {
 		c.cutOff()
+	}
+	if c.unconfirmed != nil {
+		c.lentUnconfirmed = c.unconfirmed
+	}
+	if !c.pg.IsClosed() && c.pg.TxStatus() == 'I' {
+		c.txOpen = false
 	}
 	now := clock()
 	if isWord(err) {

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"context"
+	"crypto/tls"
 	"database/sql/driver"
 	"fmt"
 	"io"
@@ -79,7 +80,7 @@ func (p *Pool) newConn() *conn {
 		fresh:      true,
 		names:      map[string][]string{},
 	}
-	c.guard.quiet = func() bool { return c.probes || c.tap.Mark() == c.rested }
+	c.guard.quiet = func() bool { return c.probes || c.tap.Quiet() }
 	return c
 }
 
@@ -201,10 +202,14 @@ func (c *conn) nameOf(addr string, port int) string {
 // connecting marks the context under which pgx connects. It dials under others for cancel requests.
 type connecting struct{}
 
-// dialFunc bounds the connections that pgx makes for cancel requests. The one that follows a failure would have 15
-// seconds, and comes from a goroutine of its own, perhaps for a first host that failed while the next is being dialled.
+// dialFunc bounds the connections that pgx makes for cancel requests, once they are made. The one that follows a failure
+// would have 15 seconds, and comes from a goroutine of its own, perhaps for a first host that failed while the next is
+// being dialled. While a COMMIT may be under way there are none.
 func (c *conn) dialFunc(dial pgconn.DialFunc) pgconn.DialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if c.guard.sparing.Load() && ctx.Value(connecting{}) == nil {
+			return nil, errSparing
+		}
 		nc, err := dial(ctx, network, addr)
 		switch {
 		case err != nil:
@@ -217,8 +222,9 @@ func (c *conn) dialFunc(dial pgconn.DialFunc) pgconn.DialFunc {
 	}
 }
 
-// refreshTLS reads the certificates anew: pgx has read those that the DSN or PGSSL… name when it was opened, and they
-// are rotated like passwords. While the files can't be read (they are being replaced) the last ones serve that could
+// refreshTLS reads the authorities anew that the server's certificate is checked by: pgx has read those that the DSN or
+// PGSSLROOTCERT names when it was opened, and they are rotated like passwords. (The client's certificate and key pgx reads
+// itself, at each handshake.) While the files can't be read, since they are being replaced, the last ones serve that could
 // be; those of the beginning may be out of use by now.
 func (p *Pool) refreshTLS(cc *pgx.ConnConfig) {
 	if !p.usesTLS {
@@ -230,7 +236,18 @@ func (p *Pool) refreshTLS(cc *pgx.ConnConfig) {
 	} else if now = p.lastTLS.Load(); now == nil {
 		return
 	}
-	cc.TLSConfig, cc.Fallbacks = now.TLSConfig, now.Fallbacks
+	cc.Config = *cc.Config.Copy() // all dials share the original, and a *tls.Config that is cloned otherwise loses its certificate
+	trustAs(cc.TLSConfig, now.TLSConfig)
+	for i, fallback := range cc.Fallbacks {
+		trustAs(fallback.TLSConfig, now.Fallbacks[i].TLSConfig)
+	}
+}
+
+// trustAs makes tc trust whom now trusts. Either is nil where there is no TLS.
+func trustAs(tc, now *tls.Config) {
+	if tc != nil && now != nil {
+		tc.RootCAs, tc.VerifyPeerCertificate = now.RootCAs, now.VerifyPeerCertificate
+	}
 }
 
 // configure is called when the server has accepted the login. stdlib doesn't close a connection whose hook fails.

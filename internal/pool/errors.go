@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/pgprod/pgprod/internal/lease"
 )
@@ -23,6 +24,7 @@ var (
 var (
 	errNoneParked = errors.New("pgprod: no connection is parked") // never leaves this package
 	errLost       = errors.New("connection lost")
+	errSparing    = errors.New("pgprod: no cancel request is sent while a COMMIT may be under way")
 	errPanicked   = errors.New("pgprod: a panic in the middle of a statement has ended this *sql.Conn, take another")
 	errFoundDead  = errors.New("found closed by the other end when it was to be lent")
 )
@@ -167,6 +169,31 @@ func (f fate) whileReading() string {
 	return ""
 }
 
+// rolledBackError is the error of a statement, or of a COMMIT that was not sent or not begun, by which the transaction is
+// rolled back for certain: it may be begun again.
+type rolledBackError struct {
+	pool  *Pool // of the transaction
+	why   string
+	cause error
+}
+
+func (c *conn) rolledBack(why string, cause error) error {
+	return &rolledBackError{pool: c.pool, why: why, cause: cause}
+}
+
+func (e *rolledBackError) Error() string {
+	return "pgprod: pool " + e.pool.cfg.PoolName + ": " + e.why + ": " + e.cause.Error()
+}
+
+func (e *rolledBackError) Unwrap() error { return e.cause }
+
+// notReplicated is the error of what is committed and has not been confirmed by a synchronous standby, as the server's
+// warning says.
+func (c *conn) notReplicated(warning *pgconn.PgError) error {
+	return &explained{causes: []error{ErrCommitUnknown, warning}, text: "pgprod: pool " + c.pool.cfg.PoolName +
+		": committed on this server, but no synchronous standby has confirmed it, and a failover may undo it: " + warning.Message}
+}
+
 // dialError is a failure to connect, in one line.
 type dialError struct {
 	pool         string
@@ -206,6 +233,30 @@ func hidePassword(text string, err error) string {
 }
 
 const queryCanceled = "57014"
+
+// endedInstead reports whether the server ended the session in place of what it was asked for, by its own word: then the
+// transaction was rolled back. ProcessInterrupts is the function of PostgreSQL's that says so between two steps of a
+// statement, and never in the midst of a commit. A pooler's FATAL names no function, and proves nothing.
+func endedInstead(err error) bool {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) || !isFatal(pg) || pg.Routine != "ProcessInterrupts" {
+		return false
+	}
+	switch pg.Code {
+	case "57P01", "57P05", "25P03", "25P04": // terminated; idle, idle in a transaction, or in one for too long
+		return true
+	}
+	return false
+}
+
+// isAnswer reports whether a COMMIT's error is the server's word on it.
+func isAnswer(err error) bool {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return !isFatal(pg) && pg.Code != "40003" && !strings.HasPrefix(pg.Code, "08") // which a pooler says that has lost the server
+	}
+	return errors.Is(err, pgx.ErrTxCommitRollback)
+}
 
 // isFatal reports whether the server ended the session with err.
 func isFatal(err *pgconn.PgError) bool {

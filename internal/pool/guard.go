@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 )
 
 // cancelGrace is how long the server has to confirm that it cancelled a statement. After that the connection is closed.
@@ -23,9 +24,23 @@ type fate struct {
 
 func (f fate) cut() bool { return f.timedOut || f.caller != nil }
 
-// A guard ends the statements of one connection: after command_timeout, and when the caller's context ends. Either way
+// manner is how a statement is ended before its time.
+type manner uint8
+
+const (
+	// cancelling asks the server to cancel it. This is how statements are ended, unless another manner is given.
+	cancelling manner = iota
+	// hangingUp gives the connection up at once. It is for our own pings, of which there is nothing to cancel.
+	hangingUp
+	// waiting is for COMMIT. A cancel request that hits a COMMIT makes the server report a transaction as committed that
+	// no synchronous standby has confirmed, so none is sent, by us or by pgx. The caller's context doesn't end it either;
+	// after command_timeout the connection is given up.
+	waiting
+)
+
+// A guard ends the statements of one connection: after command_timeout, and when the caller's context ends. As a rule
 // it asks the server to cancel, so that the connection survives, and sets a deadline on the socket for a server that
-// doesn't answer.
+// doesn't answer; the manner says where that is different.
 //
 // pgx is given the caller's context unchanged: a context with a timeout of our own, which pgx then watches, would cost
 // each statement several allocations. Nor is a timer started and stopped for each: begin only notes the deadline. The
@@ -36,13 +51,15 @@ func (f fate) cut() bool { return f.timedOut || f.caller != nil }
 type guard struct {
 	pg    *pgconn.PgConn
 	fate  fate
-	stale bool // a cancel request was sent: it may still be on its way to the server
-	idle  bool // the context that ended was not a statement's
-	again bool // cameLate has been granted for the statement
+	how   manner
+	stale bool   // a cancel request was sent: it may still be on its way to the server
+	asked manner // what HandleCancel did when the context ended
+	again bool   // cameLate has been granted for the statement
 
-	late atomic.Bool // the server has not acknowledged a cancel request: it may hit whatever runs at any time
+	late    atomic.Bool // the server has not acknowledged a cancel request: it may hit whatever runs at any time
+	sparing atomic.Bool // a COMMIT is under way, or was when the connection was lost: pgx must not send a cancel request
 
-	quiet func() bool // nothing was sent since the last statement ended
+	quiet func() bool // the server owes no answer
 
 	deadline atomic.Int64 // of the statement under way, by clock(); 0: there is none, expired: the timer is ending it
 	running  atomic.Bool  // the timer will fire
@@ -68,8 +85,11 @@ func newGuard() *guard {
 }
 
 // begin starts the time of a statement at now; zero is no limit.
-func (g *guard) begin(now int64, limit time.Duration) {
-	g.fate, g.again = fate{}, false
+func (g *guard) begin(now int64, limit time.Duration, how manner) {
+	g.fate, g.again, g.how = fate{}, false, how
+	if how == waiting {
+		g.sparing.Store(true)
+	}
 	if limit <= 0 {
 		g.deadline.Store(unlimited)
 		return
@@ -82,12 +102,17 @@ func (g *guard) begin(now int64, limit time.Duration) {
 
 // end stops it. If the time was up in this very moment it waits until the cancel request is out of the way.
 func (g *guard) end() {
+	how := g.how
+	g.how = cancelling
+	if how == waiting && !g.pg.IsClosed() {
+		g.sparing.Store(false)
+	}
 	if g.deadline.Swap(0) != expired {
 		return
 	}
 	<-g.fired
 	g.fate.timedOut = true
-	g.settle()
+	g.settle(how)
 }
 
 // look is the timer's function.
@@ -99,7 +124,7 @@ func (g *guard) look() {
 		g.timer.Reset(time.Duration(left))
 		return
 	case g.deadline.CompareAndSwap(deadline, expired):
-		g.cancel()
+		g.interrupt(g.how)
 		g.fired <- struct{}{}
 	}
 	g.running.Store(false)
@@ -119,25 +144,37 @@ func (g *guard) stop() {
 	g.timer.Stop()
 }
 
-// HandleCancel and HandleUnwatchAfterCancel implement pgx's ctxwatch.Handler: the caller's context ended. Where no
-// statement is under way (a wait for notifications, a goodbye, a health check's question) the server has nothing to
-// cancel.
+var _ ctxwatch.Handler = (*guard)(nil)
+
+// HandleCancel implements pgx's ctxwatch.Handler: the caller's context ended. Where the server owes no answer (during a
+// wait for notifications, or a health check's question on a connection of its own) there is nothing to cancel.
 func (g *guard) HandleCancel(ctx context.Context) {
-	if g.idle = g.deadline.Load() == 0 && g.quiet(); g.idle {
-		_ = g.pg.Conn().SetDeadline(time.Now())
+	g.asked = g.how
+	switch {
+	case g.deadline.Load() == 0 && g.quiet():
+		g.asked = hangingUp
+	case g.how != waiting:
+		g.fate.caller = ctx.Err()
+	default:
 		return
 	}
-	g.fate.caller = ctx.Err()
-	g.cancel()
+	g.interrupt(g.asked)
 }
 
 // HandleUnwatchAfterCancel is called when the statement is over, after HandleCancel has returned.
 func (g *guard) HandleUnwatchAfterCancel() {
-	if g.idle {
-		_ = g.pg.Conn().SetDeadline(time.Time{})
+	if g.asked != waiting {
+		g.settle(g.asked)
+	}
+}
+
+// interrupt ends what is under way: at the server, or by a deadline that has passed.
+func (g *guard) interrupt(how manner) {
+	if how == cancelling {
+		g.cancel()
 		return
 	}
-	g.settle()
+	_ = g.pg.Conn().SetDeadline(time.Now())
 }
 
 func (g *guard) cancel() {
@@ -166,9 +203,11 @@ func (g *guard) cameLate() bool {
 	return true
 }
 
-// settle is called after a cancel request. The server acknowledges one when it has signalled the backend, not when the
-// backend has seen the signal, so the connection must be proven before its next statement (see conn.ready).
-func (g *guard) settle() {
+// settle is called after interrupt. The server acknowledges a cancel request when it has signalled the backend, not when
+// the backend has seen the signal, so the connection must be proven before its next statement (see conn.ready).
+func (g *guard) settle(how manner) {
 	_ = g.pg.Conn().SetDeadline(time.Time{})
-	g.stale = true
+	if how == cancelling {
+		g.stale = true
+	}
 }

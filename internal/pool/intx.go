@@ -59,7 +59,7 @@ func (p *Pool) InTx(ctx context.Context, db *sql.DB, fn func(*sql.Tx) error, cfg
 
 	pause := minRetryPause
 	for try := 0; ; try++ {
-		again, err := attemptTx(ctx, db, fn, cfg)
+		again, err := p.attemptTx(ctx, db, fn, cfg)
 		if !again {
 			return err
 		}
@@ -77,22 +77,27 @@ func (p *Pool) InTx(ctx context.Context, db *sql.DB, fn func(*sql.Tx) error, cfg
 	}
 }
 
-// wantsRetry reports whether the server rolled the transaction back because of another one: serialization failure and
-// deadlock. Never if the outcome is unknown.
-func wantsRetry(err error) bool {
-	var pg *pgconn.PgError
-	if errors.Is(err, ErrCommitUnknown) || !errors.As(err, &pg) {
+// wantsRetry reports whether a transaction that failed with err is rolled back for a reason that another attempt may not
+// meet: the server gave it up in favour of another one (serialization failure, deadlock), or its connection was lost before
+// COMMIT was sent. Never if the outcome is unknown.
+func (p *Pool) wantsRetry(err error) bool {
+	if errors.Is(err, ErrCommitUnknown) {
 		return false
 	}
-	return pg.Code == "40001" || pg.Code == "40P01"
+	var lost *rolledBackError
+	if errors.As(err, &lost) && lost.pool == p {
+		return true
+	}
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && (pg.Code == "40001" || pg.Code == "40P01")
 }
 
 // attemptTx runs fn once and reports whether to do it again. A panic, and runtime.Goexit (a failed test), roll back as
 // an error does.
-func attemptTx(ctx context.Context, db *sql.DB, fn func(*sql.Tx) error, cfg TxConfig) (again bool, err error) {
+func (p *Pool) attemptTx(ctx context.Context, db *sql.DB, fn func(*sql.Tx) error, cfg TxConfig) (again bool, err error) {
 	tx, err := db.BeginTx(ctx, &cfg.TxOptions)
 	if err != nil {
-		return wantsRetry(err), err
+		return p.wantsRetry(err), err
 	}
 	returned := false
 	defer func() {
@@ -109,7 +114,7 @@ func attemptTx(ctx context.Context, db *sql.DB, fn func(*sql.Tx) error, cfg TxCo
 		case back != nil && !errors.Is(back, sql.ErrTxDone):
 			err = fmt.Errorf("%w (and the rollback failed: %v)", err, back)
 		}
-		return wantsRetry(err), err
+		return p.wantsRetry(err), err
 	}
 	if err = tx.Commit(); errors.Is(err, sql.ErrTxDone) {
 		if ctx.Err() != nil {
@@ -117,7 +122,7 @@ func attemptTx(ctx context.Context, db *sql.DB, fn func(*sql.Tx) error, cfg TxCo
 		}
 		return false, endedByFn(err)
 	}
-	return wantsRetry(err), err
+	return p.wantsRetry(err), err
 }
 
 func endedByFn(err error) error {

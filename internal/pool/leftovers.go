@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/pgprod/pgprod/internal/sqlsummary"
@@ -36,6 +37,31 @@ func marks(sql string) bool {
 		return second != "local" && second != "transaction" && second != "constraints"
 	case "discard", "deallocate":
 		return second == "all" || second == "prepare"
+	}
+	return false
+}
+
+// commits reports whether a statement, the only one of its text, is a COMMIT in one of its forms: whether it took place
+// has to be known for certain.
+func commits(sql string) bool {
+	if sql == "" || strings.IndexByte("cCeEpP", sql[0]) < 0 && sql[0] >= 'A' {
+		return false // as a rule, and at once
+	}
+	switch len(firstWord(sql)) {
+	case len("commit"), len("end"), len("prepare"), 0: // 0: it begins with a comment in a comment
+	default:
+		return false
+	}
+	all := slices.Collect(sqlsummary.Split(sql))
+	if len(all) != 1 {
+		return false
+	}
+	first := firstWord(all[0])
+	switch strings.ToLower(first) {
+	case "commit", "end":
+		return true
+	case "prepare":
+		return strings.EqualFold(firstWord(all[0][len(first):]), "transaction")
 	}
 	return false
 }

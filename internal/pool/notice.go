@@ -12,7 +12,9 @@ import (
 // noticed is pgx's OnNotice. pgx calls it while it reads what the server sends, in the goroutine that uses the
 // connection, which holds no lock of ours then. It is the only place where notices are looked at.
 func (c *conn) noticed(n *pgconn.Notice) {
-	if isWarning(n) {
+	if n.Routine == "SyncRepWaitForLSN" {
+		c.unconfirmed = (*pgconn.PgError)(n)
+	} else if isWarning(n) {
 		c.warned(n)
 	}
 	if handler := c.pool.hooks.Notice; handler != nil {

@@ -103,7 +103,7 @@ func (p *Pool) withIdle(ctx context.Context, f func(*conn) error) (found bool, e
 	if c.condemned = c.verdict(clock()); c.condemned != "" {
 		return false, nil
 	}
-	c.guard.begin(clock(), 0)
+	c.guard.begin(clock(), 0, cancelling)
 	err = f(c)
 	c.guard.end()
 	if err != nil && c.verdict(clock()) != "" {

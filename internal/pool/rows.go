@@ -112,16 +112,20 @@ func (r *rows) Next(dest []driver.Value) (err error) {
 
 // next is what the caller gets when pgx has returned err for the next row.
 func (r *rows) next(err error) error {
-	if err == nil || err == io.EOF {
+	if err == nil || err == io.EOF && !r.unconfirmed() {
 		return err
 	}
 	return r.c.explain(err, false)
 }
 
+// unconfirmed reports whether the server has warned at the end of these rows that their statement, an INSERT … RETURNING
+// say, is committed but not replicated.
+func (r *rows) unconfirmed() bool { return r.columns == nil && r.c.unconfirmed != nil }
+
 // Close implements driver.Rows.
 func (r *rows) Close() (err error) {
 	defer func() { r.survived(recover(), &err) }() // a tracer or a log handler is told of the statement's end
-	if err := r.Rows.Close(); err != nil {
+	if err := r.Rows.Close(); err != nil || r.unconfirmed() {
 		return r.c.explain(err, false)
 	}
 	return nil

@@ -6,7 +6,6 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"regexp"
 	"strings"
@@ -80,9 +79,12 @@ func (s *session) Lend(ctx context.Context, fn func(*pgx.Conn) error) error {
 		}
 	}()
 	c.releaseUnadopted(ctx)
-	c.lentCut = fate{}
+	c.lentCut, c.lentUnconfirmed = fate{}, nil
 	err := fn(c.pgx)
 	returned = true
+	if err == nil && c.lentUnconfirmed != nil {
+		return c.notReplicated(c.lentUnconfirmed)
+	}
 	return c.explainLent(err)
 }
 
@@ -117,7 +119,7 @@ func (s *session) use(ctx context.Context) (fresh bool, err error) {
 	case s.c == nil:
 		return true, s.borrow(ctx)
 	}
-	if err := s.c.ready(); err != nil {
+	if err := s.c.ready(ctx); err != nil {
 		return false, s.c.explain(err, true)
 	}
 	return false, nil
@@ -152,7 +154,7 @@ func (s *session) run(ctx context.Context, replan bool, do func(*conn) error) er
 		}
 		err = s.attempt(c, do)
 		c.mayRebind, c.mayReplan = false, false
-		if err == nil {
+		if err == nil && c.unconfirmed == nil {
 			return nil
 		}
 		op = c.takePending()
@@ -320,7 +322,7 @@ func (s *session) Ping(ctx context.Context) error {
 			return err
 		}
 		c := s.c
-		if err = c.ping(ctx, s.pool.pingTimeout); err == nil {
+		if err = c.ping(ctx, s.pool.pingTimeout, cancelling); err == nil {
 			return nil
 		}
 		lost := c.pg.IsClosed() && ctx.Err() == nil
@@ -332,113 +334,6 @@ func (s *session) Ping(ctx context.Context) error {
 		}
 		s.giveBack()
 	}
-}
-
-// Begin implements driver.Conn.
-func (s *session) Begin() (driver.Tx, error) {
-	return s.BeginTx(context.Background(), driver.TxOptions{})
-}
-
-// BeginTx implements driver.ConnBeginTx.
-func (s *session) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
-	options, err := txOptions(opts)
-	if err != nil {
-		return nil, err
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, err // pgx would close the connection, hence again when there is one
-	}
-	err = s.run(ctx, false, func(c *conn) error {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		tx, err := c.pgx.BeginTx(ctx, options)
-		if err == nil {
-			s.tx, s.txCtx, c.readOnly = tx, ctx, opts.ReadOnly
-		}
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return s, nil
-}
-
-func txOptions(opts driver.TxOptions) (o pgx.TxOptions, err error) {
-	switch sql.IsolationLevel(opts.Isolation) {
-	case sql.LevelDefault:
-	case sql.LevelReadUncommitted:
-		o.IsoLevel = pgx.ReadUncommitted
-	case sql.LevelReadCommitted:
-		o.IsoLevel = pgx.ReadCommitted
-	case sql.LevelRepeatableRead, sql.LevelSnapshot:
-		o.IsoLevel = pgx.RepeatableRead
-	case sql.LevelSerializable:
-		o.IsoLevel = pgx.Serializable
-	default:
-		return o, fmt.Errorf("pgprod: PostgreSQL has no isolation level %v (Default, Read Uncommitted, Read Committed, "+
-			"Repeatable Read, Snapshot, Serializable)", sql.IsolationLevel(opts.Isolation))
-	}
-	if opts.ReadOnly {
-		o.AccessMode = pgx.ReadOnly
-	}
-	return o, nil
-}
-
-// Commit implements driver.Tx. The caller's context doesn't reach it: a COMMIT that is cut short has an outcome that
-// nobody knows. command_timeout bounds it.
-func (s *session) Commit() error {
-	c := s.c
-	if c == nil || s.tx == nil {
-		return sql.ErrTxDone
-	}
-	if err := c.ready(); err != nil {
-		return fmt.Errorf("pgprod: COMMIT was not sent, the server rolls the transaction back: %w", c.real(err))
-	}
-	mark := c.tap.Mark()
-	err := s.tx.Commit(context.WithoutCancel(s.txCtx))
-	c.readOnly = false
-	switch {
-	case err == nil:
-		return nil
-	case c.tap.Mark() == mark:
-		return fmt.Errorf("pgprod: COMMIT was not sent, the server rolls the transaction back: %w", c.real(err))
-	case isAnswer(err):
-		return c.explain(err, false)
-	}
-	err = c.real(err)
-	if cut := c.cutShort(err, c.guard.fate); cut != nil {
-		err = cut
-	}
-	s.pool.write(s.txCtx, slog.LevelError, ErrCommitUnknown.Error(), 0, slog.String("error_message", instruments.Describe(err, "")))
-	return fmt.Errorf("%w: %w", ErrCommitUnknown, err)
-}
-
-// isAnswer reports whether a COMMIT's error is the server's word on it.
-func isAnswer(err error) bool {
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
-		return !isFatal(pg) && !strings.HasPrefix(pg.Code, "08") // which a pooler says that has lost the server
-	}
-	return errors.Is(err, pgx.ErrTxCommitRollback)
-}
-
-// Rollback implements driver.Tx. It is called when the transaction's context has ended, too: the connection is then
-// rolled back and lives on.
-func (s *session) Rollback() error {
-	c := s.c
-	if c == nil || s.tx == nil {
-		return sql.ErrTxDone
-	}
-	if err := c.ready(); err != nil {
-		return c.explain(err, true)
-	}
-	err := s.tx.Rollback(context.WithoutCancel(s.txCtx))
-	c.readOnly = false
-	if err != nil {
-		return c.explain(err, false)
-	}
-	return nil
 }
 
 // real is what went wrong on the connection, where stdlib says only driver.ErrBadConn, which must not reach
@@ -463,14 +358,33 @@ func (c *conn) explain(err error, unsent bool) error {
 	if c.depth > 0 {
 		return err // refused, since the rows of another statement are open: whose fate the guard's is
 	}
+	if c.commits || c.unconfirmed != nil {
+		return c.outcome(err, unsent)
+	}
 	if cut := c.cutShort(err, c.guard.fate); cut != nil {
 		return cut
 	}
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) || !c.pg.IsClosed() {
+	if !c.pg.IsClosed() {
 		return err
 	}
-	if unsent {
+	return c.explainLoss(err, unsent)
+}
+
+// explainLoss says what is known of a statement that was under way when the connection was lost. In a transaction that is
+// much: without a COMMIT it is rolled back.
+func (c *conn) explainLoss(err error, unsent bool) error {
+	var pg *pgconn.PgError
+	ended := errors.As(err, &pg)
+	switch {
+	case c.txOpen && ended:
+		return c.rolledBack("the server ended the session, the transaction is rolled back", err)
+	case c.txOpen && unsent:
+		return c.rolledBack("the connection was lost before the statement was sent, the transaction is rolled back", err)
+	case c.txOpen:
+		return c.rolledBack("the connection was lost after the statement was sent, the transaction is rolled back", err)
+	case ended:
+		return err
+	case unsent:
 		return fmt.Errorf("pgprod: pool %s: the connection was lost before the statement was sent: %w", c.pool.cfg.PoolName, err)
 	}
 	return fmt.Errorf("pgprod: pool %s: the connection was lost after the statement was sent, whether it ran is unknown: %w",
@@ -498,6 +412,9 @@ const lookAtPlan = " (look at its plan with EXPLAIN, and in pg_stat_activity at 
 // closeRows is what to do if its rows had come.
 const closeRows = " (look first whether its rows are closed as soon as they are read)"
 
+// lookAtStandbys is what to do about a COMMIT that took too long.
+const lookAtStandbys = " (a COMMIT that takes long as a rule waits for a synchronous standby to confirm it: look at pg_stat_replication)"
+
 // cutShort returns the error for a statement that didn't get the time it needed, nil for any other.
 func (c *conn) cutShort(err error, fate fate) error {
 	var pg *pgconn.PgError
@@ -510,8 +427,11 @@ func (c *conn) cutShort(err error, fate fate) error {
 		cut.why, cut.ctx, cut.hint = fate.byCaller(), fate.caller, ""
 	case fate.timedOut:
 		cut.why = fmt.Sprintf("the statement exceeded command_timeout (%v)", c.pool.cfg.CommandTimeout) + fate.whileReading()
-		if fate.reading {
+		switch {
+		case fate.reading:
 			cut.hint = closeRows
+		case c.commits:
+			cut.hint = lookAtStandbys
 		}
 	case pg != nil && isStatementTimeout(pg):
 		cut.why = "the server's statement_timeout ended the statement"

@@ -141,7 +141,7 @@ func (c *conn) releaseUnadopted(ctx context.Context) {
 // deallocate is bounded as statements are, of which pgx doesn't count it as one.
 func (c *conn) deallocate(ctx context.Context, u unadopted) error {
 	if c.depth == 0 {
-		c.guard.begin(clock(), c.pool.cfg.CommandTimeout)
+		c.guard.begin(clock(), c.pool.cfg.CommandTimeout, cancelling)
 		defer c.guard.end()
 	}
 	return c.pgx.Deallocate(ctx, u.name)

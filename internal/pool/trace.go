@@ -149,8 +149,18 @@ func (c *conn) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryE
 	if c.depth <= 1 { // and not of a query that was refused while the rows of another are open
 		c.args = nil // they may be large
 	}
-	c.observed(ctx, d.CommandTag, d.Err)
-	c.end(ctx, d.CommandTag, d.Err)
+	err := c.confirmed(d.Err)
+	c.observed(ctx, d.CommandTag, err)
+	c.end(ctx, d.CommandTag, err)
+}
+
+// confirmed is a statement's error, or the server's warning that what it committed is confirmed by no synchronous standby:
+// for its caller, and so for telemetry and the log, that is a failure.
+func (c *conn) confirmed(err error) error {
+	if err == nil && c.depth == 1 && c.unconfirmed != nil {
+		return c.unconfirmed
+	}
+	return err
 }
 
 // TracePrepareStart implements pgx.PrepareTracer. It is called before pgx looks whether the statement is there already.
@@ -200,8 +210,9 @@ func (c *conn) TraceBatchQuery(_ context.Context, _ *pgx.Conn, d pgx.TraceBatchQ
 
 // TraceBatchEnd implements pgx.BatchTracer.
 func (c *conn) TraceBatchEnd(ctx context.Context, _ *pgx.Conn, d pgx.TraceBatchEndData) {
-	c.observed(ctx, pgconn.CommandTag{}, d.Err)
-	c.end(ctx, pgconn.CommandTag{}, d.Err)
+	err := c.confirmed(d.Err)
+	c.observed(ctx, pgconn.CommandTag{}, err)
+	c.end(ctx, pgconn.CommandTag{}, err)
 }
 
 // TraceCopyFromStart implements pgx.CopyFromTracer.
@@ -216,6 +227,7 @@ func (c *conn) TraceCopyFromStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceC
 
 // TraceCopyFromEnd implements pgx.CopyFromTracer.
 func (c *conn) TraceCopyFromEnd(ctx context.Context, _ *pgx.Conn, d pgx.TraceCopyFromEndData) {
-	c.observed(ctx, d.CommandTag, d.Err)
-	c.end(ctx, d.CommandTag, d.Err)
+	err := c.confirmed(d.Err)
+	c.observed(ctx, d.CommandTag, err)
+	c.end(ctx, d.CommandTag, err)
 }

@@ -4,6 +4,7 @@ package wire
 
 import (
 	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -22,7 +23,13 @@ type Tap struct {
 	late    func() bool
 	written atomic.Int64
 	failure atomic.Pointer[error]
+
+	tail     [readySize]byte // the last bytes that were read
+	answered atomic.Int64    // written, when the server's last word was ReadyForQuery
 }
+
+// readySize is the size of ReadyForQuery: its type, its length and the state of the transaction.
+const readySize = 6
 
 // NewTap returns a Tap in front of r and w. When a read has run into its deadline late is asked whether to try it once
 // more.
@@ -37,6 +44,9 @@ func (t *Tap) Read(p []byte) (int, error) {
 	if err != nil && errors.Is(err, os.ErrDeadlineExceeded) && t.late() {
 		n, err = t.r.Read(p)
 	}
+	if n > 0 {
+		t.heard(p[:n])
+	}
 	switch {
 	case err != nil:
 		t.fail(err)
@@ -45,6 +55,26 @@ func (t *Tap) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// heard looks whether the server's last word is ReadyForQuery, which it says when it has answered all that was sent.
+func (t *Tap) heard(p []byte) {
+	if n := len(p); n < readySize {
+		copy(t.tail[:], t.tail[n:])
+		copy(t.tail[readySize-n:], p)
+	} else {
+		copy(t.tail[:], p[n-readySize:])
+	}
+	if t.tail[0] == 'Z' && binary.BigEndian.Uint32(t.tail[1:]) == readySize-1 {
+		t.answered.Store(t.written.Load())
+	}
+}
+
+// Quiet reports whether the server has answered all that was written. It is safe for concurrent use.
+//
+// It looks at the end of what was read and not at each message: the end of a row can pass for ReadyForQuery, and of
+// several answers that are under way the first counts. Whoever asks must have another reason to believe that nothing is
+// under way.
+func (t *Tap) Quiet() bool { return t.answered.Load() == t.written.Load() }
 
 // Write implements io.Writer. pgx's farewell (a lone Terminate) is not counted: pgx writes it from a goroutine of its
 // own when a connection has failed, at a time when the caller is asking whether the failed statement got out.
