@@ -54,8 +54,11 @@ func Status(db *sql.DB) (PoolStatus, error) {
 // Raw calls fn with the *pgx.Conn below a connection of db, for what database/sql has no words for: CopyFrom, batches,
 // LISTEN. It waits for a connection as a statement does. The connection is fn's until fn returns; a transaction that fn
 // leaves open, or a subscription, costs the connection. (What goes past pgx.Conn, by its PgConn, is neither bounded by
-// command_timeout nor looked at for what it leaves behind.) The error is fn's own, or why there was no connection, or that
-// db isn't pgprod's. It is safe for concurrent use.
+// command_timeout nor looked at for what it leaves behind.)
+//
+// The error is fn's own, or why there was no connection, or that db isn't pgprod's. Inside fn errors are pgx's own: a
+// statement that a deadline or command_timeout has cut short has the server's (57014) and nothing else. What Raw returns,
+// if fn returns that error, is the context's as well, as for any statement. It is safe for concurrent use.
 func Raw(ctx context.Context, db *sql.DB, fn func(*pgx.Conn) error) error {
 	if _, err := poolOf(db); err != nil {
 		return err

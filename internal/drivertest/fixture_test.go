@@ -120,8 +120,17 @@ func terminate(t testing.TB, pids ...uint32) {
 // server has answered, the server's as well.
 func requireCut(t testing.TB, err error, cause error) {
 	t.Helper()
-	require.ErrorIs(t, err, cause)
+	requireEnded(t, err, cause)
 	require.Equal(t, "57014", sqlState(err), "%v", err)
+}
+
+// requireEnded checks the error of what the end of a context, or command_timeout, has ended: for whoever knows contexts,
+// and for whoever knows pgx.
+func requireEnded(t testing.TB, err error, cause error) {
+	t.Helper()
+	require.ErrorIs(t, err, cause)
+	require.Equal(t, cause == context.DeadlineExceeded, pgconn.Timeout(err), "%v", err)
+	require.False(t, pgconn.SafeToRetry(err), "%v", err)
 }
 
 // within fails the test if f takes longer than limit.

@@ -90,6 +90,15 @@ type explained struct {
 func (e *explained) Error() string   { return e.text }
 func (e *explained) Unwrap() []error { return e.causes }
 
+// alreadyEnded is the error of a call whose context has ended before anything was done, nil if it hasn't.
+func alreadyEnded(ctx context.Context) error {
+	err := ctx.Err()
+	if err == nil {
+		return nil
+	}
+	return &explained{text: "pgprod: nothing was sent: " + err.Error(), causes: deadlineError(err)}
+}
+
 // askingError is the end of a caller's context while a connection was being asked whether it lives.
 type askingError struct{ error }
 
@@ -119,7 +128,7 @@ func (p *Pool) endedWaiting(err error, waited time.Duration, s lease.Stats) erro
 	if _, asking := err.(askingError); asking {
 		what = "for a connection's answer to the question whether it is alive (pool_pre_ping)"
 	}
-	e := &explained{causes: []error{err}, text: fmt.Sprintf("pgprod: pool %s: %v after waiting %v %s (in use %d of %d, waiting %d%s)",
+	e := &explained{causes: deadlineError(err), text: fmt.Sprintf("pgprod: pool %s: %v after waiting %v %s (in use %d of %d, waiting %d%s)",
 		p.cfg.PoolName, err, waited.Round(time.Millisecond), what, s.Lent, p.cfg.Capacity(), s.Waiting, connectingNow(s.Dialing))}
 	if s.LastError != nil {
 		e.text += "; the last attempt to connect failed: " + inside(s.LastError)
@@ -141,7 +150,7 @@ type cutError struct {
 func (e *cutError) Error() string {
 	return "pgprod: pool " + e.pool + ": " + e.why + ": " + e.cause.Error() + e.hint
 }
-func (e *cutError) Unwrap() []error { return []error{e.ctx, e.cause} }
+func (e *cutError) Unwrap() []error { return append(deadlineError(e.ctx), e.cause) }
 
 // Timeout and Temporary make it a net.Error, as context.DeadlineExceeded is.
 func (e *cutError) Timeout() bool { return e.ctx == context.DeadlineExceeded }
@@ -188,10 +197,14 @@ func (e *rolledBackError) Error() string {
 func (e *rolledBackError) Unwrap() error { return e.cause }
 
 // notReplicated is the error of what is committed and has not been confirmed by a synchronous standby, as the server's
-// warning says.
+// warning says. If it was command_timeout or the caller's context that ended the wait, the error says that as well.
 func (c *conn) notReplicated(warning *pgconn.PgError) error {
-	return &explained{causes: []error{ErrCommitUnknown, warning}, text: "pgprod: pool " + c.pool.cfg.PoolName +
+	e := &explained{causes: []error{ErrCommitUnknown, warning}, text: "pgprod: pool " + c.pool.cfg.PoolName +
 		": committed on this server, but no synchronous standby has confirmed it, and a failover may undo it: " + warning.Message}
+	if cut := c.guard.fate.err(); cut != nil {
+		e.causes = append(e.causes, deadlineError(cut)...)
+	}
+	return e
 }
 
 // dialError is a failure to connect, in one line.

@@ -24,6 +24,14 @@ type fate struct {
 
 func (f fate) cut() bool { return f.timedOut || f.caller != nil }
 
+// err is the error of the context that ended it, or that of a deadline for command_timeout; nil if it wasn't cut short.
+func (f fate) err() error {
+	if f.caller == nil && f.timedOut {
+		return context.DeadlineExceeded
+	}
+	return f.caller
+}
+
 // manner is how a statement is ended before its time.
 type manner uint8
 

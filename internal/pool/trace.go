@@ -155,9 +155,9 @@ func (c *conn) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryE
 }
 
 // confirmed is a statement's error, or the server's warning that what it committed is confirmed by no synchronous standby:
-// for its caller, and so for telemetry and the log, that is a failure.
+// for its caller, and so for telemetry and the log, that is the failure.
 func (c *conn) confirmed(err error) error {
-	if err == nil && c.depth == 1 && c.unconfirmed != nil {
+	if c.depth == 1 && c.unconfirmed != nil {
 		return c.unconfirmed
 	}
 	return err

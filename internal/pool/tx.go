@@ -24,11 +24,11 @@ func (s *session) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx
 	if err != nil {
 		return nil, err
 	}
-	if err := ctx.Err(); err != nil {
+	if err := alreadyEnded(ctx); err != nil {
 		return nil, err // pgx would close the connection, hence again when there is one
 	}
 	err = s.run(ctx, false, func(c *conn) error {
-		if err := ctx.Err(); err != nil {
+		if err := alreadyEnded(ctx); err != nil {
 			return err
 		}
 		tx, err := c.pgx.BeginTx(ctx, options)
