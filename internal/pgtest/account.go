@@ -47,6 +47,17 @@ func (a account) own(path string) error {
 	return os.Lchown(path, a.uid, a.gid)
 }
 
+// writeFile makes a file that only the account, and root, can read.
+func (a account) writeFile(path string, content []byte) error {
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		return fmt.Errorf("pgtest: %w", err)
+	}
+	if err := a.own(path); err != nil {
+		return fmt.Errorf("pgtest: %w", err)
+	}
+	return nil
+}
+
 // reaches says whether the account may enter dir, which takes the x bit on it and on all its parents.
 func (a account) reaches(dir string) bool {
 	if a.cred == nil {

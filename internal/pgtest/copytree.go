@@ -11,15 +11,48 @@ import (
 // copyTree copies the directory src to dst and gives the copy to owner. Where the file system can, files share their
 // blocks: io.Copy between files is copy_file_range(2) on Linux.
 func copyTree(src, dst string, owner account) error {
-	err := filepath.WalkDir(src, func(path string, entry fs.DirEntry, err error) error {
+	return walkTree(src, func(rel string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
+		return copyEntry(filepath.Join(src, rel), filepath.Join(dst, rel), entry, owner)
+	})
+}
+
+// copyLiveTree is copyTree for a directory that somebody writes to meanwhile: a file that vanishes is left out, as is
+// every path, relative to src, for which leftOut returns true.
+func copyLiveTree(src, dst string, owner account, leftOut func(rel string) bool) error {
+	return walkTree(src, func(rel string, entry fs.DirEntry, err error) error {
+		if leftOut(rel) {
+			return skipping(entry)
+		}
+		from := filepath.Join(src, rel)
+		if err == nil {
+			err = copyEntry(from, filepath.Join(dst, rel), entry, owner)
+		}
+		if err != nil && rel != "." && !exists(from) {
+			return skipping(entry)
+		}
+		return err
+	})
+}
+
+// skipping is what a walk's function returns to leave an entry, and all that is below it, out.
+func skipping(entry fs.DirEntry) error {
+	if entry.IsDir() {
+		return fs.SkipDir
+	}
+	return nil
+}
+
+// walkTree is filepath.WalkDir with paths relative to src.
+func walkTree(src string, do func(rel string, entry fs.DirEntry, err error) error) error {
+	err := filepath.WalkDir(src, func(path string, entry fs.DirEntry, failed error) error {
 		rel, err := filepath.Rel(src, path)
 		if err != nil {
 			return err
 		}
-		return copyEntry(path, filepath.Join(dst, rel), entry, owner)
+		return do(rel, entry, failed)
 	})
 	if err != nil {
 		return fmt.Errorf("pgtest: copy %s: %w", src, err)

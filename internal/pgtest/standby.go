@@ -3,24 +3,9 @@ package pgtest
 import (
 	"context"
 	"errors"
-	"fmt"
-	"strconv"
 
 	"github.com/jackc/pgx/v5"
 )
-
-// baseBackup fills the data directory with a copy of the primary's that is set up to follow it, through its unix socket.
-func (s *Server) baseBackup(ctx context.Context, primary *Server) error {
-	if primary.external != nil {
-		return ErrExternal
-	}
-	if !exists(s.prog.path("pg_basebackup")) {
-		return fmt.Errorf("pgtest: a standby needs pg_basebackup, which %s doesn't have", s.prog.dir)
-	}
-	return runTool(ctx, command(ctx, s.account, s.home.path, s.prog.path("pg_basebackup"), "--pgdata", s.home.data(),
-		"--host", primary.home.socket, "--port", strconv.Itoa(primary.port), "--username", adminUser,
-		"--write-recovery-conf", "--wal-method", "stream", "--checkpoint", "fast", "--no-sync"))
-}
 
 // InRecovery says whether the server is a standby.
 func (s *Server) InRecovery(ctx context.Context) (standby bool, err error) {

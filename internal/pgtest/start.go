@@ -84,7 +84,7 @@ var defaultSettings = []string{
 	"full_page_writes = off",
 	"max_connections = 200",
 	"shared_buffers = 16MB",
-	"wal_keep_size = 64MB", // so that a standby can catch up
+	"wal_keep_size = 512MB", // so that a standby can catch up, and begin at its backup
 	"checkpoint_timeout = 30min",
 	"autovacuum = off",
 	"dynamic_shared_memory_type = mmap", // files in the data directory: even a crash leaves none elsewhere
@@ -102,6 +102,7 @@ func (s *Server) writeConfig() error {
 		return err
 	}
 	lines = append(lines, tls...)
+	lines = append(lines, s.followPrimary()...)
 	for name, value := range s.config.Settings {
 		lines = append(lines, name+" = "+quoteSetting(value))
 	}

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"math/big"
 	"net"
-	"os"
 	"path/filepath"
 	"time"
 )
@@ -153,11 +152,8 @@ func (s *Server) writeTLS() (settings []string, err error) {
 		{"ssl_ca_file", "ca.crt", config.CA.PEM()}, // for clients' certificates
 	} {
 		path := filepath.Join(s.home.path, file.name)
-		if err := os.WriteFile(path, file.content, 0o600); err != nil {
-			return nil, fmt.Errorf("pgtest: %w", err)
-		}
-		if err := s.account.own(path); err != nil {
-			return nil, fmt.Errorf("pgtest: %w", err)
+		if err := s.account.writeFile(path, file.content); err != nil {
+			return nil, err
 		}
 		settings = append(settings, file.setting+" = "+quoteSetting(path))
 	}
