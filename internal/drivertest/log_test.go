@@ -107,9 +107,12 @@ func TestAHealthyRunOfAnOrdinaryServiceLogsNothingPreflightIncluded(t *testing.T
 	}, "no preflight")
 	assert.Equal(t, "healthy", pgprod.Check(t.Context(), db).Status)
 	assert.EqualValues(t, 1000, get[int](t, db, "select sum(balance)::int from accounts"))
-	assert.Empty(t, pgprod.Check(t.Context(), db).Warnings)
+	warnings := pgprod.Check(t.Context(), db).Warnings
 	require.NoError(t, db.Close())
-	assert.Empty(t, log.buffer.String())
+	// A server's version is well until a day comes; what is said of it is no matter of this test.
+	ofAge := func(text string) bool { return strings.Contains(text, "gets no fixes any more") }
+	assert.Empty(t, slices.DeleteFunc(warnings, ofAge))
+	assert.Empty(t, slices.DeleteFunc(slices.Collect(strings.Lines(log.buffer.String())), ofAge))
 }
 
 // transfer is a transaction with reads, writes and prepared statements.

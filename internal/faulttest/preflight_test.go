@@ -4,6 +4,8 @@ import (
 	"database/sql"
 	"fmt"
 	"log/slog"
+	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,18 +20,32 @@ import (
 	"github.com/pgprod/pgprod/internal/pgtest/faultproxy"
 )
 
-// warnings opens a pool, uses it, and returns what the preflight says in the end: as many warnings as are wanted, if
-// they come.
+// tooOld is in what the preflight says of a version without fixes, which the server under test may be, or become.
+const tooOld = "gets no fixes any more"
+
+// apartFromAge is what the preflight says that doesn't depend on today's date.
+func apartFromAge(warnings []string) []string {
+	return slices.DeleteFunc(slices.Clone(warnings), func(w string) bool { return strings.Contains(w, tooOld) })
+}
+
+// logApartFromAge is the same for a log.
+func logApartFromAge(log string) string {
+	return strings.Join(apartFromAge(slices.Collect(strings.Lines(log))), "")
+}
+
+// warnings opens a pool, uses it, and returns what the preflight says in the end, apart from the server's age: as many
+// warnings as are wanted, if they come.
 func warnings(t *testing.T, dsn string, want int) (found []string, logged string) {
 	t.Helper()
 	var log logLines
 	db := openPool(t, dsn, pgprod.WithLogger(log.logger()))
 	require.NoError(t, db.PingContext(t.Context()))
 	pgtest.Eventually(t, patience, func() bool {
-		found = pgprod.Check(t.Context(), db).Warnings
-		return len(found) == want && strings.Count(log.String(), "pgprod: preflight: ") == want
+		found = apartFromAge(pgprod.Check(t.Context(), db).Warnings)
+		logged = logApartFromAge(log.String())
+		return len(found) == want && strings.Count(logged, "pgprod: preflight: ") == want
 	}, "%d warnings", want)
-	return found, log.String()
+	return found, logged
 }
 
 func TestThePreflightWarnsOfEachThingThatIsWrong(t *testing.T) {
@@ -81,8 +97,59 @@ func TestThePreflightHasNothingToSayOfAWellKeptService(t *testing.T) {
 		require.NoError(t, err)
 		return len(backends) == 1
 	}, "it has left its connection")
-	assert.Empty(t, pgprod.Check(t.Context(), db).Warnings)
-	assert.Empty(t, log.String())
+	assert.Empty(t, apartFromAge(pgprod.Check(t.Context(), db).Warnings))
+	assert.Empty(t, logApartFromAge(log.String()))
+}
+
+func TestThePreflightTellsOfAServerWithoutFixes(t *testing.T) {
+	t.Parallel()
+	server := pgtest.Shared(t)
+	db := openPool(t, with(pgtest.NewDatabase(t)), pgprod.WithLogger(slog.New(slog.DiscardHandler)))
+	require.NoError(t, db.PingContext(t.Context()))
+	var found []string
+	pgtest.Eventually(t, patience, func() bool {
+		found = pgprod.Check(t.Context(), db).Warnings
+		return len(found) > 0 // of the superuser at least
+	}, "the preflight ends")
+	if server.Version() <= 14 { // later ones will be so some day, which a unit test of the preflight looks at
+		assert.Contains(t, strings.Join(found, "\n"), fmt.Sprintf("PostgreSQL %d %s", server.Version(), tooOld))
+	}
+}
+
+func TestThePreflightTellsOfCollationsThatHaveChangedUnderTheIndexes(t *testing.T) {
+	t.Parallel()
+	server := pgtest.StartTB(t, pgtest.Config{})
+	own := server.Version() >= 15 // 14 keeps no version of the database's own collation
+	create := `create database "a b" template template0`
+	if own {
+		create += " locale_provider icu icu_locale 'en' locale 'C'"
+	}
+	require.NoError(t, server.Exec(t.Context(), "create role app login"))
+	require.NoError(t, server.Exec(t.Context(), create))
+	admin := openPool(t, with(server.DSN("a b"), "preflight", "off"))
+	exec(t, admin, `create collation "x Y" (provider = icu, locale = 'de'); create collation unused (provider = icu, locale = 'fr');
+		create table t (a text collate "x Y"); create index on t (a)`)
+	service := with(server.DSN("a b"), "user", "app")
+	exec(t, admin, "update pg_collation set collversion = 'old' where collname in ('x Y', 'unused')")
+	want := 1
+	if own {
+		exec(t, admin, "update pg_database set datcollversion = 'old' where datname = current_database()")
+		want = 2
+	}
+
+	found, logged := warnings(t, service, want)
+	assert.Contains(t, found[want-1], `collations that indexes use have changed, "x Y" (version old is recorded`)
+	assert.NotContains(t, logged, "unused")
+	if own {
+		assert.Contains(t, found[0], `the collation of the database "a b" has changed (version old is recorded`)
+		assert.Contains(t, found[0], `REINDEX DATABASE "a b", then ALTER DATABASE "a b" REFRESH COLLATION VERSION`)
+		exec(t, admin, `reindex database "a b"`)
+		exec(t, admin, `alter database "a b" refresh collation version`)
+	}
+	exec(t, admin, `alter collation "x Y" refresh version`)
+	// What is left is of our own making, and says that the preflight has ended.
+	found, _ = warnings(t, with(service, "password", "word"), 1)
+	assert.Contains(t, found[0], "the password stands in the DSN")
 }
 
 func TestThePreflightKeepsNoConnectionBeyondPoolSize(t *testing.T) {
@@ -185,4 +252,45 @@ func TestAServerThatDoesNotTellCostsThePreflightOneLineAndNoConnection(t *testin
 	s, err := pgprod.Status(db)
 	require.NoError(t, err)
 	assert.Empty(t, s.Closed)
+}
+
+// holdPreflight makes a server whose preflights wait until release is called.
+func holdPreflight(t *testing.T) (server *pgtest.Server, release func()) {
+	t.Helper()
+	server = pgtest.StartTB(t, pgtest.Config{})
+	lock, err := openPool(t, with(server.DSN("postgres"), "preflight", "off", "command_timeout", "0")).BeginTx(t.Context(), nil)
+	require.NoError(t, err)
+	exec(t, lock, "lock table pg_catalog.pg_settings in access exclusive mode")
+	return server, func() { require.NoError(t, lock.Rollback()) }
+}
+
+func TestAPreflightThatTookTooLongIsRepeated(t *testing.T) {
+	t.Parallel()
+	server, release := holdPreflight(t)
+	var log logLines
+	db := openPool(t, server.DSN("postgres"), pgprod.WithLogger(log.logger()))
+	require.NoError(t, db.PingContext(t.Context()))
+	pgtest.Eventually(t, patience, func() bool {
+		said, err := os.ReadFile(server.LogFile())
+		require.NoError(t, err)
+		return strings.Contains(string(said), "canceling statement due to user request")
+	}, "the first one ends")
+	release()
+	pgtest.Eventually(t, patience, func() bool { return len(pgprod.Check(t.Context(), db).Warnings) > 0 }, "the second one")
+	assert.NotContains(t, log.String(), "doesn't tell")
+}
+
+func TestAPoolThatIsClosedDuringItsPreflightSaysNothingOfTheServer(t *testing.T) {
+	t.Parallel()
+	server, _ := holdPreflight(t)
+	var log logLines
+	db := openPool(t, with(server.DSN("postgres"), "application_name", "closed"), pgprod.WithLogger(log.logger()))
+	require.NoError(t, db.PingContext(t.Context()))
+	pgtest.Eventually(t, patience, func() bool {
+		backends, err := server.Backends(t.Context(), "closed")
+		require.NoError(t, err)
+		return len(backends) == 1 && strings.Contains(backends[0].Query, "pg_roles")
+	}, "no preflight")
+	require.NoError(t, db.Close())
+	assert.Empty(t, log.String())
 }

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -13,6 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"github.com/pgprod/pgprod/internal/instruments"
 	"github.com/pgprod/pgprod/internal/settings"
 )
@@ -21,6 +24,7 @@ import (
 type preflight struct {
 	once  sync.Once
 	timer *time.Timer // begins it; set by once
+	slow  int         // how often it took too long; only the timer's calls use it, which come one after the other
 
 	mu       sync.Mutex // guards warnings
 	warnings []string
@@ -37,6 +41,8 @@ const (
 	preflightDelay = 500 * time.Millisecond
 	// preflightTimeout bounds it: there may be somebody who waits for the connection.
 	preflightTimeout = time.Second
+	// preflightRepeats is how often it is repeated where that was too short, after longer and longer pauses.
+	preflightRepeats = 5
 	// clocksApart is how far the server's clock may be from ours.
 	clocksApart = 2 * time.Second
 )
@@ -66,26 +72,38 @@ func (p *Pool) runPreflight() {
 			return err
 		})
 		switch {
+		case p.life.Err() != nil: // the pool was closed meanwhile, which says nothing of the server
 		case !asked:
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			if !p.done {
-				p.preflight.timer.Reset(preflightDelay)
-			}
-			return
+			p.repeatPreflight(preflightDelay)
+		case err != nil && ctx.Err() != nil && p.preflight.slow < preflightRepeats:
+			p.preflight.slow++
+			p.repeatPreflight(preflightDelay << p.preflight.slow)
 		case err != nil: // some views are closed to this role, or it is no PostgreSQL: not worth another connection
 			p.write(ctx, slog.LevelInfo, "pgprod: preflight: the server doesn't tell how it is set up", 0,
 				slog.String("error", instruments.Describe(err, "")))
-			return
-		}
-		warnings := p.judge(f)
-		p.preflight.mu.Lock()
-		p.preflight.warnings = warnings
-		p.preflight.mu.Unlock()
-		for _, w := range warnings {
-			p.write(ctx, slog.LevelWarn, "pgprod: preflight: "+w, 0)
+		default:
+			p.tellPreflight(ctx, p.judge(f, time.Now()))
 		}
 	})
+}
+
+// repeatPreflight has it run again after a pause, unless the pool is closed.
+func (p *Pool) repeatPreflight(pause time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.done {
+		p.preflight.timer.Reset(pause)
+	}
+}
+
+// tellPreflight keeps the warnings for health checks and logs each once.
+func (p *Pool) tellPreflight(ctx context.Context, warnings []string) {
+	p.preflight.mu.Lock()
+	p.preflight.warnings = warnings
+	p.preflight.mu.Unlock()
+	for _, w := range warnings {
+		p.write(ctx, slog.LevelWarn, "pgprod: preflight: "+w, 0)
+	}
 }
 
 // withIdle calls f with an idle connection, and reports whether there was one. It is no checkout that anybody counts.
@@ -125,10 +143,19 @@ type facts struct {
 	version    int    // server_version_num
 	clock      time.Duration
 	settings   map[string]setting
+	collations []collation
 }
 
 // setting is what is in force of one of our server settings.
 type setting struct{ value, source string }
+
+// collation is a collation, or several, whose version has changed since indexes were made by it.
+type collation struct {
+	database  bool   // it is the database's own; else one that indexes name
+	names     string // the database's name, or those of the collations, quoted
+	recorded  string // the version that the catalogue has
+	available string // the version that the server's library has
+}
 
 const factsQuery = `select r.rolname, r.rolsuper, array_to_string(array_remove(array[
   case when r.rolcreaterole then 'CREATEROLE' end, case when r.rolcreatedb then 'CREATEDB' end,
@@ -141,6 +168,38 @@ const factsQuery = `select r.rolname, r.rolsuper, array_to_string(array_remove(a
  from pg_roles r, pg_database d where r.rolname = current_user and d.datname = current_database()`
 
 const settingsQuery = `select name, setting || coalesce(unit, ''), source from pg_settings`
+
+// databaseCollationQuery and namedCollationsQuery find the collations of another version than the catalogue has. Of the named
+// ones only those count that an index is sorted by: there are hundreds, and most are used by nobody.
+const (
+	databaseCollationQuery = `select true, quote_ident(datname), datcollversion, pg_database_collation_actual_version(oid)
+ from pg_database where datname = current_database() and datcollversion <> coalesce(pg_database_collation_actual_version(oid), '')`
+
+	namedCollationsQuery = `select false, string_agg(c.oid::regcollation::text, ', ' order by c.oid::regcollation::text), min(collversion),
+ min(pg_collation_actual_version(c.oid)) from pg_collation c
+ where oid in (select unnest(indcollation) from pg_index) and collversion <> coalesce(pg_collation_actual_version(oid), '')
+ having count(*) > 0`
+)
+
+// changedCollations asks for the collations whose version has changed. A server that is no PostgreSQL may not know the
+// functions, which is no reason to say nothing of the rest. PostgreSQL 14 keeps no version for the database's own.
+func (c *conn) changedCollations(ctx context.Context, version int) (changed []collation, err error) {
+	query := namedCollationsQuery
+	if version >= 150000 {
+		query = databaseCollationQuery + "; " + query
+	}
+	results, err := c.pg.Exec(ctx, query).ReadAll()
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) {
+		return nil, nil
+	}
+	for _, result := range results {
+		for _, row := range result.Rows {
+			changed = append(changed, collation{string(row[0]) == "t", string(row[1]), string(row[2]), string(row[3])})
+		}
+	}
+	return changed, err
+}
 
 // facts asks the server, by the protocol that every pooler knows.
 func (c *conn) facts(ctx context.Context) (f facts, err error) {
@@ -171,7 +230,8 @@ func (c *conn) facts(ctx context.Context) (f facts, err error) {
 		}
 		f.settings[strings.ToLower(string(row[0]))] = setting{string(row[1]), string(row[2])}
 	}
-	return f, nil
+	f.collations, err = c.changedCollations(ctx, f.version)
+	return f, err
 }
 
 // roomIn sets the room: what the narrowest limit leaves beside the connections of others.
@@ -186,8 +246,8 @@ func (f *facts) roomIn(server, backends, role, database, inDatabase, ours int) {
 	}
 }
 
-// judge says what is wrong, one warning each.
-func (p *Pool) judge(f facts) (warnings []string) {
+// judge says what is wrong as of now, one warning each.
+func (p *Pool) judge(f facts, now time.Time) (warnings []string) {
 	warn := func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }
 	switch {
 	case f.superuser:
@@ -206,13 +266,28 @@ func (p *Pool) judge(f facts) (warnings []string) {
 			limit, f.room, f.limits)
 	}
 	warnings = append(warnings, p.judgeSettings(f)...)
-	if end, out := outOfSupport(f.version, time.Now()); out {
+	if end, out := outOfSupport(f.version, now); out {
 		warn("PostgreSQL %d gets no fixes any more, since %s: upgrade it", f.version/10000, end)
 	}
 	if apart := f.clock.Abs(); apart > clocksApart {
 		warn("the server's clock and this machine's are %v apart: look at NTP on both", apart.Round(time.Millisecond))
 	}
+	for _, c := range f.collations {
+		warnings = append(warnings, c.warning())
+	}
 	return warnings
+}
+
+// warning says what has changed, what may come of it, and what to do.
+func (c collation) warning() string {
+	change := fmt.Sprintf("version %s is recorded, the server's library has %s", c.recorded, cmp.Or(c.available, "none"))
+	const harm = "indexes on text may be in another order than it, and miss rows or let duplicates in"
+	if c.database {
+		return fmt.Sprintf("the collation of the database %s has changed (%s): %s; REINDEX DATABASE %s, then ALTER DATABASE %s REFRESH COLLATION VERSION",
+			c.names, change, harm, c.names, c.names)
+	}
+	return fmt.Sprintf("collations that indexes use have changed, %s (%s): %s; REINDEX what uses them, then ALTER COLLATION … REFRESH VERSION for each",
+		c.names, change, harm)
 }
 
 // judgeSettings finds the server settings of ours that aren't in force.
@@ -237,6 +312,7 @@ func (p *Pool) judgeSettings(f facts) (warnings []string) {
 // lastFixes is when PostgreSQL's major versions get their last fixes, by https://www.postgresql.org/support/versioning/.
 var lastFixes = map[int]string{
 	14: "2026-11-12", 15: "2027-11-11", 16: "2028-11-09", 17: "2029-11-08", 18: "2030-11-14",
+	19: "2031-11-13", // by the rule, five years after its release: the second Thursday of November
 }
 
 // outOfSupport reports whether a version is, and since when.

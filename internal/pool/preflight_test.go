@@ -29,6 +29,9 @@ func TestWhatThePreflightMakesOfTheFacts(t *testing.T) {
 			"the connection to db.example.com is not encrypted"},
 		{"not encrypted, but local", "host=127.0.0.1", func(f *facts) { f.encrypted = false }, ""},
 		{"an old version", "host=h", func(f *facts) { f.version = 120022 }, "PostgreSQL 12 gets no fixes any more, since 2025-11-13 or earlier"},
+		{"a version whose last fixes were this month's", "host=h", func(f *facts) { f.version = 140023 },
+			"PostgreSQL 14 gets no fixes any more, since 2026-11-12: upgrade it"},
+		{"the newest version", "host=h", func(f *facts) { f.version = 190000 }, ""},
 		{"a version of the future", "host=h", func(f *facts) { f.version = 990000 }, ""},
 		{"a clock ahead", "host=h", func(f *facts) { f.clock = 3 * time.Second }, "3s apart"},
 		{"a clock behind", "host=h", func(f *facts) { f.clock = -time.Hour }, "1h0m0s apart"},
@@ -37,6 +40,11 @@ func TestWhatThePreflightMakesOfTheFacts(t *testing.T) {
 		{"no room for no limit", "host=h max_overflow=-1", func(f *facts) { f.room = 1 }, ""},
 		{"a setting that was overridden", "host=h", func(f *facts) { f.settings["jit"] = setting{"on", "configuration file"} },
 			"jit=off is not in force, the server has on from configuration file"},
+		{"the database's collation", "host=h", func(f *facts) { f.collations = []collation{{true, `"a b"`, "2.31", "2.36"}} },
+			`version 2.31 is recorded, the server's library has 2.36): indexes on text may be in another order than it, and miss rows or ` +
+				`let duplicates in; REINDEX DATABASE "a b", then ALTER DATABASE "a b" REFRESH COLLATION VERSION`},
+		{"collations of indexes", "host=h", func(f *facts) { f.collations = []collation{{false, "de, en", "1", ""}} },
+			"collations that indexes use have changed, de, en (version 1 is recorded, the server's library has none)"},
 		{"a setting of an extension", "host=h server_settings=my.own=1", func(*facts) {}, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -48,7 +56,7 @@ func TestWhatThePreflightMakesOfTheFacts(t *testing.T) {
 			c.change(&f)
 			cfg, err := settings.Load(c.dsn, nil, settings.Values{}, false)
 			require.NoError(t, err)
-			got := (&Pool{cfg: cfg}).judge(f)
+			got := (&Pool{cfg: cfg}).judge(f, time.Date(2026, 11, 28, 0, 0, 0, 0, time.UTC))
 			if c.want == "" {
 				assert.Empty(t, got)
 				return
@@ -82,4 +90,10 @@ func TestAVersionIsOutOfSupportFromItsLastDayOn(t *testing.T) {
 	since, out := outOfSupport(150004, day("2027-11-12"))
 	assert.True(t, out)
 	assert.Equal(t, "2027-11-11", since)
+	for major := 14; major <= 19; major++ { // five years after its release, in the week of the second Thursday of November
+		day, err := time.Parse(time.DateOnly, lastFixes[major])
+		require.NoError(t, err, major)
+		assert.Equal(t, time.Thursday, day.Weekday(), major)
+		assert.Equal(t, 2012+major, day.Year())
+	}
 }
