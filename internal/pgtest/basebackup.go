@@ -49,10 +49,12 @@ func backupFunctions(major int) (start, stop string) {
 // leftOutOfBackups says whether a path below the data directory belongs to the running primary alone. They are those that
 // pg_basebackup leaves out, and the log, which the standby reads from its primary instead.
 func leftOutOfBackups(path string) bool {
-	emptied := []string{"pg_wal", "pg_replslot", "pg_dynshmem", "pg_notify", "pg_serial", "pg_snapshots", "pg_stat_tmp", "pg_subtrans"}
+	emptied := []string{
+		"pg_wal", "pg_replslot", "pg_dynshmem", "pg_notify", "pg_serial", "pg_snapshots", "pg_stat_tmp", "pg_subtrans",
+	}
+	files := []string{"postmaster.pid", "postmaster.opts", "pg_internal.init"}
 	name := filepath.Base(path)
-	return slices.Contains(emptied, filepath.Dir(path)) || strings.HasPrefix(name, "pgsql_tmp") ||
-		slices.Contains([]string{"postmaster.pid", "postmaster.opts", "pg_internal.init", "backup_label", "backup_manifest"}, name)
+	return slices.Contains(emptied, filepath.Dir(path)) || slices.Contains(files, name) || strings.HasPrefix(name, "pgsql_tmp")
 }
 
 // followPrimary is the setting that makes a standby read the log from its primary; none for a primary.

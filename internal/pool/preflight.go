@@ -173,12 +173,13 @@ const settingsQuery = `select name, setting || coalesce(unit, ''), source from p
 // ones only those count that an index is sorted by: there are hundreds, and most are used by nobody.
 const (
 	databaseCollationQuery = `select true, quote_ident(datname), datcollversion, pg_database_collation_actual_version(oid)
- from pg_database where datname = current_database() and datcollversion <> coalesce(pg_database_collation_actual_version(oid), '')`
+ from pg_database where datname = current_database()
+ and datcollversion <> coalesce(pg_database_collation_actual_version(oid), '')`
 
-	namedCollationsQuery = `select false, string_agg(c.oid::regcollation::text, ', ' order by c.oid::regcollation::text), min(collversion),
- min(pg_collation_actual_version(c.oid)) from pg_collation c
- where oid in (select unnest(indcollation) from pg_index) and collversion <> coalesce(pg_collation_actual_version(oid), '')
- having count(*) > 0`
+	namedCollationsQuery = `select false, string_agg(oid::regcollation::text, ', ' order by oid::regcollation::text),
+ min(collversion), min(pg_collation_actual_version(oid))
+ from pg_collation where oid in (select unnest(indcollation) from pg_index)
+ and collversion <> coalesce(pg_collation_actual_version(oid), '') having count(*) > 0`
 )
 
 // changedCollations asks for the collations whose version has changed. A server that is no PostgreSQL may not know the
@@ -283,11 +284,11 @@ func (c collation) warning() string {
 	change := fmt.Sprintf("version %s is recorded, the server's library has %s", c.recorded, cmp.Or(c.available, "none"))
 	const harm = "indexes on text may be in another order than it, and miss rows or let duplicates in"
 	if c.database {
-		return fmt.Sprintf("the collation of the database %s has changed (%s): %s; REINDEX DATABASE %s, then ALTER DATABASE %s REFRESH COLLATION VERSION",
-			c.names, change, harm, c.names, c.names)
+		return fmt.Sprintf("the collation of the database %s has changed (%s): %s; REINDEX DATABASE %s, "+
+			"then ALTER DATABASE %s REFRESH COLLATION VERSION", c.names, change, harm, c.names, c.names)
 	}
-	return fmt.Sprintf("collations that indexes use have changed, %s (%s): %s; REINDEX what uses them, then ALTER COLLATION … REFRESH VERSION for each",
-		c.names, change, harm)
+	return fmt.Sprintf("collations that indexes use have changed, %s (%s): %s; REINDEX what uses them, "+
+		"then ALTER COLLATION … REFRESH VERSION for each", c.names, change, harm)
 }
 
 // judgeSettings finds the server settings of ours that aren't in force.

