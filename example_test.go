@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"go.opentelemetry.io/otel/propagation"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
@@ -408,6 +409,22 @@ func ExampleWithPasswordFunc() {
 	// Output:
 	// a token, please
 	// <nil>
+}
+
+// What a procedure reports by RAISE NOTICE reaches the program while the procedure is under way.
+func ExampleWithNoticeHandler() {
+	db, err := pgprod.Open("", pgprod.WithNoticeHandler(func(n *pgconn.Notice) {
+		fmt.Println(n.Severity, n.Message)
+	}))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+
+	if _, err := db.Exec("do $$ begin raise notice 'half of the rows are done'; end $$"); err != nil {
+		log.Fatal(err)
+	}
+	// Output: NOTICE half of the rows are done
 }
 
 // A mounted secret: write another password into the file, and the next dial uses it.
