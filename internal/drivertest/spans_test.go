@@ -595,12 +595,12 @@ func TestAFailureIsTheServersMessageWithoutValues(t *testing.T) {
 		{"select 1/0", nil, "22012", "division by zero"},
 		{"select * from missing", nil, "42P01", `relation "missing" does not exist`},
 		{"insert into u values ('verysecret')", nil, "23505", `duplicate key value violates unique constraint "u_pkey"`},
-		{"select 'verysecret'::int", nil, "22P02", "invalid input syntax for type integer"},
-		{"select ($1::text)::int", []any{"verysecret"}, "22P02", "invalid input syntax for type integer"},
-		{"select '99999999999'::int", nil, "22003", "value … is out of range for type integer"},
-		{"select 1 'verysecret' 'x'", nil, "42601", "syntax error at or near …"},
-		{"select 'verysecret", nil, "42601", "unterminated quoted string at or near …"},
-		{"select $1::int", []any{struct{ S string }{"verysecret"}}, "", "failed to encode args[0]"},
+		{"select 'verysecret'::int", nil, "22P02", `invalid input syntax for type integer: "…"`},
+		{"select ($1::text)::int", []any{"verysecret"}, "22P02", `invalid input syntax for type integer: "…"`},
+		{"select '99999999999'::int", nil, "22003", `value "…" is out of range for type integer`},
+		{"select 1 'verysecret' 'x'", nil, "42601", `syntax error at or near "…"`},
+		{"select 'verysecret", nil, "42601", `unterminated quoted string at or near "…"`},
+		{"select $1::int", []any{struct{ S string }{"verysecret"}}, "", "failed to encode args[0]: …"},
 	} {
 		tr.Reset()
 		_, err := db.Exec(c.sql, c.args...)
@@ -627,7 +627,7 @@ func TestAFailureIsTheServersMessageWithoutValues(t *testing.T) {
 
 func TestNoValueOfAStatementIsInItsMessage(t *testing.T) {
 	t.Parallel()
-	for _, mode := range []string{"cache_statement", "simple_protocol"} {
+	for _, mode := range eachExecMode {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
 			tr := newTracing(t)

@@ -1,15 +1,15 @@
 package instruments
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"regexp"
 	"slices"
+	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -63,60 +63,116 @@ func statusCode(err error) string {
 }
 
 // Describe is the message for a span's status or a line of log: the server's without the SQLSTATE, which has an
-// attribute of its own. What may be a value is hidden, see describeServer. sql is the text that failed, "" if it isn't
-// known. Of what the client says, only contexts and networks are quoted as they are: pgx's encoding errors quote the
-// argument, and an application's own functions may say anything.
+// attribute of its own. The caller gets the error as it is; here what may be shown is a list (sayings), and the rest is
+// hidden, since it may hold a value. sql is the text as the caller wrote it, before pgx put any value into it, "" if it
+// isn't known: the names that stand in it may be shown.
 func Describe(err error, sql string) string {
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
+	var (
+		pg    *pgconn.PgError
+		login *pgconn.ConnectError
+	)
+	switch server := errors.As(err, &pg); {
+	case errors.As(err, &login) && server:
+		return pg.Message // of the DSN: no statement was there yet, and no value
+	case login != nil:
+		return login.Error()
+	case server:
 		return describeServer(pg, sql)
 	}
-	switch ErrorType(err) {
-	case canceled, timeout, connectionLost:
-		return err.Error()
-	}
-	return redact(err.Error())
+	return describeClient(err, sql)
 }
 
-// describeServer is the server's message without what may be a value.
+// describeServer is the server's message as far as it may be shown.
 func describeServer(pg *pgconn.PgError, sql string) string {
 	switch {
-	case pg.Routine == "exec_stmt_raise", inClass(pg, "P0", "38", "39"):
+	case pg.Routine == "exec_stmt_raise" && pg.SeverityUnlocalized == "WARNING":
+		return "a function raised a warning"
+	case pg.Routine == "exec_stmt_raise", pg.Routine == "exec_stmt_assert":
 		return "a function raised an exception" // whose message is whatever its author put together
-	case inClass(pg, "22"):
-		return withoutNumbers(redact(pg.Message)) // data exceptions: get_byte's index
-	case inClass(pg, "55", "58"), pg.Code == "42601", pg.Code == "57014":
-		// Labels of enums, files, syntax errors, and a COPY that the client ended with its own words.
-		return redact(pg.Message)
-	case inClass(pg, "42", "3F") && !sqlsummary.NameAt(sql, int(pg.Position)):
-		// A name that stood in a value and not in the statement: $1::regclass, nextval('…'), lo_get(4711).
-		return withoutNumbers(redact(pg.Message))
 	}
-	return pg.Message
-}
-
-func inClass(pg *pgconn.PgError, classes ...string) bool {
-	return slices.ContainsFunc(classes, func(class string) bool { return strings.HasPrefix(pg.Code, class) })
-}
-
-// redact cuts off what follows a colon, and hides what stands between the first and the last quote; the server's
-// translations have quotes of their own.
-func redact(message string) string {
-	const quotes = "\"'`“”„«»「」"
-	if at := strings.IndexAny(message, ":："); at >= 0 {
-		message = message[:at]
+	shown, ok := say(pg.Message, func(kind byte, part string) bool { return mayShow(kind, part, pg, sql) })
+	if ok {
+		return shown
 	}
-	from, to := strings.IndexAny(message, quotes), strings.LastIndexAny(message, quotes)
-	if from < 0 {
-		return message
+	return cmp.Or(classes[pg.Code[:min(2, len(pg.Code))]], "an error") + notShown
+}
+
+const notShown = " (the message is not shown: it may hold a value)"
+
+// describeClient is the text of an error that didn't come from the server. pgx's encoding errors quote the argument, and
+// an application's own functions may say anything.
+func describeClient(err error, sql string) string {
+	var network *net.OpError
+	if text, ok := say(err.Error(), func(kind byte, part string) bool { return mayShow(kind, part, &pgconn.PgError{}, sql) }); ok {
+		return text
 	}
-	_, width := utf8.DecodeRuneInString(message[to:])
-	return message[:from] + "…" + message[to+width:]
+	switch {
+	case err == ErrAbandoned:
+		return err.Error()
+	case errors.As(err, &network):
+		return network.Error()
+	}
+	for _, known := range []error{context.Canceled, context.DeadlineExceeded, io.ErrUnexpectedEOF, io.EOF, net.ErrClosed, pgconn.ErrConnClosed} {
+		if errors.Is(err, known) {
+			return known.Error()
+		}
+	}
+	return fmt.Sprintf("an error of type %T%s", err, notShown)
 }
 
-// withoutNumbers replaces the numbers in a message, but not the digits of a word such as int4 or $1.
-func withoutNumbers(message string) string {
-	return number.ReplaceAllString(message, "$1…")
+// say is a message with the parts that may be shown, if its form is a known one.
+func say(message string, may func(kind byte, part string) bool) (string, bool) {
+	for _, s := range shapes() {
+		parts, ok := s.match(message)
+		if !ok {
+			continue
+		}
+		return s.fill(parts, func(kind byte, part string) string {
+			if may(kind, part) {
+				return part
+			}
+			return "…"
+		}), true
+	}
+	return "", false
 }
 
-var number = regexp.MustCompile(`(^|[^\pL\pN_$])\pN[\pN.,]*`)
+// mayShow reports whether a part of a message that stands for a placeholder of this kind is no value.
+func mayShow(kind byte, part string, pg *pgconn.PgError, sql string) bool {
+	switch kind {
+	case 'n':
+		return sqlsummary.Has(sql, part, nil)
+	case 'a':
+		n, err := strconv.Atoi(part)
+		return err == nil && sqlsummary.Has(sql, "$"+strconv.Itoa(n+1), nil)
+	case 't':
+		return sqlsummary.Has(sql, part, typeWords)
+	case 'o':
+		return part != "" && slices.Contains(objects(pg), part) || sqlsummary.Has(sql, part, nil)
+	case 's':
+		return !strings.ContainsAny(sql, `'"`) && !strings.Contains(sql, "$$") && sqlsummary.Has(sql, part, nil)
+	}
+	return false
+}
+
+// objects are the names that an error has fields for, if the server itself has filled them.
+func objects(pg *pgconn.PgError) []string {
+	if !slices.Contains(namers, pg.File) {
+		return nil
+	}
+	return []string{pg.ConstraintName, pg.TableName, pg.ColumnName, pg.DataTypeName}
+}
+
+// namers are the server's source files that fill these fields. A function's RAISE, or another language's raising, may
+// fill them with anything, and says that it is of a file of its own.
+var namers = []string{"nbtinsert.c", "tuplesort.c", "tuplesortvariants.c", "execIndexing.c", "execMain.c", "execPartition.c",
+	"execExprInterp.c", "ri_triggers.c", "domains.c", "tablecmds.c", "typecmds.c"}
+
+// Constraint is the name of the constraint that a statement broke, "" if there is none or if it isn't the server that
+// names it.
+func Constraint(pg *pgconn.PgError) string {
+	if !slices.Contains(namers, pg.File) {
+		return ""
+	}
+	return pg.ConstraintName
+}

@@ -64,42 +64,6 @@ func TestAnErrorsTypeIsOneOfFew(t *testing.T) {
 	assert.Equal(t, "connection_lost", ErrorType(pgconn.ErrConnClosed))
 }
 
-func TestADescriptionHasNoValues(t *testing.T) {
-	for message, want := range map[string]string{
-		`invalid input syntax for type integer: "s3cret"`:            "invalid input syntax for type integer",
-		`value "s3cr"et" is out of range for type integer`:           "value … is out of range for type integer",
-		`ungültige Eingabesyntax für Typ integer: »s3cret«`:          "ungültige Eingabesyntax für Typ integer",
-		`Wert »s3cret« ist außerhalb des gültigen Bereichs für int4`: "Wert … ist außerhalb des gültigen Bereichs für int4",
-		`类型integer的输入语法无效：s3cret`:                                    "类型integer的输入语法无效",
-	} {
-		err := &pgconn.PgError{Severity: "ERROR", Code: "22P02", Message: message}
-		assert.Equal(t, want, Describe(err, ""))
-	}
-	for _, c := range []struct {
-		pg        pgconn.PgError
-		sql, want string
-	}{
-		{pgconn.PgError{Code: "42P01", Position: 15, Message: `relation "a" does not exist`}, "select * from a", `relation "a" does not exist`},
-		{pgconn.PgError{Code: "42P01", Position: 17, Message: `relation "a" does not exist`}, "select 'ä' from a", `relation "a" does not exist`},
-		{pgconn.PgError{Code: "42P01", Position: 15, Message: `relation "s3cret" does not exist`}, "", "relation … does not exist"},
-		{pgconn.PgError{Code: "42P01", Position: 16, Message: `relation "s3cret" does not exist`}, "select nextval('s3cret')", "relation … does not exist"},
-		{pgconn.PgError{Code: "42P01", Position: 8, Message: `relation "s3cret" does not exist`}, "select $$s3cret$$::regclass", "relation … does not exist"},
-		{pgconn.PgError{Code: "42P01", Message: `relation "s3cret" does not exist`}, "select * from a", "relation … does not exist"},
-		{pgconn.PgError{Code: "42883", Position: 9, Message: `operator does not exist: text + text`}, "select a + b", "operator does not exist"},
-		{pgconn.PgError{Code: "42883", Position: 10, Message: `operator does not exist: text + text`}, "select a + b", "operator does not exist: text + text"},
-		{pgconn.PgError{Code: "42P02", Position: 8, Message: `there is no parameter $1`}, "select $1", "there is no parameter $1"},
-		{pgconn.PgError{Code: "42704", Message: `large object 4711 does not exist`}, "select lo_get(4711)", "large object … does not exist"},
-		{pgconn.PgError{Code: "2202E", Message: `index 4711 out of valid range, 0..-1`}, "", "index … out of valid range, …-…"},
-		{pgconn.PgError{Code: "55P04", Message: `unsafe use of new value "s3cret" of enum type e`}, "", "unsafe use of new value … of enum type e"},
-		{pgconn.PgError{Code: "P0004", Message: "s3cret"}, "", "a function raised an exception"},
-		{pgconn.PgError{Code: "23505", Message: `duplicate key value violates unique constraint "k1"`}, "", `duplicate key value violates unique constraint "k1"`},
-	} {
-		assert.Equal(t, c.want, Describe(&c.pg, c.sql))
-	}
-	assert.Equal(t, "failed to encode args[0]", Describe(errors.New(`failed to encode args[0]: unable to encode "s3cret"`), ""))
-	assert.Equal(t, "context canceled", Describe(context.Canceled, ""))
-}
-
 func TestAWaitsFailureIsNotTheLastConnects(t *testing.T) {
 	for kind, err := range map[string]error{
 		"timeout":  errors.Join(context.DeadlineExceeded, &pgconn.PgError{Code: "53300"}),

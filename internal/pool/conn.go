@@ -57,7 +57,6 @@ type conn struct {
 	copies    bool          // the outermost is a COPY
 	args      []any         // of the query under way, as pgx has them
 	asIs      bool          // the query that failed was prepared as it is, by pgx's own choice
-	rewritten bool          // pgx sent another text than sql: it had named arguments, or put them into the text
 	began     int64         // by clock(): the outermost
 	mark      int64         // of the tap, then
 	wasClosed bool          // then
@@ -213,7 +212,7 @@ func (c *conn) now() int64 {
 // begin and end frame whatever pgx does at a caller's request.
 func (c *conn) begin(what, sql string) {
 	if c.depth++; c.depth == 1 {
-		c.what, c.sql, c.copies, c.asIs, c.rewritten, c.cause = what, sql, false, false, false, nil
+		c.what, c.sql, c.copies, c.asIs, c.cause = what, sql, false, false, nil
 		c.began, c.mark, c.wasClosed = c.now(), c.tap.Mark(), c.pg.IsClosed()
 		c.tag, c.unconfirmed, c.commits = "", nil, what == "" && commits(sql)
 		how := cancelling

@@ -205,7 +205,11 @@ func (p *Pool) dialSucceeded(ctx context.Context) {
 
 // lost is called once for each generation.
 func (p *Pool) lost(cause error) {
-	p.events.Add("invalidate", instruments.ErrorType(cause), "a connection was lost: "+oneLine(cause))
+	why := cause.Error()
+	if cause != errFoundDead && cause != errLost {
+		why = instruments.Describe(cause, "") // a function may raise what says that the server is read-only
+	}
+	p.events.Add("invalidate", instruments.ErrorType(cause), "a connection was lost: "+why)
 	p.news.Tell("lost", p.line(context.Background(), slog.LevelWarn, "pgprod: the server closed a connection, idle ones are replaced",
-		slog.String("error", oneLine(cause))))
+		slog.String("error", why)))
 }

@@ -38,7 +38,7 @@ func (c *conn) warned(n *pgconn.Notice) {
 	kind, sql := "warning "+n.Code, ""
 	if c.depth > 0 { // else the connection is being made, or asked whether it lives
 		summary := c.summaryOf(c.what, c.sql)
-		kind, sql = kind+" "+summary, c.sentText()
+		kind, sql = kind+" "+summary, c.callersText()
 		attrs = append(attrs, slog.String("summary", summary))
 	}
 	attrs = append(attrs, slog.String("sqlstate", n.Code),

@@ -105,7 +105,7 @@ func (c *conn) cutOff() {
 func (c *conn) failed(ctx context.Context, err error, took time.Duration) {
 	p := c.pool
 	err = c.real(err)
-	summary, kind, message := c.summaryOf(c.what, c.sql), instruments.ErrorType(err), instruments.Describe(err, c.sentText())
+	summary, kind, message := c.summaryOf(c.what, c.sql), instruments.ErrorType(err), instruments.Describe(err, c.callersText())
 	if cut, ok := c.cutShort(err, c.guard.fate).(*cutError); ok {
 		message = cut.why
 	} else if errors.Is(err, pgconn.ErrConnClosed) {
@@ -118,8 +118,8 @@ func (c *conn) failed(ctx context.Context, err error, took time.Duration) {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
 		attrs = append(attrs, slog.String("sqlstate", pg.Code))
-		if pg.ConstraintName != "" {
-			attrs = append(attrs, slog.String("constraint", pg.ConstraintName))
+		if name := instruments.Constraint(pg); name != "" {
+			attrs = append(attrs, slog.String("constraint", name))
 		}
 		if !hitsAll(pg) {
 			repeats += " " + summary

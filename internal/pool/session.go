@@ -165,7 +165,7 @@ func (s *session) run(ctx context.Context, replan bool, do func(*conn) error) er
 			s.giveBack()
 		default:
 			err = c.explain(err, c.tap.Mark() == mark)
-			op.End(ctx, -1, err, c.sentText())
+			op.End(ctx, -1, err, c.callersText())
 			return err
 		}
 	}

@@ -54,7 +54,7 @@ func (c *conn) observed(ctx context.Context, tag pgconn.CommandTag, err error) {
 	if c.depth != 1 || c.repeats(err) {
 		return
 	}
-	c.op.End(ctx, c.rowsOf(tag), err, c.sentText())
+	c.op.End(ctx, c.rowsOf(tag), err, c.callersText())
 }
 
 // rowsOf is how many rows the server has sent, negative if it doesn't say so.
@@ -112,30 +112,23 @@ func (c *conn) bare(sql string) string {
 
 // lookAtArgs says how a query that has failed was sent: its first arguments may be the caller's own way.
 func (c *conn) lookAtArgs(args []any) {
-	mode := c.pool.cfg.Conn.DefaultQueryExecMode
-	c.asIs = mode == pgx.QueryExecModeCacheStatement
+	c.asIs = c.pool.cfg.Conn.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement
 	for _, arg := range args {
-		switch arg := arg.(type) {
-		case pgx.QueryRewriter:
-			c.asIs, c.rewritten = false, true
+		switch arg.(type) {
+		case pgx.QueryRewriter, pgx.QueryExecMode:
+			c.asIs = false
 			return
-		case pgx.QueryExecMode:
-			c.asIs, mode = false, arg
 		case pgx.QueryResultFormats, pgx.QueryResultFormatsByOID:
 		default: // the first of the statement's
-			c.rewritten = mode == pgx.QueryExecModeSimpleProtocol
 			return
 		}
 	}
 }
 
-// sentText is the text that the server had of a statement, "" where that isn't known. Of a COPY it is that of the
-// question for the columns, the only one that can be wrong.
-func (c *conn) sentText() string {
-	switch {
-	case c.rewritten:
-		return ""
-	case c.copies:
+// callersText is the text of a statement as its caller wrote it: whatever way it goes, no argument is in it yet. Of a COPY
+// it is that of pgx's question for the columns, the only one that can be wrong.
+func (c *conn) callersText() string {
+	if c.copies {
 		return c.preparing
 	}
 	return c.sql

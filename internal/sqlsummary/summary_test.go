@@ -86,29 +86,3 @@ func TestDeepParenthesesAreSkippedAndLeftAgain(t *testing.T) {
 	assert.Equal(t, "SELECT t", Parse(deep(maxDepth)).Summary)
 	assert.Equal(t, "SELECT t", Parse(deep(10_000)).Summary)
 }
-
-func TestTheServersPositionLeadsToANameOrToAValue(t *testing.T) {
-	for _, c := range []struct {
-		sql      string
-		position int
-		want     bool
-	}{
-		{"select * from t", 15, true},
-		{`select * from "t"`, 15, true},
-		{"select 'ä' from t", 17, true},
-		{"select a + b", 10, true},
-		{"select 'a'", 8, false},
-		{"select 'a'", 9, false},
-		{"select $1", 8, false},
-		{"select $$a$$", 8, false},
-		{"select E'a'", 8, false},
-		{"select 4711", 8, false},
-		{"select -- a", 8, false},
-		{"select a", 0, false},
-		{"select a", 9, false},
-		{"select a", -1, false},
-		{"", 1, false},
-	} {
-		assert.Equal(t, c.want, NameAt(c.sql, c.position), "%d of %s", c.position, c.sql)
-	}
-}
