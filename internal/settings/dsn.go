@@ -78,6 +78,11 @@ func (l *loader) readDSN(text, variable string) {
 	if scan(text).url {
 		text = strings.TrimRight(text, spaces) // a variable that was filled from a file often ends in a newline
 	}
+	if wrong := foreignURL(text); wrong != "" {
+		d.variable = variable
+		l.problems.add(d.self(), wrong)
+		return
+	}
 	d.registered = strings.HasPrefix(text, "registeredConnConfig") && !strings.Contains(text, "=")
 	original := scan(text)
 	timeout, _ := original.get("connect_timeout")

@@ -2,6 +2,7 @@ package settings
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -99,7 +100,22 @@ func TestServerSettingsAndOtherSettingsOfPgxPassThroughADSN(t *testing.T) {
 }
 
 func TestEachKeyOfOthersIsRefusedWithWhatServes(t *testing.T) {
-	for key, hint := range hints {
+	all, words := maps.Clone(hints), 0
+	for _, f := range foreign {
+		words += len(strings.Fields(f.words))
+	}
+	require.Len(t, foreignHints, words, "one is there twice")
+	for key, hint := range foreignHints {
+		require.Empty(t, hints[key], "%s has two hints", key)
+		require.Nil(t, rowOf(key), key)
+		require.NotContains(t, pgxKeys, key)
+		if isSettingName(key) {
+			all[key] = hint
+		} else {
+			require.Equal(t, "pgprod: DSN: has a key that "+hint, refused(t, remote+"?"+key+"=s3cret"))
+		}
+	}
+	for key, hint := range all {
 		require.Equal(t, "pgprod: DSN key "+key+": "+hint, refused(t, remote+"?"+key+"=s3cret"))
 		key = strings.ToUpper(key)
 		require.Equal(t, "pgprod: DSN key "+key+": "+hint, refused(t, "host=h "+key+"=s3cret"))
@@ -132,8 +148,17 @@ func TestWhatPgxRefusesIsReportedWithoutItsWords(t *testing.T) {
 	require.NoError(t, os.WriteFile(bad, []byte("s3cret"), 0o600))
 	for dsn, want := range map[string]string{
 		"s3cret":                                                   "DSN: can't be read; a DSN is postgres://",
-		"mysql://u:s3cret@h/d":                                     "DSN: can't be read; a DSN is postgres://",
-		"jdbc:postgresql://u:s3cret@h/d?x=y":                       "DSN: has a key that is not a name",
+		"mysql://u:s3cret@h/d":                                     "DSN: can't be read: its URL begins with neither postgres:// nor",
+		"jdbc:postgresql://u:s3cret@h/d?x=y":                       "DSN: is JDBC's: write postgres://",
+		"r2dbc:postgresql://u:s3cret@h/d":                          "DSN: is JDBC's: write postgres://",
+		"postgresql+psycopg://u:s3cret@h/d":                        "DSN: is SQLAlchemy's: write postgres://",
+		"postgresql+asyncpg://u:s3cret@h/d?ssl=require":            "DSN: is SQLAlchemy's: write postgres://",
+		"POSTGRES://u:s3cret@h/d":                                  "DSN: begins with capital letters",
+		"prisma://accelerate.prisma-data.net/?api_key=s3cret":      "DSN: can't be read: its URL begins with neither",
+		`"postgres://u:s3cret@h/d"`:                                "DSN: is in quotes: leave them out",
+		"'postgresql://u:s3cret@h/d'":                              "DSN: is in quotes: leave them out",
+		"DATABASE_URL=postgres://u:s3cret@h/d":                     "DSN key DATABASE_URL: is not a key: give what stands behind it alone",
+		"postgres://u:s3cret@h/d?sslmode=no-verify":                "DSN key sslmode: must be disable, allow, prefer, require, verify-ca or verify-full; no-verify is node-postgres's, require serves here",
 		"host=h password='s3cret":                                  "DSN: has a value whose closing quote is missing",
 		"host=h password=s3cret x":                                 "DSN: can't be read",
 		"postgres://u:s3cret%@h/d":                                 "DSN: is not a URL: a % in it",

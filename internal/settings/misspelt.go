@@ -69,6 +69,9 @@ func misspelt(key string) string {
 	if hint, ok := hints[small]; ok {
 		return hint
 	}
+	if hint, ok := foreignHints[small]; ok {
+		return hint
+	}
 	if slices.Contains(pgxKeys, small) {
 		if key != small {
 			return "is written in small letters: " + small

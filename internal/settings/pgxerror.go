@@ -79,7 +79,11 @@ func (l *loader) explain(err error) (readable bool) {
 	}
 	for _, r := range reasons {
 		if strings.HasPrefix(message, r.begins) {
-			l.problems.wrap(l.whereGiven(r.key), r.want, l.fileError(err))
+			want := r.want
+			if mode, _ := l.dsn.get("sslmode"); r.key == "sslmode" && mode == "no-verify" {
+				want += "; no-verify is node-postgres's, require serves here"
+			}
+			l.problems.wrap(l.whereGiven(r.key), want, l.fileError(err))
 			return true
 		}
 	}
