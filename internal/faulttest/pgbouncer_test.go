@@ -338,10 +338,31 @@ func TestAParameterThatPgBouncerDoesNotKnowIsAClearErrorAtOnce(t *testing.T) {
 	}
 	db := openPool(t, b.dsn("", "search_path", "pg_catalog", "server_settings_mode", "set"))
 	require.NoError(t, db.Ping())
-	db = openPool(t, b.dsn("", "options", "-c jit=off", "server_settings_mode", "set"))
-	err := db.Ping()
-	require.ErrorContains(t, err, "unsupported startup parameter: options")
-	assert.ErrorContains(t, err, "take it out of the DSN")
+}
+
+// TestWhatPgBouncerDoesNotTakeInOptionsIsToBeTakenOutThere has two texts: before 1.20 PgBouncer knows no options at all.
+func TestWhatPgBouncerDoesNotTakeInOptionsIsToBeTakenOutThere(t *testing.T) {
+	b := startBouncer(t, pgtest.StartTB(t, pgtest.Config{}), "transaction")
+	refused, advice := "unsupported startup parameter: options", "take options out of the DSN, and unset PGOPTIONS"
+	if major, minor := b.version(); major > 1 || minor >= 20 {
+		refused, advice = "unsupported startup parameter in options: lock_timeout", "take lock_timeout out of options in the DSN and out of PGOPTIONS"
+	}
+	check := func(dsn string) {
+		t.Helper()
+		db := openPool(t, dsn)
+		start := time.Now()
+		err := db.Ping()
+		require.ErrorContains(t, err, refused)
+		assert.ErrorContains(t, err, advice)
+		assert.NotContains(t, err.Error(), "server_settings=in")
+		assert.Less(t, time.Since(start), 20*time.Second, "not only after pool_timeout")
+	}
+	check(b.dsn("", "options", "-c lock_timeout=1s", "server_settings_mode", "set"))
+	t.Setenv("PGOPTIONS", "-c lock_timeout=1s")
+	check(b.dsn("", "server_settings_mode", "set"))
+	t.Setenv("PGOPTIONS", "")
+	db := openPool(t, b.dsn("", "server_settings", "lock_timeout=1s", "server_settings_mode", "set"))
+	require.NoError(t, db.Ping(), "as advised")
 }
 
 // behindBouncer opens a pool as the README says.

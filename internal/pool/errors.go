@@ -219,9 +219,6 @@ func (e *dialError) Error() string { return "pgprod: pool " + e.pool + ": " + e.
 func (e *dialError) text() string  { return oneLine(e.cause) + e.hint() }
 func (e *dialError) Unwrap() error { return e.cause }
 
-// unknownParameter is how PgBouncer's refusal of a parameter begins.
-const unknownParameter = "unsupported startup parameter"
-
 // passwordError is a failure to get the password.
 type passwordError struct {
 	from    string
@@ -304,7 +301,8 @@ func passes(err *pgconn.PgError) bool {
 	case "57", "53", "58", "XX":
 		return true
 	case "08":
-		return !strings.Contains(err.Message, unknownParameter)
+		_, _, refused := poolersRefusal(err.Message)
+		return !refused
 	}
 	return false
 }

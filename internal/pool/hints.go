@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -8,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"regexp"
 	"strings"
 	"syscall"
 
@@ -78,19 +80,49 @@ func (e *dialError) advice() string {
 
 // refusal is the advice for what the server, or a pooler before it, said.
 func (e *dialError) refusal(pg *pgconn.PgError) string {
-	parameter, unsupported := strings.CutPrefix(pg.Message, unknownParameter)
-	switch name := strings.TrimPrefix(parameter, ": "); {
+	where, name, unsupported := poolersRefusal(pg.Message)
+	switch {
 	case pg.Code == "28P01" && e.passwordFrom != "":
 		return refusals[pg.Code] + "; it was taken from " + e.passwordFrom
 	case pg.Code == "42501" && strings.Contains(pg.Message, "set parameter"):
 		return "take it out of server_settings and the DSN, or GRANT SET ON PARAMETER to the role"
 	case !unsupported:
 		return refusals[pg.Code]
-	case name == "", name == "options", name == "replication":
+	case where == inOptions:
+		return "the pooler doesn't take it in options: take " + cmp.Or(name, "what isn't -c name=value") + " out of options in the DSN " +
+			"and out of PGOPTIONS; in server_settings, server_settings_mode=set sets it after connecting"
+	case name == "options":
+		return "the pooler doesn't know it: take options out of the DSN, and unset PGOPTIONS; what they set may stand in " +
+			"server_settings, with server_settings_mode=set"
+	case name == "", name == "replication":
 		return "the pooler doesn't know it, take it out of the DSN"
 	default:
 		return "the pooler doesn't know it: server_settings_mode=set sets it after connecting, server_settings=" + name + "= drops it"
 	}
+}
+
+// inOptions and inStartup are where a pooler found a parameter that it doesn't take: among those of the startup message,
+// or in that one of them which is named options and holds others.
+const (
+	inStartup = iota
+	inOptions
+)
+
+// refusedParameter matches what PgBouncer says of a parameter: 1.18 knows no options at all, from 1.20 on it looks into them.
+var refusedParameter = regexp.MustCompile(`^(?i:unsupported (options )?startup parameter( in options)?)(?:: ([^\s=]+))?`)
+
+// poolersRefusal says which parameter a pooler refused, "" if it doesn't name it, and where that stood.
+func poolersRefusal(message string) (where int, name string, ok bool) {
+	found := refusedParameter.FindStringSubmatch(message)
+	switch {
+	case found == nil:
+		return 0, "", false
+	case found[1] != "":
+		return inOptions, "", true // what follows says what is allowed
+	case found[2] != "":
+		return inOptions, found[3], true
+	}
+	return inStartup, found[3], true
 }
 
 // passwordFrom is where the password comes from, "" if that isn't ours to know.
