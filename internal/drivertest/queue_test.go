@@ -221,6 +221,32 @@ func TestErrPoolTimeoutSaysWhyTheLastAttemptToConnectFailed(t *testing.T) {
 	requireNoNilInside(t, err)
 }
 
+func TestAFailureToConnectIsNoReasonForTheWaitsAfterIt(t *testing.T) {
+	t.Parallel()
+	proxy := faultproxy.StartTB(t, pgtest.NewDatabase(t))
+	db := openPool(t, with(proxy.DSN(), "pool_size", "1", "max_overflow", "1", "pool_timeout", "1h"))
+	hold(t, db)
+	inVain := func() error {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		failures := statusOf(t, db).FailedConnects
+		r := ask(ctx, db)
+		eventually(t, db, func(s pgprod.PoolStatus) bool { return s.Waiting == 1 && (s.FailedConnects > failures || s.Connecting > 0) })
+		cancel()
+		return r.wait(t)
+	}
+	require.NoError(t, proxy.Refuse())
+	pgtest.Eventually(t, patience, func() bool { return errors.Is(inVain(), syscall.ECONNREFUSED) }, "its own reason")
+	eventually(t, db, func(s pgprod.PoolStatus) bool { return s.Connecting == 0 })
+
+	require.NoError(t, proxy.Admit())
+	proxy.SilenceNew(true)
+	err := inVain()
+	require.ErrorIs(t, err, context.Canceled)
+	assert.NotContains(t, err.Error(), "the last attempt to connect failed")
+	assert.NotErrorIs(t, err, syscall.ECONNREFUSED)
+}
+
 // requireNoNilInside checks what package errors demands of Unwrap.
 func requireNoNilInside(t *testing.T, err error) {
 	t.Helper()

@@ -46,6 +46,21 @@ func TestTheCountersAreRightCancelledWaitsIncluded(t *testing.T) {
 	assert.Empty(t, s.Closed)
 }
 
+func TestACallerThatWaitsAgainSinceWhatItGotWasDeadHasWaitedOnce(t *testing.T) {
+	t.Parallel()
+	db := openPool(t, oneConn(pgtest.NewDatabase(t)))
+	held := hold(t, db)
+	before := statusOf(t, db)
+	r := ask(t.Context(), db)
+	eventually(t, db, waiting(1))
+	terminate(t, backendPID(t, held))
+	require.NoError(t, held.Close())
+	require.NoError(t, r.wait(t))
+	s := statusOf(t, db)
+	require.Equal(t, map[string]int64{"invalid": 1}, s.Closed)
+	assert.EqualValues(t, 1, s.Waits-before.Waits)
+}
+
 func TestFailedConnectsAreCounted(t *testing.T) {
 	t.Parallel()
 	proxy := faultproxy.StartTB(t, pgtest.NewDatabase(t))

@@ -138,7 +138,14 @@ func (b *bench) acquire(limit time.Duration) *caller {
 }
 
 func (b *bench) retry(limit time.Duration) *caller {
-	return b.call(context.Background(), b.q.Retry, limit)
+	return b.call(context.Background(), b.retryAfter(false), limit)
+}
+
+// retryAfter is Retry for a caller that has waited before, or hasn't.
+func (b *bench) retryAfter(hasWaited bool) acquisition {
+	return func(ctx context.Context, limit time.Duration) (time.Duration, error) {
+		return b.q.Retry(ctx, limit, hasWaited)
+	}
 }
 
 func (b *bench) acquireMany(n int) []*caller {

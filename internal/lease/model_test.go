@@ -33,6 +33,7 @@ type patron struct {
 	*caller
 	id       int
 	again    bool
+	queued   bool      // it has been in the queue
 	deadline time.Time // zero: none
 	want     error
 }
@@ -120,7 +121,10 @@ func (m *model) enter(t *rapid.T, p *patron, acquire acquisition) {
 	if len(m.owners) < m.open && (p.again || len(m.waiting) == 0) {
 		m.owners = append(m.owners, p)
 	} else {
-		m.waits++
+		if !p.queued {
+			m.waits++
+		}
+		p.queued = true
 		at := len(m.waiting)
 		if p.again {
 			at = len(m.waiting) - len(slices.DeleteFunc(slices.Clone(m.waiting), func(w *patron) bool { return w.again }))
@@ -142,7 +146,7 @@ func (m *model) retryOne(t *rapid.T) {
 		owner = m.lostOnes[0]
 	}
 	m.drop(owner)
-	m.enter(t, &patron{id: owner.id, again: true}, m.q.Retry)
+	m.enter(t, &patron{id: owner.id, again: true, queued: owner.queued}, m.retryAfter(owner.queued))
 	m.serve()
 }
 

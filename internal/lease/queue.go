@@ -50,13 +50,13 @@ type Stats struct {
 	Longest   time.Duration // how long one of them has waited at most
 	Dialing   int           // connections being made
 	PeakLent  int           // the most that were ever lent at once
-	Waits     int64         // acquisitions that had to wait
+	Waits     int64         // callers that had to wait, however often one came back with Retry
 	WaitTime  time.Duration // the sum of their waits
 	Timeouts  int64         // waits that ended with ErrTimeout
 	Cancelled int64         // waits that ended with their context
 	Deadlines int64         // of those, because its deadline had come
 	Failures  int64         // dials that failed
-	LastError error         // of the latest dial, nil once one succeeds
+	LastError error         // of the latest dial; nil once one succeeds, and when somebody begins to wait while none is under way
 }
 
 // NewQueue returns a queue for at most max connections, made by dialer.
@@ -96,6 +96,7 @@ func (q *Queue) Acquire(ctx context.Context, limit time.Duration) (waited time.D
 		q.mu.Unlock()
 		return 0, nil
 	}
+	q.stats.Waits++
 	return q.wait(ctx, limit, false)
 }
 
@@ -122,8 +123,9 @@ func (q *Queue) ReleaseAside() {
 }
 
 // Retry is for a caller that owns a place but found no usable connection: it gives the place back and waits for
-// another, ahead of everybody who has had no place yet. On success it owns a place again, on error it owns none.
-func (q *Queue) Retry(ctx context.Context, limit time.Duration) (waited time.Duration, err error) {
+// another, ahead of everybody who has had no place yet. On success it owns a place again, on error it owns none. hasWaited
+// says that the caller has been in the queue before, so that Stats counts it once.
+func (q *Queue) Retry(ctx context.Context, limit time.Duration, hasWaited bool) (waited time.Duration, err error) {
 	q.mu.Lock()
 	q.lent--
 	if q.closed {
@@ -134,6 +136,9 @@ func (q *Queue) Retry(ctx context.Context, limit time.Duration) (waited time.Dur
 		q.lendLocked()
 		q.mu.Unlock()
 		return 0, nil
+	}
+	if !hasWaited {
+		q.stats.Waits++
 	}
 	return q.wait(ctx, limit, true)
 }
@@ -166,7 +171,9 @@ func (q *Queue) wait(ctx context.Context, limit time.Duration, again bool) (time
 	w := q.pool.Get().(*waiter)
 	w.again, w.ctx, w.since = again, ctx, start
 	place := q.enqueueLocked(w)
-	q.stats.Waits++
+	if q.ramp.dialing == 0 {
+		q.stats.LastError = nil // what failed for those who waited before is no reason for this wait
+	}
 	q.dialLocked()
 	q.mu.Unlock()
 

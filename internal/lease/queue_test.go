@@ -330,6 +330,50 @@ func TestStatsCountEveryWaitOnce(t *testing.T) {
 	})
 }
 
+func TestACallerThatComesBackWithRetryIsOneWait(t *testing.T) {
+	onBench(t, 1, func(t *testing.T, b *bench) {
+		c := b.acquire(0)
+		b.end(nil)
+		require.True(t, c.owns())
+		for range 2 { // what it was lent is dead
+			b.closed()
+			c = b.call(context.Background(), b.retryAfter(true), 0)
+			b.end(nil)
+			require.True(t, c.owns())
+		}
+		require.EqualValues(t, 1, b.q.Stats().Waits)
+		b.release()
+
+		require.True(t, b.acquire(0).owns(), "at once")
+		b.closed()
+		b.retry(0) // it has to wait now
+		require.EqualValues(t, 2, b.q.Stats().Waits)
+	})
+}
+
+func TestAnEarlierFailureIsNoReasonForAWaitThatBeginsLater(t *testing.T) {
+	onBench(t, 2, func(t *testing.T, b *bench) {
+		b.lend(t, 1)
+		first := b.acquire(time.Second)
+		b.failures(errRefused, time.Second)
+		require.ErrorIs(t, first.err, ErrTimeout)
+		require.ErrorIs(t, b.q.Stats().LastError, errRefused, "of that wait")
+		b.advance(maxBackoff) // nobody wants a connection any more
+		require.Zero(t, b.q.Stats().Dialing)
+		require.ErrorIs(t, b.q.Stats().LastError, errRefused, "the caller that has just gone may look")
+
+		b.advance(time.Hour)
+		later := b.acquire(time.Second)
+		require.Len(t, b.underWay(), 1)
+		require.NoError(t, b.q.Stats().LastError)
+		b.failures(errRefused, 100*time.Millisecond)
+		joins := b.acquire(time.Second)
+		require.ErrorIs(t, b.q.Stats().LastError, errRefused, "it waits for the next attempt of the same dial")
+		later.cancel()
+		joins.cancel()
+	})
+}
+
 func TestAQueueServesOutsideABubbleAfterOneInside(t *testing.T) {
 	for i := range 2 {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {

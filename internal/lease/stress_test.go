@@ -79,7 +79,7 @@ func (g *garage) drive(ctx context.Context, limit time.Duration) error {
 	for err == nil {
 		v := g.take()
 		if v == nil { // an idle one was scrapped at this very moment
-			_, err = g.q.Retry(ctx, limit)
+			_, err = g.q.Retry(ctx, limit, true)
 			continue
 		}
 		if v.busy.Swap(true) {
@@ -87,7 +87,7 @@ func (g *garage) drive(ctx context.Context, limit time.Duration) error {
 		}
 		if rand.IntN(16) == 0 { // it turns out to be dead
 			g.scrap()
-			_, err = g.q.Retry(ctx, limit)
+			_, err = g.q.Retry(ctx, limit, true)
 			continue
 		}
 		if rand.IntN(4) == 0 {

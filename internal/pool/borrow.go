@@ -29,6 +29,7 @@ func (s *session) borrow(ctx context.Context) error {
 	p := s.pool
 	start := clock()
 	waited, err := p.queue.Acquire(ctx, p.cfg.PoolTimeout)
+	hasWaited := waited > 0
 	for err == nil {
 		now := start + int64(waited)
 		if err = s.take(ctx, start, now); err == nil {
@@ -55,7 +56,8 @@ func (s *session) borrow(ctx context.Context) error {
 			err = p.queue.GiveUp()
 			break
 		}
-		_, err = p.queue.Retry(ctx, p.timeLeft(start))
+		waited, err = p.queue.Retry(ctx, p.timeLeft(start), hasWaited)
+		hasWaited = hasWaited || waited > 0
 		waited = time.Duration(clock() - start)
 	}
 	err = p.waitError(err, waited)
