@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/url"
 	"os"
@@ -50,6 +51,55 @@ func (l *logged) lines(t testing.TB, message string) (all []line) {
 		}
 	}
 	return all
+}
+
+// A slowHandler takes its time for the first line whose message contains a text.
+type slowHandler struct {
+	slog.Handler
+	text    string
+	once    sync.Once
+	entered chan struct{} // closed when that line has come
+	leave   chan struct{} // the test closes it to let the line pass
+}
+
+func newSlowHandler(text string) *slowHandler {
+	return &slowHandler{
+		Handler: slog.NewTextHandler(io.Discard, nil), text: text,
+		entered: make(chan struct{}), leave: make(chan struct{}),
+	}
+}
+
+func (h *slowHandler) Handle(ctx context.Context, r slog.Record) error {
+	if strings.Contains(r.Message, h.text) {
+		h.once.Do(func() {
+			close(h.entered)
+			<-h.leave
+		})
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+func TestALogHandlerThatIsSlowWithAClosedConnectionHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
+	h := newSlowHandler("close: beyond pool_size")
+	db := openPool(t, with(pgtest.NewDatabase(t), "pool_size", "1", "max_overflow", "3", "echo_pool", "on"), pgprod.WithLogger(slog.New(h)))
+	conns := holdMany(t, db, 4)
+	require.NoError(t, conns[0].Close())
+	slow := make(chan error, 1)
+	go func() { slow <- conns[1].Close() }() // ends when the handler may leave
+	<-h.entered
+	quick := make(chan error, 1)
+	go func() { quick <- conns[2].Close() }() // ends at once
+	select {
+	case err := <-quick:
+		require.NoError(t, err)
+	case <-time.After(patience):
+		assert.Fail(t, "it waits for somebody else's line of log")
+	}
+	close(h.leave)
+	require.NoError(t, <-slow)
+	require.NoError(t, conns[3].Close())
+	eventually(t, db, func(s pgprod.PoolStatus) bool { return s.CheckedIn == 1 && s.CheckedOut == 0 && s.Closed["overflow"] == 3 })
 }
 
 func TestAHealthyRunLogsNothing(t *testing.T) {

@@ -199,15 +199,28 @@ func (s *session) giveBack() {
 	if p.cfg.EchoPool {
 		p.checkedIn(c, held)
 	}
-	if p.size.Load() > int64(p.cfg.PoolSize) {
-		p.overflow.Lock() // one at a time, so that exactly those beyond pool_size go
-		defer p.overflow.Unlock()
-		if c.condemned == "" && p.queue.Idle() >= p.cfg.PoolSize {
-			c.condemned = "overflow"
+	h := atHand{sc, c}
+	if c.condemned == "" && p.size.Load() > int64(p.cfg.PoolSize) {
+		if p.keepWithinSize(h) {
+			return
 		}
+		c.condemned = "overflow"
 	}
-	if c.condemned != "" || !p.push(atHand{sc, c}) {
+	if c.condemned != "" || !p.push(h) {
 		_ = sc.Close()
 	}
 	p.queue.Release()
+}
+
+// keepWithinSize keeps a connection that was given back at hand and releases its place, unless pool_size connections are
+// idle without it. Connections are counted and kept one at a time, so that exactly those beyond pool_size are closed; the
+// caller closes this one if the result is false.
+func (p *Pool) keepWithinSize(h atHand) bool {
+	p.overflow.Lock()
+	defer p.overflow.Unlock()
+	if p.queue.Idle() >= p.cfg.PoolSize || !p.push(h) {
+		return false
+	}
+	p.queue.Release()
+	return true
 }

@@ -94,17 +94,28 @@ func (c *conn) Begin() (driver.Tx, error) { return nil, driver.ErrSkip }
 // IsValid is asked by the inner *sql.DB when a session gives the connection back.
 func (c *conn) IsValid() bool { return c.condemned == "" }
 
-// Close is called by the inner *sql.DB, once, when it drops the connection. It doesn't wait for the network: whoever
-// gives a connection back, or waits for a place, has no part in how long the server takes to say goodbye.
+// Close is called once for each connection: by the inner *sql.DB when it drops the connection, or by the pool for one
+// that the inner *sql.DB has not taken yet. It doesn't wait for the network: whoever gives a connection back, or waits for
+// a place, has no part in how long the server takes to say goodbye.
 func (c *conn) Close() error {
-	p := c.pool
-	c.guard.stop()
-	reason := c.closeReason()
-	p.forget(c, reason)
-	p.closedConn(c, reason)
-	p.queue.Closed()
-	p.background(c.hangUp)
+	c.sayGoodbye(c.takeOut())
 	return nil
+}
+
+// takeOut is Close's first half: it takes the connection out of the pool's books, and returns why it is closed. The pool's
+// locks may be held.
+func (c *conn) takeOut() (reason string) {
+	c.guard.stop()
+	reason = c.closeReason()
+	c.pool.forget(c, reason)
+	c.pool.queue.Closed()
+	return reason
+}
+
+// sayGoodbye is Close's second half. It writes to the application's log, so no lock must be held.
+func (c *conn) sayGoodbye(reason string) {
+	c.pool.closedConn(c, reason)
+	c.pool.background(c.hangUp)
 }
 
 func (c *conn) closeReason() string {

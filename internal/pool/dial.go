@@ -54,21 +54,28 @@ func (p *Pool) Dial(ctx context.Context) error {
 
 // Dialled implements lease.Dialer: where nobody waits for what was dialled any more, what is beyond pool_size goes.
 func (p *Pool) Dialled() {
-	if p.size.Load() <= int64(p.cfg.PoolSize) {
-		return
+	for p.size.Load() > int64(p.cfg.PoolSize) {
+		c, reason := p.takeBeyondSize()
+		if c == nil {
+			return
+		}
+		c.sayGoodbye(reason)
 	}
+}
+
+// takeBeyondSize takes one connection out that was dialled and has not been lent, if more than pool_size are idle. It
+// returns nil if they aren't, or if somebody has taken the connection, who will give it back.
+func (p *Pool) takeBeyondSize() (c *conn, reason string) {
 	p.overflow.Lock()
 	defer p.overflow.Unlock()
-	for p.queue.Idle() > p.cfg.PoolSize && p.queue.TryAcquire() {
-		c := p.unpark()
-		if c != nil {
-			_ = c.Close()
-		}
-		p.queue.ReleaseAside()
-		if c == nil {
-			return // somebody has taken it, and will give it back
-		}
+	if p.queue.Idle() <= p.cfg.PoolSize || !p.queue.TryAcquire() {
+		return nil, ""
 	}
+	defer p.queue.ReleaseAside()
+	if c = p.unpark(); c != nil {
+		reason = c.takeOut()
+	}
+	return c, reason
 }
 
 func (p *Pool) newConn() *conn {
@@ -202,24 +209,33 @@ func (c *conn) nameOf(addr string, port int) string {
 // connecting marks the context under which pgx connects. It dials under others for cancel requests.
 type connecting struct{}
 
-// dialFunc bounds the connections that pgx makes for cancel requests, once they are made. The one that follows a failure
-// would have 15 seconds, and comes from a goroutine of its own, perhaps for a first host that failed while the next is
-// being dialled. While a COMMIT may be under way there are none.
+// dialFunc bounds the connections that pgx makes for cancel requests: dialling by cancelGrace, and what follows by the
+// same again. The one that follows a failure would have 15 seconds, and comes from a goroutine of its own, perhaps for a
+// first host that failed while the next is being dialled. While a COMMIT may be under way there are none.
 func (c *conn) dialFunc(dial pgconn.DialFunc) pgconn.DialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		if c.guard.sparing.Load() && ctx.Value(connecting{}) == nil {
-			return nil, errSparing
+		if ctx.Value(connecting{}) == nil {
+			return c.dialToCancel(ctx, dial, network, addr)
 		}
 		nc, err := dial(ctx, network, addr)
-		switch {
-		case err != nil:
-		case ctx.Value(connecting{}) == nil:
-			_ = nc.SetDeadline(time.Now().Add(cancelGrace))
-		default:
+		if err == nil {
 			c.reached(network, addr)
 		}
 		return nc, err
 	}
+}
+
+func (c *conn) dialToCancel(ctx context.Context, dial pgconn.DialFunc, network, addr string) (net.Conn, error) {
+	if c.guard.sparing.Load() {
+		return nil, errSparing
+	}
+	ctx, cancel := context.WithTimeout(ctx, cancelGrace)
+	defer cancel()
+	nc, err := dial(ctx, network, addr)
+	if err == nil {
+		_ = nc.SetDeadline(time.Now().Add(cancelGrace))
+	}
+	return nc, err
 }
 
 // refreshTLS reads the authorities anew that the server's certificate is checked by: pgx has read those that the DSN or

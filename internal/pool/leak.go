@@ -157,8 +157,8 @@ func (p *Pool) lookForLeaks() {
 	}
 }
 
-// leak is a connection that is held for too long.
-type leak struct {
+// checkout is a copy of who has a connection, and for how long.
+type checkout struct {
 	c    *conn
 	held holding
 	age  time.Duration
@@ -166,7 +166,7 @@ type leak struct {
 
 // leaksLocked returns the leaks that were not logged yet, and when the next of the present borrowers could be one. Who
 // borrows from now on can't be one before leak_detection is over.
-func (p *Pool) leaksLocked() (next time.Duration, found []leak) {
+func (p *Pool) leaksLocked() (next time.Duration, found []checkout) {
 	now := clock()
 	next = p.cfg.LeakDetection
 	for c := range p.conns {
@@ -176,7 +176,7 @@ func (p *Pool) leaksLocked() (next time.Duration, found []leak) {
 		case c.held.since == 0 || c.held.told:
 		case p.isLeak(held):
 			c.held.told, c.held.toldWhat, c.held.toldSQL = true, c.held.what, c.held.sql
-			found = append(found, leak{c, c.held, time.Duration(held)})
+			found = append(found, checkout{c, c.held, time.Duration(held)})
 		default:
 			next = min(next, p.cfg.LeakDetection-time.Duration(held))
 		}
@@ -185,7 +185,7 @@ func (p *Pool) leaksLocked() (next time.Duration, found []leak) {
 	return next, found
 }
 
-func (p *Pool) logLeak(l leak) {
+func (p *Pool) logLeak(l checkout) {
 	stack := l.held.frames()
 	summary := l.c.lastOf(&l.held)
 	at := summary

@@ -107,6 +107,19 @@ func sslMode(cc *pgx.ConnConfig) string {
 
 // holders lists who has a connection, the longest first.
 func (p *Pool) holders() (all []activity.Holder) {
+	for _, h := range p.held() {
+		running, rowsOpen := h.c.state()
+		all = append(all, activity.Holder{
+			Held: h.age, Leak: p.isLeak(int64(h.age)), Running: running, RowsOpen: rowsOpen,
+			Statement: h.c.summaryOf(h.held.what, h.held.sql), PID: h.c.pg.PID(), Stack: h.held.frames(),
+		})
+	}
+	slices.SortFunc(all, func(a, b activity.Holder) int { return cmp.Compare(b.Held, a.Held) })
+	return all
+}
+
+// held copies who has a connection. Dials and closes need p.mu, so that nothing that takes long is done under it.
+func (p *Pool) held() (all []checkout) {
 	now := clock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -114,16 +127,9 @@ func (p *Pool) holders() (all []activity.Holder) {
 		c.mu.Lock()
 		held := c.held
 		c.mu.Unlock()
-		if held.since == 0 {
-			continue
+		if held.since != 0 {
+			all = append(all, checkout{c, held, time.Duration(now - held.since)})
 		}
-		age := now - held.since
-		running, rowsOpen := c.state()
-		all = append(all, activity.Holder{
-			Held: time.Duration(age), Leak: p.isLeak(age), Running: running, RowsOpen: rowsOpen,
-			Statement: c.summaryOf(held.what, held.sql), PID: c.pg.PID(), Stack: held.frames(),
-		})
 	}
-	slices.SortFunc(all, func(a, b activity.Holder) int { return cmp.Compare(b.Held, a.Held) })
 	return all
 }
