@@ -3,6 +3,7 @@ package drivertest
 import (
 	"context"
 	"database/sql"
+	"log/slog"
 	"sync"
 	"testing"
 	"time"
@@ -161,6 +162,28 @@ func TestTheFirstFailedValidationFlushesWhatIsIdle(t *testing.T) {
 		assert.NotContains(t, pids, backendPID(t, db), "the one that lives was as old")
 		assert.Equal(t, map[string]int64{"invalid": 8}, statusOf(t, db).Closed)
 	}
+}
+
+// TestOnlyConnectionsAsOldAsTheLostOneAreSweptAway has new ones made and given back before the old ones are swept away.
+func TestOnlyConnectionsAsOldAsTheLostOneAreSweptAway(t *testing.T) {
+	t.Parallel()
+	h := newSlowHandler("the server closed a connection")
+	db := openPool(t, with(pgtest.NewDatabase(t), "pool_size", "4", "max_overflow", "0"), pgprod.WithLogger(slog.New(h)))
+	pids := fill(t, db, 4)
+	terminate(t, pids...)
+	first := ask(t.Context(), db) // finds a dead one, and tells of it
+	<-h.entered
+	conns := holdMany(t, db, 3)
+	var newer []uint32
+	for _, conn := range conns {
+		newer = append(newer, backendPID(t, conn))
+	}
+	giveBack(t, conns)
+	close(h.leave)
+	require.NoError(t, first.wait(t))
+	eventually(t, db, func(s pgprod.PoolStatus) bool { return s.Closed["invalid"] == 4 })
+	assert.Subset(t, fill(t, db, 4), newer)
+	assert.Equal(t, map[string]int64{"invalid": 4}, statusOf(t, db).Closed)
 }
 
 func TestMoreBadConnectionsThanRetriesCostNoErrorAndNoRow(t *testing.T) {

@@ -35,6 +35,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -90,7 +91,7 @@ type Pool struct {
 	stacks     stackBudget
 	warm       warm
 	size       atomic.Int64 // connections that exist
-	overflow   sync.Mutex   // is held while a connection is given back, or was made, and there are more than pool_size
+	overflow   sync.Mutex   // is held from counting the idle connections to keeping one more, or taking one out
 	prober     prober
 	preflight  preflight
 	watch      watch
@@ -103,10 +104,11 @@ type Pool struct {
 	leakTimer *time.Timer // calls lookForLeaks; nil while there is no connection
 	targets   map[instruments.Server]*instruments.Target
 	done      bool           // Close has begun to wait for tasks
-	tasks     sync.WaitGroup // goroutines that say goodbye to the server; each bounds itself
+	tasks     sync.WaitGroup // goroutines of background, and lookForLeaks while it logs; each bounds itself
 }
 
-// parked is a connection whose requester had gone when it was ready.
+// parked is a connection that was dialled and that the inner *sql.DB has not asked for yet. It does at once if somebody
+// waits; a connection whose requester has gone lies here until the next caller comes.
 type parked struct {
 	c      *conn
 	expiry *time.Timer
@@ -256,10 +258,33 @@ func (p *Pool) invalidate(generation uint64, cause error) {
 	p.lost(cause)
 	p.background(func() {
 		p.flushParked(func(c *conn) bool { return c.generation <= generation })
-		p.flushWarm(clock())
-		p.inner.SetMaxIdleConns(-1)
-		p.inner.SetMaxIdleConns(p.cfg.PoolSize)
+		p.sweep(generation)
 	})
+}
+
+// sweep closes the idle connections of a generation and of those before it. All that are idle are taken out for a moment,
+// the newer ones included: the inner *sql.DB gives the one that it was given last, so that an older one may lie below. Who
+// borrows meanwhile gets a connection or waits for one to be put back, and looks at its generation in any case.
+func (p *Pool) sweep(generation uint64) {
+	var newer []atHand
+	for p.queue.TryAcquire() {
+		h, err := p.get(p.life)
+		if err != nil {
+			p.queue.ReleaseAside()
+			break
+		}
+		if h.c.generation > generation {
+			newer = append(newer, h)
+			continue
+		}
+		h.c.condemned = "invalid"
+		_ = h.sc.Close()
+		p.queue.ReleaseAside()
+	}
+	for _, h := range slices.Backward(newer) { // in the order in which they lay there
+		_ = h.sc.Close()
+		p.queue.ReleaseAside()
+	}
 }
 
 // suspect is called when the server didn't answer a cancel request: every connection has to prove itself.
