@@ -14,10 +14,11 @@ import (
 
 // holding is who has a connection.
 type holding struct {
-	since int64 // by clock(); 0: nobody
-	what  string
-	sql   string // of the last statement
-	told  bool   // it was logged as a leak
+	since   int64 // by clock(); 0: nobody
+	what    string
+	sql     string // of the last statement
+	told    bool   // it was logged as a leak
+	counted bool   // it has been among the leaks of a collection of metrics
 
 	toldWhat, toldSQL string // what and sql were then
 
@@ -57,32 +58,39 @@ func (c *conn) lend(now int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	h := &c.held
-	h.since, h.what, h.sql, h.told, h.depth = now, "", "", false, 0
+	h.since, h.what, h.sql, h.told, h.counted, h.depth = now, "", "", false, false, 0
 	if takes {
 		h.depth = runtime.Callers(3, h.stack[:]) // behind lend and borrow
 	}
 }
 
-// returned books that c is not lent any more, and returns how long it was. A leak is counted once, before or after.
+// returned books that c is not lent any more, and returns how long it was.
 func (p *Pool) returned(c *conn, now int64) int64 {
 	c.mu.Lock()
-	held := now - c.held.since
-	var told *holding
-	if c.held.told {
-		copied := c.held
-		told = &copied
+	age := now - c.held.since
+	leaked := c.held.counted || c.held.told || p.isLeak(age)
+	if !leaked {
+		c.held.since = 0
 	}
-	c.held.since = 0
 	c.mu.Unlock()
-	if p.isLeak(held) {
-		p.mu.Lock()
-		p.leaked++
-		p.mu.Unlock()
+	if leaked {
+		if held := p.leakReturned(c); held.told {
+			p.logBack(c, &held, time.Duration(age))
+		}
 	}
-	if told != nil {
-		p.logBack(c, told, time.Duration(held))
-	}
-	return held
+	return age
+}
+
+// leakReturned moves c from the leaks that there are to those that there were, in one step: a counter must not go back.
+// One that has been counted stays a leak, even if whoever gave it back had looked at the clock a moment earlier.
+func (p *Pool) leakReturned(c *conn) (was holding) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p.leaked++
+	was, c.held.since = c.held, 0
+	return was
 }
 
 // logBack is called for a connection whose leak was logged.
@@ -114,7 +122,8 @@ func (p *Pool) leaks() int64 {
 	n := p.leaked
 	for c := range p.conns {
 		c.mu.Lock()
-		if c.held.since != 0 && p.isLeak(now-c.held.since) {
+		if h := &c.held; h.since != 0 && (h.counted || h.told || p.isLeak(now-h.since)) {
+			h.counted = true
 			n++
 		}
 		c.mu.Unlock()

@@ -1,11 +1,63 @@
 package pool
 
 import (
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
+
+	"github.com/pgprod/pgprod/internal/settings"
 )
+
+// TestTheCountOfLeaksNeverGoesBack has many leaks come back while somebody counts: to Prometheus a counter that goes back
+// is one that began anew.
+func TestTheCountOfLeaksNeverGoesBack(t *testing.T) {
+	p := &Pool{cfg: &settings.Config{LeakDetection: 1}, conns: map[*conn]bool{}}
+	c := &conn{pool: p}
+	p.conns[c] = true
+	for range 100 { // so that a count takes its time
+		p.conns[&conn{pool: p}] = true
+	}
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for last := int64(0); ; {
+			n := p.leaks()
+			if !assert.GreaterOrEqual(t, n, last) {
+				return
+			}
+			last = n
+			select {
+			case <-stop:
+				return
+			default:
+			}
+		}
+	})
+	const times = 20_000
+	for range times {
+		now := clock()
+		c.mu.Lock()
+		c.held.since, c.held.counted = now-2, false
+		c.mu.Unlock()
+		p.returned(c, now)
+	}
+	close(stop)
+	wg.Wait()
+	assert.EqualValues(t, times, p.leaks())
+}
+
+func TestALeakThatWasCountedStaysOneWhoeversClockIsAhead(t *testing.T) {
+	p := &Pool{cfg: &settings.Config{LeakDetection: time.Microsecond}, conns: map[*conn]bool{}}
+	c := &conn{pool: p}
+	p.conns[c] = true
+	began := clock() - int64(time.Second)
+	c.held.since = began
+	assert.EqualValues(t, 1, p.leaks())
+	p.returned(c, began) // who looked at the clock before the collection did
+	assert.EqualValues(t, 1, p.leaks())
+}
 
 func TestStacksAreTakenOfAllButInABusyPool(t *testing.T) {
 	var b stackBudget
