@@ -45,7 +45,8 @@
 // most pool_timeout, and get [ErrPoolTimeout]. The limits that an application sets on its *sql.DB hold as well.
 //
 // Connecting: a dial outlives the caller that wanted it, is repeated while callers wait, and its connection serves
-// whoever is next. What the server refuses for good, such as a wrong password, is told at once.
+// whoever is next. What the server refuses for good, such as a wrong password, is told at once, what may pass after two
+// seconds.
 //
 // Validating: a dead connection is found before it is lent. When one is lost, all of its age are replaced.
 //

@@ -261,10 +261,12 @@ func WithLogger(logger *slog.Logger) Option {
 	return func(c *config) { c.logger = logger }
 }
 
-// WithPasswordFunc sets a function that is called at every dial for the password, as for tokens that expire. It must be
-// safe for concurrent use. Its error fails the dial; an empty password is none: DB_PASSWORD, PGPASSWORD and the passfile
-// aren't asked instead, lest an old one be used. It can't be combined with a password file or with a password in the DSN.
-// Default: none, which nil means as well.
+// WithPasswordFunc sets a function that is called at every dial for the password, as for tokens that expire. Dials that
+// begin while a call is under way wait for its result, so that there is one call at a time for each pool: it has to end
+// with its context. It must be safe for concurrent use where several pools share it. Its error fails the dial, which is
+// repeated; if the server refuses the role or the password, it is asked anew for two seconds before callers are told. An
+// empty password is none: DB_PASSWORD, PGPASSWORD and the passfile aren't asked instead, lest an old one be used. It can't
+// be combined with a password file or with a password in the DSN. Default: none, which nil means as well.
 func WithPasswordFunc(password func(ctx context.Context) (string, error)) Option {
 	return func(c *config) { c.password = password }
 }

@@ -99,7 +99,9 @@ func TestALogHandlerThatIsSlowWithAClosedConnectionHoldsUpNoOther(t *testing.T) 
 	close(h.leave)
 	require.NoError(t, <-slow)
 	require.NoError(t, conns[3].Close())
-	eventually(t, db, func(s pgprod.PoolStatus) bool { return s.CheckedIn == 1 && s.CheckedOut == 0 && s.Closed["overflow"] == 3 })
+	eventually(t, db, func(s pgprod.PoolStatus) bool {
+		return s.CheckedIn == 1 && s.CheckedOut == 0 && s.Closed["overflow"] == 3
+	})
 }
 
 func TestAHealthyRunLogsNothing(t *testing.T) {

@@ -231,7 +231,9 @@ func TestAFailureToConnectIsNoReasonForTheWaitsAfterIt(t *testing.T) {
 		defer cancel()
 		failures := statusOf(t, db).FailedConnects
 		r := ask(ctx, db)
-		eventually(t, db, func(s pgprod.PoolStatus) bool { return s.Waiting == 1 && (s.FailedConnects > failures || s.Connecting > 0) })
+		eventually(t, db, func(s pgprod.PoolStatus) bool {
+			return s.Waiting == 1 && (s.FailedConnects > failures || s.Connecting > 0)
+		})
 		cancel()
 		return r.wait(t)
 	}

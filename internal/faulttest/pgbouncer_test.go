@@ -365,6 +365,17 @@ func TestWhatPgBouncerDoesNotTakeInOptionsIsToBeTakenOutThere(t *testing.T) {
 	require.NoError(t, db.Ping(), "as advised")
 }
 
+func TestAUserThatPgBouncerDoesNotKnowIsToldAfterAFewTries(t *testing.T) {
+	t.Parallel()
+	b := startBouncer(t, pgtest.StartTB(t, pgtest.Config{}), "transaction")
+	db := openPool(t, b.dsn("", "user", "stranger", "server_settings", dropped, "pool_timeout", "1h"))
+	err := db.Ping()
+	require.Error(t, err)
+	assert.Equal(t, "08P01", sqlState(err))
+	assert.NotErrorIs(t, err, pgprod.ErrPoolTimeout)
+	assert.GreaterOrEqual(t, statusOf(t, db).FailedConnects, int64(3))
+}
+
 // behindBouncer opens a pool as the README says.
 func behindBouncer(t *testing.T, keysAndValues ...string) (*bouncer, client) {
 	t.Helper()

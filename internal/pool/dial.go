@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -37,10 +38,12 @@ func (p *Pool) Dial(ctx context.Context) error {
 	}
 	op.End(ctx, -1, err, "")
 	if err != nil {
-		err = &dialError{pool: p.cfg.PoolName, noDSN: p.cfg.NoDSN, passwordFrom: p.passwordFrom(), cause: err}
-		p.dialFailed(ctx, err)
-		return err
+		failure := p.dialError(err)
+		failure.final = p.doubts.isFinal(err, p.rereadsPassword(), time.Now())
+		p.dialFailed(ctx, failure)
+		return failure
 	}
+	p.doubts.end()
 	p.dialSucceeded(ctx)
 	overflow := p.remember(c)
 	c.proven = clock()
@@ -91,8 +94,15 @@ func (p *Pool) newConn() *conn {
 	return c
 }
 
-// Hopeless implements lease.Dialer.
-func (p *Pool) Hopeless(err error) bool { return hopeless(err) }
+func (p *Pool) dialError(cause error) *dialError {
+	return &dialError{pool: p.cfg.PoolName, noDSN: p.cfg.NoDSN, passwordFrom: p.passwordFrom(), cause: cause}
+}
+
+// Hopeless implements lease.Dialer. Dial has decided it.
+func (p *Pool) Hopeless(err error) bool {
+	var failure *dialError
+	return errors.As(err, &failure) && failure.final
+}
 
 // dialLimit bounds one dial as a whole: pgx counts connect_timeout for each address that a name resolves to, and not at
 // all for the resolver, the password function and the settings.
@@ -293,44 +303,6 @@ func set(ctx context.Context, pg *pgconn.PgConn, all []settings.Setting) error {
 		params = append(params, []byte(s.Name), []byte(s.Value))
 	}
 	return pg.ExecParams(ctx, sql.String(), params, nil, nil, nil).Read().Err
-}
-
-// password is what to log in with: read anew for each dial, so that a rotated secret needs no restart. "" leaves what
-// the settings have: none beside a function, else what the DSN, DB_PASSWORD or pgx's own sources say.
-func (p *Pool) password(ctx context.Context) (string, error) {
-	switch {
-	case p.hooks.Password != nil:
-		return p.askPassword(ctx)
-	case p.cfg.PasswordFile != "":
-		pw, err := settings.ReadPassword(p.cfg.PasswordFile)
-		if err != nil {
-			return "", &passwordError{from: "password_file", cause: err}
-		}
-		return pw, nil
-	}
-	return "", nil
-}
-
-// askPassword doesn't wait longer than ctx for a function that takes no notice of it: Close would wait as well.
-func (p *Pool) askPassword(ctx context.Context) (string, error) {
-	type reply struct {
-		password string
-		err      error
-	}
-	asked := make(chan reply, 1)
-	go func() { // ends when the application's function does
-		pw, err := p.hooks.Password(ctx)
-		asked <- reply{pw, err}
-	}()
-	select {
-	case r := <-asked:
-		if r.err != nil {
-			return "", &passwordError{from: "password function", cause: r.err, foreign: true}
-		}
-		return r.password, nil
-	case <-ctx.Done():
-		return "", &passwordError{from: "password function", cause: ctx.Err()}
-	}
 }
 
 // connector is the inner *sql.DB's. It never dials, it hands out what Dial has parked.

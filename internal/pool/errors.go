@@ -2,11 +2,8 @@ package pool
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"time"
 
@@ -212,6 +209,7 @@ type dialError struct {
 	pool         string
 	noDSN        string // why this is nobody's choice
 	passwordFrom string
+	final        bool // there is no use in trying again
 	cause        error
 }
 
@@ -275,41 +273,6 @@ func isFatal(err *pgconn.PgError) bool {
 		s = err.Severity
 	}
 	return s == "FATAL" || s == "PANIC"
-}
-
-// hopeless reports whether dialling again will fail in the same way: the server or we refused for good. It is false
-// for anything that time heals, and where several hosts were tried, as long as it is for one of them.
-func hopeless(err error) bool {
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
-		return !passes(pg) && !hasNetworkError(err)
-	}
-	var (
-		unknown x509.UnknownAuthorityError
-		host    x509.HostnameError
-		invalid x509.CertificateInvalidError
-		verify  *tls.CertificateVerificationError
-	)
-	return errors.As(err, &verify) || errors.As(err, &unknown) || errors.As(err, &host) || errors.As(err, &invalid) ||
-		strings.Contains(err.Error(), "server refused TLS connection")
-}
-
-// passes reports whether the server's refusal is a matter of time: starting up, shutting down, too many clients,
-// out of resources. PgBouncer says 08P01 for almost everything; of that, only what it doesn't understand stays so.
-func passes(err *pgconn.PgError) bool {
-	switch err.Code[:min(2, len(err.Code))] {
-	case "57", "53", "58", "XX":
-		return true
-	case "08":
-		_, _, refused := poolersRefusal(err.Message)
-		return !refused
-	}
-	return false
-}
-
-func hasNetworkError(err error) bool {
-	var op *net.OpError
-	return errors.As(err, &op)
 }
 
 // wentAway reports whether err says that the server, not just this session, is leaving: administrator's shutdown (or

@@ -282,7 +282,7 @@ func (p *Pool) probe(ctx context.Context) (*conn, error) {
 		err = c.connect(ctx)
 	}
 	if err != nil {
-		return nil, &dialError{pool: p.cfg.PoolName, noDSN: p.cfg.NoDSN, passwordFrom: p.passwordFrom(), cause: err}
+		return nil, p.dialError(err)
 	}
 	return c, nil
 }

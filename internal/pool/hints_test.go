@@ -23,9 +23,9 @@ func TestAPoolersRefusalOfAParameterSaysWhatToDo(t *testing.T) {
 	} {
 		refused := &pgconn.PgError{Severity: "FATAL", Code: "08P01", Message: message}
 		assert.Equal(t, want, (&dialError{cause: refused}).advice(), message)
-		assert.True(t, hopeless(refused), message)
+		assert.Equal(t, final, prospectOf(refused, false), message)
 	}
 	for _, message := range []string{"query_wait_timeout", "no more connections allowed (max_client_conn)", "server login has been failing"} {
-		assert.False(t, hopeless(&pgconn.PgError{Severity: "FATAL", Code: "08P01", Message: message}), message)
+		assert.Equal(t, passing, prospectOf(&pgconn.PgError{Severity: "FATAL", Code: "08P01", Message: message}, false), message)
 	}
 }

@@ -178,7 +178,7 @@ func (o *outage) end(now time.Time) (told bool, after time.Duration, failures in
 	return told, after, failures
 }
 
-func (p *Pool) dialFailed(ctx context.Context, err error) {
+func (p *Pool) dialFailed(ctx context.Context, err *dialError) {
 	if p.closed.Load() || ctx.Err() == context.Canceled {
 		return // Close ended the dial
 	}
@@ -189,7 +189,7 @@ func (p *Pool) dialFailed(ctx context.Context, err error) {
 		return
 	}
 	what := "pgprod: can't connect, callers wait and dialling goes on"
-	if hopeless(err) {
+	if err.final {
 		what = "pgprod: the server refuses to be connected to, repeating is of no use"
 	}
 	p.write(ctx, slog.LevelError, what, untold, slog.String("error", text))

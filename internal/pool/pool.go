@@ -21,6 +21,8 @@
 //	watch.go      what the live page shows
 //	leak.go       who has a connection, and who has it for too long
 //	dial.go       makes connections
+//	password.go   what they log in with
+//	prospects.go  whether to try again when the server refuses
 //	errors.go     says what went wrong, in one line
 //	hints.go      and what to look at
 //	stats.go      how full the pool is, for Status and for metrics
@@ -89,6 +91,8 @@ type Pool struct {
 	events     *activity.Events
 	statements atomic.Pointer[activity.Statements] // nil: nobody watches
 	stacks     stackBudget
+	passwords  passwordCalls
+	doubts     doubts
 	warm       warm
 	size       atomic.Int64 // connections that exist
 	overflow   sync.Mutex   // is held from counting the idle connections to keeping one more, or taking one out
