@@ -164,6 +164,58 @@ func TestTheFirstFailedValidationFlushesWhatIsIdle(t *testing.T) {
 	}
 }
 
+// holdUntilTheServerEndsThem borrows n connections, on which nothing runs, gives them back when the server has ended all of
+// the pool's sessions but one, and has new ones live on.
+func holdUntilTheServerEndsThem(t *testing.T, server *pgtest.Server, db *sql.DB, n int) {
+	t.Helper()
+	require.NoError(t, server.Exec(t.Context(), "alter role postgres set idle_session_timeout = '100ms'")) // of sessions to come
+	ended := make(chan struct{})
+	var wg sync.WaitGroup
+	for range n {
+		wg.Go(func() {
+			assert.NoError(t, pgprod.Raw(t.Context(), db, func(*pgx.Conn) error {
+				<-ended
+				return nil
+			}))
+		})
+	}
+	eventually(t, db, func(s pgprod.PoolStatus) bool { return s.CheckedOut == n+1 })
+	pgtest.Eventually(t, patience, func() bool {
+		left, err := server.Backends(t.Context())
+		require.NoError(t, err)
+		return len(left) == 1
+	}, "the others are still there")
+	require.NoError(t, server.Exec(t.Context(), "alter role postgres reset idle_session_timeout"))
+	close(ended)
+	wg.Wait()
+}
+
+func TestASessionThatTheServerEndsForBeingIdleCostsItselfOnly(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		tls  *pgtest.TLS
+		keys []string
+	}{
+		"auto":     {nil, []string{"pool_pre_ping", "auto"}},
+		"always":   {nil, []string{"pool_pre_ping", "always"}},
+		"with TLS": {&pgtest.TLS{}, []string{"sslmode", "require"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := pgtest.StartTB(t, pgtest.Config{TLS: c.tls})
+			db := openPool(t, with(server.DSN(""), append(c.keys, "pool_size", "10", "max_overflow", "0")...))
+			tx, err := db.Begin()
+			require.NoError(t, err)
+			busy := backendPID(t, tx)
+			holdUntilTheServerEndsThem(t, server, db, 9)
+			fill(t, db, 9)
+			require.NoError(t, tx.Commit())
+			assert.Equal(t, busy, backendPID(t, db), "it is as old as they were")
+			assert.GreaterOrEqual(t, statusOf(t, db).Closed["invalid"], int64(9))
+		})
+	}
+}
+
 // TestOnlyConnectionsAsOldAsTheLostOneAreSweptAway has new ones made and given back before the old ones are swept away.
 func TestOnlyConnectionsAsOldAsTheLostOneAreSweptAway(t *testing.T) {
 	t.Parallel()

@@ -3,6 +3,7 @@ package pool
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/pgprod/pgprod/internal/lease"
@@ -112,7 +113,7 @@ func (s *session) prove(ctx context.Context, start, now int64) (bool, error) {
 	}
 	if !p.needsPing(c, now) {
 		if c.condemned != "" {
-			p.invalidate(c.generation, errFoundDead)
+			p.foundDead(c)
 			return false, nil
 		}
 		return true, nil
@@ -167,6 +168,21 @@ func (p *Pool) needsPing(c *conn, now int64) bool {
 	return age > provenFor || c.proven < p.suspicion.Load()
 }
 
+// foundDead is called for a connection that the other end has closed while it lay idle. What the server said last still
+// lies in the socket, and tells whether it ended this session only (idle_session_timeout) or leaves altogether. Without a
+// word of its the others are not to be trusted either.
+func (p *Pool) foundDead(c *conn) {
+	err := c.ping(p.life, lastLook)
+	if !wentAway(err) {
+		return
+	}
+	cause := errFoundDead
+	if isWord(err) {
+		cause = fmt.Errorf("%w: %w", errFoundDead, err)
+	}
+	p.invalidate(c.generation, cause)
+}
+
 // fairPing is how long a server has to have had for its silence to say something of the other connections.
 const fairPing = time.Second
 
@@ -174,7 +190,7 @@ const fairPing = time.Second
 func (p *Pool) pinged(c *conn, limit time.Duration) bool {
 	if err := c.ping(p.life, limit, hangingUp); err != nil {
 		c.condemned = "invalid"
-		if limit >= min(fairPing, p.pingTimeout) && !p.closed.Load() {
+		if limit >= min(fairPing, p.pingTimeout) && wentAway(err) && !p.closed.Load() {
 			p.invalidate(c.generation, err)
 		}
 		return false
