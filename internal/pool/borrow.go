@@ -172,7 +172,7 @@ func (p *Pool) needsPing(c *conn, now int64) bool {
 // lies in the socket, and tells whether it ended this session only (idle_session_timeout) or leaves altogether. Without a
 // word of its the others are not to be trusted either.
 func (p *Pool) foundDead(c *conn) {
-	err := c.ping(p.life, lastLook)
+	err := c.ping(p.life, lastLook, hangingUp)
 	if !wentAway(err) {
 		return
 	}
