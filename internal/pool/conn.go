@@ -56,13 +56,14 @@ type conn struct {
 	what      string        // it is, where its text doesn't tell: PREPARE, BATCH, COPY "table"
 	copies    bool          // the outermost is a COPY
 	args      []any         // of the query under way, as pgx has them
-	asIs      bool          // the query that failed was prepared as it is, by pgx's own choice
+	cached    bool          // the query that failed is of those that pgx keeps: prepared, or described
+	anew      bool          // the statement under way was not there yet: pgx had the server prepare it
 	began     int64         // by clock(): the outermost
 	mark      int64         // of the tap, then
 	wasClosed bool          // then
 	lentAt    int64         // by clock(): just now, for the statement that is about to begin; 0: look at the clock
 	mayRebind bool          // the session tries another connection if nothing was sent
-	mayReplan bool          // the session asks again if the plan is stale
+	mayReplan bool          // the session asks again if what pgx has prepared is outdated
 	waited    time.Duration // for the connection, until the first statement has been reported
 	reading   bool          // rows of the present statement have been handed to the caller
 	cause     error         // the last error that pgx reported, where stdlib says only driver.ErrBadConn
@@ -223,7 +224,7 @@ func (c *conn) now() int64 {
 // begin and end frame whatever pgx does at a caller's request.
 func (c *conn) begin(what, sql string) {
 	if c.depth++; c.depth == 1 {
-		c.what, c.sql, c.copies, c.asIs, c.cause = what, sql, false, false, nil
+		c.what, c.sql, c.copies, c.cached, c.anew, c.cause = what, sql, false, false, false, nil
 		c.began, c.mark, c.wasClosed = c.now(), c.tap.Mark(), c.pg.IsClosed()
 		c.tag, c.unconfirmed, c.commits = "", nil, what == "" && commits(sql)
 		how := cancelling

@@ -39,7 +39,7 @@ func (c *conn) report(ctx context.Context, tag pgconn.CommandTag, err error, too
 
 // repeats reports whether the session tries the statement that failed again.
 func (c *conn) repeats(err error) bool {
-	return err != nil && (c.mayRebind && c.unsent() || c.mayReplan && c.stalePlan(err))
+	return err != nil && (c.mayRebind && c.unsent() || c.mayReplan && c.outdated(err))
 }
 
 // unsent reports whether the connection died before a byte of the statement was written.

@@ -132,7 +132,7 @@ func (s *session) unsent(fresh bool, mark int64, try int) bool {
 }
 
 // run has do work on the connection, on another one if it turns out to be dead before anything was sent, and once more
-// if the server wants to plan it anew, where replan says that it may be asked again then.
+// if it was refused because the schema has changed since pgx prepared it, where replan says so.
 //
 // However often it is tried, it is one operation, which is carried on from attempt to attempt.
 func (s *session) run(ctx context.Context, replan bool, do func(*conn) error) error {
@@ -159,7 +159,7 @@ func (s *session) run(ctx context.Context, replan bool, do func(*conn) error) er
 		}
 		op = c.takePending()
 		switch {
-		case replan && c.stalePlan(err):
+		case replan && c.outdated(err):
 			replan = false
 		case s.unsent(fresh, mark, try):
 			s.giveBack()
@@ -199,25 +199,6 @@ func (s *session) interrupted(c *conn, panicked any) error {
 		return nil
 	}
 	return newPanicError(panicked)
-}
-
-// stalePlan reports whether the server refused to execute a statement that pgx had prepared, since its result has other
-// columns after a change of a table. Then nothing was executed: the plan is looked at before. Not so where the refusal
-// comes out of the middle of something, a function's body, which has a context.
-func (c *conn) stalePlan(err error) bool {
-	var pg *pgconn.PgError
-	return errors.As(err, &pg) && pg.Code == "0A000" && pg.Routine == "RevalidateCachedQuery" && pg.Where == "" &&
-		!c.pg.IsClosed() && c.pg.TxStatus() == 'I' && c.asIs && isWhole(c.sql)
-}
-
-// isWhole reports whether a statement is of a kind that the server executes as a whole: only such a one may be asked
-// again if its plan is stale. CALL, DO and EXECUTE may have committed something before they come to a stale plan.
-func isWhole(query string) bool {
-	switch strings.ToLower(firstWord(query)) {
-	case "select", "insert", "update", "delete", "merge", "with", "values", "table":
-		return true
-	}
-	return false
 }
 
 // firstWord is the word that a statement begins with, behind spaces and comments; "" behind a comment in a comment.

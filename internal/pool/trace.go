@@ -112,17 +112,18 @@ func (c *conn) bare(sql string) string {
 
 // lookAtArgs says how a query that has failed was sent: its first arguments may be the caller's own way.
 func (c *conn) lookAtArgs(args []any) {
-	c.asIs = c.pool.cfg.Conn.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement
+	mode := c.pool.cfg.Conn.DefaultQueryExecMode
 	for _, arg := range args {
-		switch arg.(type) {
-		case pgx.QueryRewriter, pgx.QueryExecMode:
-			c.asIs = false
-			return
-		case pgx.QueryResultFormats, pgx.QueryResultFormatsByOID:
-		default: // the first of the statement's
-			return
+		switch arg := arg.(type) {
+		case pgx.QueryExecMode:
+			mode = arg
+			continue
+		case pgx.QueryRewriter, pgx.QueryResultFormats, pgx.QueryResultFormatsByOID:
+			continue
 		}
+		break // the first of the statement's
 	}
+	c.cached = mode == pgx.QueryExecModeCacheStatement || mode == pgx.QueryExecModeCacheDescribe
 }
 
 // callersText is the text of a statement as its caller wrote it: whatever way it goes, no argument is in it yet. Of a COPY
@@ -167,6 +168,7 @@ func (c *conn) TracePrepareStart(ctx context.Context, _ *pgx.Conn, d pgx.TracePr
 // TracePrepareEnd implements pgx.PrepareTracer.
 func (c *conn) TracePrepareEnd(ctx context.Context, _ *pgx.Conn, d pgx.TracePrepareEndData) {
 	c.alreadyPrepared = d.AlreadyPrepared
+	c.anew = c.anew || !d.AlreadyPrepared
 	if !d.AlreadyPrepared && !c.repeats(d.Err) {
 		spanned, op := c.target.Prepared(ctx, c.preparing, c.asked)
 		c.showWait(ctx, &op)

@@ -14,18 +14,24 @@ import (
 
 // A Tap sits between pgx's message buffers and the connection, above TLS, so that it sees the protocol in the clear.
 //
-// It answers two questions. Was a byte written since Mark? The promise that no statement runs twice hangs on that. And
-// what ended the connection? pgx forgets the reason when the reply to a simple query is lost, and says "conn closed".
+// It answers three questions. Was a byte written since Mark? The promise that no statement runs twice hangs on that. Was
+// a statement refused before it was executed? Then it may be sent again, see Refused. And what ended the connection? pgx
+// forgets the reason when the reply to a simple query is lost, and says "conn closed".
 type Tap struct {
 	r       io.Reader
 	w       io.Writer
 	secure  bool // a TLS record may be half sent when its Write fails with n == 0
 	late    func() bool
 	written atomic.Int64
+	sent    atomic.Uint32 // the kind of the first message that was written last
 	failure atomic.Pointer[error]
 
-	tail     [readySize]byte // the last bytes that were read
-	answered atomic.Int64    // written, when the server's last word was ReadyForQuery
+	answered atomic.Int64 // written, when the server's last word was ReadyForQuery
+
+	// What follows belongs to whoever reads, which is one goroutine at a time.
+	tail    [readySize]byte // the last bytes that were read
+	heardOf int64           // what written was when the server was last heard
+	refused bool            // the answer to it began with an error
 }
 
 // readySize is the size of ReadyForQuery: its type, its length and the state of the transaction.
@@ -56,8 +62,12 @@ func (t *Tap) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// heard looks whether the server's last word is ReadyForQuery, which it says when it has answered all that was sent.
+// heard looks whether an answer begins with an error, and whether the server's last word is ReadyForQuery, which it says
+// when it has answered all that was sent.
 func (t *Tap) heard(p []byte) {
+	if mark := t.written.Load(); mark != t.heardOf {
+		t.heardOf, t.refused = mark, beginsWithError(p)
+	}
 	if n := len(p); n < readySize {
 		copy(t.tail[:], t.tail[n:])
 		copy(t.tail[readySize-n:], p)
@@ -81,6 +91,9 @@ func (t *Tap) Quiet() bool { return t.answered.Load() == t.written.Load() }
 func (t *Tap) Write(p []byte) (int, error) {
 	n, err := t.w.Write(p)
 	if (n > 0 || t.secure) && !isTerminate(p) {
+		if kind := uint32(p[0]); t.sent.Load() != kind { // a store costs more than a load
+			t.sent.Store(kind)
+		}
 		t.written.Add(1)
 	}
 	if err != nil {
@@ -100,6 +113,37 @@ func (t *Tap) revive() {
 
 // Mark returns a value that changes with every write that reached the connection. It is safe for concurrent use.
 func (t *Tap) Mark() int64 { return t.written.Load() }
+
+// Refused reports whether what was written last was a statement of the extended protocol, and the server answered it with
+// an error before anything else: in place of BindComplete, so that it executed nothing of it. Only the goroutine that
+// reads may ask, when the answer is complete. It is false where the first piece that was read of the answer doesn't
+// tell.
+func (t *Tap) Refused() bool {
+	const parse, bind = 'P', 'B'
+	sent := t.sent.Load()
+	return t.refused && t.heardOf == t.written.Load() && (sent == parse || sent == bind)
+}
+
+// beginsWithError reports whether an error comes first in an answer, but for what the server may say at any time
+// (notices, changed settings, notifications) and that it has parsed the statement.
+func beginsWithError(answer []byte) bool {
+	const header = 5 // the kind, and the length of the message without the kind
+	for len(answer) > header {
+		switch answer[0] {
+		case 'E':
+			return answer[header] == 'S' // the severity, which PostgreSQL says first: no byte in the middle of a message
+		case 'N', 'S', 'A', '1':
+			next := 1 + uint64(binary.BigEndian.Uint32(answer[1:]))
+			if next > uint64(len(answer)) {
+				return false
+			}
+			answer = answer[next:]
+		default:
+			return false
+		}
+	}
+	return false
+}
 
 // Err returns the first error of the connection, or nil. It is safe for concurrent use.
 func (t *Tap) Err() error {

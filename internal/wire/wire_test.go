@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -157,4 +158,59 @@ func TestAProbeOfSomethingElseKnowsNothing(t *testing.T) {
 	defer a.Close()
 	defer b.Close()
 	assert.Equal(t, Unknown, NewProbe(a).Look())
+}
+
+// message is one of the server's, or one's own.
+func message(kind byte, body string) string {
+	return string(kind) + string(binary.BigEndian.AppendUint32(nil, uint32(4+len(body)))) + body
+}
+
+func TestAStatementIsRefusedIfItsAnswerBeginsWithAnError(t *testing.T) {
+	var (
+		refusal  = message('E', "SERROR\x00C0A000\x00Mno\x00\x00") + message('Z', "I")
+		bound    = message('2', "")
+		parsed   = message('1', "")
+		notice   = message('N', "SNOTICE\x00MEE\x00\x00")
+		setting  = message('S', "TimeZone\x00UTC\x00")
+		notified = message('A', "\x00\x00\x00\x01jobs\x00\x00")
+	)
+	for _, c := range []struct {
+		name, sent, answer string
+		want               bool
+	}{
+		{"in place of BindComplete", "B", refusal, true},
+		{"in place of ParseComplete", "P", refusal, true},
+		{"after ParseComplete", "P", parsed + refusal, true},
+		{"after what may come at any time", "B", notice + setting + notified + refusal, true},
+		{"after BindComplete", "B", bound + refusal, false},
+		{"after BindComplete, too", "P", parsed + bound + refusal, false},
+		{"not at all", "B", bound + message('C', "SELECT 1\x00") + message('Z', "I"), false},
+		{"by the simple protocol, where it says nothing", "Q", refusal, false},
+		{"in a copy", "d", refusal, false},
+		{"behind what is not read yet", "B", notice[:9], false},
+		{"in what is too short to tell", "B", refusal[:5], false},
+		{"in the rest of a message that seems to be one", "B", "E, or so it says", false},
+		{"a length that makes no sense", "B", "N\xff\xff\xff\xff" + refusal, false},
+	} {
+		tap := newTap(c.answer, io.Discard)
+		assert.False(t, tap.Refused(), c.name)
+		_, err := tap.Write([]byte(message(c.sent[0], "")))
+		require.NoError(t, err)
+		assert.False(t, tap.Refused(), "%s: not answered yet", c.name)
+		_, err = tap.Read(make([]byte, 8192))
+		require.NoError(t, err)
+		assert.Equal(t, c.want, tap.Refused(), c.name)
+		_, _ = tap.Write([]byte(message('B', "")))
+		assert.False(t, tap.Refused(), "%s: of the last statement, and not of this one", c.name)
+	}
+}
+
+func TestOnlyTheBeginningOfAnAnswerTells(t *testing.T) {
+	refusal := message('E', "SERROR\x00C0A000\x00Mno\x00\x00")
+	tap := newTap(message('2', "")+refusal, io.Discard)
+	_, _ = tap.Write([]byte(message('B', "")))
+	_, _ = tap.Read(make([]byte, 5))
+	_, err := tap.Read(make([]byte, 8192))
+	require.NoError(t, err)
+	assert.False(t, tap.Refused())
 }
