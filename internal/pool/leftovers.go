@@ -14,8 +14,7 @@ import (
 // What SET LOCAL and SET TRANSACTION do ends with the transaction. Of several statements in one text the tag is that of
 // the last, and there is none if one failed, even after a COMMIT: there the text is looked at.
 func leavesTraces(tag, sql string) bool {
-	i := strings.IndexByte(sql, ';')
-	if one := i < 0 || strings.TrimSpace(sql[i+1:]) == ""; one && tag != "SET" {
+	if isOne(sql) && tag != "SET" {
 		return tag == "LISTEN" || tag == "RESET" || tag == "DISCARD ALL" || tag == "DEALLOCATE ALL"
 	}
 	for one := range sqlsummary.Split(sql) {
@@ -26,16 +25,23 @@ func leavesTraces(tag, sql string) bool {
 	return false
 }
 
-// marks is leavesTraces for the text of one statement, which begins with its first word.
+// isOne reports whether a text is seen at once to be no more than one statement.
+func isOne(sql string) bool {
+	i := strings.IndexByte(sql, ';')
+	return i < 0 || strings.TrimSpace(sql[i+1:]) == ""
+}
+
+// marks is leavesTraces for the text of one statement.
 func marks(sql string) bool {
-	first := firstWord(sql)
-	second := strings.ToLower(firstWord(sql[len(first):]))
+	first, second := sqlsummary.FirstWords(sql)
 	switch strings.ToLower(first) {
 	case "listen", "reset":
 		return true
 	case "set":
+		second = strings.ToLower(second)
 		return second != "local" && second != "transaction" && second != "constraints"
 	case "discard", "deallocate":
+		second = strings.ToLower(second)
 		return second == "all" || second == "prepare"
 	}
 	return false
@@ -47,21 +53,15 @@ func commits(sql string) bool {
 	if sql == "" || strings.IndexByte("cCeEpP", sql[0]) < 0 && sql[0] >= 'A' {
 		return false // as a rule, and at once
 	}
-	switch len(firstWord(sql)) {
-	case len("commit"), len("end"), len("prepare"), 0: // 0: it begins with a comment in a comment
+	first, second := sqlsummary.FirstWords(sql)
+	switch strings.ToLower(first) {
+	case "commit", "end":
+	case "prepare":
+		if !strings.EqualFold(second, "transaction") {
+			return false
+		}
 	default:
 		return false
 	}
-	all := slices.Collect(sqlsummary.Split(sql))
-	if len(all) != 1 {
-		return false
-	}
-	first := firstWord(all[0])
-	switch strings.ToLower(first) {
-	case "commit", "end":
-		return true
-	case "prepare":
-		return strings.EqualFold(firstWord(all[0][len(first):]), "transaction")
-	}
-	return false
+	return len(slices.Collect(sqlsummary.Split(sql))) == 1
 }

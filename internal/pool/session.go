@@ -7,13 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"regexp"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pgprod/pgprod/internal/instruments"
+	"github.com/pgprod/pgprod/internal/sqlsummary"
 )
 
 // rebinds is how often a statement is tried on another connection because the one it got died before a byte of the
@@ -201,36 +201,6 @@ func (s *session) interrupted(c *conn, panicked any) error {
 	return newPanicError(panicked)
 }
 
-// firstWord is the word that a statement begins with, behind spaces and comments; "" behind a comment in a comment.
-func firstWord(query string) string {
-	for {
-		word := 0
-		for word < len(query) && (query[word]|0x20 >= 'a' && query[word]|0x20 <= 'z') {
-			word++
-		}
-		if word > 0 { // as a rule, and at once
-			return query[:word]
-		}
-		query = strings.TrimLeft(query, " \t\r\n\f\v")
-		end := ""
-		switch {
-		case strings.HasPrefix(query, "--"):
-			end = "\n"
-		case strings.HasPrefix(query, "/*"):
-			end = "*/"
-		case query == "" || query[0]|0x20 < 'a' || query[0]|0x20 > 'z':
-			return ""
-		default:
-			continue
-		}
-		comment, rest, found := strings.Cut(query[len("--"):], end)
-		if !found || end == "*/" && strings.Contains(comment, "/*") {
-			return ""
-		}
-		query = rest
-	}
-}
-
 // text is what goes to the server: the statement, with the tags that the application asked for.
 func (s *session) text(ctx context.Context, query string) (string, error) {
 	if copiesIn(query) {
@@ -243,16 +213,17 @@ func (s *session) text(ctx context.Context, query string) (string, error) {
 }
 
 // copiesIn reports whether a statement makes the server wait for rows that database/sql has no way to send: pgx would
-// wait with it.
+// wait with it. Most texts are one statement, whose first letters tell that it is no COPY.
 func copiesIn(query string) bool {
-	if query == "" || query[0]|0x20 != 'c' && query[0] >= 'A' {
-		return false // as a rule
-	}
-	word := firstWord(query)
-	return len(word) == len("copy") && strings.EqualFold(word, "copy") && fromStdin.MatchString(query)
+	return !(beginsOtherwise(query) && isOne(query)) && sqlsummary.CopiesIn(query)
 }
 
-var fromStdin = regexp.MustCompile(`(?i)\bfrom\s+stdin\b`)
+// beginsOtherwise reports whether a text begins with another word than COPY. False says nothing: there may be a comment in
+// front of it.
+func beginsOtherwise(query string) bool {
+	const first = "copy"
+	return len(query) >= len(first) && query[0] >= 'A' && (query[0]|0x20 != 'c' || !strings.EqualFold(query[:len(first)], first))
+}
 
 var errCopyIn = errors.New("pgprod: COPY … FROM STDIN can't be sent by database/sql: use CopyFrom of the *pgx.Conn that " +
 	"pgprod.Raw lends, or inside a transaction (*sql.Conn).Raw")

@@ -22,3 +22,13 @@ func TestATextIsSplitIntoItsStatements(t *testing.T) {
 		assert.Equal(t, want, slices.Collect(Split(text)), "%q", text)
 	}
 }
+
+func TestTheFirstWordsOfAStatement(t *testing.T) {
+	for text, want := range map[string][2]string{
+		"": {}, "select 1": {"select", ""}, "SET LOCAL a = 1": {"SET", "LOCAL"}, "  -- x\n set/* /* */ */local a = 1": {"set", "local"},
+		"(select 1)": {"", "select"}, "listen": {"listen", ""}, `listen "all"`: {"listen", ""}, "deallocate all;": {"deallocate", "all"},
+	} {
+		first, second := FirstWords(text)
+		assert.Equal(t, want, [2]string{first, second}, "%q", text)
+	}
+}
