@@ -3,6 +3,7 @@ package drivertest
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -12,6 +13,7 @@ import (
 
 	"github.com/pgprod/pgprod"
 	"github.com/pgprod/pgprod/internal/pgtest"
+	"github.com/pgprod/pgprod/internal/pgtest/faultproxy"
 )
 
 // execModes are the ways in which pgx sends a statement; the first two keep what the server said of it.
@@ -220,4 +222,321 @@ func TestWhatFailsInTheMiddleOfItsExecutionIsNotSentAgain(t *testing.T) {
 			}
 		})
 	}
+}
+
+// changing are statements of a transaction after which a text means something else than before: what it read or had then,
+// and now.
+var changing = []struct {
+	name, before, change, query string
+	args                        []any
+	want                        string
+}{
+	{name: "a column is added", before: "create table t (a int)", change: "alter table t add b int", query: "select * from t", want: "a,b"},
+	{name: "a table is made again", before: "create table t (a int)", change: "drop table t; create table t (b text, c int)",
+		query: "select * from t", want: "b,c"},
+	{name: "a view is replaced", before: "create view t as select 1 as a", change: "create or replace view t as select 1 as a, 2 as b",
+		query: "select * from t", want: "a,b"},
+	{name: "a function is replaced", before: "create function f() returns int language sql as 'select 1'",
+		change: "drop function f(); create function f() returns table (a int, b int) language sql as 'select 1, 2'",
+		query:  "select * from f()", want: "a,b"},
+	{name: "in a DO block", before: "create table t (a int)", change: "do $$ begin alter table t add b int; end $$",
+		query: "select * from t", want: "a,b"},
+	{name: "by a procedure", before: "create table t (a int); create procedure p() language sql as 'alter table t add b int'",
+		change: "call p()", query: "select * from t", want: "a,b"},
+	{name: "by several statements", before: "create table t (a int)", change: "select ';'; alter table t add b int; select 1",
+		query: "select * from t", want: "a,b"},
+	{name: "a temporary table hides another", before: "create table t (a int)", change: "create temp table t (b int, c int)",
+		query: "select * from t", want: "b,c"},
+	{name: "one that is made of a query", before: "create table t (a int)", change: "create temp table t as select 1 as b, 2 as c",
+		query: "select * from t", want: "b,c"},
+	{name: "one that is made of a query, by arguments", before: "create table t (a int)",
+		change: "-- a comment\nCREATE TEMP TABLE t AS SELECT $1::int AS b, $2::int AS c", args: []any{1, 2}, query: "select * from t", want: "b,c"},
+	{name: "by SELECT INTO", before: "create table t (a int)", change: "select 1 as b, 2 as c into temp t",
+		query: "select * from t", want: "b,c"},
+	{name: "in a schema of temporary tables", before: "create table t (a int)", change: "create table pg_temp.t (b int, c int)",
+		query: "select * from t", want: "b,c"},
+	{name: "a local search_path", before: "create table t (a int); create schema s; create table s.t (b int)",
+		change: "set local search_path = s", query: "select * from t", want: "b"},
+	{name: "a search_path", before: "create table t (a int); create schema s; create table s.t (b int)",
+		change: "SET search_path TO s", query: "select * from t", want: "b"},
+	{name: "SET SCHEMA", before: "create table t (a int); create schema s; create table s.t (b int)",
+		change: "set schema 's'", query: "select * from t", want: "b"},
+	{name: "set_config", before: "create table t (a int); create schema s; create table s.t (b int)",
+		change: "select set_config('search_path', $1, true)", args: []any{"s"}, query: "select * from t", want: "b"},
+	{name: "set_config, by arguments", before: "create table t (a int); create schema s; create table s.t (b int)",
+		change: "SELECT Set_Config($1, $2, false)", args: []any{"search_path", "s"}, query: "select * from t", want: "b"},
+	{name: "a role", before: `create table t (a int); create schema app_reader; create table app_reader.t (b int);
+		grant usage on schema app_reader to app_reader; grant select on app_reader.t to app_reader`,
+		change: "set local role app_reader", query: "select * from t", want: "b"},
+}
+
+// TestWhatATransactionHasChangedCostsItNoError is where we are better than pgx, which runs the same.
+func TestWhatATransactionHasChangedCostsItNoError(t *testing.T) {
+	t.Parallel()
+	makeRole(t, "app_reader")
+	queries := func(query string) map[string][]any {
+		return map[string][]any{query: nil, query + " where $1": {true}, query + " where @yes": {pgx.NamedArgs{"yes": true}}}
+	}
+	for _, mode := range execModes {
+		for _, c := range changing {
+			t.Run(mode+", "+c.name, func(t *testing.T) {
+				t.Parallel()
+				dsn := pgtest.NewDatabase(t)
+				mustExec(t, openPool(t, oneConn(dsn)), c.before)
+				run := func(db *sql.DB) error {
+					for query, args := range queries(c.query) {
+						before, err := columnsOf(db, query, args...)
+						require.NoError(t, err)
+						require.NotEqual(t, c.want, before)
+					}
+					for query, args := range queries(c.query) {
+						err := inTransaction(t, db, func(tx *sql.Tx) error {
+							if _, err := columnsOf(tx, query, args...); err != nil {
+								return err
+							}
+							mustExec(t, tx, c.change, c.args...)
+							return readTwice(t, tx, c.want, query, args)
+						})
+						if err != nil {
+							return err
+						}
+					}
+					return nil
+				}
+				theirs := openPgx(t, with(dsn, "default_query_exec_mode", mode))
+				theirs.SetMaxOpenConns(1)
+				if mode == "cache_statement" {
+					assert.Error(t, run(theirs), "what pgx does")
+				}
+				require.NoError(t, run(openPool(t, oneConn(dsn, "default_query_exec_mode", mode))))
+			})
+		}
+	}
+}
+
+// makeRole makes a role of the shared server, if need be, that everybody may take.
+func makeRole(t testing.TB, name string) {
+	t.Helper()
+	db := openPool(t, oneConn(pgtest.NewDatabase(t)))
+	mustExec(t, db, "do $$ begin create role "+name+"; exception when duplicate_object then null; end $$")
+}
+
+// inTransaction runs f in a transaction that is rolled back.
+func inTransaction(t testing.TB, db *sql.DB, f func(*sql.Tx) error) error {
+	t.Helper()
+	tx, err := db.Begin()
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, tx.Rollback()) }()
+	return f(tx)
+}
+
+// readTwice expects a query's columns, by a statement of its own and by a query.
+func readTwice(t testing.TB, tx *sql.Tx, want, query string, args []any) error {
+	t.Helper()
+	for range 2 {
+		columns, err := columnsOf(tx, query, args...)
+		if err != nil {
+			return err
+		}
+		assert.Equal(t, want, columns)
+	}
+	if strings.Contains(query, "@") {
+		return nil // which names arguments as pgx does, and the server doesn't
+	}
+	st, err := tx.Prepare(query)
+	if err != nil {
+		return err
+	}
+	rows, err := st.Query(args...)
+	if err != nil {
+		return err
+	}
+	columns, err := rows.Columns()
+	assert.Equal(t, want, strings.Join(columns, ","))
+	_ = rows.Close()
+	return err
+}
+
+func TestTenantsWithTypesOfOneNameShareAConnection(t *testing.T) {
+	t.Parallel()
+	db := openPool(t, oneConn(pgtest.NewDatabase(t)))
+	for _, tenant := range []string{"a", "b"} {
+		mustExec(t, db, "create schema "+tenant+"; set local search_path = "+tenant+`;
+			create type mood as enum ('`+tenant+`'); create table t (m mood)`)
+	}
+	for i := range 10 {
+		tenant := []string{"a", "b"}[i%2]
+		calls := 0
+		err := pgprod.InTx(t.Context(), db, func(tx *sql.Tx) error {
+			calls++
+			mustExec(t, tx, "set local search_path = "+tenant)
+			_, err := tx.Exec("insert into t values ($1)", tenant)
+			if err == nil {
+				assert.Equal(t, tenant, get[string](t, tx, "select * from t limit 1"))
+			}
+			return err
+		})
+		require.NoError(t, err)
+		assert.Equal(t, 1, calls)
+	}
+}
+
+// TestASearchPathOfAHeldConnectionHoldsInItsTransactions: set before the transaction begins, and for the next borrower unset.
+func TestASearchPathOfAHeldConnectionHoldsInItsTransactions(t *testing.T) {
+	t.Parallel()
+	db := openPool(t, oneConn(pgtest.NewDatabase(t)))
+	mustExec(t, db, "create table t (a int); create schema s; create table s.t (b int)")
+	read := func(q queryer) string {
+		columns, err := columnsOf(q, "select * from t")
+		require.NoError(t, err)
+		return columns
+	}
+	assert.Equal(t, "a", read(db))
+	conn := hold(t, db)
+	mustExec(t, conn, "set search_path = s")
+	for range 2 {
+		tx, err := conn.BeginTx(t.Context(), nil)
+		require.NoError(t, err)
+		assert.Equal(t, "b", read(tx))
+		require.NoError(t, tx.Commit())
+		assert.Equal(t, "b", read(conn))
+	}
+	require.NoError(t, conn.Close())
+	require.NoError(t, inTransaction(t, db, func(tx *sql.Tx) error {
+		assert.Equal(t, "a", read(tx))
+		return nil
+	}))
+}
+
+// TestATransactionThatHasChangedNothingUsesThePreparedStatements, and so does the one after a change.
+func TestATransactionThatHasChangedNothingUsesThePreparedStatements(t *testing.T) {
+	t.Parallel()
+	proxy := faultproxy.StartTB(t, pgtest.NewDatabase(t))
+	db := openPool(t, oneConn(proxy.DSN()))
+	mustExec(t, db, "create schema s")
+	parsed := func(first string, args ...any) (n int) {
+		require.NoError(t, inTransaction(t, db, func(tx *sql.Tx) error {
+			_, err := tx.Exec(first, args...)
+			require.NoError(t, err)
+			get[int](t, tx, "select $1::int", 1)
+			proxy.Reset()
+			get[int](t, tx, "select $1::int", 2)
+			n = proxy.Stats().Messages['P']
+			return nil
+		}))
+		return n
+	}
+	for _, nothing := range []string{"set local statement_timeout = 1000", "select set_config('app.tenant', 'A', true)",
+		"savepoint s", "lock table pg_class in access share mode", "select 'into', 'create', 'set_config'"} {
+		assert.Zero(t, parsed(nothing), nothing)
+	}
+	assert.Zero(t, parsed("select set_config($1, 'A', true)", "app.tenant"))
+	for _, change := range []string{"set local search_path = s", "create table t (a int)"} {
+		assert.Equal(t, 1, parsed(change), change)
+		assert.Zero(t, parsed("select 1"), "after "+change)
+	}
+}
+
+// TestATransactionIsBegunAgainIfItsPlansAreOutdated: nobody told the pool of the change. One attempt in vain is enough for all
+// statements and all connections.
+func TestATransactionIsBegunAgainIfItsPlansAreOutdated(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.NewDatabase(t)
+	other, db := openPool(t, oneConn(dsn)), openPool(t, with(dsn, "pool_size", "3", "max_overflow", "0"))
+	mustExec(t, other, "create table t (a int)")
+	queries := []string{"select * from t", "select * from t where true", "select t.* from t", "select *, 1 from t", "select *, 2 from t"}
+	fill(t, db, 3)
+	var conns []*sql.Conn
+	for range 3 {
+		conns = append(conns, hold(t, db))
+	}
+	for _, conn := range conns {
+		for _, query := range queries {
+			_, err := columnsOf(conn, query)
+			require.NoError(t, err)
+		}
+	}
+	for _, conn := range conns {
+		require.NoError(t, conn.Close())
+	}
+	mustExec(t, other, "alter table t add b int")
+
+	calls := 0
+	readAll := func(tx *sql.Tx) error {
+		calls++
+		for _, query := range queries {
+			if _, err := columnsOf(tx, query); err != nil {
+				return fmt.Errorf("wrapped: %w", err)
+			}
+		}
+		return nil
+	}
+	require.NoError(t, pgprod.InTx(t.Context(), db, readAll))
+	assert.Equal(t, 2, calls)
+	for range 3 {
+		tx, err := db.Begin()
+		require.NoError(t, err)
+		defer func() { _ = tx.Rollback() }()
+		require.NoError(t, readAll(tx))
+	}
+}
+
+// TestATransactionAfterAChangeByThePoolIsNotOutdated, where pgx returns the server's refusal.
+func TestATransactionAfterAChangeByThePoolIsNotOutdated(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.NewDatabase(t)
+	ours, theirs := openPool(t, oneConn(dsn)), openPgx(t, dsn)
+	theirs.SetMaxOpenConns(1)
+	run := func(db *sql.DB, change func(string)) error {
+		mustExec(t, db, "drop table if exists t; create table t (a int)")
+		prepared := prepare(t, db, "select * from t where true")
+		for _, sql := range []string{"alter table t add b int", "alter table t drop b", "drop table t; create table t (a text)"} {
+			if _, err := columnsOf(db, "select * from t"); err != nil {
+				return err
+			}
+			change(sql)
+			tx, err := db.Begin()
+			require.NoError(t, err)
+			defer func() { _ = tx.Rollback() }()
+			rows, err := tx.Stmt(prepared).Query()
+			if err != nil {
+				return err
+			}
+			require.NoError(t, rows.Close())
+			if _, err := columnsOf(tx, "select * from t"); err != nil {
+				return err
+			}
+			require.NoError(t, tx.Commit())
+		}
+		return nil
+	}
+	alone := func(db *sql.DB) func(string) { return func(sql string) { mustExec(t, db, sql) } }
+	inTx := func(db *sql.DB) func(string) {
+		return func(sql string) {
+			tx, err := db.Begin()
+			require.NoError(t, err)
+			mustExec(t, tx, sql)
+			require.NoError(t, tx.Commit())
+		}
+	}
+	assert.Error(t, run(theirs, alone(theirs)), "what pgx does")
+	require.NoError(t, run(ours, alone(ours)))
+	require.NoError(t, run(ours, inTx(ours)))
+}
+
+func TestTemporaryTablesMakeNobodyElsePrepareAnew(t *testing.T) {
+	t.Parallel()
+	proxy := faultproxy.StartTB(t, pgtest.NewDatabase(t))
+	db := openPool(t, with(proxy.DSN(), "pool_size", "2", "max_overflow", "0"))
+	conn, other := hold(t, db), hold(t, db)
+	get[int](t, other, "select $1::int", 1)
+	mustExec(t, conn, "create temp table t (a int)")
+	mustExec(t, conn, "drop table t")
+	proxy.Reset()
+	tx, err := other.BeginTx(t.Context(), nil)
+	require.NoError(t, err)
+	get[int](t, tx, "select $1::int", 1)
+	require.NoError(t, tx.Rollback())
+	assert.Equal(t, 3, proxy.Stats().RoundTrips)
+	assert.Zero(t, proxy.Stats().Messages['P'])
 }

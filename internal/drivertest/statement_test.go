@@ -357,29 +357,6 @@ func TestASchemaChangeUnderACachedStatementCostsNoError(t *testing.T) {
 	assert.Equal(t, []string{"1 columns", "2 columns", "2 columns", "3 columns", "3 columns"}, outcome(t, ours))
 }
 
-func TestAStalePlanInATransactionIsTheCallersToRepeat(t *testing.T) {
-	t.Parallel()
-	db := openPool(t, oneConn(pgtest.NewDatabase(t)))
-	mustExec(t, db, "create table t (a int)")
-	const query = "select * from t where a is distinct from $1"
-	read := func(q interface {
-		Query(string, ...any) (*sql.Rows, error)
-	}) error {
-		rows, err := q.Query(query, 1)
-		if err != nil {
-			return err
-		}
-		return rows.Close()
-	}
-	require.NoError(t, read(db))
-	tx, err := db.Begin()
-	require.NoError(t, err)
-	mustExec(t, tx, "alter table t add b int")
-	assert.Equal(t, "0A000", sqlState(read(tx)), "the transaction is lost")
-	require.NoError(t, tx.Rollback())
-	assert.NoError(t, read(db))
-}
-
 // TestAStalePlanInTheMiddleOfAStatementIsNotAskedAgain: what went before it may have been committed.
 func TestAStalePlanInTheMiddleOfAStatementIsNotAskedAgain(t *testing.T) {
 	t.Parallel()

@@ -76,6 +76,11 @@ type conn struct {
 	lentUnconfirmed *pgconn.PgError // the last of those since the connection was lent to a caller of Raw
 	lentCut         fate            // of the last statement that was cut short since the connection was lent to a caller of Raw
 
+	unsettled unsettled // see plans.go, for all four
+	altered   bool      // the transaction has changed the schema
+	schema    uint64    // the pool's, when nothing was prepared yet
+	prepared  bool      // something was since then
+
 	unadopted       []unadopted // see statement.go
 	alreadyPrepared bool        // what pgx said of the last Prepare
 	batched         bool        // a batch ran: pgx's cache holds what Prepare doesn't know of

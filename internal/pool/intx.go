@@ -78,14 +78,17 @@ func (p *Pool) InTx(ctx context.Context, db *sql.DB, fn func(*sql.Tx) error, cfg
 }
 
 // wantsRetry reports whether a transaction that failed with err is rolled back for a reason that another attempt may not
-// meet: the server gave it up in favour of another one (serialization failure, deadlock), or its connection was lost before
-// COMMIT was sent. Never if the outcome is unknown.
+// meet: the server gave it up in favour of another one (serialization failure, deadlock), the schema has changed since a
+// statement was prepared, or the connection was lost before COMMIT was sent. Never if the outcome is unknown.
 func (p *Pool) wantsRetry(err error) bool {
 	if errors.Is(err, ErrCommitUnknown) {
 		return false
 	}
 	var lost *rolledBackError
 	if errors.As(err, &lost) && lost.pool == p {
+		return true
+	}
+	if _, outdated := errors.AsType[outdatedError](err); outdated {
 		return true
 	}
 	var pg *pgconn.PgError

@@ -2,40 +2,211 @@ package pool
 
 import (
 	"context"
+	"database/sql/driver"
 	"errors"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgprod/pgprod/internal/sqlsummary"
 )
 
+// unsettled is how long the names in statements may mean something else than when pgx prepared them, because a statement
+// has changed the schema or search_path. So long statements go past pgx's cache, in both directions: a statement that it has
+// would be refused, which ends a transaction, or read the wrong table; one that it gets would be wrong afterwards.
+type unsettled uint8
+
+const (
+	settled       unsettled = iota
+	inTransaction           // until the transaction ends
+	inSession               // until the connection is given back
+)
+
+// longText is the length from which a text isn't kept: the server needs about 40 times as much memory for what it has
+// prepared, on each connection.
+const longText = 8 << 10
+
+// describeAnew is how a statement is sent past pgx's cache: parameters and results are those of a cached one, and nothing
+// of it stays, for one more round trip.
+var describeAnew = driver.NamedValue{Value: pgx.QueryExecModeDescribeExec}
+
+// bypass returns a statement's arguments, with describeAnew in front of them where it must not go through pgx's cache. A way
+// that the caller has chosen comes behind it, and counts.
+func (c *conn) bypass(query string, args []driver.NamedValue) []driver.NamedValue {
+	if c.keeps(query) {
+		return args
+	}
+	return append([]driver.NamedValue{describeAnew}, args...)
+}
+
+// keeps reports whether a statement may go through pgx's cache, if the pool's way to send statements knows one.
+func (c *conn) keeps(query string) bool {
+	return c.unsettled == settled && len(query) < longText || !keeps(c.pool.cfg.Conn.DefaultQueryExecMode)
+}
+
+// keeps reports whether pgx keeps what the server says of a statement that is sent in this way.
+func keeps(mode pgx.QueryExecMode) bool {
+	return mode == pgx.QueryExecModeCacheStatement || mode == pgx.QueryExecModeCacheDescribe
+}
+
+// settle is called when a query has ended, and notes what it has changed for others.
+func (c *conn) settle(tag, sql string, args []any) {
+	if mayChange(tag, sql) {
+		for one := range sqlsummary.Split(sql) {
+			c.noteChange(sqlsummary.ChangeOf(one), args)
+		}
+	}
+	if c.pg.TxStatus() != 'I' {
+		return
+	}
+	if c.unsettled == inTransaction {
+		c.unsettled = settled
+	}
+	if c.altered {
+		c.altered = false
+		c.pool.schema.Add(1)
+	}
+}
+
+// mayChange reports whether a text is worth a closer look, as few are, by what the server says of its last statement.
+func mayChange(tag, sql string) bool {
+	word, _, _ := strings.Cut(tag, " ")
+	switch word {
+	case "CREATE", "ALTER", "DROP", "DO", "CALL", "DISCARD", "IMPORT", "SET", "RESET":
+		return true
+	case "SELECT": // which the tag of CREATE TABLE AS is too
+		return mentionsSetConfig(sql) || strings.Contains(sql, "into") || strings.Contains(sql, "INTO") || beginsWithCreate(sql) || !isOne(sql)
+	}
+	return !isOne(sql)
+}
+
+// mentionsSetConfig looks for the name of that function by its underscore, which is rarer than a letter.
+func mentionsSetConfig(sql string) bool {
+	const before, after = "set", "_config"
+	for rest := sql; ; {
+		i := strings.IndexByte(rest, '_')
+		if i < 0 {
+			return false
+		}
+		if i >= len(before) && len(rest) >= i+len(after) && strings.EqualFold(rest[i-len(before):i+len(after)], before+after) {
+			return true
+		}
+		rest = rest[i+1:]
+	}
+}
+
+// beginsWithCreate looks for the word behind comments, too.
+func beginsWithCreate(sql string) bool {
+	if sql == "" || sql[0] >= 'A' && sql[0]|0x20 != 'c' {
+		return false
+	}
+	first, _ := sqlsummary.FirstWords(sql)
+	return strings.EqualFold(first, "create")
+}
+
+// noteChange notes what one statement with these arguments has changed.
+func (c *conn) noteChange(change sqlsummary.Change, args []any) {
+	if change&sqlsummary.PathByArgument != 0 && nameThePath(args) {
+		change |= sqlsummary.Path
+	}
+	const names = sqlsummary.Schema | sqlsummary.Unseen | sqlsummary.Path | sqlsummary.Temporary
+	switch {
+	case change&names == 0:
+	case change&sqlsummary.Session != 0:
+		c.unsettled = inSession
+	default:
+		c.unsettled = max(c.unsettled, inTransaction)
+	}
+	// What a session drops that has made temporary tables may be one of those, which is nobody else's business.
+	if change&sqlsummary.Schema != 0 && c.unsettled != inSession {
+		c.altered = true
+	}
+}
+
+// nameThePath reports whether one of the arguments is the name of a setting that says where names are looked for. Arguments
+// by name are not looked into.
+func nameThePath(args []any) bool {
+	for _, arg := range args {
+		switch arg := arg.(type) {
+		case string:
+			if sqlsummary.IsPath(strings.ToLower(arg)) {
+				return true
+			}
+		case pgx.QueryRewriter:
+			return true
+		}
+	}
+	return false
+}
+
+// forgetOutdated has pgx and the server forget what was prepared before the last change of the schema that the pool knows
+// of. It is called before a transaction, where no statement can be asked again.
+func (c *conn) forgetOutdated(ctx context.Context) error {
+	known := c.pool.schema.Load()
+	if c.schema == known || !c.prepared {
+		c.schema = known
+		return nil
+	}
+	c.guard.begin(clock(), c.pool.cfg.CommandTimeout, cancelling)
+	defer c.guard.end()
+	if err := c.pgx.DeallocateAll(ctx); err != nil {
+		return err
+	}
+	c.schema, c.prepared, c.batched, c.unadopted = known, false, false, nil
+	return nil
+}
+
 // outdated reports whether a statement has failed that pgx had prepared or described before, without having been
-// executed, in a way that a change of the schema since then may explain. To be sent again it is prepared anew: pgx
+// executed, in a way that a change of the schema since then may explain, and may be sent again. It is prepared anew then: pgx
 // forgets what has failed.
 //
-// Either the server has refused it before it answered that its parameters are bound, which comes before any execution,
-// outside of a transaction that the refusal would have ended; or pgx could not encode an argument for the type that its
-// parameter had, and has sent nothing.
+// Either the server has refused it outside of a transaction, which the refusal would have ended; or pgx could not encode
+// an argument for the type that its parameter had, and has sent nothing.
 func (c *conn) outdated(err error) bool {
 	if !c.cached || c.anew || c.pg.IsClosed() || c.pg.IsBusy() {
 		return false
 	}
-	pg, refused := errors.AsType[*pgconn.PgError](err)
-	if refused {
-		return c.pg.TxStatus() == 'I' && c.tap.Refused() && mayBeOutdated(pg)
+	if _, answered := errors.AsType[*pgconn.PgError](err); answered {
+		return c.pg.TxStatus() == 'I' && c.refusedOutdated(err)
 	}
 	return c.tap.Mark() == c.mark && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
+}
+
+// refusedOutdated reports whether the server has refused such a statement before it answered that its parameters are bound,
+// which comes before any execution.
+func (c *conn) refusedOutdated(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && c.cached && !c.anew && !c.pg.IsClosed() && c.tap.Refused() && mayBeOutdated(pg)
 }
 
 // mayBeOutdated reports whether the server's reason for refusing a statement may be that it was prepared for another
 // schema.
 func mayBeOutdated(pg *pgconn.PgError) bool {
+	return isOutdated(pg) || pg.Code == "26000" || // prepared statement does not exist: somebody else has deallocated it
+		strings.HasPrefix(pg.Code, "22") // no value of the type that the parameter had
+}
+
+// isOutdated reports whether that can hardly be another reason.
+func isOutdated(pg *pgconn.PgError) bool {
 	switch pg.Code {
 	case "0A000", // cached plan must not change result type
 		"08P01", // bind message has … result formats but query has … columns
-		"26000", // prepared statement does not exist: somebody else has deallocated it
 		"XX000": // cache lookup failed for type …
 		return true
 	}
-	// A value that the type of a parameter doesn't have, or what the statement names doesn't exist, or not for such a type.
-	return strings.HasPrefix(pg.Code, "22") || strings.HasPrefix(pg.Code, "42")
+	return strings.HasPrefix(pg.Code, "42") // what it names doesn't exist, or not for parameters of such types
 }
+
+// learnSchema tells the pool of a change of the schema that a refusal has shown, unless it knew of it.
+func (c *conn) learnSchema(err error) {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && isOutdated(pg) {
+		c.pool.schema.CompareAndSwap(c.schema, c.schema+1)
+	}
+}
+
+// An outdatedError is that of a transaction in which such a statement was refused: begun again it may succeed.
+type outdatedError struct{ error }
+
+// Unwrap returns the server's error.
+func (e outdatedError) Unwrap() error { return e.error }

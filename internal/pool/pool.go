@@ -75,6 +75,7 @@ type Pool struct {
 	lastTLS     atomic.Pointer[pgx.ConnConfig] // the last whose certificates could be read; nil until the first dial
 
 	generation atomic.Uint64 // connections of an older one are not lent again
+	schema     atomic.Uint64 // counts the changes of the schema that the pool has seen
 	suspicion  atomic.Int64  // by clock(); a connection not heard of since must answer a ping before it is lent
 	closed     atomic.Bool
 	outage     outage

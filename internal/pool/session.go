@@ -160,11 +160,17 @@ func (s *session) run(ctx context.Context, replan bool, do func(*conn) error) er
 		op = c.takePending()
 		switch {
 		case replan && c.outdated(err):
+			c.learnSchema(err)
 			replan = false
 		case s.unsent(fresh, mark, try):
 			s.giveBack()
 		default:
+			stale := replan && c.refusedOutdated(err)
 			err = c.explain(err, c.tap.Mark() == mark)
+			if stale { // in a transaction
+				c.learnSchema(err)
+				err = outdatedError{err}
+			}
 			op.End(ctx, -1, err, c.callersText())
 			return err
 		}
@@ -235,7 +241,11 @@ func (s *session) ExecContext(ctx context.Context, query string, args []driver.N
 	}
 	// Without arguments pgx sends the text as it is, which may be several statements.
 	err = s.run(ctx, len(args) > 0, func(c *conn) error {
-		res, err = c.std.ExecContext(ctx, query, args)
+		sent := args
+		if len(args) > 0 {
+			sent = c.bypass(query, args)
+		}
+		res, err = c.std.ExecContext(ctx, query, sent)
 		return err
 	})
 	if err != nil {
@@ -252,7 +262,7 @@ func (s *session) QueryContext(ctx context.Context, query string, args []driver.
 	}
 	var result *rows
 	err = s.run(ctx, true, func(c *conn) error {
-		r, err := c.std.QueryContext(ctx, query, args)
+		r, err := c.std.QueryContext(ctx, query, c.bypass(query, args))
 		if err == nil {
 			c.reading = c.depth > 0
 			result = newRows(c, r.(*stdlib.Rows), !c.reading)

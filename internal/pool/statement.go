@@ -80,7 +80,9 @@ func (s *session) PrepareContext(ctx context.Context, query string) (driver.Stmt
 	if err != nil {
 		return nil, err
 	}
-	s.pool.counts.put(query, n)
+	if len(query) < longText {
+		s.pool.counts.put(query, n)
+	}
 	return &statement{s: s, query: query, inputs: n}, nil
 }
 
@@ -99,7 +101,7 @@ const maxUnadopted = 32
 func (c *conn) prepare(ctx context.Context, query string) (int, error) {
 	digest := sha256.Sum256([]byte(query))
 	name := "stmtcache_" + hex.EncodeToString(digest[:24])
-	if c.batched {
+	if c.batched || !c.keeps(query) {
 		name = ""
 	}
 	c.alreadyPrepared = false
@@ -107,7 +109,7 @@ func (c *conn) prepare(ctx context.Context, query string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if c.alreadyPrepared || c.batched {
+	if c.alreadyPrepared || name == "" {
 		return len(sd.ParamOIDs), nil
 	}
 	c.unadopted = append(c.unadopted, unadopted{name: name, query: query})

@@ -123,7 +123,7 @@ func (c *conn) lookAtArgs(args []any) {
 		}
 		break // the first of the statement's
 	}
-	c.cached = mode == pgx.QueryExecModeCacheStatement || mode == pgx.QueryExecModeCacheDescribe
+	c.cached = keeps(mode)
 }
 
 // callersText is the text of a statement as its caller wrote it: whatever way it goes, no argument is in it yet. Of a COPY
@@ -137,8 +137,11 @@ func (c *conn) callersText() string {
 
 // TraceQueryEnd is called when the rows are closed.
 func (c *conn) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryEndData) {
-	if d.Err != nil && c.depth == 1 {
-		c.lookAtArgs(c.args)
+	if c.depth == 1 {
+		if d.Err != nil {
+			c.lookAtArgs(c.args)
+		}
+		c.settle(d.CommandTag.String(), c.sql, c.args)
 	}
 	if c.depth <= 1 { // and not of a query that was refused while the rows of another are open
 		c.args = nil // they may be large
@@ -169,6 +172,7 @@ func (c *conn) TracePrepareStart(ctx context.Context, _ *pgx.Conn, d pgx.TracePr
 func (c *conn) TracePrepareEnd(ctx context.Context, _ *pgx.Conn, d pgx.TracePrepareEndData) {
 	c.alreadyPrepared = d.AlreadyPrepared
 	c.anew = c.anew || !d.AlreadyPrepared
+	c.prepared = true
 	if !d.AlreadyPrepared && !c.repeats(d.Err) {
 		spanned, op := c.target.Prepared(ctx, c.preparing, c.asked)
 		c.showWait(ctx, &op)
@@ -198,7 +202,11 @@ func (c *conn) TraceBatchStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceBatc
 
 // TraceBatchQuery implements pgx.BatchTracer.
 func (c *conn) TraceBatchQuery(_ context.Context, _ *pgx.Conn, d pgx.TraceBatchQueryData) {
-	if d.Err == nil && leavesTraces(d.CommandTag.String(), d.SQL) {
+	if d.Err != nil {
+		return
+	}
+	c.settle(d.CommandTag.String(), d.SQL, d.Args)
+	if leavesTraces(d.CommandTag.String(), d.SQL) {
 		c.condemned = "dirty"
 	}
 }

@@ -31,6 +31,9 @@ func (s *session) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx
 		if err := alreadyEnded(ctx); err != nil {
 			return err
 		}
+		if err := c.forgetOutdated(ctx); err != nil {
+			return err
+		}
 		tx, err := c.pgx.BeginTx(ctx, options)
 		if err == nil {
 			s.tx, s.txCtx, c.readOnly, c.txOpen = tx, ctx, opts.ReadOnly, true
