@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
 	"github.com/pgprod/pgprod"
 	"github.com/pgprod/pgprod/internal/pgtest"
@@ -540,3 +542,108 @@ func TestTemporaryTablesMakeNobodyElsePrepareAnew(t *testing.T) {
 	assert.Equal(t, 3, proxy.Stats().RoundTrips)
 	assert.Zero(t, proxy.Stats().Messages['P'])
 }
+
+// insertOf is an insert of so many rows of 20 parameters each, with its arguments.
+func insertOf(rows int) (string, []any) {
+	var b strings.Builder
+	b.WriteString("insert into wide values ")
+	args := make([]any, 0, rows*20)
+	for row := range rows {
+		if row > 0 {
+			b.WriteString(", ")
+		}
+		for column := range 20 {
+			b.WriteString([]string{"(", ", "}[min(column, 1)])
+			args = append(args, column)
+			fmt.Fprintf(&b, "$%d", len(args))
+		}
+		b.WriteString(")")
+	}
+	return b.String(), args
+}
+
+// wide is a table of 20 columns.
+func wide() string {
+	var columns []string
+	for n := range 20 {
+		columns = append(columns, fmt.Sprintf("c%d int", n))
+	}
+	return "create table wide (" + strings.Join(columns, ", ") + ")"
+}
+
+// TestLongTextsDoNotStayPrepared: of inserts of one to 600 rows the server would keep half a gigabyte per connection.
+func TestLongTextsDoNotStayPrepared(t *testing.T) {
+	t.Parallel()
+	const longest = 8 << 10 // what is kept
+	for _, mode := range []string{"cache_statement", "cache_describe"} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			db := openPool(t, oneConn(pgtest.NewDatabase(t), "default_query_exec_mode", mode))
+			mustExec(t, db, wide())
+			rows := 0
+			for n := 1; n <= 600; n += 1 + n/20 {
+				text, args := insertOf(n)
+				mustExec(t, db, text, args...)
+				_, err := prepare(t, db, text).Exec(args...)
+				require.NoError(t, err)
+				rows += 2 * n
+			}
+			assert.Equal(t, rows, get[int](t, db, "select count(*) from wide"))
+			assert.Less(t, get[int](t, db, "select coalesce(max(length(statement)), 0) from pg_prepared_statements",
+				pgx.QueryExecModeSimpleProtocol), longest)
+			assert.Equal(t, mode == "cache_statement", preparedOn(t, db) > 0, "short ones are kept")
+		})
+	}
+}
+
+// TestALongTextIsSentWithTheSameTypes: it is described anew, and neither its arguments nor its results are others.
+func TestALongTextIsSentWithTheSameTypes(t *testing.T) {
+	t.Parallel()
+	db := openPool(t, oneConn(pgtest.NewDatabase(t)))
+	when := time.Date(2020, 2, 3, 4, 5, 6, 7000, time.FixedZone("", 7200))
+	const query = "select $1::timestamp, $2::timestamptz, $3::bytea, $4::text[], $5::jsonb, $6::numeric, $7::bigint, null::int, $8::bool"
+	read := func(query string) []any {
+		values, into := make([]any, 9), make([]any, 9)
+		for i := range values {
+			into[i] = &values[i]
+		}
+		require.NoError(t, db.QueryRow(query, when, when, []byte{0, 255}, []string{"a", "b"}, map[string]int{"a": 1}, "1.50", 1<<40, true).
+			Scan(into...))
+		return values
+	}
+	assert.Equal(t, read(query), read(query+" -- "+strings.Repeat("long ", 2000)))
+}
+
+// TestAnOldestStatementThatStaysFailsNoOther: it was to make room for the new one, which is prepared.
+func TestAnOldestStatementThatStaysFailsNoOther(t *testing.T) {
+	t.Parallel()
+	spans := newTracing(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	armed := false
+	spans.provider.RegisterSpanProcessor(onEnd(func(name string) {
+		if armed && strings.HasPrefix(name, "PREPARE") {
+			cancel()
+		}
+	}))
+	db := openPool(t, oneConn(pgtest.NewDatabase(t)), pgprod.WithTracerProvider(spans.provider))
+	for n := range 32 {
+		prepare(t, db, fmt.Sprintf("select %d", n))
+	}
+	armed = true
+	st, err := db.PrepareContext(ctx, "select 32")
+	require.NoError(t, err)
+	require.ErrorIs(t, ctx.Err(), context.Canceled, "after it was prepared")
+	require.NoError(t, st.Close())
+	armed = false
+	prepare(t, db, "select 33")
+	assert.Equal(t, 32, preparedOn(t, db))
+}
+
+// onEnd is told of the names of spans that have ended.
+type onEnd func(name string)
+
+func (onEnd) OnStart(context.Context, sdktrace.ReadWriteSpan) {}
+func (f onEnd) OnEnd(s sdktrace.ReadOnlySpan)                 { f(s.Name()) }
+func (onEnd) Shutdown(context.Context) error                  { return nil }
+func (onEnd) ForceFlush(context.Context) error                { return nil }

@@ -86,6 +86,9 @@ func (s *session) PrepareContext(ctx context.Context, query string) (driver.Stmt
 	return &statement{s: s, query: query, inputs: n}, nil
 }
 
+// cachePrefix is what the names of statements in pgx's cache begin with.
+const cachePrefix = "stmtcache_"
+
 // maxUnadopted bounds the statements that were prepared on one connection and never executed there.
 const maxUnadopted = 32
 
@@ -97,10 +100,11 @@ const maxUnadopted = 32
 // costs one more round trip, and a test of ours fails.
 //
 // Batches, which only callers of Raw can send, put statements into pgx's cache under the same names and know nothing of
-// those that are prepared elsewhere: see batchAhead. After one the server is asked without a name.
+// those that are prepared elsewhere: see batchAhead. After one the server is asked without a name, as it is where the
+// statement is not to be kept.
 func (c *conn) prepare(ctx context.Context, query string) (int, error) {
 	digest := sha256.Sum256([]byte(query))
-	name := "stmtcache_" + hex.EncodeToString(digest[:24])
+	name := cachePrefix + hex.EncodeToString(digest[:24])
 	if c.batched || !c.keeps(query) {
 		name = ""
 	}
@@ -113,10 +117,7 @@ func (c *conn) prepare(ctx context.Context, query string) (int, error) {
 		return len(sd.ParamOIDs), nil
 	}
 	c.unadopted = append(c.unadopted, unadopted{name: name, query: query})
-	if len(c.unadopted) > maxUnadopted {
-		if err := c.deallocate(ctx, c.unadopted[0]); err != nil {
-			return 0, err
-		}
+	for len(c.unadopted) > maxUnadopted && c.deallocate(ctx, c.unadopted[0]) == nil { // if not now, with the next
 		c.unadopted = c.unadopted[1:]
 	}
 	return len(sd.ParamOIDs), nil
