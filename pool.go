@@ -53,7 +53,8 @@ func Status(db *sql.DB) (PoolStatus, error) {
 
 // Raw calls fn with the *pgx.Conn below a connection of db, for what database/sql has no words for: CopyFrom, batches,
 // LISTEN. It waits for a connection as a statement does. The connection is fn's until fn returns; a transaction that fn
-// leaves open, or a subscription, costs the connection. (What goes past pgx.Conn, by its PgConn, is neither bounded by
+// leaves open, a subscription, or a statement prepared under a name of fn's costs the connection; types registered in its
+// TypeMap stay with it, whoever borrows it next. (What goes past pgx.Conn, by its PgConn, is neither bounded by
 // command_timeout nor looked at for what it leaves behind.)
 //
 // The error is fn's own, or why there was no connection, or that db isn't pgprod's. Inside fn errors are pgx's own: a
@@ -93,8 +94,8 @@ func TxReadOnly() TxOption {
 	return func(c *pool.TxConfig) { c.ReadOnly = true }
 }
 
-// TxRetries sets how often a transaction is repeated after a serialization failure (SQLSTATE 40001) or a deadlock
-// (40P01). Default: 5; 0 means never.
+// TxRetries sets how often a transaction is repeated after a serialization failure (SQLSTATE 40001), a deadlock (40P01) or a
+// change of the schema, see InTx. Default: 5; 0 means never.
 func TxRetries(n int) TxOption {
 	return func(c *pool.TxConfig) { c.Retries = n }
 }
@@ -103,7 +104,7 @@ func TxRetries(n int) TxOption {
 // returns the error or panics on.
 //
 // When the server gives a transaction up in favour of another (SQLSTATE 40001, 40P01; from fn's statements or from the
-// COMMIT), InTx begins a new one and calls fn again, after a growing pause with jitter: fn must not do anything outside
+// COMMIT), or refuses a statement that was prepared before somebody changed the schema, InTx begins a new one and calls fn again, after a growing pause with jitter: fn must not do anything outside
 // of the transaction that may not be done twice, and must return the errors of its statements (wrapped or not). It
 // never repeats after ErrCommitUnknown. A nested InTx on the same database is refused, as is a fn that commits or rolls
 // back itself.

@@ -507,3 +507,42 @@ func TestAFinishedContextPreparesNothing(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 	assert.Equal(t, pid, backendPID(t, db))
 }
+func TestAPreparedNameIsNotTheNextBorrowers(t *testing.T) {
+	t.Parallel()
+	named := func(conn *pgx.Conn) error { _, err := conn.Prepare(t.Context(), "mine", "select 1"); return err }
+	for name, leave := range map[string]func(*testing.T, *sql.DB){
+		"by Raw":       func(t *testing.T, db *sql.DB) { raw(t, db, named) },
+		"in a batch":   rawBatch("prepare mine as select 1"),
+		"by PREPARE":   func(t *testing.T, db *sql.DB) { mustExec(t, db, "prepare mine as select 1") },
+		"among others": func(t *testing.T, db *sql.DB) { mustExec(t, db, "select 1; PREPARE mine AS select 1; select 2") },
+		"by a held conn": func(t *testing.T, db *sql.DB) {
+			conn := hold(t, db)
+			mustExec(t, conn, "prepare mine as select 1")
+			require.NoError(t, conn.Close())
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := openPool(t, oneConn(pgtest.NewDatabase(t)))
+			leave(t, db)
+			assert.Zero(t, get[int](t, db, "select count(*) from pg_prepared_statements where name = 'mine'", pgx.QueryExecModeExec))
+			leave(t, db)
+		})
+	}
+}
+
+// TestANameStaysForTheConnectionThatIsHeld, also where the schema has changed.
+func TestANameStaysForTheConnectionThatIsHeld(t *testing.T) {
+	t.Parallel()
+	db := openPool(t, with(pgtest.NewDatabase(t), "pool_size", "2", "max_overflow", "0"))
+	conn := hold(t, db)
+	require.NoError(t, conn.Raw(func(dc any) error {
+		_, err := dc.(interface{ Conn() *pgx.Conn }).Conn().Prepare(t.Context(), "mine", "select 4711")
+		return err
+	}))
+	mustExec(t, db, "create table t (a int)")
+	tx, err := conn.BeginTx(t.Context(), nil)
+	require.NoError(t, err)
+	assert.Equal(t, 4711, get[int](t, tx, "mine"))
+	require.NoError(t, tx.Commit())
+}

@@ -8,14 +8,14 @@ import (
 )
 
 // leavesTraces reports whether a statement that ended with tag changed the session for whoever borrows the connection
-// next: a setting that outlives the transaction, a subscription, or less than pgx believes to be prepared. Such a
+// next: a setting that outlives the transaction, a subscription, a prepared name, or less than pgx believes to be prepared. Such a
 // connection is closed when it comes back; settings that every session needs belong into server_settings.
 //
 // What SET LOCAL and SET TRANSACTION do ends with the transaction. Of several statements in one text the tag is that of
 // the last, and there is none if one failed, even after a COMMIT: there the text is looked at.
 func leavesTraces(tag, sql string) bool {
 	if isOne(sql) && tag != "SET" {
-		return tag == "LISTEN" || tag == "RESET" || tag == "DISCARD ALL" || tag == "DEALLOCATE ALL"
+		return tag == "LISTEN" || tag == "RESET" || tag == "DISCARD ALL" || tag == "DEALLOCATE ALL" || tag == "PREPARE"
 	}
 	for one := range sqlsummary.Split(sql) {
 		if marks(one) {
@@ -40,6 +40,8 @@ func marks(sql string) bool {
 	case "set":
 		second = strings.ToLower(second)
 		return second != "local" && second != "transaction" && second != "constraints"
+	case "prepare":
+		return !strings.EqualFold(second, "transaction")
 	case "discard", "deallocate":
 		second = strings.ToLower(second)
 		return second == "all" || second == "prepare"

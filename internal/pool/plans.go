@@ -144,7 +144,10 @@ func nameThePath(args []any) bool {
 // of. It is called before a transaction, where no statement can be asked again.
 func (c *conn) forgetOutdated(ctx context.Context) error {
 	known := c.pool.schema.Load()
-	if c.schema == known || !c.prepared {
+	switch {
+	case c.schema == known || c.named: // names of the borrower's own must stay
+		return nil
+	case !c.prepared:
 		c.schema = known
 		return nil
 	}

@@ -165,6 +165,9 @@ func (c *conn) TracePrepareStart(ctx context.Context, _ *pgx.Conn, d pgx.TracePr
 	sql := c.bare(d.SQL)
 	c.begin("PREPARE", sql)
 	c.preparing, c.asked = sql, time.Now()
+	if d.Name != "" && !strings.HasPrefix(d.Name, cachePrefix) {
+		c.named = true
+	}
 	return ctx
 }
 
