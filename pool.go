@@ -104,10 +104,10 @@ func TxRetries(n int) TxOption {
 // returns the error or panics on.
 //
 // When the server gives a transaction up in favour of another (SQLSTATE 40001, 40P01; from fn's statements or from the
-// COMMIT), or refuses a statement that was prepared before somebody changed the schema, InTx begins a new one and calls fn again, after a growing pause with jitter: fn must not do anything outside
-// of the transaction that may not be done twice, and must return the errors of its statements (wrapped or not). It
-// never repeats after ErrCommitUnknown. A nested InTx on the same database is refused, as is a fn that commits or rolls
-// back itself.
+// COMMIT), or refuses a statement that was prepared before somebody changed the schema, InTx begins a new one and calls fn
+// again, after a growing pause with jitter: fn must not do anything outside of the transaction that may not be done twice,
+// and must return the errors of its statements (wrapped or not). It never repeats after ErrCommitUnknown. A nested InTx on
+// the same database is refused, as is a fn that commits or rolls back itself.
 //
 // ctx covers all of it; when it ends, the transaction is rolled back. It is safe for concurrent use.
 func InTx(ctx context.Context, db *sql.DB, fn func(*sql.Tx) error, opts ...TxOption) error {

@@ -410,6 +410,26 @@ func TestASearchPathOfAHeldConnectionHoldsInItsTransactions(t *testing.T) {
 	}))
 }
 
+// TestATemporaryTableHidesTheOtherFromTheConnectionThatIsHeld: pgx goes on reading the other.
+func TestATemporaryTableHidesTheOtherFromTheConnectionThatIsHeld(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.NewDatabase(t)
+	mustExec(t, openPool(t, oneConn(dsn)), "create table t (a text); insert into t values ('hidden')")
+	read := func(db *sql.DB) string {
+		conn, err := db.Conn(t.Context())
+		require.NoError(t, err)
+		defer func() { _ = conn.Close() }()
+		mustExec(t, conn, "create temp table other (a text)") // the first one is a change of search_path to the server
+		for range 2 {
+			assert.Equal(t, "hidden", get[string](t, conn, "select a from t"))
+		}
+		mustExec(t, conn, "create temp table t (a text); insert into t values ('seen')")
+		return get[string](t, conn, "select a from t")
+	}
+	assert.Equal(t, "hidden", read(openPgx(t, dsn)), "what pgx reads")
+	assert.Equal(t, "seen", read(openPool(t, oneConn(dsn))))
+}
+
 // TestATransactionThatHasChangedNothingUsesThePreparedStatements, and so does the one after a change.
 func TestATransactionThatHasChangedNothingUsesThePreparedStatements(t *testing.T) {
 	t.Parallel()
@@ -647,3 +667,21 @@ func (onEnd) OnStart(context.Context, sdktrace.ReadWriteSpan) {}
 func (f onEnd) OnEnd(s sdktrace.ReadOnlySpan)                 { f(s.Name()) }
 func (onEnd) Shutdown(context.Context) error                  { return nil }
 func (onEnd) ForceFlush(context.Context) error                { return nil }
+
+// TestALongTextIsParsedWhereItIsExecuted: behind a pooler, what is parsed in one round trip may be another client's in the
+// next.
+func TestALongTextIsParsedWhereItIsExecuted(t *testing.T) {
+	t.Parallel()
+	proxy := faultproxy.StartTB(t, pgtest.NewDatabase(t))
+	for _, mode := range []string{"cache_statement", "cache_describe"} {
+		db := openPool(t, oneConn(proxy.DSN(), "default_query_exec_mode", mode))
+		query := "select $1::text -- " + strings.Repeat("long ", 2000)
+		require.NoError(t, db.Ping())
+		for _, trips := range []int{2, 1, 1} { // once to describe it
+			proxy.Reset()
+			assert.Equal(t, "x", get[string](t, db, query, "x"))
+			assert.Equal(t, trips, proxy.Stats().RoundTrips, mode)
+			assert.Equal(t, trips, proxy.Stats().Messages['P'], mode)
+		}
+	}
+}

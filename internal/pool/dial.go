@@ -146,6 +146,9 @@ func (c *conn) prepareDial(ctx context.Context, cc *pgx.ConnConfig) error {
 	c.pool.refreshTLS(cc)
 	cc.Tracer = c
 	cc.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { c.noticed(n) }
+	if cc.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement {
+		cc.DescriptionCacheCapacity = min(cc.DescriptionCacheCapacity, describedTexts)
+	}
 	cc.ConnectTimeout = c.pool.cfg.ConnectTimeout
 	cc.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
 		c.tap = wire.NewTap(r, w, c.guard.cameLate)

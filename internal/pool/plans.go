@@ -27,22 +27,34 @@ const (
 // prepared, on each connection.
 const longText = 8 << 10
 
-// describeAnew is how a statement is sent past pgx's cache: parameters and results are those of a cached one, and nothing
-// of it stays, for one more round trip.
-var describeAnew = driver.NamedValue{Value: pgx.QueryExecModeDescribeExec}
+// describedTexts is how many descriptions of long texts pgx keeps for a connection, in place of the statements.
+const describedTexts = 16
 
-// bypass returns a statement's arguments, with describeAnew in front of them where it must not go through pgx's cache. A way
-// that the caller has chosen comes behind it, and counts.
+// bypass returns a statement's arguments, with another way to send it in front of them where it must not go through pgx's
+// cache of prepared statements. Parameters and results are the same in each way. One that the caller has chosen comes behind
+// it, and counts.
 func (c *conn) bypass(query string, args []driver.NamedValue) []driver.NamedValue {
 	if c.keeps(query) {
 		return args
 	}
-	return append([]driver.NamedValue{describeAnew}, args...)
+	mode := pgx.QueryExecModeCacheDescribe
+	if c.unsettled != settled && c.pg.TxStatus() != 'I' {
+		mode = pgx.QueryExecModeDescribeExec
+	}
+	return append([]driver.NamedValue{{Value: mode}}, args...)
 }
 
-// keeps reports whether a statement may go through pgx's cache, if the pool's way to send statements knows one.
+// keeps reports whether a statement may go through that cache, or whatever the pool's way to send statements has in its place.
+//
+// Where it may not, it is parsed with each execution, and the server keeps nothing of it. Inside a transaction after a change
+// it is described anew before, in a round trip of its own; elsewhere by what pgx remembers, since behind a pooler the statement
+// without a name might be another client's by the second round trip.
 func (c *conn) keeps(query string) bool {
-	return c.unsettled == settled && len(query) < longText || !keeps(c.pool.cfg.Conn.DefaultQueryExecMode)
+	mode := c.pool.cfg.Conn.DefaultQueryExecMode
+	if c.unsettled == settled {
+		return len(query) < longText || mode != pgx.QueryExecModeCacheStatement || c.pool.cfg.Conn.DescriptionCacheCapacity == 0
+	}
+	return !keeps(mode)
 }
 
 // keeps reports whether pgx keeps what the server says of a statement that is sent in this way.
