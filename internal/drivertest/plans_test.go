@@ -685,3 +685,25 @@ func TestALongTextIsParsedWhereItIsExecuted(t *testing.T) {
 		}
 	}
 }
+
+// TestAnArgumentForAnOutdatedTypeCostsATransactionNothing: nothing was sent, so that the transaction lives on.
+func TestAnArgumentForAnOutdatedTypeCostsATransactionNothing(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.NewDatabase(t)
+	db, other := openPool(t, oneConn(dsn)), openPool(t, oneConn(dsn))
+	mustExec(t, other, "create table t (a int)")
+	const insert = "insert into t values ($1)"
+	mustExec(t, db, insert, 1)
+	mustExec(t, other, "alter table t alter a type bigint")
+	calls := 0
+	require.NoError(t, pgprod.InTx(t.Context(), db, func(tx *sql.Tx) error {
+		calls++
+		_, err := tx.Exec(insert, 1<<40)
+		return err
+	}))
+	assert.Equal(t, 1, calls)
+	_, err := db.Exec(insert, "no number")
+	assert.ErrorContains(t, err, "invalid input syntax", "what never fits is told")
+	_, err = db.Exec(insert, struct{}{})
+	assert.ErrorContains(t, err, "encode")
+}

@@ -209,7 +209,7 @@ func (s *session) giveBack() {
 	c.abandon()
 	now := clock()
 	c.condemned = c.verdict(now)
-	c.unsettled = settled
+	c.plans.unsettled = settled
 	c.returned = now
 	held := p.returned(c, now)
 	p.in.Used(context.Background(), seconds(held))

@@ -76,11 +76,7 @@ type conn struct {
 	lentUnconfirmed *pgconn.PgError // the last of those since the connection was lent to a caller of Raw
 	lentCut         fate            // of the last statement that was cut short since the connection was lent to a caller of Raw
 
-	unsettled unsettled // see plans.go, as for all five
-	altered   bool      // the transaction has changed the schema
-	schema    uint64    // the pool's, when nothing was prepared yet
-	prepared  bool      // something was since then
-	named     bool      // a caller of Raw has prepared a statement under a name of its own
+	plans plans
 
 	unadopted       []unadopted // see statement.go
 	alreadyPrepared bool        // what pgx said of the last Prepare
@@ -171,7 +167,7 @@ func (c *conn) verdict(now int64) string {
 		return c.condemned
 	case c.pg.IsClosed() || c.generation != c.pool.generation.Load() || c.guard.late.Load():
 		return "invalid"
-	case c.depth != 0 || c.pg.IsBusy() || c.pg.TxStatus() != 'I' || c.named:
+	case c.depth != 0 || c.pg.IsBusy() || c.pg.TxStatus() != 'I' || c.plans.named:
 		return "dirty"
 	case c.expired(now):
 		return "lifetime"

@@ -86,7 +86,7 @@ func (p *Pool) newConn() *conn {
 		pool:       p,
 		guard:      newGuard(),
 		generation: p.generation.Load(),
-		schema:     p.schema.Load(),
+		plans:      plans{schema: p.schema.Load()},
 		expires:    p.expiry(clock()),
 		fresh:      true,
 		names:      map[string][]string{},

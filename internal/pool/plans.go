@@ -23,6 +23,16 @@ const (
 	inSession               // until the connection is given back
 )
 
+// plans is what a connection knows of whether what pgx has prepared on it is up to date.
+type plans struct {
+	unsettled unsettled
+	altered   bool       // the transaction has changed the schema
+	schema    uint64     // the pool's, when nothing was prepared yet
+	prepared  bool       // something was since then
+	named     bool       // by a caller of Raw, under a name of its own
+	harmless  [16]string // texts that change nothing of what names mean, by their length
+}
+
 // longText is the length from which a text isn't kept: the server needs about 40 times as much memory for what it has
 // prepared, on each connection.
 const longText = 8 << 10
@@ -38,7 +48,7 @@ func (c *conn) bypass(query string, args []driver.NamedValue) []driver.NamedValu
 		return args
 	}
 	mode := pgx.QueryExecModeCacheDescribe
-	if c.unsettled != settled && c.pg.TxStatus() != 'I' {
+	if c.plans.unsettled != settled && c.pg.TxStatus() != 'I' {
 		mode = pgx.QueryExecModeDescribeExec
 	}
 	return append([]driver.NamedValue{{Value: mode}}, args...)
@@ -51,7 +61,7 @@ func (c *conn) bypass(query string, args []driver.NamedValue) []driver.NamedValu
 // without a name might be another client's by the second round trip.
 func (c *conn) keeps(query string) bool {
 	mode := c.pool.cfg.Conn.DefaultQueryExecMode
-	if c.unsettled == settled {
+	if c.plans.unsettled == settled {
 		return len(query) < longText || mode != pgx.QueryExecModeCacheStatement || c.pool.cfg.Conn.DescriptionCacheCapacity == 0
 	}
 	return !keeps(mode)
@@ -62,21 +72,22 @@ func keeps(mode pgx.QueryExecMode) bool {
 	return mode == pgx.QueryExecModeCacheStatement || mode == pgx.QueryExecModeCacheDescribe
 }
 
-// settle is called when a query has ended, and notes what it has changed for others.
+// settle is called when a query has ended, and notes what it has changed for others. Most texts are known to change nothing.
 func (c *conn) settle(tag, sql string, args []any) {
-	if mayChange(tag, sql) {
-		for one := range sqlsummary.Split(sql) {
-			c.noteChange(sqlsummary.ChangeOf(one), args)
+	if known := &c.plans.harmless[len(sql)%len(c.plans.harmless)]; *known != sql {
+		changed := mayChange(tag, sql) && c.noteChanges(sql, args)
+		if !changed && tag != "" && len(sql) < longText {
+			*known = sql
 		}
 	}
 	if c.pg.TxStatus() != 'I' {
 		return
 	}
-	if c.unsettled == inTransaction {
-		c.unsettled = settled
+	if c.plans.unsettled == inTransaction {
+		c.plans.unsettled = settled
 	}
-	if c.altered {
-		c.altered = false
+	if c.plans.altered {
+		c.plans.altered = false
 		c.pool.schema.Add(1)
 	}
 }
@@ -88,7 +99,8 @@ func mayChange(tag, sql string) bool {
 	case "CREATE", "ALTER", "DROP", "DO", "CALL", "DISCARD", "IMPORT", "SET", "RESET":
 		return true
 	case "SELECT": // which the tag of CREATE TABLE AS is too
-		return mentionsSetConfig(sql) || strings.Contains(sql, "into") || strings.Contains(sql, "INTO") || beginsWithCreate(sql) || !isOne(sql)
+		return !isOne(sql) || beginsWithCreate(sql) || mentionsSetConfig(sql) ||
+			strings.Contains(sql, "into") || strings.Contains(sql, "INTO")
 	}
 	return !isOne(sql)
 }
@@ -110,6 +122,7 @@ func mentionsSetConfig(sql string) bool {
 
 // beginsWithCreate looks for the word behind comments, too.
 func beginsWithCreate(sql string) bool {
+	sql = opening(sql)
 	if sql == "" || sql[0] >= 'A' && sql[0]|0x20 != 'c' {
 		return false
 	}
@@ -117,7 +130,17 @@ func beginsWithCreate(sql string) bool {
 	return strings.EqualFold(first, "create")
 }
 
-// noteChange notes what one statement with these arguments has changed.
+// noteChanges notes what the statements of a text have changed that had these arguments, and reports whether the text can
+// change anything.
+func (c *conn) noteChanges(sql string, args []any) (can bool) {
+	for one := range sqlsummary.Split(sql) {
+		change := sqlsummary.ChangeOf(one)
+		can = can || change != 0
+		c.noteChange(change, args)
+	}
+	return can
+}
+
 func (c *conn) noteChange(change sqlsummary.Change, args []any) {
 	if change&sqlsummary.PathByArgument != 0 && nameThePath(args) {
 		change |= sqlsummary.Path
@@ -126,13 +149,13 @@ func (c *conn) noteChange(change sqlsummary.Change, args []any) {
 	switch {
 	case change&names == 0:
 	case change&sqlsummary.Session != 0:
-		c.unsettled = inSession
+		c.plans.unsettled = inSession
 	default:
-		c.unsettled = max(c.unsettled, inTransaction)
+		c.plans.unsettled = max(c.plans.unsettled, inTransaction)
 	}
 	// What a session drops that has made temporary tables may be one of those, which is nobody else's business.
-	if change&sqlsummary.Schema != 0 && c.unsettled != inSession {
-		c.altered = true
+	if change&sqlsummary.Schema != 0 && c.plans.unsettled != inSession {
+		c.plans.altered = true
 	}
 }
 
@@ -157,10 +180,10 @@ func nameThePath(args []any) bool {
 func (c *conn) forgetOutdated(ctx context.Context) error {
 	known := c.pool.schema.Load()
 	switch {
-	case c.schema == known || c.named: // names of the borrower's own must stay
+	case c.plans.schema == known || c.plans.named: // names of the borrower's own must stay
 		return nil
-	case !c.prepared:
-		c.schema = known
+	case !c.plans.prepared:
+		c.plans.schema = known
 		return nil
 	}
 	c.guard.begin(clock(), c.pool.cfg.CommandTimeout, cancelling)
@@ -168,7 +191,7 @@ func (c *conn) forgetOutdated(ctx context.Context) error {
 	if err := c.pgx.DeallocateAll(ctx); err != nil {
 		return err
 	}
-	c.schema, c.prepared, c.batched, c.unadopted = known, false, false, nil
+	c.plans.schema, c.plans.prepared, c.batched, c.unadopted = known, false, false, nil
 	return nil
 }
 
@@ -216,7 +239,7 @@ func isOutdated(pg *pgconn.PgError) bool {
 // learnSchema tells the pool of a change of the schema that a refusal has shown, unless it knew of it.
 func (c *conn) learnSchema(err error) {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && isOutdated(pg) {
-		c.pool.schema.CompareAndSwap(c.schema, c.schema+1)
+		c.pool.schema.CompareAndSwap(c.plans.schema, c.plans.schema+1)
 	}
 }
 

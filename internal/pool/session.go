@@ -224,11 +224,26 @@ func copiesIn(query string) bool {
 	return !(beginsOtherwise(query) && isOne(query)) && sqlsummary.CopiesIn(query)
 }
 
-// beginsOtherwise reports whether a text begins with another word than COPY. False says nothing: there may be a comment in
-// front of it.
+// beginsOtherwise reports whether a text begins with another word than COPY. False says nothing.
 func beginsOtherwise(query string) bool {
 	const first = "copy"
+	query = opening(query)
 	return len(query) >= len(first) && query[0] >= 'A' && (query[0]|0x20 != 'c' || !strings.EqualFold(query[:len(first)], first))
+}
+
+// opening is a text without the white space and the lines of comment that programs like to put in front of it.
+func opening(query string) string {
+	for query != "" {
+		switch c := query[0]; {
+		case c == ' ' || '\t' <= c && c <= '\r':
+			query = query[1:]
+		case strings.HasPrefix(query, "--"):
+			_, query, _ = strings.Cut(query, "\n")
+		default:
+			return query
+		}
+	}
+	return query
 }
 
 var errCopyIn = errors.New("pgprod: COPY … FROM STDIN can't be sent by database/sql: use CopyFrom of the *pgx.Conn that " +

@@ -166,7 +166,7 @@ func (c *conn) TracePrepareStart(ctx context.Context, _ *pgx.Conn, d pgx.TracePr
 	c.begin("PREPARE", sql)
 	c.preparing, c.asked = sql, time.Now()
 	if d.Name != "" && !strings.HasPrefix(d.Name, cachePrefix) {
-		c.named = true
+		c.plans.named = true
 	}
 	return ctx
 }
@@ -175,7 +175,7 @@ func (c *conn) TracePrepareStart(ctx context.Context, _ *pgx.Conn, d pgx.TracePr
 func (c *conn) TracePrepareEnd(ctx context.Context, _ *pgx.Conn, d pgx.TracePrepareEndData) {
 	c.alreadyPrepared = d.AlreadyPrepared
 	c.anew = c.anew || !d.AlreadyPrepared
-	c.prepared = true
+	c.plans.prepared = true
 	if !d.AlreadyPrepared && !c.repeats(d.Err) {
 		spanned, op := c.target.Prepared(ctx, c.preparing, c.asked)
 		c.showWait(ctx, &op)
