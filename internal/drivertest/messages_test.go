@@ -246,6 +246,10 @@ const tellingOfText = `
 	select stricter($1::text)
 	set work_mem = $1
 	set role $1
+	set search_path to s3cretvalue, 's3cretvalue'
+	set timezone to s3cretvalue
+	set work_mem to s3cretvalue
+	set transaction_isolation to s3cretvalue
 	set session authorization $1
 	set timezone = $1
 	set datestyle = $1

@@ -12,8 +12,8 @@ const maxSearched = 1 << 16
 const maxText = 1 << 10
 
 // Has reports whether every name, keyword, parameter and operator of a text stands in a statement too, outside of its
-// literals and comments, or is among the other words. Whether letters are capital doesn't matter. It is false for a text
-// with a literal or a comment in it.
+// literals and comments, and of what Parse hides besides (the value of a SET), or is among the other words. Whether
+// letters are capital doesn't matter. It is false for a text with a literal or a comment in it.
 func Has(sql, text string, others map[string]bool) bool {
 	wanted, punctuation := map[string]bool{}, map[string]bool{}
 	if len(text) > maxText || !collect(wanted, punctuation, text) {
@@ -26,12 +26,19 @@ func Has(sql, text string, others map[string]bool) bool {
 	if len(sql) > maxSearched {
 		sql = sql[:maxSearched]
 	}
+	p := parser{src: sql}
+	p.reset()
 	for l := (lexer{src: sql}); len(wanted) > 0; {
 		t := l.next()
-		if t.kind == end {
+		switch t.kind {
+		case end:
 			return false
+		case space, comment:
+			continue
 		}
-		strike(wanted, t, sql)
+		if p.token(t); !p.isValue {
+			strike(wanted, t, sql)
+		}
 	}
 	return true
 }

@@ -18,6 +18,8 @@ func TestAStatementHasTheNamesThatStandInItOutsideOfLiterals(t *testing.T) {
 	} {
 		assert.Equal(t, want, Has(sql, text, nil), text)
 	}
+	assert.False(t, Has("set work_mem to s3cret", "s3cret", nil), "a value, though it is written as a name")
+	assert.True(t, Has("set no_such_setting to s3cret", "no_such_setting", nil))
 	assert.True(t, Has(sql, "integer, users[]", map[string]bool{"integer": true}))
 	assert.False(t, Has("", "integer, users[]", map[string]bool{"integer": true}))
 	assert.False(t, Has("select 'users", "users", nil), "an open quote hides the rest")
