@@ -40,6 +40,8 @@ type conn struct {
 	mu   sync.Mutex // guards held
 	held holding    // who has the connection, for other goroutines to look at
 
+	visit visit // what the borrower has done, see unkept.go
+
 	server instruments.Server
 	target *instruments.Target
 	op     instruments.Operation // the outermost statement
@@ -234,6 +236,7 @@ func (c *conn) begin(what, sql string) {
 			how = waiting
 		}
 		c.guard.begin(c.began, c.pool.cfg.CommandTimeout, how)
+		c.visit.began(what, sql)
 		c.mu.Lock()
 		c.held.what, c.held.sql = what, sql
 		c.mu.Unlock()

@@ -66,6 +66,7 @@ func (c *conn) lend(now int64) {
 
 // returned books that c is not lent any more, and returns how long it was.
 func (p *Pool) returned(c *conn, now int64) int64 {
+	c.left()
 	c.mu.Lock()
 	age := now - c.held.since
 	leaked := c.held.counted || c.held.told || p.isLeak(age)

@@ -13,6 +13,7 @@
 //	guard.go      ends statements that take too long
 //	leftovers.go  what a statement leaves behind in its session
 //	notice.go     what the server says besides: notices, and its warnings in the log
+//	unkept.go     warns of what was left in a session where nobody can use it
 //	trace.go      what pgx reports of each statement, and what is made of it
 //	report.go     statements that failed, or were slow, in the log
 //	log.go        the rest of the log: outages and the pool's events
@@ -100,6 +101,7 @@ type Pool struct {
 	prober     prober
 	preflight  preflight
 	watch      watch
+	unkept     unkept
 
 	mu        sync.Mutex     // guards what follows
 	parked    []parked       // dialled, not yet taken by the inner *sql.DB

@@ -22,6 +22,9 @@ func (c *conn) report(ctx context.Context, tag pgconn.CommandTag, err error, too
 		return
 	}
 	p := c.pool
+	if err == nil {
+		c.visit.ended(c.what, c.sql, tag.String())
+	}
 	waited := c.waited
 	c.waited, c.reading = 0, false
 	if seen := p.statements.Load(); seen != nil {
@@ -63,15 +66,20 @@ func (c *conn) summaryOf(what, sql string) string {
 // maxEcho bounds the text of a statement in a line of log.
 const maxEcho = 2000
 
+// shortText is a statement's text as it is logged.
+func shortText(text string) string {
+	if len(text) > maxEcho {
+		return strings.ToValidUTF8(text[:maxEcho], "") + "…"
+	}
+	return text
+}
+
 func (c *conn) statementAttrs(tag pgconn.CommandTag, took time.Duration) []slog.Attr {
 	text := c.what
 	if c.sql != "" {
 		text = strings.TrimSpace(c.what + " " + c.target.Summary(c.sql).Text)
 	}
-	if len(text) > maxEcho {
-		text = strings.ToValidUTF8(text[:maxEcho], "") + "…"
-	}
-	return []slog.Attr{slog.String("statement", text), duration("duration", took), slog.Int64("rows", tag.RowsAffected())}
+	return []slog.Attr{slog.String("statement", shortText(text)), duration("duration", took), slog.Int64("rows", tag.RowsAffected())}
 }
 
 func (c *conn) wasSlow(ctx context.Context, tag pgconn.CommandTag, took, waited time.Duration) {

@@ -62,6 +62,7 @@ func (s *session) Conn() *pgx.Conn {
 		return nil
 	}
 	s.c.releaseUnadopted(context.Background())
+	s.c.visit.shown = true
 	return s.c.pgx
 }
 
@@ -79,7 +80,7 @@ func (s *session) Lend(ctx context.Context, fn func(*pgx.Conn) error) error {
 		}
 	}()
 	c.releaseUnadopted(ctx)
-	c.lentCut, c.lentUnconfirmed = fate{}, nil
+	c.lentCut, c.lentUnconfirmed, c.visit.shown = fate{}, nil, true
 	err := fn(c.pgx)
 	returned = true
 	if err == nil && c.lentUnconfirmed != nil {
