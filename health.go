@@ -29,15 +29,20 @@ type Health struct {
 // Check says how the database behind db is, and its pool:
 //
 //   - healthy: the server answers, and connections are to be had.
-//   - degraded: the server answers, but the pool is exhausted, a caller has waited for more than a second, the server is
-//     of another kind than target_session_attrs asks for, or it takes no connections beyond those that the pool has.
-//   - unhealthy: the server does not answer within two seconds, or refuses.
+//   - degraded: the pool is exhausted, a caller has waited for more than a second, the server is of another kind than
+//     target_session_attrs asks for, or it takes no connections beyond those that the pool has. Also where the server or
+//     the network is slow: the check has no answer within two seconds, or could not connect, but the server was heard in
+//     that time, or has answered on one of the pool's connections within the last second. A pooler that lets the check in
+//     but has no connection to the server free is such a case.
+//   - unhealthy: nothing is heard of the server within two seconds, or it refuses; or it is heard but has answered nobody
+//     for as long as a statement may take (command_timeout, at least 6 and at most 30 seconds).
 //
 // The server is asked over a connection outside of the pool's places, which is opened by the first Check and closed after
-// a minute without one. It is asked at most once a second: a storm of checks gets the same answer. When ctx ends first
-// the result is unhealthy, and its reason says so. The beginning and the end of an outage that checks see are logged.
-// Nothing in a result is secret. For a db that isn't pgprod's the result is unhealthy and says so. Check is safe for
-// concurrent use.
+// a minute without one. Connecting may take as long as a dial may: it goes on when the check is over, and the next check
+// uses the connection. The server is asked at most once a second: a storm of checks gets the same answer. When ctx ends
+// first the result is unhealthy, and its reason says so, unless the pool's connections have just had answers. The
+// beginning and the end of an outage that checks see are logged. Nothing in a result is secret. For a db that isn't
+// pgprod's the result is unhealthy and says so. Check is safe for concurrent use.
 func Check(ctx context.Context, db *sql.DB) Health {
 	p, err := poolOf(db)
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/pgprod/pgprod"
 	"github.com/pgprod/pgprod/internal/pgtest"
+	"github.com/pgprod/pgprod/internal/pgtest/faultproxy"
 	"github.com/pgprod/pgprod/internal/pgtest/loopback"
 )
 
@@ -141,6 +142,18 @@ func TestACheckWhoseOwnTimeIsUpSaysThatAndNothingOfTheServer(t *testing.T) {
 	assert.Equal(t, "disconnected", h.Database)
 	assert.Contains(t, h.Reason, "the check's own time was up before the server had answered")
 	assert.Contains(t, h.Reason, "context canceled")
+}
+
+func TestACheckWhoseOwnTimeIsUpIsDegradedWhereThePoolHasAnswers(t *testing.T) {
+	t.Parallel()
+	db := healthPool(t, pgtest.NewDatabase(t))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	pgtest.Eventually(t, patience, func() bool {
+		require.NoError(t, db.PingContext(t.Context()))
+		h := pgprod.Check(ctx, db)
+		return h.Status == "degraded" && strings.HasPrefix(h.Reason, "the check's own time was up before it had an answer")
+	}, "it takes no notice of the pool's answers")
 }
 
 func TestAnOutageThatOnlyChecksSeeIsLoggedAndShown(t *testing.T) {
@@ -343,4 +356,97 @@ func TestADeadConnectionOfTheChecksOwnIsReplaced(t *testing.T) {
 	}, "another look")
 	assert.Equal(t, "healthy", h.Status, h.Reason)
 	require.NoError(t, server.ThawBackend(backends[0].PID))
+}
+
+// staysInTraffic waits until the server is healthy. No check may say unhealthy before, but for one look, in whose midst a
+// busy machine may have stood still.
+func staysInTraffic(t *testing.T, db *sql.DB) {
+	t.Helper()
+	unhealthy := map[time.Time]bool{}
+	pgtest.Eventually(t, patience, func() bool {
+		h := pgprod.Check(t.Context(), db)
+		if h.Status == "unhealthy" {
+			unhealthy[h.CheckedAt] = true
+			require.Len(t, unhealthy, 1, h.Reason)
+		}
+		return h.Status == "healthy"
+	}, "it does not become healthy")
+}
+
+// TestASlowNetworkTakesNoServiceOutOfTraffic has everything that the server says take 600 ms.
+func TestASlowNetworkTakesNoServiceOutOfTraffic(t *testing.T) {
+	t.Parallel()
+	trusting := pgtest.StartTB(t, pgtest.Config{})
+	scram := pgtest.StartTB(t, pgtest.Config{Password: "secret"}) // four round trips before the first question
+	for name, c := range map[string]struct {
+		server  *pgtest.Server
+		proxies int
+		keys    []string
+	}{
+		"one host":                       {trusting, 1, nil},
+		"three hosts":                    {trusting, 3, nil},
+		"three hosts, TLS if there is":   {trusting, 3, []string{"sslmode", "prefer"}},
+		"a password":                     {scram, 1, nil},
+		"three hosts, a password":        {scram, 3, nil},
+		"a short connect_timeout":        {trusting, 1, []string{"connect_timeout", "2s"}},
+		"settings after the login":       {trusting, 2, []string{"server_settings_mode", "set"}},
+		"a primary among several, by it": {trusting, 2, []string{"target_session_attrs", "read-write"}},
+	} {
+		for _, used := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, used: %v", name, used), func(t *testing.T) {
+				t.Parallel()
+				var hosts []string
+				for range c.proxies {
+					proxy := faultproxy.StartTB(t, c.server.DSN("postgres"))
+					proxy.SetLatency(faultproxy.ToClient, 600*time.Millisecond)
+					hosts = append(hosts, proxy.Addr().String())
+				}
+				dsn := strings.Replace(c.server.DSN("postgres"), net.JoinHostPort(c.server.Host(), fmt.Sprint(c.server.Port())), strings.Join(hosts, ","), 1)
+				db := healthPool(t, dsn, c.keys...)
+				if used {
+					require.NoError(t, db.PingContext(t.Context()))
+				}
+				staysInTraffic(t, db)
+			})
+		}
+	}
+}
+
+// TestAConnectThatOutlivesItsCheckServesTheNext has the server out of reach for longer than a check lasts with each connect.
+func TestAConnectThatOutlivesItsCheckServesTheNext(t *testing.T) {
+	t.Parallel()
+	proxy := faultproxy.StartTB(t, pgtest.NewDatabase(t))
+	proxy.DelayConnect(2500 * time.Millisecond)
+	db := healthPool(t, proxy.DSN(), "connect_timeout", "10s")
+	start := time.Now()
+	h := pgprod.Check(t.Context(), db)
+	assert.Equal(t, "unhealthy", h.Status, "nothing was heard of it")
+	assert.Contains(t, h.Reason, "no answer within 2s")
+	assert.Less(t, time.Since(start), patience/2)
+	awaitHealth(t, db, "healthy")
+}
+
+func TestAServerThatAnswersThePoolIsAliveWhateverTheCheckFinds(t *testing.T) {
+	t.Parallel()
+	server := pgtest.StartTB(t, pgtest.Config{})
+	for name, spoil := range map[string]func(*testing.T, *faultproxy.Proxy){
+		"connects are swallowed": func(_ *testing.T, p *faultproxy.Proxy) { p.SilenceNew(true) },
+		"connects are refused":   func(t *testing.T, p *faultproxy.Proxy) { require.NoError(t, p.Refuse()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			proxy := faultproxy.StartTB(t, server.DSN("postgres"))
+			db := openPool(t, with(proxy.DSN(), "pool_size", "2", "max_overflow", "0", "preflight", "off"))
+			fill(t, db, 2)
+			load := startCrowd(t, 1, func(int) error { _, err := db.Exec("select 1"); return err })
+			load.advance(t, 1)
+			spoil(t, proxy)
+			h := awaitHealth(t, db, "degraded")
+			assert.Equal(t, "connected", h.Database)
+			assert.Contains(t, h.Reason, "the check's own connection fails, those of the pool go on")
+			load.finish()
+			assert.Empty(t, load.failures())
+			awaitHealth(t, db, "unhealthy") // nobody uses it any more, so nothing shows that it is alive
+		})
+	}
 }

@@ -376,6 +376,63 @@ func TestAUserThatPgBouncerDoesNotKnowIsToldAfterAFewTries(t *testing.T) {
 	assert.GreaterOrEqual(t, statusOf(t, db).FailedConnects, int64(3))
 }
 
+// onlyOne are lines for a PgBouncer that has one connection to the server for all its clients.
+const onlyOne = "default_pool_size = 1"
+
+func TestAPoolerWithoutAFreeConnectionIsDegradedAndNotDead(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{"session", "transaction"} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			server := pgtest.StartTB(t, pgtest.Config{})
+			b := startBouncer(t, server, mode, onlyOne)
+			other, err := openPgx(t, b.dsn("")).Begin()
+			require.NoError(t, err)
+			db := openPool(t, b.dsn("", "server_settings", dropped, "default_query_exec_mode", "exec", "preflight", "off"))
+			h := pgprod.Check(t.Context(), db)
+			require.Equal(t, "degraded", h.Status, h.Reason)
+			assert.Equal(t, "connected", h.Database)
+			assert.Contains(t, h.Reason, "a pooler before it has no connection to it free")
+			require.NoError(t, other.Rollback())
+			if mode == "transaction" {
+				awaitHealth(t, db, "healthy")
+			}
+		})
+	}
+}
+
+// TestAServerThatIsFrozenBehindAPoolerIsUnhealthyAfterAWhile: the pooler goes on to let clients in.
+func TestAServerThatIsFrozenBehindAPoolerIsUnhealthyAfterAWhile(t *testing.T) {
+	t.Parallel()
+	server := pgtest.StartTB(t, pgtest.Config{})
+	b := startBouncer(t, server, "transaction")
+	db := openPool(t, b.dsn("", "server_settings", dropped, "default_query_exec_mode", "exec", "preflight", "off", "command_timeout", "1s"))
+	require.NoError(t, db.Ping())
+	awaitHealth(t, db, "healthy")
+	require.NoError(t, server.Freeze())
+	awaitHealth(t, db, "degraded")
+	awaitHealth(t, db, "unhealthy")
+	require.NoError(t, server.Thaw())
+	awaitHealth(t, db, "healthy")
+}
+
+// TestAPoolThatHasAllOfThePoolersConnectionsStaysInTraffic, used or not: in session mode they are the pool's even while they
+// are idle, and none is left for the check.
+func TestAPoolThatHasAllOfThePoolersConnectionsStaysInTraffic(t *testing.T) {
+	t.Parallel()
+	b := startBouncer(t, pgtest.StartTB(t, pgtest.Config{}), "session", onlyOne)
+	db := openPool(t, b.dsn("", "server_settings", dropped, "preflight", "off", "pool_size", "1", "max_overflow", "0", "command_timeout", "1s"))
+	require.NoError(t, db.Ping())
+	before := statusOf(t, db)
+	start := time.Now()
+	for time.Since(start) < 10*time.Second { // longer than it may be silent
+		h := pgprod.Check(t.Context(), db)
+		require.Equal(t, "degraded", h.Status, h.Reason)
+	}
+	require.NoError(t, db.Ping())
+	assert.Equal(t, before.Closed, statusOf(t, db).Closed)
+}
+
 // behindBouncer opens a pool as the README says.
 func behindBouncer(t *testing.T, keysAndValues ...string) (*bouncer, client) {
 	t.Helper()

@@ -35,7 +35,7 @@ func (s *session) borrow(ctx context.Context) error {
 		now := start + int64(waited)
 		if err = s.take(ctx, start, now); err == nil {
 			s.c.lend(now)
-			s.lentAt = max(now, s.c.proven) // it may have been asked for a sign of life
+			s.lentAt = max(now, s.c.proven.Load()) // it may have been asked for a sign of life
 			s.c.waited = waited
 			p.in.Waited(ctx, waited.Seconds())
 			if waited > 0 {
@@ -154,7 +154,7 @@ func (p *Pool) needsPing(c *conn, now int64) bool {
 	case p.cfg.PrePing == settings.PrePingAlways && !fresh:
 		return true
 	}
-	age := time.Duration(now - c.proven)
+	age := time.Duration(now - c.proven.Load())
 	if age < hotFor {
 		return false
 	}
@@ -165,7 +165,7 @@ func (p *Pool) needsPing(c *conn, now int64) bool {
 	case wire.Pending:
 		return true
 	}
-	return age > provenFor || c.proven < p.suspicion.Load()
+	return age > provenFor || c.proven.Load() < p.suspicion.Load()
 }
 
 // foundDead is called for a connection that the other end has closed while it lay idle. What the server said last still

@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -31,11 +32,12 @@ type conn struct {
 	guard *guard
 
 	generation uint64
-	expires    int64  // by clock(); 0: never
-	proven     int64  // by clock(): when the server was last heard
-	returned   int64  // by clock(): when it was last given back, or made
-	fresh      bool   // not lent yet
-	condemned  string // why it must not be lent again, "" while it may
+	expires    int64        // by clock(); 0: never
+	dialled    int64        // by clock(): when it was made
+	proven     atomic.Int64 // by clock(): when the server was last heard. Its user writes it, any goroutine may read it
+	returned   int64        // by clock(): when it was last given back, or made
+	fresh      bool         // not lent yet
+	condemned  string       // why it must not be lent again, "" while it may
 
 	mu   sync.Mutex // guards held
 	held holding    // who has the connection, for other goroutines to look at
@@ -48,8 +50,8 @@ type conn struct {
 	asked  time.Time             // when the last prepare began
 	names  map[string][]string   // hosts by the addresses that they resolved to
 
-	probes   bool // it is for questions of ours, outside the pool, and is never lent
-	anywhere bool // such a one, to whatever server answers
+	inquiry  *inquiry // a health check's, which it was made for: it is outside the pool, and never lent; nil: the pool's
+	anywhere bool     // such a one, to whatever server answers
 
 	preparing string // the text of the last prepare
 
@@ -198,7 +200,7 @@ func (c *conn) ping(ctx context.Context, limit time.Duration, how manner) error 
 	}
 	if err == nil {
 		c.guard.stale = c.guard.fate.cut() // an answer in spite of its context's end, whose cancel request may come yet
-		c.proven = clock()
+		c.proven.Store(clock())
 	}
 	return err
 }
@@ -265,8 +267,8 @@ func (c *conn) end(ctx context.Context, tag pgconn.CommandTag, err error) {
 		c.txOpen = false
 	}
 	now := clock()
-	if isWord(err) {
-		c.proven = now
+	if isWord(err) && !c.pg.IsClosed() {
+		c.proven.Store(now)
 	}
 	c.report(ctx, tag, err, time.Duration(now-c.began))
 	if err != nil {

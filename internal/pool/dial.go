@@ -46,11 +46,12 @@ func (p *Pool) Dial(ctx context.Context) error {
 	p.doubts.end()
 	p.dialSucceeded(ctx)
 	overflow := p.remember(c)
-	c.proven = clock()
-	c.returned = c.proven
-	p.in.Created(ctx, seconds(c.proven-start))
+	c.dialled = clock()
+	c.proven.Store(c.dialled)
+	c.returned = c.dialled
+	p.in.Created(ctx, seconds(c.dialled-start))
 	p.planPreflight()
-	p.connected(ctx, c, time.Duration(c.proven-start), overflow)
+	p.connected(ctx, c, time.Duration(c.dialled-start), overflow)
 	p.park(c)
 	return nil
 }
@@ -91,7 +92,7 @@ func (p *Pool) newConn() *conn {
 		fresh:      true,
 		names:      map[string][]string{},
 	}
-	c.guard.quiet = func() bool { return c.probes || c.tap.Quiet() }
+	c.guard.quiet = func() bool { return c.inquiry != nil || c.tap.Quiet() }
 	return c
 }
 
@@ -160,7 +161,7 @@ func (c *conn) prepareDial(ctx context.Context, cc *pgx.ConnConfig) error {
 	}
 	cc.LookupFunc = c.lookupFunc(cc.LookupFunc)
 	cc.DialFunc = c.dialFunc(cc.DialFunc)
-	if c.probes {
+	if c.inquiry != nil {
 		c.asProbe(cc)
 	}
 	return nil
@@ -232,10 +233,14 @@ func (c *conn) dialFunc(dial pgconn.DialFunc) pgconn.DialFunc {
 			return c.dialToCancel(ctx, dial, network, addr)
 		}
 		nc, err := dial(ctx, network, addr)
-		if err == nil {
-			c.reached(network, addr)
+		if err != nil {
+			return nil, err
 		}
-		return nc, err
+		c.reached(network, addr)
+		if c.inquiry != nil {
+			nc = c.inquiry.listenTo(nc)
+		}
+		return nc, nil
 	}
 }
 

@@ -6,12 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgprod/pgprod/internal/activity"
@@ -43,36 +41,49 @@ type Health struct {
 const (
 	// answerFor is how long an answer of the server's serves all who ask.
 	answerFor = time.Second
-	// probeTimeout bounds one look at the server; the connection that there is gets reuseTimeout of it to answer.
+	// probeTimeout bounds one look at the server. What hasn't answered within a third of it is asked in another way as well.
 	probeTimeout = 2 * time.Second
-	reuseTimeout = probeTimeout / 3
+	nextWay      = probeTimeout / 3
 	// probeKept is how long the connection of its own is kept after the last check.
 	probeKept = time.Minute
 	// longWait is how long a caller may wait for a connection before the pool is degraded.
 	longWait = time.Second
 )
 
-// A prober looks at the server for all who want to know how it is, one look at a time, over a connection of its own:
+// A prober looks at the server for all who want to know how it is, one look at a time, over connections of its own:
 // a full pool is not a dead database.
 type prober struct {
 	mu      sync.Mutex    // guards what follows
 	last    answer        // zero: none yet
 	running chan struct{} // closed when the look under way is over; nil: there is none
 	idle    *time.Timer   // closes the connection when nobody asks any more; nil: there is none
+	asking  []*inquiry    // that are under way, or over and not yet seen to by a look; the oldest first
+	c       *conn         // kept for the next question; nil: none
 
-	outage outage // as the looks see it, also where nobody else uses the pool
-	c      *conn  // used by the look under way, or with mu held while there is none; nil: none
+	news        chan struct{} // has room for one: an inquiry is over
+	outage      outage        // as the looks see it, also where nobody else uses the pool
+	silentSince int64         // by clock(): the first look in a row without an answer from anywhere; 0: the last had one. Only looks use it
 }
 
 // answer is what a look found.
 type answer struct {
 	at         time.Time // when it was over
 	err        error     // nil: the server answered
+	life       life      // what shows that it is alive, if err isn't nil
 	latency    time.Duration
 	version    string
 	inRecovery bool
 	readOnly   bool
 }
+
+// life is what shows that a server is alive that hasn't answered a check's question.
+type life int
+
+const (
+	noSign life = iota
+	heard       // the check's own connection: the server, or a pooler before it, speaks, but doesn't come to the question
+	inUse       // the pool's connections: the server has answered on one of them
+)
 
 // Check says how the server and the pool are. The server's part may be a second old.
 func (p *Pool) Check(ctx context.Context) Health {
@@ -81,25 +92,44 @@ func (p *Pool) Check(ctx context.Context) Health {
 		CheckedAt: a.at, Latency: a.latency, ServerVersion: a.version, InRecovery: a.inRecovery,
 		Pool: p.Status(), Warnings: p.Warnings(),
 	}
-	h.Status, h.Database = Healthy, Connected
 	switch {
 	case errors.Is(err, errClosed):
-		h.Status, h.Database, h.Reason = Unhealthy, Disconnected, err.Error()
+		h.Status, h.Reason = Unhealthy, err.Error()
+	case err != nil && p.answeredSince(clock()-int64(answerFor)):
+		h.Status, h.Reason = Degraded, "the check's own time was up before it had an answer, the pool's connections go on: "+err.Error()
 	case err != nil:
-		h.Status, h.Database = Unhealthy, Disconnected
+		h.Status = Unhealthy
 		h.Reason = "the check's own time was up before the server had answered, which says nothing of the server: " + err.Error()
 	case p.dead(a):
-		h.Status, h.Database, h.Reason = Unhealthy, Disconnected, safeText(a.err)
-	case a.err != nil:
-		h.Status, h.Reason = Degraded, "the server takes no more connections, those of the pool go on: "+safeText(a.err)
-	case p.misplaced(a):
-		h.Status, h.Reason = Degraded, "the server is not what target_session_attrs="+p.cfg.TargetSessionAttrs+" asks for: it is "+a.kind()
+		h.Status, h.Reason = Unhealthy, safeText(a.err)
 	default:
-		if h.Reason = p.crowded(); h.Reason != "" {
+		if h.Reason = p.impaired(a); h.Reason != "" {
 			h.Status = Degraded
+		} else {
+			h.Status = Healthy
 		}
 	}
+	h.Database = Connected
+	if h.Status == Unhealthy {
+		h.Database = Disconnected
+	}
 	return h
+}
+
+// impaired says in what way a server that is alive, or the pool, isn't as it should be, "" if all is well.
+func (p *Pool) impaired(a answer) string {
+	switch {
+	case a.err == nil && p.misplaced(a):
+		return "the server is not what target_session_attrs=" + p.cfg.TargetSessionAttrs + " asks for: it is " + a.kind()
+	case a.err == nil:
+		return p.crowded()
+	case full(a.err):
+		return "the server takes no more connections, those of the pool go on: " + safeText(a.err)
+	case a.life == inUse:
+		return "the check's own connection fails, those of the pool go on: " + safeText(a.err)
+	}
+	return "the server can be reached but doesn't answer the check's question in time: it or the network is slow, or a pooler before it " +
+		"has no connection to it free: " + safeText(a.err)
 }
 
 // full reports whether the server is there but has no room.
@@ -108,9 +138,11 @@ func full(err error) bool {
 	return errors.As(err, &pg) && pg.Code == "53300"
 }
 
-// dead reports whether an answer says that the database can't be used. It can where the server has no room for more but
-// the pool has connections.
-func (p *Pool) dead(a answer) bool { return a.err != nil && !(full(a.err) && p.size.Load() > 0) }
+// dead reports whether an answer says that the database can't be used. It can where the server is alive all the same, or
+// has no room for more but the pool has connections.
+func (p *Pool) dead(a answer) bool {
+	return a.err != nil && a.life == noSign && !(full(a.err) && p.size.Load() > 0)
+}
 
 func (a answer) kind() string {
 	switch {
@@ -204,10 +236,7 @@ func (p *Pool) answer(ctx context.Context) (answer, error) {
 
 // look asks the server and publishes its answer.
 func (p *Pool) look() {
-	ctx, cancel := context.WithTimeout(p.life, probeTimeout)
-	defer cancel()
-	a := p.ask(ctx)
-	a.at = time.Now()
+	a := p.observe()
 	p.looked(a)
 
 	h := &p.prober
@@ -216,13 +245,69 @@ func (p *Pool) look() {
 	h.last = a
 	close(h.running)
 	h.running = nil
-	if h.c == nil || p.closed.Load() {
+	if h.c == nil && len(h.asking) == 0 || p.closed.Load() {
 		return
 	}
 	if h.idle == nil {
 		h.idle = time.AfterFunc(probeKept, p.forgetProbe)
 	}
 	h.idle.Reset(probeKept)
+}
+
+// observe asks the server and, if it doesn't answer, looks for other signs of life.
+func (p *Pool) observe() (a answer) {
+	h, began := &p.prober, clock()
+	ctx, cancel := context.WithTimeout(p.life, probeTimeout)
+	defer cancel()
+	if h.silentSince != 0 && began-h.silentSince >= int64(p.longSilence()) {
+		p.askIdle(ctx)
+	}
+	a = p.ask(ctx)
+	a.at = time.Now()
+	answered := a.err == nil || p.answeredSince(began-int64(answerFor))
+	switch {
+	case answered:
+		h.silentSince = 0
+	case h.silentSince == 0:
+		h.silentSince = began
+	}
+	switch {
+	case a.err == nil:
+	case answered:
+		a.life = inUse
+	case a.life == heard && clock()-h.silentSince >= int64(p.longSilence()):
+		a.life = noSign
+	}
+	return a
+}
+
+// longSilence is how long a server may be heard but not answer, neither a check nor anybody else, before it is as good as
+// dead: as long as a statement may take. A pooler still lets clients in when the server behind it is gone.
+func (p *Pool) longSilence() time.Duration {
+	const least, most = 3 * probeTimeout, 30 * time.Second
+	if p.cfg.CommandTimeout <= 0 {
+		return most
+	}
+	return min(max(p.cfg.CommandTimeout, least), most)
+}
+
+// askIdle asks on an idle connection of the pool's, before a server is given up that only lets clients in: with a pooler in
+// session mode the pool's connections may be all that there are, and nobody may be using them.
+func (p *Pool) askIdle(ctx context.Context) {
+	_, _ = p.withIdle(ctx, func(c *conn) error { return c.ping(ctx, nextWay, hangingUp) }) // which notes the answer
+}
+
+// answeredSince reports whether the server has answered on one of the pool's connections since a time. A login isn't an
+// answer, since a pooler may have let us in.
+func (p *Pool) answeredSince(since int64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		if at := c.proven.Load(); at >= since && at != c.dialled {
+			return true
+		}
+	}
+	return false
 }
 
 // looked tells of an outage's beginning and end, which nobody else notices in a service that has nothing to do.
@@ -241,62 +326,6 @@ func (p *Pool) looked(a answer) {
 			p.write(p.life, slog.LevelInfo, "pgprod: the database is healthy again", 0,
 				slog.Duration("after", after.Round(time.Millisecond)), slog.Int("failed_checks", failures))
 		}
-	}
-}
-
-// ask asks on the connection that there is, and on a new one if it fails or leads to the wrong kind of server by now.
-func (p *Pool) ask(ctx context.Context) answer {
-	h := &p.prober
-	if h.c != nil {
-		soon, cancel := context.WithTimeout(ctx, reuseTimeout)
-		a := h.c.examine(soon)
-		cancel()
-		if a.err == nil && !p.misplaced(a) {
-			return a
-		}
-		h.c.drop()
-		h.c = nil
-	}
-	c, err := p.probe(ctx)
-	if err != nil {
-		return answer{err: err}
-	}
-	a := c.examine(ctx)
-	if a.err != nil {
-		c.drop()
-		return a
-	}
-	h.c = c
-	return a
-}
-
-// probe connects outside the pool: to a server of the kind that the DSN asks for, else to any.
-func (p *Pool) probe(ctx context.Context) (*conn, error) {
-	c := p.newConn()
-	c.probes = true
-	ctx = context.WithValue(ctx, connecting{}, true)
-	err := c.connect(ctx)
-	if err != nil && p.cfg.Conn.ValidateConnect != nil {
-		c = p.newConn()
-		c.probes, c.anywhere = true, true
-		err = c.connect(ctx)
-	}
-	if err != nil {
-		return nil, p.dialError(err)
-	}
-	return c, nil
-}
-
-// asProbe changes how a connection is made that isn't for the pool. Each host gets its share of the time.
-func (c *conn) asProbe(cc *pgx.ConnConfig) {
-	const suffix, longest = " (pgprod check)", 63
-	if name := cc.RuntimeParams["application_name"]; name != "" {
-		cc.RuntimeParams = maps.Clone(cc.RuntimeParams) // pgx hands out the map that all dials share
-		cc.RuntimeParams["application_name"] = name[:min(len(name), longest-len(suffix))] + suffix
-	}
-	cc.ConnectTimeout = min(cc.ConnectTimeout, probeTimeout/time.Duration(2+len(cc.Fallbacks)))
-	if c.anywhere {
-		cc.ValidateConnect = nil
 	}
 }
 
@@ -330,9 +359,8 @@ func (p *Pool) forgetProbe() {
 	h := &p.prober
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.running == nil && h.c != nil && (p.closed.Load() || time.Since(h.last.at) >= probeKept) {
-		h.c.drop()
-		h.c = nil
+	if h.running == nil && (p.closed.Load() || time.Since(h.last.at) >= probeKept) {
+		h.forgetLocked()
 	}
 }
 

@@ -17,7 +17,8 @@
 //	trace.go      what pgx reports of each statement, and what is made of it
 //	report.go     statements that failed, or were slow, in the log
 //	log.go        the rest of the log: outages and the pool's events
-//	health.go     how the server and the pool are, asked over a connection of its own
+//	health.go     how the server and the pool are
+//	inquiry.go    asks the server for that, over connections of its own
 //	preflight.go  what is wrong with the server, the role or their settings
 //	watch.go      what the live page shows
 //	leak.go       who has a connection, and who has it for too long
@@ -136,6 +137,7 @@ func New(cfg *settings.Config, hooks Hooks) (*Pool, error) {
 		errors:   activity.NewEvents(100),
 		events:   activity.NewEvents(100),
 	}
+	p.prober.news = make(chan struct{}, 1)
 	p.quiet.LeftOut, p.news.LeftOut = p.leftOut, p.leftOut
 	if p.slow == 0 {
 		p.slow = neverSlow
