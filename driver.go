@@ -52,8 +52,9 @@
 // and with pool_pre_ping=off. When one is lost, all of its age are replaced, unless the server ended that session only.
 //
 // Repeating: a statement is tried on another connection only if not a byte of it was sent. No driver.ErrBadConn ever
-// reaches database/sql, which would run the statement again. A Commit whose reply was lost is [ErrCommitUnknown]. [InTx]
-// repeats a transaction that the server gave up in favour of another.
+// reaches database/sql, which would run the statement again. A Commit whose reply was lost, or that no synchronous standby
+// has confirmed, is [ErrCommitUnknown]. [InTx] repeats a transaction that was rolled back for certain: the server gave it up
+// in favour of another, or its connection was lost before COMMIT was sent.
 //
 // Telemetry: spans and metrics by OpenTelemetry's stable conventions go to its global providers, or to those of
 // [WithTracerProvider] and [WithMeterProvider]; without an SDK they allocate nothing. Literals in statements are hidden.

@@ -18,6 +18,10 @@ var ErrPoolTimeout = pool.ErrTimeout
 
 // ErrCommitUnknown is found by errors.Is in the error of a Commit whose reply was lost: the transaction may have been
 // committed or not. Any other error of Commit means that it was not.
+//
+// It is also found in the error of whatever the server says it has committed without the confirmation of a synchronous
+// standby, statements outside a transaction included: it is there, and a failover may undo it. The error says which of the
+// two it is.
 var ErrCommitUnknown = pool.ErrCommitUnknown
 
 // PoolStatus is a snapshot of a pool, safe to keep. Counts are since it was opened.
@@ -94,8 +98,8 @@ func TxReadOnly() TxOption {
 	return func(c *pool.TxConfig) { c.ReadOnly = true }
 }
 
-// TxRetries sets how often a transaction is repeated after a serialization failure (SQLSTATE 40001), a deadlock (40P01) or a
-// change of the schema, see InTx. Default: 5; 0 means never.
+// TxRetries sets how often a transaction is repeated that was rolled back for one of the reasons that InTx names. Default:
+// 5; 0 means never.
 func TxRetries(n int) TxOption {
 	return func(c *pool.TxConfig) { c.Retries = n }
 }
@@ -103,11 +107,12 @@ func TxRetries(n int) TxOption {
 // InTx calls fn with a transaction and commits it if fn returns nil. If fn returns an error or panics it rolls back, and
 // returns the error or panics on.
 //
-// When the server gives a transaction up in favour of another (SQLSTATE 40001, 40P01; from fn's statements or from the
-// COMMIT), or refuses a statement that was prepared before somebody changed the schema, InTx begins a new one and calls fn
-// again, after a growing pause with jitter: fn must not do anything outside of the transaction that may not be done twice,
-// and must return the errors of its statements (wrapped or not). It never repeats after ErrCommitUnknown. A nested InTx on
-// the same database is refused, as is a fn that commits or rolls back itself.
+// InTx begins a new transaction and calls fn again, after a growing pause with jitter, when one was rolled back for certain
+// and may succeed next time: the server gave it up in favour of another (SQLSTATE 40001, 40P01; from fn's statements or from
+// the COMMIT), it refused a statement that was prepared before somebody changed the schema, or the connection was lost
+// before COMMIT was sent. So fn must not do anything outside of the transaction that may not be done twice, and must return
+// the errors of its statements (wrapped or not). InTx never repeats after ErrCommitUnknown. A nested InTx on the same
+// database is refused, as is a fn that commits or rolls back itself.
 //
 // ctx covers all of it; when it ends, the transaction is rolled back. It is safe for concurrent use.
 func InTx(ctx context.Context, db *sql.DB, fn func(*sql.Tx) error, opts ...TxOption) error {

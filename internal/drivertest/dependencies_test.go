@@ -27,7 +27,7 @@ var reviewedModules = []string{
 	"go.opentelemetry.io/otel/log",    // otel's
 	"go.opentelemetry.io/otel/metric", // otel's
 	"go.opentelemetry.io/otel/trace",  // otel's
-	"golang.org/x/sync",               // the queue's semaphore
+	"golang.org/x/sync",               // puddle's semaphore
 	"golang.org/x/text",               // pgx's
 }
 
