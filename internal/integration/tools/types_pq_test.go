@@ -43,3 +43,27 @@ func TestTypesOfLibpqServeWithPgprod(t *testing.T) {
 		assert.Equal(t, `a "b"`, get[string](t, db, "select 'a ' || "+pq.QuoteLiteral(`"b"`)+" as "+pq.QuoteIdentifier(`c"d`)))
 	}
 }
+
+// TestATimeInATimestampColumnIsItsWallClockAsWithLibpqUnlessTheModeIsOneForPoolers: with those it is UTC.
+func TestATimeInATimestampColumnIsItsWallClockAsWithLibpqUnlessTheModeIsOneForPoolers(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.NewDatabase(t)
+	at := time.Date(2024, 1, 2, 1, 31, 0, 0, time.FixedZone("", 2*3600))
+	mustExec(t, open(t, "postgres", dsn), "create table events (at timestamp)")
+	for driver, modes := range map[string][]string{
+		"postgres": {""}, "pgx": {"cache_statement", "exec", "simple_protocol"}, "pgprod": {"cache_statement", "exec", "simple_protocol"},
+	} {
+		for _, mode := range modes {
+			url, want := dsn, "2024-01-02 01:31:00"
+			if mode != "" {
+				url = with(dsn, "default_query_exec_mode", mode)
+			}
+			if mode == "exec" || mode == "simple_protocol" {
+				want = "2024-01-01 23:31:00"
+			}
+			db := open(t, driver, url)
+			mustExec(t, db, "insert into events values ($1)", at)
+			assert.Equal(t, want, get[string](t, db, "delete from events returning at::text"), "%s %s", driver, mode)
+		}
+	}
+}
