@@ -178,8 +178,8 @@ func TestWhatSomebodyElseHasDeallocatedIsPreparedAnew(t *testing.T) {
 	}
 }
 
-// TestWhatFailsInTheMiddleOfItsExecutionIsNotSentAgain: with the same codes as a refusal, at each place where the server may
-// find an error after it has begun to execute. A sequence counts, which no rollback takes back.
+// TestWhatFailsInTheMiddleOfItsExecutionIsNotSentAgain: with the same codes as a refusal, at each place where the
+// server may find an error after it has begun to execute. A sequence counts, which no rollback takes back.
 func TestWhatFailsInTheMiddleOfItsExecutionIsNotSentAgain(t *testing.T) {
 	t.Parallel()
 	const schema = `create sequence tries;
@@ -226,8 +226,8 @@ func TestWhatFailsInTheMiddleOfItsExecutionIsNotSentAgain(t *testing.T) {
 	}
 }
 
-// changing are statements of a transaction after which a text means something else than before: what it read or had then,
-// and now.
+// changing are statements of a transaction after which a text means something else than before: what it read or had
+// then, and now.
 var changing = []struct {
 	name, before, change, query string
 	args                        []any
@@ -383,7 +383,8 @@ func TestTenantsWithTypesOfOneNameShareAConnection(t *testing.T) {
 	}
 }
 
-// TestASearchPathOfAHeldConnectionHoldsInItsTransactions: set before the transaction begins, and for the next borrower unset.
+// TestASearchPathOfAHeldConnectionHoldsInItsTransactions: set before the transaction begins, and for the next borrower
+// unset.
 func TestASearchPathOfAHeldConnectionHoldsInItsTransactions(t *testing.T) {
 	t.Parallel()
 	db := openPool(t, oneConn(pgtest.NewDatabase(t)))
@@ -459,8 +460,8 @@ func TestATransactionThatHasChangedNothingUsesThePreparedStatements(t *testing.T
 	}
 }
 
-// TestATransactionIsBegunAgainIfItsPlansAreOutdated: nobody told the pool of the change. One attempt in vain is enough for all
-// statements and all connections.
+// TestATransactionIsBegunAgainIfItsPlansAreOutdated: nobody told the pool of the change. One attempt in vain is enough
+// for all statements and all connections.
 func TestATransactionIsBegunAgainIfItsPlansAreOutdated(t *testing.T) {
 	t.Parallel()
 	dsn := pgtest.NewDatabase(t)
@@ -668,8 +669,8 @@ func (f onEnd) OnEnd(s sdktrace.ReadOnlySpan)                 { f(s.Name()) }
 func (onEnd) Shutdown(context.Context) error                  { return nil }
 func (onEnd) ForceFlush(context.Context) error                { return nil }
 
-// TestALongTextIsParsedWhereItIsExecuted: behind a pooler, what is parsed in one round trip may be another client's in the
-// next.
+// TestALongTextIsParsedWhereItIsExecuted: behind a pooler, what is parsed in one round trip may be another client's in
+// the next.
 func TestALongTextIsParsedWhereItIsExecuted(t *testing.T) {
 	t.Parallel()
 	proxy := faultproxy.StartTB(t, pgtest.NewDatabase(t))
@@ -702,8 +703,15 @@ func TestAnArgumentForAnOutdatedTypeCostsATransactionNothing(t *testing.T) {
 		return err
 	}))
 	assert.Equal(t, 1, calls)
-	_, err := db.Exec(insert, "no number")
-	assert.ErrorContains(t, err, "invalid input syntax", "what never fits is told")
+	err := pgprod.InTx(t.Context(), db, func(tx *sql.Tx) error {
+		calls++
+		_, err := tx.Exec(insert, "no number")
+		return err
+	})
+	assert.Equal(t, "22P02", sqlState(err))
+	assert.Equal(t, 2, calls, "what never fits is told at once")
+	_, err = db.Exec(insert, "no number")
+	assert.Equal(t, "22P02", sqlState(err))
 	_, err = db.Exec(insert, struct{}{})
 	assert.ErrorContains(t, err, "encode")
 }

@@ -8,8 +8,9 @@ import (
 )
 
 // leavesTraces reports whether a statement that ended with tag changed the session for whoever borrows the connection
-// next: a setting that outlives the transaction, a subscription, a prepared name, or less than pgx believes to be prepared. Such a
-// connection is closed when it comes back; settings that every session needs belong into server_settings.
+// next: a setting that outlives the transaction, a subscription, a prepared name, or less than pgx believes to be
+// prepared. Such a connection is closed when it comes back; settings that every session needs belong into
+// server_settings.
 //
 // What SET LOCAL and SET TRANSACTION do ends with the transaction. Of several statements in one text the tag is that of
 // the last, and there is none if one failed, even after a COMMIT: there the text is looked at.

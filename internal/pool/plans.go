@@ -12,9 +12,10 @@ import (
 	"github.com/pgprod/pgprod/internal/sqlsummary"
 )
 
-// unsettled is how long the names in statements may mean something else than when pgx prepared them, because a statement
-// has changed the schema or search_path. So long statements go past pgx's cache, in both directions: a statement that it has
-// would be refused, which ends a transaction, or read the wrong table; one that it gets would be wrong afterwards.
+// unsettled is how long the names in statements may mean something else than when pgx prepared them, because a
+// statement has changed the schema or search_path. So long statements go past pgx's cache, in both directions: a
+// statement that it has would be refused, which ends a transaction, or read the wrong table; one that it gets would be
+// wrong afterwards.
 type unsettled uint8
 
 const (
@@ -40,9 +41,9 @@ const longText = 8 << 10
 // describedTexts is how many descriptions of long texts pgx keeps for a connection, in place of the statements.
 const describedTexts = 16
 
-// bypass returns a statement's arguments, with another way to send it in front of them where it must not go through pgx's
-// cache of prepared statements. Parameters and results are the same in each way. One that the caller has chosen comes behind
-// it, and counts.
+// bypass returns a statement's arguments, with another way to send it in front of them where it must not go through
+// pgx's cache of prepared statements. Parameters and results are the same in each way. One that the caller has chosen
+// comes behind it, and counts.
 func (c *conn) bypass(query string, args []driver.NamedValue) []driver.NamedValue {
 	if c.keeps(query) {
 		return args
@@ -54,11 +55,12 @@ func (c *conn) bypass(query string, args []driver.NamedValue) []driver.NamedValu
 	return append([]driver.NamedValue{{Value: mode}}, args...)
 }
 
-// keeps reports whether a statement may go through that cache, or whatever the pool's way to send statements has in its place.
+// keeps reports whether a statement may go through that cache, or whatever the pool's way to send statements has in its
+// place.
 //
-// Where it may not, it is parsed with each execution, and the server keeps nothing of it. Inside a transaction after a change
-// it is described anew before, in a round trip of its own; elsewhere by what pgx remembers, since behind a pooler the statement
-// without a name might be another client's by the second round trip.
+// Where it may not, it is parsed with each execution, and the server keeps nothing of it. Inside a transaction after a
+// change it is described anew before, in a round trip of its own; elsewhere by what pgx remembers, since behind a
+// pooler the statement without a name might be another client's by the second round trip.
 func (c *conn) keeps(query string) bool {
 	mode := c.pool.cfg.Conn.DefaultQueryExecMode
 	if c.plans.unsettled == settled {
@@ -72,7 +74,8 @@ func keeps(mode pgx.QueryExecMode) bool {
 	return mode == pgx.QueryExecModeCacheStatement || mode == pgx.QueryExecModeCacheDescribe
 }
 
-// settle is called when a query has ended, and notes what it has changed for others. Most texts are known to change nothing.
+// settle is called when a query has ended, and notes what it has changed for others. Most texts are known to change
+// nothing.
 func (c *conn) settle(tag, sql string, args []any) {
 	if known := &c.plans.harmless[len(sql)%len(c.plans.harmless)]; *known != sql {
 		changed := mayChange(tag, sql) && c.noteChanges(sql, args)
@@ -130,8 +133,8 @@ func beginsWithCreate(sql string) bool {
 	return strings.EqualFold(first, "create")
 }
 
-// noteChanges notes what the statements of a text have changed that had these arguments, and reports whether the text can
-// change anything.
+// noteChanges notes what the statements of a text have changed that had these arguments, and reports whether the text
+// can change anything.
 func (c *conn) noteChanges(sql string, args []any) (can bool) {
 	for one := range sqlsummary.Split(sql) {
 		change := sqlsummary.ChangeOf(one)
@@ -159,8 +162,8 @@ func (c *conn) noteChange(change sqlsummary.Change, args []any) {
 	}
 }
 
-// nameThePath reports whether one of the arguments is the name of a setting that says where names are looked for. Arguments
-// by name are not looked into.
+// nameThePath reports whether one of the arguments is the name of a setting that says where names are looked for.
+// Arguments by name are not looked into.
 func nameThePath(args []any) bool {
 	for _, arg := range args {
 		switch arg := arg.(type) {
@@ -175,8 +178,8 @@ func nameThePath(args []any) bool {
 	return false
 }
 
-// forgetOutdated has pgx and the server forget what was prepared before the last change of the schema that the pool knows
-// of. It is called before a transaction, where no statement can be asked again.
+// forgetOutdated has pgx and the server forget what was prepared before the last change of the schema that the pool
+// knows of. It is called before a transaction, where no statement can be asked again.
 func (c *conn) forgetOutdated(ctx context.Context) error {
 	known := c.pool.schema.Load()
 	switch {
@@ -196,49 +199,63 @@ func (c *conn) forgetOutdated(ctx context.Context) error {
 }
 
 // outdated reports whether a statement has failed that pgx had prepared or described before, without having been
-// executed, in a way that a change of the schema since then may explain, and may be sent again. It is prepared anew then: pgx
-// forgets what has failed.
+// executed, in a way that a change of the schema since then may explain, and may be sent again. It is prepared anew
+// then: pgx forgets what has failed.
 //
 // Either the server has refused it outside of a transaction, which the refusal would have ended; or pgx could not encode
 // an argument for the type that its parameter had, and has sent nothing.
 func (c *conn) outdated(err error) bool {
-	if !c.cached || c.anew || c.pg.IsClosed() || c.pg.IsBusy() {
-		return false
+	if pg := c.refused(err); pg != nil {
+		return c.pg.TxStatus() == 'I' && (isOutdated(pg) || hasNoSuchValue(pg))
 	}
-	if _, answered := errors.AsType[*pgconn.PgError](err); answered {
-		return c.pg.TxStatus() == 'I' && c.refusedOutdated(err)
-	}
-	return c.tap.Mark() == c.mark && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
+	var answered *pgconn.PgError
+	return c.wasCached() && c.tap.Mark() == c.mark && !c.pg.IsBusy() && !errors.As(err, &answered) &&
+		!errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
 }
 
-// refusedOutdated reports whether the server has refused such a statement before it answered that its parameters are bound,
+// outdatedIn marks the error of a statement, once it is explained, if the server has refused it inside a transaction for
+// what was prepared before a change of the schema. A value that its type doesn't have is taken for the caller's mistake.
+func (c *conn) outdatedIn(err, explained error) error {
+	if pg := c.refused(err); pg == nil || !isOutdated(pg) {
+		return explained
+	}
+	c.learnSchema(err)
+	return outdatedError{explained}
+}
+
+// wasCached reports whether the statement that has failed had been prepared or described before.
+func (c *conn) wasCached() bool { return c.cached && !c.anew && !c.pg.IsClosed() }
+
+// refused is the error of such a statement if the server has sent it before it answered that the parameters are bound,
 // which comes before any execution.
-func (c *conn) refusedOutdated(err error) bool {
-	pg, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && c.cached && !c.anew && !c.pg.IsClosed() && c.tap.Refused() && mayBeOutdated(pg)
+func (c *conn) refused(err error) *pgconn.PgError {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) || !c.wasCached() || !c.tap.Refused() {
+		return nil
+	}
+	return pg
 }
 
-// mayBeOutdated reports whether the server's reason for refusing a statement may be that it was prepared for another
-// schema.
-func mayBeOutdated(pg *pgconn.PgError) bool {
-	return isOutdated(pg) || pg.Code == "26000" || // prepared statement does not exist: somebody else has deallocated it
-		strings.HasPrefix(pg.Code, "22") // no value of the type that the parameter had
-}
-
-// isOutdated reports whether that can hardly be another reason.
+// isOutdated reports whether the server's reason for refusing a statement is that the schema has changed since it was
+// prepared, or that somebody else has deallocated it.
 func isOutdated(pg *pgconn.PgError) bool {
 	switch pg.Code {
 	case "0A000", // cached plan must not change result type
 		"08P01", // bind message has … result formats but query has … columns
+		"26000", // prepared statement does not exist
 		"XX000": // cache lookup failed for type …
 		return true
 	}
 	return strings.HasPrefix(pg.Code, "42") // what it names doesn't exist, or not for parameters of such types
 }
 
+// hasNoSuchValue reports whether a parameter's type has no value like the one that was given, as another type may have
+// that the parameter has by now.
+func hasNoSuchValue(pg *pgconn.PgError) bool { return strings.HasPrefix(pg.Code, "22") }
+
 // learnSchema tells the pool of a change of the schema that a refusal has shown, unless it knew of it.
 func (c *conn) learnSchema(err error) {
-	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && isOutdated(pg) {
+	if pg := c.refused(err); pg != nil && isOutdated(pg) && pg.Code != "26000" {
 		c.pool.schema.CompareAndSwap(c.plans.schema, c.plans.schema+1)
 	}
 }

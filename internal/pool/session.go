@@ -166,12 +166,7 @@ func (s *session) run(ctx context.Context, replan bool, do func(*conn) error) er
 		case s.unsent(fresh, mark, try):
 			s.giveBack()
 		default:
-			stale := replan && c.refusedOutdated(err)
-			err = c.explain(err, c.tap.Mark() == mark)
-			if stale { // in a transaction
-				c.learnSchema(err)
-				err = outdatedError{err}
-			}
+			err = c.outdatedIn(err, c.explain(err, c.tap.Mark() == mark))
 			op.End(ctx, -1, err, c.callersText())
 			return err
 		}

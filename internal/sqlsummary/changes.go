@@ -20,7 +20,8 @@ const (
 	Session
 )
 
-// ChangeOf says what one statement may change of what the names in others mean. Functions that it calls aren't looked into.
+// ChangeOf says what one statement may change of what the names in others mean. Functions that it calls aren't looked
+// into.
 func ChangeOf(sql string) Change {
 	l := lexer{src: sql}
 	t := l.nextVisible()

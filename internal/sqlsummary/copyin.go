@@ -39,8 +39,8 @@ func (l *lexer) skipStatement() {
 	}
 }
 
-// fromStdin moves past the end of a COPY and reports whether it is one from STDIN. What is in parentheses, names of columns
-// and options, doesn't count.
+// fromStdin moves past the end of a COPY and reports whether it is one from STDIN. What is in parentheses, names of
+// columns and options, doesn't count.
 func (l *lexer) fromStdin() (found bool) {
 	depth, from := 0, false
 	for {

@@ -35,4 +35,8 @@
 //   - Statements separated by semicolons follow one another.
 //
 // Operation is set where the text has one operation, Collection where one table or view, in one place.
+//
+// # What else the lexer is good for
+//
+// Split, FirstWords, CopiesIn and ChangeOf answer what the driver has to know of a text before or after it sends it.
 package sqlsummary

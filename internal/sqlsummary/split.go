@@ -27,8 +27,8 @@ func Split(sql string) iter.Seq[string] {
 	}
 }
 
-// FirstWords are the words that a statement begins with, as they are written, behind spaces and comments. A word is "" where
-// something else stands in its place.
+// FirstWords are the words that a statement begins with, as they are written, behind spaces and comments. A word is ""
+// where something else stands in its place.
 func FirstWords(sql string) (first, second string) {
 	l := lexer{src: sql}
 	if t := l.nextVisible(); t.kind == word {

@@ -114,10 +114,10 @@ func (t *Tap) revive() {
 // Mark returns a value that changes with every write that reached the connection. It is safe for concurrent use.
 func (t *Tap) Mark() int64 { return t.written.Load() }
 
-// Refused reports whether what was written last was a statement of the extended protocol, and the server answered it with
-// an error before anything else: in place of BindComplete, so that it executed nothing of it. Only the goroutine that
-// reads may ask, when the answer is complete. It is false where the first piece that was read of the answer doesn't
-// tell.
+// Refused reports whether what was written last was a statement of the extended protocol, and the server answered it
+// with an error before anything else: in place of BindComplete, so that it executed nothing of it. Only the goroutine
+// that reads may ask, when the answer is complete. It is false where the first piece that was read of the answer
+// doesn't tell.
 func (t *Tap) Refused() bool {
 	const parse, bind = 'P', 'B'
 	sent := t.sent.Load()
