@@ -467,3 +467,29 @@ func TestResetDoesNotCostTheNextBorrowerTheServerSettingsInModeSet(t *testing.T)
 		assert.Equal(t, "1.1", get[string](t, db, "show random_page_cost"), query)
 	}
 }
+
+// TestWhatComesAfterACommitHasErrorsOfItsOwn: the COMMIT was sent as text, so that nothing ends it but the next statement.
+func TestWhatComesAfterACommitHasErrorsOfItsOwn(t *testing.T) {
+	t.Parallel()
+	for name, next := range map[string]func(*sql.Conn) error{
+		"Ping":    func(conn *sql.Conn) error { return conn.PingContext(t.Context()) },
+		"Exec":    func(conn *sql.Conn) error { _, err := conn.ExecContext(t.Context(), "select 1"); return err },
+		"BeginTx": func(conn *sql.Conn) error { _, err := conn.BeginTx(t.Context(), nil); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := openPool(t, pgtest.NewDatabase(t))
+			conn := hold(t, db)
+			pid := backendPID(t, conn)
+			for _, text := range []string{"begin", "commit"} {
+				mustExec(t, conn, text)
+			}
+			terminate(t, pid)
+			for range 2 { // the connection is found to be lost, and then known to be
+				err := next(conn)
+				require.Error(t, err)
+				require.NotErrorIs(t, err, pgprod.ErrCommitUnknown)
+			}
+		})
+	}
+}

@@ -187,6 +187,7 @@ func (c *conn) ping(ctx context.Context, limit time.Duration, how manner) error 
 	if c.pg.IsBusy() {
 		return c.pg.Ping(ctx) // which refuses; the guard is that of the rows that are open
 	}
+	c.forgetOutcome()
 	c.guard.begin(clock(), 0, how)
 	defer c.guard.end()
 	_ = c.pg.Conn().SetDeadline(time.Now().Add(limit))
@@ -210,12 +211,18 @@ func (c *conn) ping(ctx context.Context, limit time.Duration, how manner) error 
 func (c *conn) ready(ctx context.Context) error {
 	switch {
 	case c.pg.IsClosed():
-		c.guard.fate = fate{} // that of the last statement isn't the next one's
+		c.forgetOutcome()
 		return pgconn.ErrConnClosed
 	case c.guard.stale && !c.pg.IsBusy():
 		return c.ping(ctx, c.pool.pingTimeout, hangingUp)
 	}
 	return nil
+}
+
+// forgetOutcome forgets what became of the last statement, for what comes next and is none: its errors are its own.
+func (c *conn) forgetOutcome() {
+	c.guard.fate = fate{}
+	c.tag, c.unconfirmed, c.commits = "", nil, false
 }
 
 // now is the time, which needs no other look at the clock for the statement that the connection was lent for.
