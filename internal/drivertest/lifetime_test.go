@@ -93,3 +93,11 @@ func TestRecycleAndIdleTimeoutZeroAreNever(t *testing.T) {
 	pgtest.Eventually(t, patience, func() bool { return get[float64](t, db, age) > 1.2 })
 	assert.Equal(t, pid, backendPID(t, db))
 }
+
+func TestAConnectionThatTookLongerToMakeThanItMayLiveIsLent(t *testing.T) {
+	t.Parallel()
+	proxy := faultproxy.StartTB(t, pgtest.NewDatabase(t))
+	proxy.DelayConnect(400 * time.Millisecond)
+	db := openPool(t, with(proxy.DSN(), "pool_recycle", "200ms", "pool_timeout", patience.String()))
+	require.NoError(t, db.Ping())
+}

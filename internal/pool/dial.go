@@ -47,6 +47,7 @@ func (p *Pool) Dial(ctx context.Context) error {
 	p.dialSucceeded(ctx)
 	overflow := p.remember(c)
 	c.dialled = clock()
+	c.expires = p.expiry(c.dialled) // not from its begin: a dial that takes longer than pool_recycle would be in vain
 	c.proven.Store(c.dialled)
 	c.returned = c.dialled
 	p.in.Created(ctx, seconds(c.dialled-start))
@@ -88,7 +89,6 @@ func (p *Pool) newConn() *conn {
 		guard:      newGuard(),
 		generation: p.generation.Load(),
 		plans:      plans{schema: p.schema.Load()},
-		expires:    p.expiry(clock()),
 		fresh:      true,
 		names:      map[string][]string{},
 	}
