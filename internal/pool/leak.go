@@ -211,10 +211,33 @@ func (p *Pool) logLeak(l checkout) {
 	if rowsOpen {
 		attrs = append(attrs, slog.Bool("rows_open", true))
 	}
+	if !running || l.held.asksForRows() {
+		attrs = append(attrs, slog.String("hint", outerLimit))
+	}
 	attrs = append(attrs, pid(l.c), slog.Any("stack", stack))
 	p.events.Add("leak", at, "held for "+held.String()+" ("+summary+") by "+at)
 	p.quiet.Tell("leak "+at, p.line(context.Background(), slog.LevelWarn,
 		"pgprod: a connection is held for long: close rows, end transactions, close *sql.Conns", attrs...))
+}
+
+// outerLimit is what to look for where a connection is held and not by a statement at work: a caller that waits in
+// database/sql for its own connection to come back. pgprod can't see that it does.
+const outerLimit = "a statement for the *sql.DB within this one's rows or transaction waits for it for ever, in database/sql, " +
+	"if SetMaxOpenConns leaves no room for a second connection"
+
+// asksForRows reports whether the connection was borrowed by a Query, whose rows may be what its caller is busy with.
+func (h *holding) asksForRows() bool {
+	frames := runtime.CallersFrames(h.stack[:h.depth])
+	for h.depth > 0 {
+		f, more := frames.Next()
+		if strings.HasSuffix(f.Function, "(*session).QueryContext") {
+			return true
+		}
+		if !more {
+			break
+		}
+	}
+	return false
 }
 
 // state reports whether a statement is under way, or has been ended by command_timeout but its rows were not closed. Any
