@@ -560,3 +560,17 @@ func TestASerializationFailureIsReadable(t *testing.T) {
 
 // role is the name of a role that only this test has; roles are the whole server's.
 func role(t testing.TB) string { return strings.ToLower(t.Name()) }
+
+// TestAFunctionThatRaisesReadOnlyPutsNoValueIntoThePoolsLog: it is taken for a demoted server's word, whose message is told.
+func TestAFunctionThatRaisesReadOnlyPutsNoValueIntoThePoolsLog(t *testing.T) {
+	t.Parallel()
+	w := newWitness(t, with(pgtest.NewDatabase(t), "target_session_attrs", "read-write"))
+	mustExec(t, w.db, `create function raising(x text) returns int language plpgsql as $$begin raise '%', x using errcode = '25006'; end$$`)
+	conn := hold(t, w.db)
+	mustExec(t, conn, "set default_transaction_read_only = on") // so that the server doesn't say that it takes writes
+	_, err := conn.ExecContext(t.Context(), "select raising($1)", secretText)
+	require.Equal(t, "25006", sqlState(err))
+	require.NoError(t, conn.Close())
+	assert.NotEmpty(t, w.log.lines(t, "idle ones are replaced"))
+	assert.NotContains(t, w.told(t), secretText)
+}
