@@ -875,7 +875,7 @@ func ExampleWithLeakDetection() {
 	fmt.Print(<-logged)
 	fmt.Println(tx.Rollback())
 	// Output:
-	// level=WARN msg="pgprod: a connection is held for long: close rows, end transactions, close *sql.Conns" pool=shop summary=begin running=false
+	// level=WARN msg="pgprod: a connection is held for long: close rows, end transactions, close *sql.Conns" pool=shop summary=begin running=false hint="a statement for the *sql.DB within this one's rows or transaction waits for it for ever, in database/sql, if SetMaxOpenConns leaves no room for a second connection"
 	// <nil>
 }
 
