@@ -108,19 +108,19 @@ func (g *guard) begin(now int64, limit time.Duration, how manner) {
 	}
 }
 
-// end stops it. If the time was up in this very moment it waits until the cancel request is out of the way.
+// end stops it. If the time was up in this very moment it waits until the cancel request is out of the way: until then the
+// timer's goroutine reads how.
 func (g *guard) end() {
 	how := g.how
+	if g.deadline.Swap(0) == expired {
+		<-g.fired
+		g.fate.timedOut = true
+		g.settle(how)
+	}
 	g.how = cancelling
 	if how == waiting && !g.pg.IsClosed() {
 		g.sparing.Store(false)
 	}
-	if g.deadline.Swap(0) != expired {
-		return
-	}
-	<-g.fired
-	g.fate.timedOut = true
-	g.settle(how)
 }
 
 // look is the timer's function.
