@@ -19,6 +19,9 @@ var (
 )
 
 var (
+	// errBusy has pgx's words at the beginning. pgx isn't asked: in its own refusal it mixes the new statement up with the
+	// open rows, which then end early, and a BEGIN that is refused costs it the connection.
+	errBusy       = errors.New("pgprod: conn busy: the rows of another statement are open on this connection, close them first")
 	errNoneParked = errors.New("pgprod: no connection is parked") // never leaves this package
 	errLost       = errors.New("connection lost")
 	errSparing    = errors.New("pgprod: no cancel request is sent while a COMMIT may be under way")

@@ -140,6 +140,9 @@ func (s *session) run(ctx context.Context, replan bool, do func(*conn) error) er
 	var op instruments.Operation // of the attempts so far
 	for try := 0; ; try++ {
 		fresh, err := s.use(ctx)
+		if err == nil && !fresh && s.c.pg.IsBusy() {
+			err = errBusy
+		}
 		if err != nil {
 			op.End(ctx, -1, err, "")
 			return err

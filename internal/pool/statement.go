@@ -62,6 +62,9 @@ func (s *session) Prepare(query string) (driver.Stmt, error) {
 // statement fails here; database/sql's preparing the same statement again for another session costs nothing. In the
 // protocol modes that prepare nothing (for poolers), nothing is prepared.
 func (s *session) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
+	if err := alreadyEnded(ctx); err != nil {
+		return nil, err // where the server isn't asked nobody else says so
+	}
 	if s.pool.cfg.Conn.DefaultQueryExecMode != pgx.QueryExecModeCacheStatement || query == "" {
 		return &statement{s: s, query: query, inputs: -1}, nil
 	}
