@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -714,4 +715,26 @@ func TestAnArgumentForAnOutdatedTypeCostsATransactionNothing(t *testing.T) {
 	assert.Equal(t, "22P02", sqlState(err))
 	_, err = db.Exec(insert, struct{}{})
 	assert.ErrorContains(t, err, "encode")
+}
+
+// TestAnArgumentThatNoTypeTakesIsToldUnderAContextThatHasEndedToo: preparing anew, in case the type has changed, would fail
+// with the context, and hide the reason.
+func TestAnArgumentThatNoTypeTakesIsToldUnderAContextThatHasEndedToo(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.NewDatabase(t)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	var said []string
+	for _, db := range []*sql.DB{openPgx(t, dsn), openPool(t, dsn)} {
+		conn, err := db.Conn(t.Context())
+		require.NoError(t, err)
+		stmt, err := conn.PrepareContext(t.Context(), "select $1::int")
+		require.NoError(t, err)
+		_, err = stmt.ExecContext(ended, int64(math.MaxInt64))
+		require.Error(t, err)
+		said = append(said, err.Error())
+		require.NoError(t, stmt.Close())
+		require.NoError(t, conn.Close())
+	}
+	assert.Equal(t, said[0], said[1])
 }

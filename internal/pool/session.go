@@ -152,6 +152,7 @@ func (s *session) run(ctx context.Context, replan bool, do func(*conn) error) er
 			c.op = op
 		}
 		mark := c.tap.Mark()
+		replan = replan && ctx.Err() == nil // else its failure would hide the first
 		c.mayRebind, c.mayReplan = fresh && try < rebinds, replan
 		if fresh {
 			c.lentAt = s.lentAt
