@@ -140,8 +140,11 @@ func onConn(db *sql.DB, do func(*sql.Conn) error) error {
 	return errors.Join(do(conn), conn.Close())
 }
 
-// TestAnInsertThatNoStandbyConfirmsIsUnknown is about statements that commit by themselves: the caller's deadline cancels
-// them while they wait for the standby, and the server answers with success and a warning.
+// TestAnInsertThatNoStandbyConfirmsIsUnknown is about statements that commit by themselves: the end of the caller's context,
+// or somebody else, cancels them while they wait for the standby, and the server answers with success and a warning.
+//
+// Where rows are read the context is left out: at its end database/sql closes them itself, and may be the first to give its
+// error, the context's alone.
 func TestAnInsertThatNoStandbyConfirmsIsUnknown(t *testing.T) {
 	t.Parallel()
 	server := newLonelyPrimary(t)
@@ -203,23 +206,40 @@ func TestAnInsertThatNoStandbyConfirmsIsUnknown(t *testing.T) {
 	}
 	for _, mode := range execModes {
 		db := openPool(t, with(server.DSN(""), "pool_size", "1", "max_overflow", "0", "default_query_exec_mode", mode))
-		admin := openPgx(t, server.DSN(""))
 		for name, run := range autocommit {
 			t.Run(mode+"/"+name, func(t *testing.T) {
-				before := get[int](t, admin, "select count(*) from runs")
-				ctx, cancel := context.WithCancel(t.Context())
-				defer cancel()
-				result := make(chan error, 1)
-				go func() { result <- run(ctx, db) }() // ends when its context does
-				pgtest.Eventually(t, patience, func() bool { return len(waitingFor(t, server, "")) > 0 })
-				cancel()
-				err := <-result
+				err := cutWait(t, server, db, run, func(pid uint32, _ func()) {
+					require.NoError(t, server.Exec(t.Context(), "select pg_cancel_backend($1)", pid))
+				})
+				requireUnconfirmed(t, err)
+			})
+			if strings.Contains(name, "rows") || name == "QueryRow" {
+				continue
+			}
+			t.Run(mode+"/"+name+", its context", func(t *testing.T) {
+				err := cutWait(t, server, db, run, func(_ uint32, cancel func()) { cancel() })
 				requireUnconfirmed(t, err)
 				require.ErrorIs(t, err, context.Canceled)
-				assert.Equal(t, before+1, get[int](t, admin, "select count(*) from runs"))
 			})
 		}
 	}
+}
+
+// cutWait runs an insert, cuts it short when it waits for the standby, and checks that it is there all the same.
+func cutWait(t *testing.T, server *pgtest.Server, db *sql.DB, run func(context.Context, *sql.DB) error, cut func(pid uint32, cancel func())) error {
+	t.Helper()
+	admin := openPgx(t, server.DSN(""))
+	before := get[int](t, admin, "select count(*) from runs")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	result := make(chan error, 1)
+	go func() { result <- run(ctx, db) }() // ends when the wait does
+	var pids []uint32
+	pgtest.Eventually(t, patience, func() bool { pids = waitingFor(t, server, ""); return len(pids) == 1 })
+	cut(pids[0], cancel)
+	err := <-result
+	assert.Equal(t, before+1, get[int](t, admin, "select count(*) from runs"))
+	return err
 }
 
 // TestTheServersWordOnAnUnconfirmedCommitIsTaken: somebody else ends the wait of a COMMIT.
