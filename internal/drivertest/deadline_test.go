@@ -108,7 +108,7 @@ func TestInsideRawAStatementThatWasCutShortHasPgxsOwnError(t *testing.T) {
 func TestNobodyWatchesTheContextOfAConnectionThatIsGone(t *testing.T) {
 	t.Parallel()
 	proxy := faultproxy.StartTB(t, pgtest.NewDatabase(t))
-	db := openPool(t, oneConn(proxy.DSN()))
+	db := openPool(t, oneConn(proxy.DSN(), "command_timeout", "1s")) // and the server ends what nobody waits for soon after
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	conn := hold(t, db)
