@@ -1,0 +1,185 @@
+package oracle
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// A difference is something that pgprod does otherwise than pgx on purpose.
+type difference struct {
+	name   string
+	readme string // the sentence of README.md that says so
+	// excuses looks whether it is this that differs. If so it makes the facts that it explains the same, and no others, and
+	// takes what is no longer in the same state on both sides away from the program.
+	excuses func(*pair) bool
+	example program // meets it
+}
+
+// Sentences of README.md that more than one row rests on.
+const (
+	neverBad = "`driver.ErrBadConn` is never returned."
+	ownWords = "Errors of pgprod's own begin with `pgprod: `"
+)
+
+// errorPairs calls excuse with each pair of facts that differ where one is an error, and makes those the same that it
+// excuses.
+func (p *pair) errorPairs(excuse func(theirs, ours *fact) bool) (met bool) {
+	theirs, ours := p.both()
+	for i := range min(len(theirs.facts), len(ours.facts)) {
+		t, o := &theirs.facts[i], &ours.facts[i]
+		if t.name == o.name && t.text != o.text && (t.err != nil || o.err != nil) && excuse(t, o) {
+			t.text, met = o.text, true
+		}
+	}
+	return met
+}
+
+func isEnd(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// leaves takes out what the next borrowers find, if pgprod's find nothing but what pgprod doesn't recognise, of which each
+// is as it may be.
+func (p *pair) leaves(mayBe func(ours fact) bool) bool {
+	theirs, ours := p.both()
+	left := func(f fact) bool { return f.name == "next borrower" }
+	if slices.ContainsFunc(ours.facts, func(f fact) bool { return left(f) && !(unrecognised.MatchString(f.text) && mayBe(f)) }) {
+		return false
+	}
+	before := len(theirs.facts) + len(ours.facts)
+	theirs.facts, ours.facts = slices.DeleteFunc(theirs.facts, left), slices.DeleteFunc(ours.facts, left)
+	return len(theirs.facts)+len(ours.facts) < before
+}
+
+// unrecognised is a session that isn't as a new one is, but in what pgprod doesn't recognise.
+var unrecognised = regexp.MustCompile("^" + strings.NewReplacer(
+	"tenant -", "tenant .*", "tables 0", `tables \d+`, "locks 0", `locks \d+`, "cursors -", "cursors .*").Replace(regexp.QuoteMeta(clean)) + "$")
+
+// isBare reports whether an error is a context's, as it is.
+func isBare(err error) bool { return err == context.Canceled || err == context.DeadlineExceeded }
+
+func isBusy(err error) bool { return err != nil && strings.Contains(err.Error(), "conn busy") }
+
+// isOutdated reports whether the server refused a statement since it was prepared for another schema.
+func isOutdated(err error) bool {
+	return sqlState(err) == "0A000" && strings.Contains(err.Error(), "cached plan") || sqlState(err) == "XX000" && strings.Contains(err.Error(), "cache lookup")
+}
+
+// own reports whether an error of ours has pgprod's words.
+func own(err error) bool { return err != nil && strings.HasPrefix(err.Error(), "pgprod: ") }
+
+var (
+	onTx   = place{"tx", 0}
+	onConn = place{"conn", 0}
+	onDB   = place{"db", 0}
+)
+
+// differences is the table. Where the answer is stated there is nothing to take away, since nothing was done on pgx's side.
+var differences = []difference{
+	{
+		name: "a statement on a *sql.Conn whose context had ended", readme: neverBad,
+		excuses: func(p *pair) bool {
+			met := p.errorPairs(func(t, o *fact) bool {
+				// A *sql.Stmt is tried again by database/sql, which finds that it has closed the *sql.Conn. And pgx may find fault
+				// with an argument before it looks at the context.
+				c, ok := p.step.(interface{ over() bool })
+				ended := ok && c.over() && t.err != nil && !isEnd(t.err) && sqlState(t.err) == ""
+				return isEnd(o.err) && (ended || errors.Is(t.err, driver.ErrBadConn))
+			})
+			if met {
+				p.retire()
+			}
+			return met
+		},
+		example: program{steps: []step{openConn{0}, exec{call{place: onConn, text: readings[1], ends: cancelled}}}},
+	},
+	{
+		name: "a statement while rows are open", readme: neverBad,
+		excuses: func(p *pair) bool {
+			met := p.errorPairs(func(t, o *fact) bool {
+				// pgx may find fault with an argument before it notices; the server says nothing to either.
+				return isBusy(o.err) && own(o.err) && t.err != nil && sqlState(t.err) == ""
+			})
+			if met && !p.stated {
+				p.retire() // to pgx, the open rows may have ended with it
+			}
+			return met
+		},
+		example: program{steps: []step{begin{place: onDB}, query{call: call{place: onTx, text: readings[0]}}, exec{call{place: onTx, text: readings[1]}}}},
+	},
+	{
+		name: "a context that ends in the midst of a statement", readme: "the context's error (`DeadlineExceeded`, `Canceled`) and the server's (`57014`), both",
+		excuses: func(p *pair) bool {
+			if _, ok := p.step.(cut); !ok {
+				return false
+			}
+			return p.errorPairs(func(t, o *fact) bool {
+				return isEnd(o.err) && slices.Equal(t.is, o.is) && sqlState(t.err) == "" && sqlState(o.err) == "57014"
+			})
+		},
+		example: program{steps: []step{openConn{0}, cut{place: onConn}}},
+	},
+	{
+		name: "a *sql.Conn that has no connection yet when the *sql.DB is closed", readme: "your `*sql.DB` holds sessions, and an idle session holds no connection",
+		excuses: func(p *pair) bool {
+			_, ours := p.both()
+			err := ours.failure()
+			met := p.ours.closed && (errors.Is(err, errNone) || own(err) && strings.HasSuffix(err.Error(), "the database handle is closed"))
+			p.over = p.over || met // pgx may have done something, and goes on
+			return met
+		},
+		example: program{steps: []step{openConn{0}, closeDB{}, ping{place: onConn}}},
+	},
+	{
+		name:   "a statement that was prepared before a change of the schema",
+		readme: "so pgprod prepares it anew and asks again, where pgx returns the error.",
+		excuses: func(p *pair) bool {
+			met := p.errorPairs(func(t, o *fact) bool { return isOutdated(t.err) && !isOutdated(o.err) })
+			p.over = p.over || met // pgx has not done it
+			return met
+		},
+		example: program{conns: 1, steps: []step{
+			query{call: call{place: onDB, text: allItems}, read: whole}, exec{call{place: onDB, text: schemas[0]}}, query{call: call{place: onDB, text: allItems}, read: whole},
+		}},
+	},
+	{
+		name: "the Close of a *sql.Stmt while rows are open", readme: "A `*sql.Stmt` isn't bound to a connection, and leaks nothing on the server.",
+		excuses: func(p *pair) bool {
+			met := p.errorPairs(func(t, o *fact) bool { return t.name == "close of stmt" && isBusy(t.err) && o.err == nil })
+			p.theirs.left = p.theirs.left || met // the statement stays prepared there
+			return met
+		},
+		example: program{steps: []step{
+			openConn{0}, prepare{place: onConn, text: readings[1]}, query{call: call{place: onConn, text: readings[0]}}, closeStmt{0},
+		}},
+	},
+	{
+		name: "what an error says", readme: ownWords,
+		excuses: func(p *pair) bool {
+			return p.errorPairs(func(t, o *fact) bool {
+				if p.stated && o.err != nil && sqlState(o.err) == "" {
+					return true // that the context has ended, or what is wrong with an argument
+				}
+				return t.err != nil && slices.Equal(t.is, o.is) && sqlState(t.err) == sqlState(o.err) && (own(o.err) || isBare(o.err))
+			})
+		},
+		example: program{steps: []step{begin{place: onDB, isolation: 7}}},
+	},
+	{
+		name: "what a session leaves behind", readme: "## What a session leaves behind is not lent again",
+		excuses: func(p *pair) bool { return p.leaves(func(ours fact) bool { return p.saw[0].has(ours) }) },
+		example: program{steps: []step{exec{call{place: onDB, text: sessions[0]}}}},
+	},
+	{
+		name:    "what a session leaves behind and isn't recognised",
+		readme:  "What isn't recognised are temporary tables, cursors `WITH HOLD`, session-level advisory locks and `set_config(…, false)`",
+		excuses: func(p *pair) bool { return p.lost && p.leaves(func(fact) bool { return true }) },
+		example: program{steps: []step{
+			openConn{0}, exec{call{place: onConn, text: tryLock}}, exec{call{place: onConn, text: readings[1], ends: cancelled}},
+		}},
+	},
+}

@@ -1,0 +1,352 @@
+package oracle
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver pgx, which is the oracle
+	"github.com/stretchr/testify/require"
+
+	"github.com/pgprod/pgprod"
+	"github.com/pgprod/pgprod/internal/pgtest"
+)
+
+// A world is a program's handles on one driver, and the database below.
+type world struct {
+	side  *side
+	db    *sql.DB
+	mode  string // default_query_exec_mode
+	conns int    // the most connections
+
+	conn [maxConns]*connHandle
+	tx   [maxTxs]*txHandle
+	stmt [maxStmts]*stmtHandle
+	rows [maxRows]*rowsHandle
+	row  [maxRow]*rowHandle
+
+	left    bool // something may have been left in a session
+	changed bool // the schema may have been
+	closed  bool // the *sql.DB is
+}
+
+// A lease is the use of one connection. What is begun on a *sql.Conn or in a transaction shares its lease.
+type lease struct{ _ byte } // not empty, so that no two are the same
+
+type (
+	connHandle struct {
+		conn  *sql.Conn
+		lease *lease
+	}
+	txHandle struct {
+		tx          *sql.Tx
+		lease       *lease
+		ofConn      bool
+		cancel      context.CancelFunc
+		cancellable bool // by a step
+		done        bool
+	}
+	stmtHandle struct {
+		stmt  statementHandle
+		lease *lease      // nil: of the *sql.DB
+		conn  *connHandle // that prepared it
+		text  statement
+	}
+	rowsHandle struct {
+		rows        *sql.Rows
+		lease       *lease
+		cancel      context.CancelFunc
+		cancellable bool // by a step
+		ended       bool
+	}
+	rowHandle struct {
+		row     *sql.Row
+		lease   *lease
+		cancel  context.CancelFunc
+		scanned bool
+	}
+)
+
+// A side is one of the two drivers, and a database for it.
+type side struct {
+	name  string
+	dsn   string
+	admin *pgx.Conn // to the same database, past the drivers
+	pools map[string]*sql.DB
+	open  func(dsn, mode string, conns int) (*sql.DB, error)
+	count func(*sql.DB) (open, idle int) // how many connections it has
+	sweep func(db *sql.DB, conns int)    // closes the idle ones
+	fresh bool                           // the database has what every program begins with
+}
+
+func openPgx(dsn, mode string, conns int) (*sql.DB, error) {
+	db, err := sql.Open("pgx", pgtest.With(dsn, "default_query_exec_mode", mode))
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(conns)
+	db.SetMaxIdleConns(conns)
+	return db, nil
+}
+
+func countPgx(db *sql.DB) (open, idle int) {
+	s := db.Stats()
+	return s.OpenConnections, s.Idle
+}
+
+func sweepPgx(db *sql.DB, conns int) {
+	db.SetMaxIdleConns(-1)
+	db.SetMaxIdleConns(conns)
+}
+
+func openPgprod(dsn, mode string, conns int) (*sql.DB, error) {
+	return pgprod.Open(pgprodDSN(dsn, mode, conns), pgprodOptions...)
+}
+
+func pgprodDSN(dsn, mode string, conns int) string {
+	return pgtest.With(dsn, "default_query_exec_mode", mode, "pool_size", strconv.Itoa(conns), "max_overflow", "0")
+}
+
+var pgprodOptions = []pgprod.Option{pgprod.WithPreflight(false), pgprod.WithLogger(slog.New(slog.DiscardHandler))}
+
+func countPgprod(db *sql.DB) (open, idle int) {
+	s, err := pgprod.Status(db)
+	if err != nil {
+		return 0, 0
+	}
+	return s.CheckedIn + s.CheckedOut, s.CheckedIn
+}
+
+// newSide makes a driver's database. Whoever waits for a lock there waits in vain: what holds it is another handle of the
+// same program, which does one thing after the other.
+func newSide(t testing.TB, s side) *side {
+	t.Helper()
+	ctx := context.Background()
+	s.dsn = pgtest.NewDatabase(t)
+	s.pools = map[string]*sql.DB{}
+	var err error
+	s.admin, err = pgx.Connect(ctx, s.dsn)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		s.drain(nil)
+		_ = s.admin.Close(ctx)
+	})
+	_, err = s.admin.Exec(ctx, "alter database "+pgtest.DatabaseName(s.dsn)+" set lock_timeout = '10ms'")
+	require.NoError(t, err)
+	return &s
+}
+
+// drain closes all pools, but for one.
+func (s *side) drain(but *sql.DB) {
+	for key, db := range s.pools {
+		if db != but {
+			_ = db.Close()
+			delete(s.pools, key)
+		}
+	}
+}
+
+// enter gives a program its handles: the database with what each begins with, and a pool, that of an earlier program if
+// that left it as it was.
+func (s *side) enter(p program) *world {
+	text := refill
+	if !s.fresh {
+		s.drain(nil) // what they have prepared is for another schema
+		s.settle()
+		text = contents
+	}
+	_, err := s.admin.Exec(context.Background(), text)
+	must(err)
+	s.fresh = true
+	key := fmt.Sprint(p.mode, p.conns)
+	db := s.pools[key]
+	if db == nil {
+		db, err = s.open(s.dsn, p.mode, p.conns)
+		must(err)
+		s.pools[key] = db
+	}
+	return &world{side: s, db: db, mode: p.mode, conns: p.conns}
+}
+
+// leave ends a program: whatever it left open is closed.
+func (w *world) leave() {
+	for _, l := range w.leases() {
+		w.retire(l)
+	}
+	for _, st := range w.stmt {
+		if st != nil {
+			_ = st.stmt.Close()
+		}
+	}
+	await("the program has left something open", func() bool { return w.db.Stats().InUse == 0 })
+	if w.changed || w.closed {
+		w.side.fresh = false
+	}
+}
+
+// forget has the next program find nothing of this one.
+func (w *world) forget() { w.side.fresh = false }
+
+// leases are those that are in use, those of *sql.Conn and transactions first.
+func (w *world) leases() (all []*lease) {
+	for _, c := range w.conn {
+		if c != nil {
+			all = append(all, c.lease)
+		}
+	}
+	for _, x := range w.tx {
+		if x != nil {
+			all = append(all, x.lease)
+		}
+	}
+	for _, r := range w.rows {
+		if r != nil {
+			all = append(all, r.lease)
+		}
+	}
+	for _, r := range w.row {
+		if r != nil {
+			all = append(all, r.lease)
+		}
+	}
+	return all
+}
+
+// inUse reports whether a transaction or rows are open on a lease.
+func (w *world) inUse(l *lease) bool {
+	return w.reading(l) || slices.ContainsFunc(w.tx[:], func(x *txHandle) bool { return x != nil && x.lease == l && !x.done })
+}
+
+// reading reports whether rows are open on a lease.
+func (w *world) reading(l *lease) bool {
+	return slices.ContainsFunc(w.rows[:], func(r *rowsHandle) bool { return r != nil && r.lease == l && !r.ended }) ||
+		slices.ContainsFunc(w.row[:], func(r *rowHandle) bool { return r != nil && r.lease == l && !r.scanned })
+}
+
+// busy reports whether rows are being sent. (Those of a result without rows are over before anybody reads them.)
+func (h *connHandle) busy() (busy bool) {
+	_ = h.conn.Raw(func(dc any) error {
+		busy = dc.(interface{ Conn() *pgx.Conn }).Conn().PgConn().IsBusy()
+		return nil
+	})
+	return busy
+}
+
+// retire closes all that shares a connection, and takes it away from the program.
+func (w *world) retire(l *lease) {
+	if l == nil {
+		return
+	}
+	for i, r := range w.rows {
+		if r != nil && r.lease == l {
+			r.close()
+			w.rows[i] = nil
+		}
+	}
+	for i, r := range w.row {
+		if r != nil && r.lease == l {
+			r.close()
+			w.row[i] = nil
+		}
+	}
+	for i, st := range w.stmt {
+		if st != nil && st.lease == l {
+			_ = st.stmt.Close()
+			w.stmt[i] = nil
+		}
+	}
+	for i, x := range w.tx {
+		if x != nil && x.lease == l {
+			_ = x.tx.Rollback()
+			x.cancel()
+			w.tx[i] = nil
+		}
+	}
+	for i, c := range w.conn {
+		if c != nil && c.lease == l {
+			_ = c.conn.Close()
+			w.conn[i] = nil
+		}
+	}
+	w.side.settle()
+}
+
+func (r *rowsHandle) close() {
+	_ = r.rows.Close()
+	r.cancel()
+	r.ended = true
+}
+
+// close closes a row. To pgx, which mixes the rows that are open up with a statement that it refuses meanwhile, it may have
+// another number of columns than it had, and then its Next panics.
+func (r *rowHandle) close() {
+	defer func() { _ = recover() }()
+	defer r.cancel()
+	if !r.scanned {
+		r.scanned = true
+		_ = r.row.Scan()
+	}
+}
+
+// settle waits until the server has noticed which connections are gone: they may hold locks until then.
+func (s *side) settle() {
+	await("more connections are open on the server than in the pools of "+s.name, func() bool {
+		open := 0
+		for _, db := range s.pools {
+			n, _ := s.count(db)
+			open += n
+		}
+		return s.backends() <= open
+	})
+}
+
+// backends is how many connections there are on the server.
+func (s *side) backends() (n int) {
+	must(s.admin.QueryRow(context.Background(), "select count(*) from pg_stat_activity where "+ofTheProgram).Scan(&n))
+	return n
+}
+
+const ofTheProgram = "datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'"
+
+// full reports whether the next who wants a connection would have to wait for the program itself.
+func (w *world) full() bool { return !w.closed && w.db.Stats().InUse >= w.conns }
+
+// await waits for what must happen soon.
+func await(what string, done func() bool) {
+	const patience = time.Minute
+	for began := time.Now(); !done(); {
+		if time.Since(began) > patience {
+			panic("after " + patience.String() + ": " + what)
+		}
+		time.Sleep(200 * time.Microsecond)
+	}
+}
+
+// must is for what can't fail unless the test itself is wrong.
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
+// finalState is what is committed: all rows, and what there is of a schema.
+func (s *side) finalState() (lines []string) {
+	rows, err := s.admin.Query(context.Background(), `
+		select format('%s.%s: %s', n.nspname, c.relname, query_to_xml(format('select * from %I.%I x order by x::text', n.nspname, c.relname), true, true, ''))
+		from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname in ('public', 'other') and c.relkind = 'r'
+		union all
+		select format('%s.%s.%s %s', table_schema, table_name, column_name, data_type) from information_schema.columns where table_schema in ('public', 'other')
+		union all
+		select format('%s %s', t.typname, e.enumlabel) from pg_enum e join pg_type t on t.oid = e.enumtypid
+		order by 1`, pgx.QueryExecModeSimpleProtocol)
+	must(err)
+	lines, err = pgx.CollectRows(rows, pgx.RowTo[string])
+	must(err)
+	return lines
+}
