@@ -206,6 +206,7 @@ func (p *program) open(pool string, opts ...pgprod.Option) (*sql.DB, error) {
 	return pgprod.Open(u.String(), append([]pgprod.Option{
 		pgprod.WithMeterProvider(p.meters), pgprod.WithPoolName(pool), pgprod.WithPreflight(false),
 		pgprod.WithLeakDetection(time.Hour), pgprod.WithLogger(slog.New(slog.DiscardHandler)),
+		pgprod.WithPoolTimeout(time.Hour), // on a busy machine a story takes longer than the default
 	}, opts...)...)
 }
 
