@@ -173,7 +173,7 @@ func (s share) do(w *world, o *observation) {
 }
 
 // errNone is for a *sql.Conn that has no connection below, and can't get any.
-var errNone = errors.New("Conn returns nil")
+var errNone = errors.New("no *pgx.Conn is below")
 
 const unread = "Query, not read"
 
