@@ -23,8 +23,7 @@ func (o *oracle) nextBorrower(p *pair) bool {
 			w.left = false
 		}
 	}
-	o.theirs.sweep(p.theirs.db, p.theirs.conns)
-	p.theirs.side.settle()
+	p.theirs.sweep()
 	if p.same() {
 		return true
 	}

@@ -90,19 +90,30 @@ func (o *oracle) run(p program) (difference string) {
 			return transcript.String()
 		}
 	}
-	theirs.leave()
-	ours.leave()
-	last := &pair{step: nothing{}, theirs: theirs, ours: ours, saw: [2]*observation{{}, {}}}
-	for i, w := range []*world{theirs, ours} {
-		for _, line := range w.side.finalState() {
-			last.saw[i].note("committed", "%s", strings.Join(strings.Fields(line), " "))
-		}
-		last.saw[i].note("in use", "%d", w.db.Stats().InUse)
-	}
-	if !o.same(last) {
+	if last := o.end(theirs, ours); last != nil {
 		return transcript.String() + "     in the end\n" + last.sideBySide()
 	}
 	return ""
+}
+
+// end ends a program on both. It returns what differs, nil if nothing does.
+func (o *oracle) end(theirs, ours *world) *pair {
+	theirs.leave()
+	ours.leave()
+	p := &pair{step: nothing{}, theirs: theirs, ours: ours, saw: [2]*observation{{}, {}}}
+	if !o.same(p) { // to whom comes next: a transaction that was left open would hold its locks until then
+		return p
+	}
+	for i, w := range []*world{theirs, ours} {
+		for _, line := range w.side.finalState() {
+			p.saw[i].note("committed", "%s", strings.Join(strings.Fields(line), " "))
+		}
+		p.saw[i].note("in use", "%d", w.db.Stats().InUse)
+	}
+	if !p.same() {
+		return p
+	}
+	return nil
 }
 
 func (o *oracle) enter(p program) (theirs, ours *world) {

@@ -42,6 +42,34 @@ func isEnd(err error) bool {
 	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
+// asksAgain reports whether in this step pgx, and not pgprod, asks the server about a text that it knows: for Prepare, or for
+// a statement that the Stmt of a transaction has made.
+func (p *pair) asksAgain() bool {
+	switch s := p.step.(type) {
+	case prepare:
+		return p.ours.side.knows(p.ours.db, s.text.text)
+	case interface{ where() place }:
+		at := s.where()
+		return at.kind == "stmt" && p.ours.stmt[at.n] != nil && p.ours.stmt[at.n].ofTx
+	}
+	return false
+}
+
+// drop takes the step's statement away, and what shares its connection.
+func (p *pair) drop() {
+	n := 0
+	switch s := p.step.(type) {
+	case prepare:
+		n = s.stmt
+	case interface{ where() place }:
+		n = s.where().n
+	}
+	for _, w := range []*world{p.theirs, p.ours} {
+		w.vacate(new(observation), n)
+	}
+	p.retire()
+}
+
 // leaves takes out what the next borrowers find, if pgprod's find nothing but what pgprod doesn't recognise, of which each
 // is as it may be.
 func (p *pair) leaves(mayBe func(ours fact) bool) bool {
@@ -64,9 +92,14 @@ func isBare(err error) bool { return err == context.Canceled || err == context.D
 
 func isBusy(err error) bool { return err != nil && strings.Contains(err.Error(), "conn busy") }
 
-// isOutdated reports whether the server refused a statement since it was prepared for another schema.
+// isOutdated reports whether the server refused a statement since it was prepared for another schema, or is no longer.
 func isOutdated(err error) bool {
-	return sqlState(err) == "0A000" && strings.Contains(err.Error(), "cached plan") || sqlState(err) == "XX000" && strings.Contains(err.Error(), "cache lookup")
+	for state, says := range map[string]string{"0A000": "cached plan", "XX000": "cache lookup", "26000": "does not exist"} {
+		if sqlState(err) == state && strings.Contains(err.Error(), says) {
+			return true
+		}
+	}
+	return false
 }
 
 // own reports whether an error of ours has pgprod's words.
@@ -144,6 +177,24 @@ var differences = []difference{
 		},
 		example: program{conns: 1, steps: []step{
 			query{call: call{place: onDB, text: allItems}, read: whole}, exec{call{place: onDB, text: schemas[0]}}, query{call: call{place: onDB, text: allItems}, read: whole},
+		}},
+	},
+	{
+		name:   "a text that the pool has prepared before is prepared again where that can't be",
+		readme: "it costs one round trip per text and pool, to find mistakes early",
+		excuses: func(p *pair) bool {
+			if !p.asksAgain() {
+				return false
+			}
+			met := p.errorPairs(func(t, o *fact) bool { return isBusy(t.err) || sqlState(t.err) != "" })
+			if met {
+				p.drop()
+			}
+			return met
+		},
+		example: program{steps: []step{
+			openConn{0}, ping{place: onConn}, prepare{place: onDB, text: readings[1]},
+			begin{place: onConn}, exec{call{place: onTx, text: failings[0]}}, prepare{place: onTx, text: readings[1], stmt: 1},
 		}},
 	},
 	{

@@ -147,8 +147,6 @@ func (terminate) do(w *world, o *observation) {
 	for _, l := range w.leases() {
 		w.retire(l)
 	}
-	if w.side.sweep != nil {
-		w.side.sweep(w.db, w.conns) // pgx may or may not notice that its idle connections are dead; pgprod must
-	}
+	w.sweep() // pgx may or may not notice that its idle connections are dead; pgprod must
 	o.fault("the next statement", send(context.Background(), w.db, "Exec", "select 1"))
 }

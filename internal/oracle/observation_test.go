@@ -128,8 +128,7 @@ func describe(err error) string {
 	if err == nil {
 		return "none"
 	}
-	// pgx's CopyFrom adds a word if it has to ask what the columns are, which it may know of an earlier program.
-	text := strconv.Quote(withoutOIDs(strings.TrimPrefix(err.Error(), "statement description failed: ")))
+	text := strconv.Quote(withoutOIDs(beforehand.ReplaceAllString(err.Error(), "")))
 	if is := kinds(err); len(is) > 0 {
 		text += " is " + strings.Join(is, ", ")
 	}
@@ -156,6 +155,10 @@ func describeWord(pg *pgconn.PgError) string {
 	}
 	return b.String()
 }
+
+// beforehand is what pgx says in front of an error if it had something else to do before the statement, which depends on what
+// an earlier program has done on the connection.
+var beforehand = regexp.MustCompile(`^(statement description failed|failed to deallocate cached statement\(s\)): `)
 
 // The OIDs of what a program creates are not the same in two databases.
 var oid = regexp.MustCompile(`\b(OID|oid|type|unknown oid) (\d{5,})\b`)

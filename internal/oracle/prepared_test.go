@@ -66,7 +66,8 @@ func (s prepare) do(w *world, o *observation) {
 	stmt, err := w.prepare(ctx, q, s.text.text)
 	o.fault("error", err)
 	if err == nil {
-		w.stmt[s.stmt] = &stmtHandle{stmt, l, w.connOf(s.place), s.text}
+		w.stmt[s.stmt] = &stmtHandle{stmt: stmt, lease: l, conn: w.connOf(s.place), text: s.text}
+		w.side.know(w.db, s.text.text)
 	}
 }
 
@@ -106,7 +107,7 @@ func (s txStmt) do(w *world, o *observation) {
 	if st, ok := st.stmt.(*sql.Stmt); ok {
 		stmt = x.tx.Stmt(st)
 	}
-	w.stmt[s.stmt] = &stmtHandle{stmt, x.lease, nil, st.text}
+	w.stmt[s.stmt] = &stmtHandle{stmt: stmt, lease: x.lease, ofTx: true, text: st.text}
 }
 
 func (s closeStmt) do(w *world, o *observation) {

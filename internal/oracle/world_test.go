@@ -56,6 +56,7 @@ type (
 		stmt  statementHandle
 		lease *lease      // nil: of the *sql.DB
 		conn  *connHandle // that prepared it
+		ofTx  bool        // made by the Stmt of a transaction
 		text  statement
 	}
 	rowsHandle struct {
@@ -79,11 +80,21 @@ type side struct {
 	dsn   string
 	admin *pgx.Conn // to the same database, past the drivers
 	pools map[string]*sql.DB
+	known map[text]bool
 	open  func(dsn, mode string, conns int) (*sql.DB, error)
 	count func(*sql.DB) (open, idle int) // how many connections it has
 	sweep func(db *sql.DB, conns int)    // closes the idle ones
 	fresh bool                           // the database has what every program begins with
 }
+
+// A text is one that has been prepared on a pool.
+type text struct {
+	db  *sql.DB
+	sql string
+}
+
+func (s *side) know(db *sql.DB, sql string)       { s.known[text{db, sql}] = true }
+func (s *side) knows(db *sql.DB, sql string) bool { return s.known[text{db, sql}] }
 
 func openPgx(dsn, mode string, conns int) (*sql.DB, error) {
 	db, err := sql.Open("pgx", pgtest.With(dsn, "default_query_exec_mode", mode))
@@ -129,7 +140,7 @@ func newSide(t testing.TB, s side) *side {
 	t.Helper()
 	ctx := context.Background()
 	s.dsn = pgtest.NewDatabase(t)
-	s.pools = map[string]*sql.DB{}
+	s.pools, s.known = map[string]*sql.DB{}, map[text]bool{}
 	var err error
 	s.admin, err = pgx.Connect(ctx, s.dsn)
 	require.NoError(t, err)
@@ -291,6 +302,14 @@ func (r *rowHandle) close() {
 	if !r.scanned {
 		r.scanned = true
 		_ = r.row.Scan()
+	}
+}
+
+// sweep closes pgx's idle connections, with what was left in them.
+func (w *world) sweep() {
+	if w.side.sweep != nil && !w.closed {
+		w.side.sweep(w.db, w.conns)
+		w.side.settle()
 	}
 }
 
