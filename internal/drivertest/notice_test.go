@@ -148,12 +148,15 @@ func TestWhatIsSaidWhileConnectingIsHeardAndLogged(t *testing.T) {
 		log logged
 	)
 	dsn := pgtest.NewDatabase(t)
-	mustExec(t, openPgx(t, dsn), "update pg_database set datcollversion = '0' where datname = current_database()")
+	mustExec(t, openPgx(t, dsn), `
+		create text search configuration gone (copy = simple);
+		do $$ begin execute format('alter database %I set default_text_search_config = %L', current_database(), 'public.gone'); end $$;
+		drop text search configuration gone`)
 	db := openPool(t, oneConn(dsn), e.option(), log.option(slog.LevelDebug))
 	require.NoError(t, db.Ping())
 	said := e.said()
 	require.Len(t, said, 1)
-	assert.Contains(t, said[0], "collation version")
+	assert.Contains(t, said[0], "default_text_search_config")
 	lines := log.lines(t, "pgprod: the server warns")
 	require.Len(t, lines, 1)
 	assert.NotContains(t, lines[0], "summary", "there is no statement yet")
