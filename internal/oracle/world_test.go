@@ -243,7 +243,8 @@ func (w *world) reading(l *lease) bool {
 // busy reports whether rows are being sent. (Those of a result without rows are over before anybody reads them.)
 func (h *connHandle) busy() (busy bool) {
 	_ = h.conn.Raw(func(dc any) error {
-		busy = dc.(interface{ Conn() *pgx.Conn }).Conn().PgConn().IsBusy()
+		conn := dc.(interface{ Conn() *pgx.Conn }).Conn()
+		busy = conn != nil && conn.PgConn().IsBusy() // nil: there is none, and none to be had
 		return nil
 	})
 	return busy
