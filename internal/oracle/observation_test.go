@@ -138,6 +138,8 @@ func describe(err error) string {
 	return text
 }
 
+const lockTimeout = "55P03"
+
 // describeWord is the server's word, without the places in its sources.
 func describeWord(pg *pgconn.PgError) string {
 	var b strings.Builder
@@ -150,7 +152,7 @@ func describeWord(pg *pgconn.PgError) string {
 			fmt.Fprintf(&b, " %s %q", field.name, withoutOIDs(field.text))
 		}
 	}
-	if pg.Position != 0 {
+	if pg.Position != 0 && pg.Code != lockTimeout { // which has one only if the statement has to be prepared yet
 		fmt.Fprintf(&b, " at %d", pg.Position)
 	}
 	return b.String()
