@@ -61,7 +61,11 @@ func TestAStatementSurvivesItsConnection(t *testing.T) {
 	st := prepare(t, db, "select $1::int")
 	for i := range 3 {
 		assert.Equal(t, i, scanInt(t, st.QueryRow(i)))
-		terminate(t, backendPID(t, db))
+		pid := backendPID(t, db)
+		terminate(t, pid)
+		pgtest.Eventually(t, patience, func() bool { // it has gone, and not only been told to
+			return get[int](t, openPgx(t, pgtest.Shared(t).DSN("")), "select count(*) from pg_stat_activity where pid = $1", pid) == 0
+		})
 	}
 }
 
