@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/pgprod/pgprod"
 	"github.com/pgprod/pgprod/internal/pgtest"
 )
 
@@ -81,5 +82,33 @@ func TestPrepareWithAContextThatHasEndedFailsInEveryMode(t *testing.T) {
 			_, err = conn.PrepareContext(t.Context(), "select 1")
 			require.NoError(t, err, mode)
 		}
+	}
+}
+
+// TestATransactionThatEndsWhileRowsOfItsConnAreOpenCostsTheConnectionOnly: the rows are the *sql.Conn's and not the
+// transaction's, so that database/sql leaves them open.
+func TestATransactionThatEndsWhileRowsOfItsConnAreOpenCostsTheConnectionOnly(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(*sql.Tx) error{"Commit": (*sql.Tx).Commit, "Rollback": (*sql.Tx).Rollback} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var log logBuffer
+			db := openPool(t, oneConn(pgtest.NewDatabase(t)), pgprod.WithLogger(log.logger()))
+			mustExec(t, db, "create table t (a int)")
+			conn := hold(t, db)
+			tx, err := conn.BeginTx(t.Context(), nil)
+			require.NoError(t, err)
+			mustExec(t, tx, "insert into t values (1)")
+			rows, err := conn.QueryContext(t.Context(), "select generate_series(1, 3)")
+			require.NoError(t, err)
+			require.ErrorContains(t, end(tx), "busy")
+			for rows.Next() {
+			}
+			require.Error(t, rows.Err())
+			assert.NotErrorIs(t, rows.Err(), context.Canceled, "nobody has cancelled anything")
+			require.NoError(t, conn.Close())
+			assert.Zero(t, get[int](t, db, "select count(*) from t"))
+			assert.NotContains(t, log.String(), "the server closed a connection")
+		})
 	}
 }

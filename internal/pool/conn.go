@@ -65,6 +65,7 @@ type conn struct {
 	began     int64         // by clock(): the outermost
 	mark      int64         // of the tap, then
 	wasClosed bool          // then
+	gaveUp    bool          // the connection was closed since its transaction could not be ended
 	lentAt    int64         // by clock(): just now, for the statement that is about to begin; 0: look at the clock
 	mayRebind bool          // the session tries another connection if nothing was sent
 	mayReplan bool          // the session asks again if what pgx has prepared is outdated
@@ -313,6 +314,7 @@ func (c *conn) abandon() {
 func (c *conn) learn(err error) {
 	switch {
 	case c.wasClosed: // what there was to learn was learnt when it was closed
+	case c.gaveUp: // it is we who have closed it
 	case c.pg.IsClosed() && c.guard.fate.cut():
 		c.pool.suspect()
 	case c.pg.IsClosed() && wentAway(err):

@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -76,6 +77,9 @@ func (s *session) Commit() error {
 	}
 	defer s.endTx(c)
 	ctx := context.WithoutCancel(s.txCtx)
+	if c.pg.IsBusy() {
+		return c.rolledBack(notSent, c.giveUp())
+	}
 	if err := c.beforeCommit(ctx); err != nil {
 		return c.rolledBack(notSent, c.real(err))
 	}
@@ -96,6 +100,9 @@ func (s *session) Rollback() error {
 	}
 	defer s.endTx(c)
 	ctx := context.WithoutCancel(s.txCtx)
+	if c.pg.IsBusy() {
+		return c.rolledBack("ROLLBACK was not sent, the connection is closed and the transaction with it", c.giveUp())
+	}
 	if err := c.ready(ctx); err != nil {
 		return c.explain(err, true)
 	}
@@ -114,7 +121,7 @@ func (s *session) endTx(c *conn) {
 // beforeCommit makes sure, as far as that can be seen without a round trip, that COMMIT will reach a session which still
 // has the transaction. The server may have ended it while nobody was listening: its last words then wait to be read.
 func (c *conn) beforeCommit(ctx context.Context) error {
-	if err := c.ready(ctx); err != nil || c.pg.IsBusy() {
+	if err := c.ready(ctx); err != nil {
 		return err
 	}
 	switch c.probe.Look() {
@@ -122,6 +129,17 @@ func (c *conn) beforeCommit(ctx context.Context) error {
 		return c.ping(ctx, c.pool.pingTimeout, hangingUp)
 	}
 	return nil
+}
+
+// giveUp closes the connection of a transaction that can't be ended, since rows of its *sql.Conn are open: what came after
+// it on that connection would be part of the transaction. pgx would do the same, under a context that looks like the
+// caller's.
+func (c *conn) giveUp() error {
+	c.gaveUp = true
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = c.pgx.Close(ctx)
+	return errBusy
 }
 
 const notSent = "COMMIT was not sent, the server rolls the transaction back"
