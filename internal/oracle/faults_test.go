@@ -64,14 +64,16 @@ func (s cut) do(w *world, o *observation) {
 
 // afterEnd notes that a connection outlives the end of a context, and takes it away from the program: pgx has lost it.
 func (w *world) afterEnd(o *observation, q querier, l *lease) {
-	o.note("lives on", "%v", w.side.name == "pgx" || livesOn(q))
+	if !w.closed { // then there may be none, and none to be had
+		o.note("lives on", "%v", w.side.name == "pgx" || livesOn(q))
+	}
 	w.retire(l)
 }
 
-// livesOn reports whether a connection answers, if only that its transaction has failed.
+// livesOn reports whether a connection answers, if only that its transaction has failed, or is busy with rows that are open.
 func livesOn(q querier) bool {
 	err := send(context.Background(), q, "Exec", "select 1")
-	return err == nil || sqlState(err) == "25P02"
+	return err == nil || isBusy(err) || sqlState(err) == "25P02"
 }
 
 // awaitSleep waits until a backend of the program's sleeps, or over is closed.

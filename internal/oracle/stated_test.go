@@ -78,11 +78,13 @@ func (s begin) states(w *world) bool {
 }
 
 func (s begin) answer(w *world, o *observation) {
-	h := w.connOf(s.place)
-	call{place: s.place, ends: s.ends}.answer(w, o)
-	if !h.busy() {
-		w.afterEnd(o, h.conn, h.lease)
+	c, h := call{place: s.place, ends: s.ends}, w.connOf(s.place)
+	if !c.over() {
+		c.answer(w, o)
+		return
 	}
+	c.ended(o)
+	w.afterEnd(o, h.conn, h.lease)
 }
 
 // answer is the context's error, or that rows are open. A deadline is a timeout to pgx as well.
@@ -91,6 +93,11 @@ func (c call) answer(w *world, o *observation) {
 		o.fault("error", errBusy)
 		return
 	}
+	c.ended(o)
+}
+
+// ended notes the error of the call's context.
+func (c call) ended(o *observation) {
 	ctx, cancel := c.ends.context()
 	defer cancel()
 	o.fault("error", ctx.Err())
