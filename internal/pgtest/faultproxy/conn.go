@@ -24,8 +24,9 @@ type Conn struct {
 	pid     atomic.Uint32
 	life    context.Context // ends with the connection
 	end     context.CancelFunc
-	ending  sync.Once // guards Close
-	leaving sync.Once // guards clientLeft
+	gone    chan struct{} // closed when all goroutines of the connection have ended
+	ending  sync.Once     // guards Close
+	leaving sync.Once     // guards clientLeft
 
 	mu     sync.Mutex // guards the fields below
 	server net.Conn   // nil until connected
@@ -47,6 +48,7 @@ func newConn(p *Proxy, id int, client net.Conn, f faults) *Conn {
 	c := &Conn{ID: id, proxy: p, client: client, session: newSession(), faults: f}
 	c.queues = [2]chan packet{make(chan packet, queueLength), make(chan packet, queueLength)}
 	c.life, c.end = context.WithCancel(context.Background())
+	c.gone = make(chan struct{})
 	return c
 }
 
@@ -110,6 +112,7 @@ func (c *Conn) clientLeft() {
 
 // run greets the client, connects it to the server, and passes messages until the connection has ended.
 func (c *Conn) run(g greeting) {
+	defer close(c.gone)
 	defer c.proxy.forget(c)
 	defer c.Close(FIN)
 	if g.silent {

@@ -216,10 +216,16 @@ func (p *Proxy) Conns() []*Conn {
 	return conns
 }
 
-// CloseAll ends all connections; new ones are welcome.
+// CloseAll ends all connections; new ones are welcome. When it returns the client's kernel knows, but for Hold.
 func (p *Proxy) CloseAll(how End) {
-	for _, c := range p.Conns() {
+	conns := p.Conns()
+	for _, c := range conns {
 		c.Close(how)
+	}
+	for _, c := range conns {
+		if how != Hold {
+			<-c.gone // Go closes a socket for good when nobody reads from it any more
+		}
 	}
 }
 
