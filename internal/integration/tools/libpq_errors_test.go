@@ -135,7 +135,7 @@ func TestWhileRowsAreOpenTheTransactionRefusesAnotherStatement(t *testing.T) {
 	t.Parallel()
 	theirs, ours := both(t)
 	for db, want := range map[*sql.DB]string{
-		theirs: "pq: there is already a query being processed on this connection", ours: "conn busy",
+		theirs: "pq: there is already a query being processed on this connection", ours: "pgprod: conn busy: the rows of another statement are open on this connection, close them first",
 	} {
 		tx, err := db.Begin()
 		require.NoError(t, err)
