@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/pgprod/pgprod/internal/clock"
+	"github.com/pgprod/pgprod/internal/guard"
 	"github.com/pgprod/pgprod/internal/lease"
 	"github.com/pgprod/pgprod/internal/settings"
 	"github.com/pgprod/pgprod/internal/wire"
@@ -28,7 +30,7 @@ const (
 // the *sql.Conn is closed, and the session is the only one to close it.
 func (s *session) borrow(ctx context.Context) error {
 	p := s.pool
-	start := clock()
+	start := clock.Now()
 	waited, err := p.queue.Acquire(ctx, p.cfg.PoolTimeout)
 	hasWaited := waited > 0
 	for err == nil {
@@ -46,7 +48,7 @@ func (s *session) borrow(ctx context.Context) error {
 			}
 			return nil
 		}
-		waited = time.Duration(clock() - start)
+		waited = time.Duration(clock.Now() - start)
 		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 			break
 		}
@@ -59,7 +61,7 @@ func (s *session) borrow(ctx context.Context) error {
 		}
 		waited, err = p.queue.Retry(ctx, p.timeLeft(start), hasWaited)
 		hasWaited = hasWaited || waited > 0
-		waited = time.Duration(clock() - start)
+		waited = time.Duration(clock.Now() - start)
 	}
 	err = p.waitError(err, waited)
 	p.in.WaitedSpan(ctx, waited, err)
@@ -72,7 +74,7 @@ func (p *Pool) timeLeft(start int64) time.Duration {
 	if p.cfg.PoolTimeout <= 0 {
 		return 0
 	}
-	return max(p.cfg.PoolTimeout-time.Duration(clock()-start), time.Nanosecond)
+	return max(p.cfg.PoolTimeout-time.Duration(clock.Now()-start), time.Nanosecond)
 }
 
 // take gets a connection from the inner *sql.DB and proves it. The caller owns a place in the queue: it keeps it if the
@@ -147,7 +149,7 @@ func (p *Pool) needsPing(c *conn, now int64) bool {
 	fresh := c.fresh
 	c.fresh = false
 	switch {
-	case c.guard.stale:
+	case c.guard.Stale():
 		return true
 	case p.cfg.PrePing == settings.PrePingOff:
 		return false
@@ -172,7 +174,7 @@ func (p *Pool) needsPing(c *conn, now int64) bool {
 // lies in the socket, and tells whether it ended this session only (idle_session_timeout) or leaves altogether. Without a
 // word of its the others are not to be trusted either.
 func (p *Pool) foundDead(c *conn) {
-	err := c.ping(p.life, lastLook, hangingUp)
+	err := c.ping(p.life, guard.LastLook, guard.HangingUp)
 	if !wentAway(err) {
 		return
 	}
@@ -188,7 +190,7 @@ const fairPing = time.Second
 
 // pinged pings c and condemns it if there is no answer within limit.
 func (p *Pool) pinged(c *conn, limit time.Duration) bool {
-	if err := c.ping(p.life, limit, hangingUp); err != nil {
+	if err := c.ping(p.life, limit, guard.HangingUp); err != nil {
 		c.condemned = "invalid"
 		if limit >= min(fairPing, p.pingTimeout) && wentAway(err) && !p.closed.Load() {
 			p.invalidate(c.generation, err)
@@ -207,12 +209,12 @@ func (s *session) giveBack() {
 	s.c, s.sc = nil, nil
 	s.endTx(c)
 	c.abandon()
-	now := clock()
+	now := clock.Now()
 	c.condemned = c.verdict(now)
 	c.plans.unsettled = settled
 	c.returned = now
 	held := p.returned(c, now)
-	p.in.Used(context.Background(), seconds(held))
+	p.in.Used(context.Background(), clock.Seconds(held))
 	if p.cfg.EchoPool {
 		p.checkedIn(c, held)
 	}

@@ -11,6 +11,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/pgprod/pgprod/internal/clock"
+	"github.com/pgprod/pgprod/internal/guard"
 	"github.com/pgprod/pgprod/internal/instruments"
 	"github.com/pgprod/pgprod/internal/wire"
 )
@@ -29,13 +32,13 @@ type conn struct {
 
 	tap   *wire.Tap
 	probe *wire.Probe
-	guard *guard
+	guard *guard.Guard
 
 	generation uint64
-	expires    int64        // by clock(); 0: never
-	dialled    int64        // by clock(): when it was made
-	proven     atomic.Int64 // by clock(): when the server was last heard. Its user writes it, any goroutine may read it
-	returned   int64        // by clock(): when it was last given back, or made
+	expires    int64        // by clock.Now(); 0: never
+	dialled    int64        // by clock.Now(): when it was made
+	proven     atomic.Int64 // by clock.Now(): when the server was last heard. Its user writes it, any goroutine may read it
+	returned   int64        // by clock.Now(): when it was last given back, or made
 	fresh      bool         // not lent yet
 	condemned  string       // why it must not be lent again, "" while it may
 
@@ -55,18 +58,21 @@ type conn struct {
 
 	preparing string // the text of the last prepare
 
-	depth     int           // statements that pgx has begun and not ended: a prepare inside a query counts
-	sql       string        // of the outermost, or the last
-	what      string        // it is, where its text doesn't tell: PREPARE, BATCH, COPY "table"
-	copies    bool          // the outermost is a COPY
-	args      []any         // of the query under way, as pgx has them
-	cached    bool          // the query that failed is of those that pgx keeps: prepared, or described
-	anew      bool          // the statement under way was not there yet: pgx had the server prepare it
-	began     int64         // by clock(): the outermost
+	depth      int           // statements that pgx has begun and not ended: a prepare inside a query counts
+	sql        string        // of the outermost, or the last
+	what       string        // it is, where its text doesn't tell: PREPARE, BATCH, COPY "table"
+	copies     bool          // the outermost is a COPY
+	args       []any         // of the query under way, as pgx has them
+	cached     bool          // the query that failed is of those that pgx keeps: prepared, or described
+	anew       bool          // the statement under way was not there yet: pgx had the server prepare it
+	cutAfter   time.Duration // how long it had run when it was cut short; 0: not known
+	cutReading bool          // its first rows had arrived by then, and the caller had not closed them
+
+	began     int64         // by clock.Now(): the outermost
 	mark      int64         // of the tap, then
 	wasClosed bool          // then
 	gaveUp    bool          // the connection was closed since its transaction could not be ended
-	lentAt    int64         // by clock(): just now, for the statement that is about to begin; 0: look at the clock
+	lentAt    int64         // by clock.Now(): just now, for the statement that is about to begin; 0: look at the clock
 	mayRebind bool          // the session tries another connection if nothing was sent
 	mayReplan bool          // the session asks again if what pgx has prepared is outdated
 	waited    time.Duration // for the connection, until the first statement has been reported
@@ -113,7 +119,7 @@ func (c *conn) Close() error {
 // takeOut is Close's first half: it takes the connection out of the pool's books, and returns why it is closed. The pool's
 // locks may be held.
 func (c *conn) takeOut() (reason string) {
-	c.guard.stop()
+	c.guard.Stop()
 	reason = c.closeReason()
 	c.pool.forget(c, reason)
 	c.pool.queue.Closed()
@@ -127,7 +133,7 @@ func (c *conn) sayGoodbye(reason string) {
 }
 
 func (c *conn) closeReason() string {
-	p, now := c.pool, clock()
+	p, now := c.pool, clock.Now()
 	switch {
 	case c.condemned != "":
 		return c.condemned
@@ -170,7 +176,7 @@ func (c *conn) verdict(now int64) string {
 	switch {
 	case c.condemned != "":
 		return c.condemned
-	case c.pg.IsClosed() || c.generation != c.pool.generation.Load() || c.guard.late.Load():
+	case c.pg.IsClosed() || c.generation != c.pool.generation.Load() || c.guard.Unacknowledged():
 		return "invalid"
 	case c.depth != 0 || c.pg.IsBusy() || c.pg.TxStatus() != 'I' || c.plans.named:
 		return "dirty"
@@ -184,13 +190,13 @@ func (c *conn) expired(now int64) bool { return c.expires > 0 && now > c.expires
 
 // ping asks the server for an answer within limit, and ends in the given manner when ctx does. A cancel request that was
 // still on its way hits the ping.
-func (c *conn) ping(ctx context.Context, limit time.Duration, how manner) error {
+func (c *conn) ping(ctx context.Context, limit time.Duration, how guard.Manner) error {
 	if c.pg.IsBusy() {
 		return c.pg.Ping(ctx) // which refuses; the guard is that of the rows that are open
 	}
 	c.forgetOutcome()
-	c.guard.begin(clock(), 0, how)
-	defer c.guard.end()
+	c.guard.Begin(clock.Now(), 0, how)
+	defer c.guard.End()
 	_ = c.pg.Conn().SetDeadline(time.Now().Add(limit))
 	err := c.pg.Ping(ctx)
 	var pg *pgconn.PgError
@@ -201,8 +207,8 @@ func (c *conn) ping(ctx context.Context, limit time.Duration, how manner) error 
 		_ = c.pg.Conn().SetDeadline(time.Time{})
 	}
 	if err == nil {
-		c.guard.stale = c.guard.fate.cut() // an answer in spite of its context's end, whose cancel request may come yet
-		c.proven.Store(clock())
+		c.guard.Answered()
+		c.proven.Store(clock.Now())
 	}
 	return err
 }
@@ -214,16 +220,23 @@ func (c *conn) ready(ctx context.Context) error {
 	case c.pg.IsClosed():
 		c.forgetOutcome()
 		return pgconn.ErrConnClosed
-	case c.guard.stale && !c.pg.IsBusy():
-		return c.ping(ctx, c.pool.pingTimeout, hangingUp)
+	case c.guard.Stale() && !c.pg.IsBusy():
+		return c.ping(ctx, c.pool.pingTimeout, guard.HangingUp)
 	}
 	return nil
 }
 
 // forgetOutcome forgets what became of the last statement, for what comes next and is none: its errors are its own.
 func (c *conn) forgetOutcome() {
-	c.guard.fate = fate{}
+	c.guard.Forget()
+	c.cutAfter, c.cutReading = 0, false
 	c.tag, c.unconfirmed, c.commits = "", nil, false
+}
+
+// bound begins the time of something that pgx doesn't trace, as if it were a statement. c.guard.End must follow.
+func (c *conn) bound() {
+	c.cutAfter, c.cutReading = 0, false
+	c.guard.Begin(clock.Now(), c.pool.cfg.CommandTimeout, guard.Cancelling)
 }
 
 // now is the time, which needs no other look at the clock for the statement that the connection was lent for.
@@ -232,7 +245,7 @@ func (c *conn) now() int64 {
 		c.lentAt = 0
 		return now
 	}
-	return clock()
+	return clock.Now()
 }
 
 // begin and end frame whatever pgx does at a caller's request.
@@ -241,11 +254,12 @@ func (c *conn) begin(what, sql string) {
 		c.what, c.sql, c.copies, c.cached, c.anew, c.cause = what, sql, false, false, false, nil
 		c.began, c.mark, c.wasClosed = c.now(), c.tap.Mark(), c.pg.IsClosed()
 		c.tag, c.unconfirmed, c.commits = "", nil, what == "" && commits(sql)
-		how := cancelling
+		how := guard.Cancelling
 		if c.commits {
-			how = waiting
+			how = guard.Waiting
 		}
-		c.guard.begin(c.began, c.pool.cfg.CommandTimeout, how)
+		c.cutAfter, c.cutReading = 0, false
+		c.guard.Begin(c.began, c.pool.cfg.CommandTimeout, how)
 		c.visit.began(what, sql)
 		c.mu.Lock()
 		c.held.what, c.held.sql = what, sql
@@ -263,9 +277,9 @@ func (c *conn) end(ctx context.Context, tag pgconn.CommandTag, err error) {
 	if c.depth--; c.depth > 0 {
 		return
 	}
-	c.guard.end()
+	c.guard.End()
 	c.tag = tag.String()
-	if c.guard.fate.cut() {
+	if c.guard.Cut().Happened() {
 		c.cutOff()
 	}
 	if c.unconfirmed != nil {
@@ -274,7 +288,7 @@ func (c *conn) end(ctx context.Context, tag pgconn.CommandTag, err error) {
 	if !c.pg.IsClosed() && c.pg.TxStatus() == 'I' {
 		c.txOpen = false
 	}
-	now := clock()
+	now := clock.Now()
 	if isWord(err) && !c.pg.IsClosed() {
 		c.proven.Store(now)
 	}
@@ -305,7 +319,7 @@ func (c *conn) abandon() {
 	}
 	c.depth = 0
 	c.condemned = "dirty"
-	c.guard.end()
+	c.guard.End()
 	c.op.End(context.Background(), -1, instruments.ErrAbandoned, "")
 	c.wasAbandoned()
 }
@@ -315,7 +329,7 @@ func (c *conn) learn(err error) {
 	switch {
 	case c.wasClosed: // what there was to learn was learnt when it was closed
 	case c.gaveUp: // it is we who have closed it
-	case c.pg.IsClosed() && c.guard.fate.cut():
+	case c.pg.IsClosed() && c.guard.Cut().Happened():
 		c.pool.suspect()
 	case c.pg.IsClosed() && wentAway(err):
 		c.pool.invalidate(c.generation, c.real(err))

@@ -19,6 +19,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/pgprod/pgprod/internal/clock"
+	"github.com/pgprod/pgprod/internal/guard"
 	"github.com/pgprod/pgprod/internal/instruments"
 	"github.com/pgprod/pgprod/internal/settings"
 	"github.com/pgprod/pgprod/internal/wire"
@@ -30,7 +33,7 @@ func (p *Pool) Dial(ctx context.Context) error {
 	defer cancel()
 	c := p.newConn()
 	ctx, op := p.target(p.onlyServer()).BeginConnect(ctx)
-	start := clock()
+	start := clock.Now()
 	err := c.connect(ctx)
 	if err == nil {
 		c.target = p.target(c.server)
@@ -46,11 +49,11 @@ func (p *Pool) Dial(ctx context.Context) error {
 	p.doubts.end()
 	p.dialSucceeded(ctx)
 	overflow := p.remember(c)
-	c.dialled = clock()
+	c.dialled = clock.Now()
 	c.expires = p.expiry(c.dialled) // not from its begin: a dial that takes longer than pool_recycle would be in vain
 	c.proven.Store(c.dialled)
 	c.returned = c.dialled
-	p.in.Created(ctx, seconds(c.dialled-start))
+	p.in.Created(ctx, clock.Seconds(c.dialled-start))
 	p.planPreflight()
 	p.connected(ctx, c, time.Duration(c.dialled-start), overflow)
 	p.park(c)
@@ -86,13 +89,12 @@ func (p *Pool) takeBeyondSize() (c *conn, reason string) {
 func (p *Pool) newConn() *conn {
 	c := &conn{
 		pool:       p,
-		guard:      newGuard(),
 		generation: p.generation.Load(),
 		plans:      plans{schema: p.schema.Load()},
 		fresh:      true,
 		names:      map[string][]string{},
 	}
-	c.guard.quiet = func() bool { return c.inquiry != nil || c.tap.Quiet() }
+	c.guard = guard.New(func() bool { return c.inquiry != nil || c.tap.Quiet() })
 	return c
 }
 
@@ -152,11 +154,11 @@ func (c *conn) prepareDial(ctx context.Context, cc *pgx.ConnConfig) error {
 	}
 	cc.ConnectTimeout = c.pool.cfg.ConnectTimeout
 	cc.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
-		c.tap = wire.NewTap(r, w, c.guard.cameLate)
+		c.tap = wire.NewTap(r, w, c.guard.ReadAgain)
 		return pgproto3.NewFrontend(c.tap, c.tap)
 	}
 	cc.BuildContextWatcherHandler = func(pg *pgconn.PgConn) ctxwatch.Handler {
-		c.guard.pg = pg
+		c.guard.Watch(pg)
 		return c.guard
 	}
 	cc.LookupFunc = c.lookupFunc(cc.LookupFunc)
@@ -224,7 +226,7 @@ func (c *conn) nameOf(addr string, port int) string {
 // connecting marks the context under which pgx connects. It dials under others for cancel requests.
 type connecting struct{}
 
-// dialFunc bounds the connections that pgx makes for cancel requests: dialling by cancelGrace, and what follows by the
+// dialFunc bounds the connections that pgx makes for cancel requests: dialling by guard.CancelGrace, and what follows by the
 // same again. The one that follows a failure would have 15 seconds, and comes from a goroutine of its own, perhaps for a
 // first host that failed while the next is being dialled. While a COMMIT may be under way there are none.
 func (c *conn) dialFunc(dial pgconn.DialFunc) pgconn.DialFunc {
@@ -245,14 +247,14 @@ func (c *conn) dialFunc(dial pgconn.DialFunc) pgconn.DialFunc {
 }
 
 func (c *conn) dialToCancel(ctx context.Context, dial pgconn.DialFunc, network, addr string) (net.Conn, error) {
-	if c.guard.sparing.Load() {
+	if c.guard.Sparing() {
 		return nil, errSparing
 	}
-	ctx, cancel := context.WithTimeout(ctx, cancelGrace)
+	ctx, cancel := context.WithTimeout(ctx, guard.CancelGrace)
 	defer cancel()
 	nc, err := dial(ctx, network, addr)
 	if err == nil {
-		_ = nc.SetDeadline(time.Now().Add(cancelGrace))
+		_ = nc.SetDeadline(time.Now().Add(guard.CancelGrace))
 	}
 	return nc, err
 }

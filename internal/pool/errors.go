@@ -9,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgprod/pgprod/internal/guard"
 	"github.com/pgprod/pgprod/internal/lease"
 )
 
@@ -158,10 +160,20 @@ func (e *cutError) Timeout() bool { return e.ctx == context.DeadlineExceeded }
 // Temporary is part of net.Error.
 func (e *cutError) Temporary() bool { return e.Timeout() }
 
+// fate is what cut a statement short, if anything did.
+type fate struct {
+	guard.Cut
+	after   time.Duration // it had run for; 0: not known
+	reading bool          // its first rows had arrived, and the caller had not closed them
+}
+
+// fate is that of the last statement, or of the present one.
+func (c *conn) fate() fate { return fate{c.guard.Cut(), c.cutAfter, c.cutReading} }
+
 // byCaller says how the caller ended a statement.
 func (f fate) byCaller() string {
 	what := "the caller cancelled the statement"
-	if errors.Is(f.caller, context.DeadlineExceeded) {
+	if errors.Is(f.Caller, context.DeadlineExceeded) {
 		what = "the caller's deadline ended the statement"
 	}
 	if f.after > 0 {
@@ -201,7 +213,7 @@ func (e *rolledBackError) Unwrap() error { return e.cause }
 func (c *conn) notReplicated(warning *pgconn.PgError) error {
 	e := &explained{causes: []error{ErrCommitUnknown, warning}, text: "pgprod: pool " + c.pool.cfg.PoolName +
 		": committed on this server, but no synchronous standby has confirmed it, and a failover may undo it: " + warning.Message}
-	if cut := c.guard.fate.err(); cut != nil {
+	if cut := c.guard.Cut().Err(); cut != nil {
 		e.causes = append(e.causes, deadlineError(cut)...)
 	}
 	return e

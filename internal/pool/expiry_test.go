@@ -6,13 +6,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/pgprod/pgprod/internal/clock"
 	"github.com/pgprod/pgprod/internal/settings"
 )
 
 func TestConnectionsMadeTogetherDoNotEndTogether(t *testing.T) {
 	const recycle = 30 * time.Minute
 	p := &Pool{cfg: &settings.Config{PoolRecycle: recycle}}
-	now := clock()
+	now := clock.Now()
 	first, last := p.expiry(now), p.expiry(now)
 	for range 1000 {
 		at := p.expiry(now)

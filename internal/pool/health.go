@@ -13,6 +13,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgprod/pgprod/internal/activity"
+	"github.com/pgprod/pgprod/internal/clock"
+	"github.com/pgprod/pgprod/internal/guard"
 	"github.com/pgprod/pgprod/internal/lease"
 )
 
@@ -62,7 +64,7 @@ type prober struct {
 
 	news        chan struct{} // has room for one: an inquiry is over
 	outage      outage        // as the looks see it, also where nobody else uses the pool
-	silentSince int64         // by clock(): the first look in a row without an answer from anywhere; 0: the last had one. Only looks use it
+	silentSince int64         // by clock.Now(): the first look in a row without an answer from anywhere; 0: the last had one. Only looks use it
 }
 
 // answer is what a look found.
@@ -95,7 +97,7 @@ func (p *Pool) Check(ctx context.Context) Health {
 	switch {
 	case errors.Is(err, errClosed):
 		h.Status, h.Reason = Unhealthy, err.Error()
-	case err != nil && p.answeredSince(clock()-int64(answerFor)):
+	case err != nil && p.answeredSince(clock.Now()-int64(answerFor)):
 		h.Status, h.Reason = Degraded, "the check's own time was up before it had an answer, the pool's connections go on: "+err.Error()
 	case err != nil:
 		h.Status = Unhealthy
@@ -256,7 +258,7 @@ func (p *Pool) look() {
 
 // observe asks the server and, if it doesn't answer, looks for other signs of life.
 func (p *Pool) observe() (a answer) {
-	h, began := &p.prober, clock()
+	h, began := &p.prober, clock.Now()
 	ctx, cancel := context.WithTimeout(p.life, probeTimeout)
 	defer cancel()
 	if h.silentSince != 0 && began-h.silentSince >= int64(p.longSilence()) {
@@ -275,7 +277,7 @@ func (p *Pool) observe() (a answer) {
 	case a.err == nil:
 	case answered:
 		a.life = inUse
-	case a.life == heard && clock()-h.silentSince >= int64(p.longSilence()):
+	case a.life == heard && clock.Now()-h.silentSince >= int64(p.longSilence()):
 		a.life = noSign
 	}
 	return a
@@ -294,7 +296,7 @@ func (p *Pool) longSilence() time.Duration {
 // askIdle asks on an idle connection of the pool's, before a server is given up that only lets clients in: with a pooler in
 // session mode the pool's connections may be all that there are, and nobody may be using them.
 func (p *Pool) askIdle(ctx context.Context) {
-	_, _ = p.withIdle(ctx, func(c *conn) error { return c.ping(ctx, nextWay, hangingUp) }) // which notes the answer
+	_, _ = p.withIdle(ctx, func(c *conn) error { return c.ping(ctx, nextWay, guard.HangingUp) }) // which notes the answer
 }
 
 // answeredSince reports whether the server has answered on one of the pool's connections since a time. A login isn't an
@@ -350,7 +352,7 @@ func (c *conn) examine(ctx context.Context) (a answer) {
 
 // drop closes a connection that was never the pool's.
 func (c *conn) drop() {
-	c.guard.stop()
+	c.guard.Stop()
 	c.pool.background(c.hangUp)
 }
 

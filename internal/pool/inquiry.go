@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/pgprod/pgprod/internal/clock"
 )
 
 // An inquiry asks the server who it is, over a connection of a health check's own. It may take as long as a dial, which is
@@ -21,11 +23,11 @@ type inquiry struct {
 	cancel context.CancelFunc
 	hasty  time.Duration // what each host gets of the time; 0: as much as for a dial
 
-	heard *atomic.Int64 // by clock(): when the server that is being asked last sent something; 0: it has not
+	heard *atomic.Int64 // by clock.Now(): when the server that is being asked last sent something; 0: it has not
 
 	c         *conn  // nil: none yet, or none any more. The inquiry's own until it is over, then guarded by prober.mu
 	kept      bool   // it began with the connection of an earlier one
-	over      int64  // by clock(): since when; 0: it is under way. Guarded by prober.mu, as are the next two
+	over      int64  // by clock.Now(): since when; 0: it is under way. Guarded by prober.mu, as are the next two
 	answer    answer // once it is over
 	abandoned bool   // nobody wants the answer
 }
@@ -50,7 +52,7 @@ func (q *inquiry) listenTo(nc net.Conn) net.Conn {
 func (l listener) Read(b []byte) (int, error) {
 	n, err := l.Conn.Read(b)
 	if n > 0 {
-		l.heard.Store(clock())
+		l.heard.Store(clock.Now())
 	}
 	return n, err
 }
@@ -61,7 +63,7 @@ func (l listener) Read(b []byte) (int, error) {
 type look struct {
 	p         *Pool
 	ctx       context.Context // ends the look
-	began     int64           // by clock()
+	began     int64           // by clock.Now()
 	connected bool            // a new connection is being made, or was
 	hurried   bool            // so is one in a hurry
 	failed    error           // the latest failure since it began
@@ -69,7 +71,7 @@ type look struct {
 
 // ask is one look at the server.
 func (p *Pool) ask(ctx context.Context) answer {
-	l := &look{p: p, ctx: ctx, began: clock()}
+	l := &look{p: p, ctx: ctx, began: clock.Now()}
 	l.gather() // what was begun by earlier looks: an answer is old by now, its connection isn't
 	if l.pending() == 0 || l.hasConn() {
 		l.next()
@@ -156,7 +158,7 @@ func (p *Pool) inquire(ctx context.Context, q *inquiry) {
 	a.at = time.Now()
 	h := &p.prober
 	h.mu.Lock()
-	q.answer, q.over = a, clock()
+	q.answer, q.over = a, clock.Now()
 	if q.abandoned {
 		q.dropLocked()
 	}

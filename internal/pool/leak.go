@@ -10,11 +10,13 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/pgprod/pgprod/internal/clock"
 )
 
 // holding is who has a connection.
 type holding struct {
-	since   int64 // by clock(); 0: nobody
+	since   int64 // by clock.Now(); 0: nobody
 	what    string
 	sql     string // of the last statement
 	told    bool   // it was logged as a leak
@@ -39,8 +41,8 @@ const (
 
 // stackBudget decides whose stack is taken. It is safe for concurrent use.
 type stackBudget struct {
-	due     atomic.Int64 // by clock(): when all that were taken would be due, one every stackEvery
-	unbound atomic.Int64 // by clock(): until then all are taken
+	due     atomic.Int64 // by clock.Now(): when all that were taken would be due, one every stackEvery
+	unbound atomic.Int64 // by clock.Now(): until then all are taken
 }
 
 func (b *stackBudget) allows(now int64) bool {
@@ -117,7 +119,7 @@ func (p *Pool) isLeak(held int64) bool {
 
 // leaks is how many checkouts were, or are, held beyond leak_detection.
 func (p *Pool) leaks() int64 {
-	now := clock()
+	now := clock.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	n := p.leaked
@@ -177,7 +179,7 @@ type checkout struct {
 // leaksLocked returns the leaks that were not logged yet, and when the next of the present borrowers could be one. Who
 // borrows from now on can't be one before leak_detection is over.
 func (p *Pool) leaksLocked() (next time.Duration, found []checkout) {
-	now := clock()
+	now := clock.Now()
 	next = p.cfg.LeakDetection
 	for c := range p.conns {
 		c.mu.Lock()
@@ -202,7 +204,7 @@ func (p *Pool) logLeak(l checkout) {
 	if len(stack) > 0 {
 		at = stack[0]
 	} else {
-		p.stacks.unbound.Store(clock() + int64(alarm))
+		p.stacks.unbound.Store(clock.Now() + int64(alarm))
 		stack = []string{"not taken: the pool is too busy to take each borrower's; for the next ten minutes it does"}
 	}
 	held := l.age.Round(time.Millisecond)
@@ -243,8 +245,7 @@ func (h *holding) asksForRows() bool {
 // state reports whether a statement is under way, or has been ended by command_timeout but its rows were not closed. Any
 // goroutine may ask.
 func (c *conn) state() (running, rowsOpen bool) {
-	deadline := c.guard.deadline.Load()
-	return deadline > 0, deadline == expired
+	return c.guard.State()
 }
 
 // frames are the borrower's part of the stack, as "function file:line", the innermost first.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 
+	"github.com/pgprod/pgprod/internal/clock"
 	"github.com/pgprod/pgprod/internal/settings"
 )
 
@@ -37,7 +38,7 @@ func TestTheCountOfLeaksNeverGoesBack(t *testing.T) {
 	})
 	const times = 20_000
 	for range times {
-		now := clock()
+		now := clock.Now()
 		c.mu.Lock()
 		c.held.since, c.held.counted = now-2, false
 		c.mu.Unlock()
@@ -52,7 +53,7 @@ func TestALeakThatWasCountedStaysOneWhoeversClockIsAhead(t *testing.T) {
 	p := &Pool{cfg: &settings.Config{LeakDetection: time.Microsecond}, conns: map[*conn]bool{}}
 	c := &conn{pool: p}
 	p.conns[c] = true
-	began := clock() - int64(time.Second)
+	began := clock.Now() - int64(time.Second)
 	c.held.since = began
 	assert.EqualValues(t, 1, p.leaks())
 	p.returned(c, began) // who looked at the clock before the collection did

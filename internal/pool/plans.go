@@ -189,8 +189,8 @@ func (c *conn) forgetOutdated(ctx context.Context) error {
 		c.plans.schema = known
 		return nil
 	}
-	c.guard.begin(clock(), c.pool.cfg.CommandTimeout, cancelling)
-	defer c.guard.end()
+	c.bound()
+	defer c.guard.End()
 	if err := c.pgx.DeallocateAll(ctx); err != nil {
 		return err
 	}

@@ -46,7 +46,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
 	"github.com/pgprod/pgprod/internal/activity"
+	"github.com/pgprod/pgprod/internal/clock"
 	"github.com/pgprod/pgprod/internal/instruments"
 	"github.com/pgprod/pgprod/internal/lease"
 	"github.com/pgprod/pgprod/internal/quiet"
@@ -78,7 +80,7 @@ type Pool struct {
 
 	generation atomic.Uint64 // connections of an older one are not lent again
 	schema     atomic.Uint64 // counts the changes of the schema that the pool has seen
-	suspicion  atomic.Int64  // by clock(); a connection not heard of since must answer a ping before it is lent
+	suspicion  atomic.Int64  // by clock.Now(); a connection not heard of since must answer a ping before it is lent
 	closed     atomic.Bool
 	outage     outage
 	counts     parameterCounts
@@ -297,4 +299,4 @@ func (p *Pool) sweep(generation uint64) {
 }
 
 // suspect is called when the server didn't answer a cancel request: every connection has to prove itself.
-func (p *Pool) suspect() { p.suspicion.Store(clock()) }
+func (p *Pool) suspect() { p.suspicion.Store(clock.Now()) }

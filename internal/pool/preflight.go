@@ -16,6 +16,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pgprod/pgprod/internal/clock"
+	"github.com/pgprod/pgprod/internal/guard"
 	"github.com/pgprod/pgprod/internal/instruments"
 	"github.com/pgprod/pgprod/internal/settings"
 )
@@ -118,13 +120,13 @@ func (p *Pool) withIdle(ctx context.Context, f func(*conn) error) (found bool, e
 	}
 	c := h.c
 	defer h.sc.Close()
-	if c.condemned = c.verdict(clock()); c.condemned != "" {
+	if c.condemned = c.verdict(clock.Now()); c.condemned != "" {
 		return false, nil
 	}
-	c.guard.begin(clock(), 0, cancelling)
+	c.guard.Begin(clock.Now(), 0, guard.Cancelling)
 	err = f(c)
-	c.guard.end()
-	if err != nil && c.verdict(clock()) != "" {
+	c.guard.End()
+	if err != nil && c.verdict(clock.Now()) != "" {
 		c.condemned = "invalid"
 		return false, nil // it was dead, or became so
 	}

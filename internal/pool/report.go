@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pgprod/pgprod/internal/clock"
 	"github.com/pgprod/pgprod/internal/instruments"
 	"github.com/pgprod/pgprod/internal/quiet"
 )
@@ -104,9 +105,8 @@ func (p *Pool) tell(kind string, tell func(quiet.Repeats)) {
 
 // cutOff notes what the error of a statement that was cut short will say.
 func (c *conn) cutOff() {
-	f := &c.guard.fate
-	f.after, f.reading = time.Duration(clock()-c.began), c.reading
-	c.lentCut = *f
+	c.cutAfter, c.cutReading = time.Duration(clock.Now()-c.began), c.reading
+	c.lentCut = c.fate()
 }
 
 // failed logs a statement that failed.
@@ -114,7 +114,7 @@ func (c *conn) failed(ctx context.Context, err error, took time.Duration) {
 	p := c.pool
 	err = c.real(err)
 	summary, kind, message := c.summaryOf(c.what, c.sql), instruments.ErrorType(err), instruments.Describe(err, c.callersText())
-	if cut, ok := c.cutShort(err, c.guard.fate).(*cutError); ok {
+	if cut, ok := c.cutShort(err, c.fate()).(*cutError); ok {
 		message = cut.why
 	} else if errors.Is(err, pgconn.ErrConnClosed) {
 		message = errLost.Error() // and not what pgx couldn't do on it any more
@@ -180,7 +180,7 @@ func sqlState(pg *pgconn.PgError) string {
 // constraints, and transactions that gave way to others.
 func (c *conn) severity(err error, pg *pgconn.PgError) slog.Level {
 	switch {
-	case errors.Is(c.guard.fate.caller, context.Canceled), errors.Is(err, context.Canceled):
+	case errors.Is(c.guard.Cut().Caller, context.Canceled), errors.Is(err, context.Canceled):
 		return slog.LevelDebug
 	case pg != nil && (strings.HasPrefix(pg.Code, "23") || strings.HasPrefix(pg.Code, "40")):
 		return slog.LevelWarn

@@ -12,6 +12,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/pgprod/pgprod/internal/guard"
 	"github.com/pgprod/pgprod/internal/instruments"
 	"github.com/pgprod/pgprod/internal/sqlsummary"
 )
@@ -33,7 +35,7 @@ type session struct {
 	txCtx context.Context
 	over  bool // a panic has ended it: it gets no connection any more
 
-	lentAt int64 // by clock(): when it last got a connection
+	lentAt int64 // by clock.Now(): when it last got a connection
 }
 
 var (
@@ -299,7 +301,7 @@ func (s *session) Ping(ctx context.Context) error {
 			return err
 		}
 		c := s.c
-		if err = c.ping(ctx, s.pool.pingTimeout, cancelling); err == nil {
+		if err = c.ping(ctx, s.pool.pingTimeout, guard.Cancelling); err == nil {
 			return nil
 		}
 		lost := c.pg.IsClosed() && ctx.Err() == nil
@@ -338,7 +340,7 @@ func (c *conn) explain(err error, unsent bool) error {
 	if c.commits || c.unconfirmed != nil {
 		return c.outcome(err, unsent)
 	}
-	if cut := c.cutShort(err, c.guard.fate); cut != nil {
+	if cut := c.cutShort(err, c.fate()); cut != nil {
 		return cut
 	}
 	if !c.pg.IsClosed() {
@@ -400,9 +402,9 @@ func (c *conn) cutShort(err error, fate fate) error {
 	}
 	cut := &cutError{pool: c.pool.cfg.PoolName, ctx: context.DeadlineExceeded, hint: lookAtPlan, cause: err}
 	switch {
-	case fate.caller != nil:
-		cut.why, cut.ctx, cut.hint = fate.byCaller(), fate.caller, ""
-	case fate.timedOut:
+	case fate.Caller != nil:
+		cut.why, cut.ctx, cut.hint = fate.byCaller(), fate.Caller, ""
+	case fate.TimedOut:
 		cut.why = fmt.Sprintf("the statement exceeded command_timeout (%v)", c.pool.cfg.CommandTimeout) + fate.whileReading()
 		switch {
 		case fate.reading:

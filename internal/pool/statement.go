@@ -147,8 +147,8 @@ func (c *conn) releaseUnadopted(ctx context.Context) {
 // deallocate is bounded as statements are, of which pgx doesn't count it as one.
 func (c *conn) deallocate(ctx context.Context, u unadopted) error {
 	if c.depth == 0 {
-		c.guard.begin(clock(), c.pool.cfg.CommandTimeout, cancelling)
-		defer c.guard.end()
+		c.bound()
+		defer c.guard.End()
 	}
 	return c.pgx.Deallocate(ctx, u.name)
 }

@@ -2,7 +2,6 @@ package pool
 
 import (
 	"maps"
-	"time"
 
 	"github.com/pgprod/pgprod/internal/activity"
 	"github.com/pgprod/pgprod/internal/instruments"
@@ -105,8 +104,6 @@ func (p *Pool) target(s instruments.Server) *instruments.Target {
 	}
 	return t
 }
-
-func seconds(clocked int64) float64 { return time.Duration(clocked).Seconds() }
 
 // limit is how many connections there may be, 0 where max_overflow says unlimited.
 func (p *Pool) limit() int64 {

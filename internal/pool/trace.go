@@ -7,6 +7,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgprod/pgprod/internal/clock"
 	"github.com/pgprod/pgprod/internal/instruments"
 	"github.com/pgprod/pgprod/internal/sqlcomment"
 )
@@ -46,7 +48,7 @@ func (c *conn) showWait(caller context.Context, op *instruments.Operation) {
 	c.mu.Lock()
 	lent := c.held.since
 	c.mu.Unlock()
-	op.Waited(caller, time.Now().Add(-time.Duration(clock()-lent)-c.waited), c.waited)
+	op.Waited(caller, time.Now().Add(-time.Duration(clock.Now()-lent)-c.waited), c.waited)
 }
 
 // observed ends them, unless the statement is tried again: its caller hears of one, with one outcome.

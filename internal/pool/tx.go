@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgprod/pgprod/internal/guard"
 	"github.com/pgprod/pgprod/internal/instruments"
 	"github.com/pgprod/pgprod/internal/wire"
 )
@@ -126,7 +127,7 @@ func (c *conn) beforeCommit(ctx context.Context) error {
 	}
 	switch c.probe.Look() {
 	case wire.Dead, wire.Pending:
-		return c.ping(ctx, c.pool.pingTimeout, hangingUp)
+		return c.ping(ctx, c.pool.pingTimeout, guard.HangingUp)
 	}
 	return nil
 }
@@ -157,7 +158,7 @@ func (c *conn) outcome(err error, unsent bool) error {
 	case endedInstead(err):
 		return c.rolledBack("the transaction was not committed, the server ended the session instead", err)
 	case isAnswer(err):
-		if cut := c.cutShort(err, c.guard.fate); cut != nil {
+		if cut := c.cutShort(err, c.fate()); cut != nil {
 			return cut
 		}
 		return err
@@ -168,7 +169,7 @@ func (c *conn) outcome(err error, unsent bool) error {
 // commitUnknown is the error of a COMMIT that was sent and not answered.
 func (c *conn) commitUnknown(err error) error {
 	err = c.real(err)
-	if cut := c.cutShort(err, c.guard.fate); cut != nil {
+	if cut := c.cutShort(err, c.fate()); cut != nil {
 		err = cut
 	}
 	p := c.pool

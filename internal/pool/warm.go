@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"sync"
 	"time"
+
+	"github.com/pgprod/pgprod/internal/clock"
 )
 
 // warmFor is how long a connection that was given back is kept at hand before it goes to the inner *sql.DB.
@@ -106,7 +108,7 @@ func (p *Pool) get(ctx context.Context) (atHand, error) {
 
 // cool hands what hasn't been used for a while to the inner *sql.DB. It is called by the timer.
 func (p *Pool) cool() {
-	p.flushWarm(clock() - int64(p.warmFor()))
+	p.flushWarm(clock.Now() - int64(p.warmFor()))
 	w := &p.warm
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgprod/pgprod/internal/activity"
+	"github.com/pgprod/pgprod/internal/clock"
 )
 
 // watch is what is collected only while a live page shows the pool.
@@ -120,7 +121,7 @@ func (p *Pool) holders() (all []activity.Holder) {
 
 // held copies who has a connection. Dials and closes need p.mu, so that nothing that takes long is done under it.
 func (p *Pool) held() (all []checkout) {
-	now := clock()
+	now := clock.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for c := range p.conns {
