@@ -52,7 +52,7 @@ func (s *session) borrow(ctx context.Context) error {
 		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 			break
 		}
-		if !errors.Is(err, errNoneParked) {
+		if !errors.Is(err, errNoneIdle) {
 			return err
 		}
 		if p.cfg.PoolTimeout > 0 && waited >= p.cfg.PoolTimeout {
@@ -77,14 +77,13 @@ func (p *Pool) timeLeft(start int64) time.Duration {
 	return max(p.cfg.PoolTimeout-time.Duration(clock.Now()-start), time.Nanosecond)
 }
 
-// take gets a connection from the inner *sql.DB and proves it. The caller owns a place in the queue: it keeps it if the
-// error is nil, or errNoneParked, which means that the connection was no good. With any other error the place is given
-// back.
+// take gets the session an idle connection that is alive. The caller has a place in the queue, and keeps it if the error
+// is nil, or errNoneIdle, which means that the connection was no good. With any other error the place is given back.
 func (s *session) take(ctx context.Context, start, now int64) error {
 	p := s.pool
-	h, err := p.get(ctx)
+	c, err := p.takeIdle(ctx)
 	if err != nil {
-		if !errors.Is(err, errNoneParked) {
+		if !errors.Is(err, errNoneIdle) {
 			p.queue.Release()
 			if p.closed.Load() {
 				err = p.waitError(lease.ErrClosed, 0)
@@ -92,24 +91,21 @@ func (s *session) take(ctx context.Context, start, now int64) error {
 		}
 		return err
 	}
-	s.sc, s.c = h.sc, h.c
-	ok, err := s.prove(ctx, start, now)
-	if ok {
+	ok, err := p.prove(ctx, c, start, now)
+	switch {
+	case ok:
+		s.c = c
 		return nil
+	case err != nil:
+		return err // the place and the connection go back by themselves
 	}
-	if err != nil {
-		s.c, s.sc = nil, nil // prove has seen to the rest
-		return err
-	}
-	_ = s.sc.Close()
-	s.c, s.sc = nil, nil
-	return errNoneParked
+	p.discard(c, c.condemned)
+	return errNoneIdle
 }
 
 // prove reports whether the connection that was just taken is alive. If the caller's context ends first the error is
 // the context's, and the connection goes back by itself once the server has answered.
-func (s *session) prove(ctx context.Context, start, now int64) (bool, error) {
-	p, c := s.pool, s.c
+func (p *Pool) prove(ctx context.Context, c *conn, start, now int64) (bool, error) {
 	if c.condemned = c.verdict(now); c.condemned != "" {
 		return false, nil
 	}
@@ -128,15 +124,17 @@ func (s *session) prove(ctx context.Context, start, now int64) (bool, error) {
 		return p.pinged(c, limit), nil
 	}
 	done := make(chan bool, 1)
-	sc := s.sc
-	p.background(func() { done <- p.pinged(c, limit) }) // bounded by the ping's own limit
+	p.tasks.run(func() { done <- p.pinged(c, limit) }) // bounded by the ping's own limit
 	select {
 	case ok := <-done:
 		return ok, nil
 	case <-ctx.Done():
-		p.background(func() {
-			<-done
-			_ = sc.Close()
+		p.tasks.run(func() {
+			if <-done {
+				p.keepOrClose(c)
+			} else {
+				p.discard(c, c.condemned)
+			}
 			p.queue.Release()
 		})
 		p.queue.Left(ctx.Err())
@@ -202,11 +200,11 @@ func (p *Pool) pinged(c *conn, limit time.Duration) bool {
 
 // giveBack returns the session's connection. It may be called when there is none.
 func (s *session) giveBack() {
-	p, c, sc := s.pool, s.c, s.sc
+	p, c := s.pool, s.c
 	if c == nil {
 		return
 	}
-	s.c, s.sc = nil, nil
+	s.c = nil
 	s.endTx(c)
 	c.abandon()
 	now := clock.Now()
@@ -218,26 +216,26 @@ func (s *session) giveBack() {
 	if p.cfg.EchoPool {
 		p.checkedIn(c, held)
 	}
-	h := atHand{sc, c}
-	if c.condemned == "" && p.size.Load() > int64(p.cfg.PoolSize) {
-		if p.keepWithinSize(h) {
-			return
-		}
-		c.condemned = "overflow"
-	}
-	if c.condemned != "" || !p.push(h) {
-		_ = sc.Close()
+	switch {
+	case c.condemned != "":
+		p.discard(c, c.condemned)
+	case p.size.Load() <= int64(p.cfg.PoolSize):
+		p.keepOrClose(c)
+	case p.keepWithinSize(c):
+		return
+	default:
+		p.discard(c, "overflow")
 	}
 	p.queue.Release()
 }
 
-// keepWithinSize keeps a connection that was given back at hand and releases its place, unless pool_size connections are
-// idle without it. Connections are counted and kept one at a time, so that exactly those beyond pool_size are closed; the
-// caller closes this one if the result is false.
-func (p *Pool) keepWithinSize(h atHand) bool {
+// keepWithinSize keeps a connection that was given back and releases its place, unless pool_size connections are idle
+// without it. Connections are counted and kept one at a time, so that exactly those beyond pool_size are closed; the caller
+// closes this one if the result is false.
+func (p *Pool) keepWithinSize(c *conn) bool {
 	p.overflow.Lock()
 	defer p.overflow.Unlock()
-	if p.queue.Idle() >= p.cfg.PoolSize || !p.push(h) {
+	if p.queue.Idle() >= p.cfg.PoolSize || !p.keep(c) {
 		return false
 	}
 	p.queue.Release()

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"context"
+	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"sync"
@@ -41,6 +42,8 @@ type conn struct {
 	returned   int64        // by clock.Now(): when it was last given back, or made
 	fresh      bool         // not lent yet
 	condemned  string       // why it must not be lent again, "" while it may
+	closing    string       // why it is being closed, "" while it is not
+	handle     *sql.Conn    // what holds it in the inner *sql.DB while it is not idle there
 
 	mu   sync.Mutex // guards held
 	held holding    // who has the connection, for other goroutines to look at
@@ -105,42 +108,42 @@ func (c *conn) Prepare(string) (driver.Stmt, error) { return nil, driver.ErrSkip
 // Begin is not used, see Prepare.
 func (c *conn) Begin() (driver.Tx, error) { return nil, driver.ErrSkip }
 
-// IsValid is asked by the inner *sql.DB when a session gives the connection back.
-func (c *conn) IsValid() bool { return c.condemned == "" }
+// IsValid is asked by the inner *sql.DB when it gets the connection back.
+func (c *conn) IsValid() bool { return c.closing == "" }
 
-// Close is called once for each connection: by the inner *sql.DB when it drops the connection, or by the pool for one
-// that the inner *sql.DB has not taken yet. It doesn't wait for the network: whoever gives a connection back, or waits for
-// a place, has no part in how long the server takes to say goodbye.
+// discard closes a connection that its caller has taken from the shelf, was lent, or has dialled. The reason is one of
+// those that metrics know. No lock must be held, since the application's log is written to.
+func (p *Pool) discard(c *conn, reason string) {
+	p.writeOff(c, reason)
+	_ = c.handle.Close() // which calls (*conn).Close, since the connection isn't valid any more
+}
+
+// writeOff takes a connection out of the pool's books. Its caller closes it. The pool's locks may be held.
+func (p *Pool) writeOff(c *conn, reason string) {
+	c.closing = reason
+	c.guard.Stop()
+	p.forget(c, reason)
+	p.queue.Closed()
+}
+
+// Close implements driver.Conn. It is called once for each connection: by discard, or by the inner *sql.DB when an idle
+// connection's time is up. It doesn't wait for the network: whoever gives a connection back, or waits for a place, has no
+// part in how long the server takes to say goodbye.
 func (c *conn) Close() error {
-	c.sayGoodbye(c.takeOut())
+	if c.closing == "" {
+		c.pool.writeOff(c, c.timeIsUp())
+	}
+	c.pool.closedConn(c, c.closing)
+	c.pool.tasks.run(c.hangUp)
 	return nil
 }
 
-// takeOut is Close's first half: it takes the connection out of the pool's books, and returns why it is closed. The pool's
-// locks may be held.
-func (c *conn) takeOut() (reason string) {
-	c.guard.Stop()
-	reason = c.closeReason()
-	c.pool.forget(c, reason)
-	c.pool.queue.Closed()
-	return reason
-}
-
-// sayGoodbye is Close's second half. It writes to the application's log, so no lock must be held.
-func (c *conn) sayGoodbye(reason string) {
-	c.pool.closedConn(c, reason)
-	c.pool.background(c.hangUp)
-}
-
-func (c *conn) closeReason() string {
+// timeIsUp is why the inner *sql.DB has closed an idle connection.
+func (c *conn) timeIsUp() (reason string) {
 	p, now := c.pool, clock.Now()
 	switch {
-	case c.condemned != "":
-		return c.condemned
 	case p.closed.Load():
 		return "closed"
-	case c.generation != p.generation.Load():
-		return "invalid"
 	case c.expired(now):
 		return "lifetime"
 	case p.cfg.PoolIdleTimeout > 0 && now-c.returned >= int64(p.cfg.PoolIdleTimeout):

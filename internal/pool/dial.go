@@ -3,7 +3,6 @@ package pool
 import (
 	"context"
 	"crypto/tls"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io"
@@ -27,7 +26,7 @@ import (
 	"github.com/pgprod/pgprod/internal/wire"
 )
 
-// Dial implements lease.Dialer: it makes a connection and parks it for the inner *sql.DB to take.
+// Dial implements lease.Dialer: it makes a connection, which then lies on the shelf.
 func (p *Pool) Dial(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithValue(ctx, connecting{}, true), p.dialLimit())
 	defer cancel()
@@ -56,34 +55,35 @@ func (p *Pool) Dial(ctx context.Context) error {
 	p.in.Created(ctx, clock.Seconds(c.dialled-start))
 	p.planPreflight()
 	p.connected(ctx, c, time.Duration(c.dialled-start), overflow)
-	p.park(c)
+	p.enter(c)
 	return nil
 }
 
 // Dialled implements lease.Dialer: where nobody waits for what was dialled any more, what is beyond pool_size goes.
 func (p *Pool) Dialled() {
 	for p.size.Load() > int64(p.cfg.PoolSize) {
-		c, reason := p.takeBeyondSize()
+		c := p.takeBeyondSize()
 		if c == nil {
 			return
 		}
-		c.sayGoodbye(reason)
+		_ = c.handle.Close()
 	}
 }
 
-// takeBeyondSize takes one connection out that was dialled and has not been lent, if more than pool_size are idle. It
-// returns nil if they aren't, or if somebody has taken the connection, who will give it back.
-func (p *Pool) takeBeyondSize() (c *conn, reason string) {
+// takeBeyondSize takes an idle connection out, if more than pool_size are idle, and writes it off. It returns nil if they
+// aren't, or if somebody has just taken the connection, who will give it back.
+func (p *Pool) takeBeyondSize() *conn {
 	p.overflow.Lock()
 	defer p.overflow.Unlock()
 	if p.queue.Idle() <= p.cfg.PoolSize || !p.queue.TryAcquire() {
-		return nil, ""
+		return nil
 	}
 	defer p.queue.ReleaseAside()
-	if c = p.unpark(); c != nil {
-		reason = c.takeOut()
+	c := p.shelf.pop()
+	if c != nil {
+		p.writeOff(c, "overflow")
 	}
-	return c, reason
+	return c
 }
 
 func (p *Pool) newConn() *conn {
@@ -315,18 +315,3 @@ func set(ctx context.Context, pg *pgconn.PgConn, all []settings.Setting) error {
 	}
 	return pg.ExecParams(ctx, sql.String(), params, nil, nil, nil).Read().Err
 }
-
-// connector is the inner *sql.DB's. It never dials, it hands out what Dial has parked.
-type connector struct{ pool *Pool }
-
-// Connect implements driver.Connector.
-func (k connector) Connect(context.Context) (driver.Conn, error) {
-	c := k.pool.unpark()
-	if c == nil {
-		return nil, errNoneParked
-	}
-	return c, nil
-}
-
-// Driver implements driver.Connector.
-func (k connector) Driver() driver.Driver { return stdlib.GetDefaultDriver() }

@@ -23,12 +23,12 @@ var (
 var (
 	// errBusy has pgx's words at the beginning. pgx isn't asked: in its own refusal it mixes the new statement up with the
 	// open rows, which then end early, and a BEGIN that is refused costs it the connection.
-	errBusy       = errors.New("pgprod: conn busy: the rows of another statement are open on this connection, close them first")
-	errNoneParked = errors.New("pgprod: no connection is parked") // never leaves this package
-	errLost       = errors.New("connection lost")
-	errSparing    = errors.New("pgprod: no cancel request is sent while a COMMIT may be under way")
-	errPanicked   = errors.New("pgprod: a panic in the middle of a statement has ended this *sql.Conn, take another")
-	errFoundDead  = errors.New("found closed by the other end when it was to be lent")
+	errBusy      = errors.New("pgprod: conn busy: the rows of another statement are open on this connection, close them first")
+	errNoneIdle  = errors.New("pgprod: no connection is idle") // never leaves this package
+	errLost      = errors.New("connection lost")
+	errSparing   = errors.New("pgprod: no cancel request is sent while a COMMIT may be under way")
+	errPanicked  = errors.New("pgprod: a panic in the middle of a statement has ended this *sql.Conn, take another")
+	errFoundDead = errors.New("found closed by the other end when it was to be lent")
 )
 
 // timeoutError says how full the pool was. Its cause is ErrTimeout, and the last failure to connect if there was one.

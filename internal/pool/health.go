@@ -353,7 +353,7 @@ func (c *conn) examine(ctx context.Context) (a answer) {
 // drop closes a connection that was never the pool's.
 func (c *conn) drop() {
 	c.guard.Stop()
-	c.pool.background(c.hangUp)
+	c.pool.tasks.run(c.hangUp)
 }
 
 // forgetProbe is called when nobody has asked for long.

@@ -148,7 +148,7 @@ func (h *prober) beginLocked(p *Pool, q *inquiry) {
 	h.asking = append(h.asking, q)
 	ctx, cancel := context.WithTimeout(p.life, p.dialLimit())
 	q.cancel = cancel
-	p.background(func() { p.inquire(ctx, q) }) // see inquiry for what ends it
+	p.tasks.run(func() { p.inquire(ctx, q) }) // see inquiry for what ends it
 }
 
 // inquire runs an inquiry.

@@ -136,34 +136,25 @@ func (p *Pool) leaks() int64 {
 
 // watchLeaksLocked sees to it that lookForLeaks is called while there are connections. It is called with p.mu held.
 func (p *Pool) watchLeaksLocked() {
-	if p.leakTimer == nil && p.cfg.LeakDetection > 0 && !p.done {
+	if p.leakTimer == nil && p.cfg.LeakDetection > 0 && !p.closed.Load() {
 		p.leakTimer = time.AfterFunc(p.cfg.LeakDetection, p.lookForLeaks)
-	}
-}
-
-// stopLeakWatchLocked is called by Close with p.mu held.
-func (p *Pool) stopLeakWatchLocked() {
-	if p.leakTimer != nil {
-		p.leakTimer.Stop()
 	}
 }
 
 // lookForLeaks logs who has held a connection for too long, and comes again when the next could have.
 func (p *Pool) lookForLeaks() {
-	p.mu.Lock()
-	if p.done {
-		p.mu.Unlock()
+	if !p.tasks.begin() { // Close waits until they are logged
 		return
 	}
+	defer p.tasks.all.Done()
+	p.mu.Lock()
 	next, found := p.leaksLocked()
-	if len(p.conns) == 0 {
+	if len(p.conns) == 0 || p.closed.Load() {
 		p.leakTimer = nil
 	} else {
 		p.leakTimer.Reset(max(next, 10*time.Millisecond))
 	}
-	p.tasks.Add(1) // Close waits until they are logged
 	p.mu.Unlock()
-	defer p.tasks.Done()
 	for _, l := range found {
 		p.logLeak(l)
 	}

@@ -7,10 +7,9 @@
 //	session.go    the driver.Conn that the application's *sql.DB holds
 //	statement.go  prepared statements, which need no connection of their own
 //	intx.go       transactions that are repeated when the server asks for it
-//	warm.go       the connections at hand, before the inner *sql.DB
+//	shelf.go      the idle connections, before the inner *sql.DB
 //	borrow.go     getting a connection, proving it, giving it back
 //	conn.go       one connection to the server
-//	guard.go      ends statements that take too long
 //	leftovers.go  what a statement leaves behind in its session
 //	notice.go     what the server says besides: notices, and its warnings in the log
 //	unkept.go     warns of what was left in a session where nobody can use it
@@ -98,30 +97,23 @@ type Pool struct {
 	stacks     stackBudget
 	passwords  passwordCalls
 	doubts     doubts
-	warm       warm
+	shelf      shelf
+	shelfTime  time.Duration // how long an unused connection stays there
+	entrance   entrance
 	size       atomic.Int64 // connections that exist
 	overflow   sync.Mutex   // is held from counting the idle connections to keeping one more, or taking one out
+	tasks      tasks
 	prober     prober
 	preflight  preflight
 	watch      watch
 	unkept     unkept
 
 	mu        sync.Mutex     // guards what follows
-	parked    []parked       // dialled, not yet taken by the inner *sql.DB
 	conns     map[*conn]bool // all that exist
 	closings  map[string]int64
 	leaked    int64       // checkouts that were held beyond leak_detection and came back
 	leakTimer *time.Timer // calls lookForLeaks; nil while there is no connection
 	targets   map[instruments.Server]*instruments.Target
-	done      bool           // Close has begun to wait for tasks
-	tasks     sync.WaitGroup // goroutines of background, and lookForLeaks while it logs; each bounds itself
-}
-
-// parked is a connection that was dialled and that the inner *sql.DB has not asked for yet. It does at once if somebody
-// waits; a connection whose requester has gone lies here until the next caller comes.
-type parked struct {
-	c      *conn
-	expiry *time.Timer
 }
 
 // New returns a pool that has no connection yet. It takes over cfg.
@@ -156,11 +148,8 @@ func New(cfg *settings.Config, hooks Hooks) (*Pool, error) {
 		p.usesTLS = p.usesTLS || f.TLSConfig != nil
 	}
 	p.queue = lease.NewQueue(cfg.Capacity(), p)
-	p.inner = sql.OpenDB(connector{p})
-	p.inner.SetMaxOpenConns(cfg.Capacity())
-	p.inner.SetMaxIdleConns(cfg.PoolSize)
-	p.inner.SetConnMaxIdleTime(cfg.PoolIdleTimeout)
-	p.inner.SetConnMaxLifetime(cfg.PoolRecycle)
+	p.shelfTime = p.onShelf()
+	p.inner = p.newInner()
 	for _, w := range cfg.Warnings {
 		p.write(p.life, slog.LevelWarn, "pgprod: "+w, 0)
 	}
@@ -179,84 +168,26 @@ func (p *Pool) Close() error {
 	p.end()
 	p.closeProber()
 	p.queue.Close()
-	p.closeWarm()
-	err := errors.Join(p.inner.Close(), p.in.Close())
-	p.flushParked(func(*conn) bool { return true })
-	p.mu.Lock()
-	p.done = true
-	p.stopLeakWatchLocked()
-	if p.preflight.timer != nil {
-		p.preflight.timer.Stop()
+	for _, c := range p.shelf.close() {
+		p.discard(c, "closed")
 	}
-	p.mu.Unlock()
-	p.tasks.Wait()
+	err := errors.Join(p.inner.Close(), p.in.Close())
+	p.stopTimers()
+	p.tasks.wait()
 	p.quiet.Close()
 	p.news.Close()
 	releaseName(p.cfg.PoolName)
 	return err
 }
 
-// background runs f in a goroutine that Close waits for; after Close, in the caller's. f must bound itself.
-func (p *Pool) background(f func()) {
-	p.mu.Lock()
-	if p.done {
-		p.mu.Unlock()
-		f()
-		return
-	}
-	p.tasks.Add(1)
-	p.mu.Unlock()
-	go func() {
-		defer p.tasks.Done()
-		f()
-	}()
-}
-
-// park keeps c until the inner *sql.DB asks for a connection, which is at once if somebody waits.
-func (p *Pool) park(c *conn) {
-	entry := parked{c: c}
+// stopTimers is called by Close. What they have begun is among the tasks.
+func (p *Pool) stopTimers() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.cfg.PoolIdleTimeout > 0 {
-		entry.expiry = time.AfterFunc(p.cfg.PoolIdleTimeout, func() {
-			p.flushParked(func(other *conn) bool { return other == c })
-		})
-	}
-	p.parked = append(p.parked, entry)
-}
-
-func (p *Pool) unpark() *conn {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.parked) == 0 {
-		return nil
-	}
-	entry := p.parked[0]
-	p.parked = p.parked[1:]
-	if entry.expiry != nil {
-		entry.expiry.Stop()
-	}
-	return entry.c
-}
-
-// flushParked closes the parked connections that match.
-func (p *Pool) flushParked(match func(*conn) bool) {
-	p.mu.Lock()
-	var kept, gone []parked
-	for _, entry := range p.parked {
-		if match(entry.c) {
-			gone = append(gone, entry)
-		} else {
-			kept = append(kept, entry)
+	for _, timer := range []*time.Timer{p.leakTimer, p.preflight.timer} {
+		if timer != nil {
+			timer.Stop()
 		}
-	}
-	p.parked = kept
-	p.mu.Unlock()
-	for _, entry := range gone {
-		if entry.expiry != nil {
-			entry.expiry.Stop()
-		}
-		_ = entry.c.Close()
 	}
 }
 
@@ -267,33 +198,29 @@ func (p *Pool) invalidate(generation uint64, cause error) {
 		return
 	}
 	p.lost(cause)
-	p.background(func() {
-		p.flushParked(func(c *conn) bool { return c.generation <= generation })
-		p.sweep(generation)
-	})
+	p.tasks.run(func() { p.sweep(generation) })
 }
 
 // sweep closes the idle connections of a generation and of those before it. All that are idle are taken out for a moment,
-// the newer ones included: the inner *sql.DB gives the one that it was given last, so that an older one may lie below. Who
-// borrows meanwhile gets a connection or waits for one to be put back, and looks at its generation in any case.
+// the newer ones included, since an older one may lie below them. Who borrows meanwhile gets a connection or waits for one
+// to be put back, and looks at its generation in any case.
 func (p *Pool) sweep(generation uint64) {
-	var newer []atHand
+	var newer []*conn
 	for p.queue.TryAcquire() {
-		h, err := p.get(p.life)
+		c, err := p.takeIdle(p.life)
 		if err != nil {
 			p.queue.ReleaseAside()
 			break
 		}
-		if h.c.generation > generation {
-			newer = append(newer, h)
+		if c.generation > generation {
+			newer = append(newer, c)
 			continue
 		}
-		h.c.condemned = "invalid"
-		_ = h.sc.Close()
+		p.discard(c, "invalid")
 		p.queue.ReleaseAside()
 	}
-	for _, h := range slices.Backward(newer) { // in the order in which they lay there
-		_ = h.sc.Close()
+	for _, c := range slices.Backward(newer) { // in the order in which they lay there
+		p.keepOrClose(c)
 		p.queue.ReleaseAside()
 	}
 }

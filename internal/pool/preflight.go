@@ -55,7 +55,7 @@ func (p *Pool) planPreflight() {
 		p.preflight.once.Do(func() {
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			if !p.done {
+			if !p.closed.Load() {
 				p.preflight.timer = time.AfterFunc(preflightDelay, p.runPreflight)
 			}
 		})
@@ -65,7 +65,7 @@ func (p *Pool) planPreflight() {
 // runPreflight asks over a connection of the pool that lies idle, so that nobody waits for it, and none is made for it. If
 // there is none it comes again. It is called by the timer.
 func (p *Pool) runPreflight() {
-	p.background(func() {
+	p.tasks.run(func() {
 		ctx, cancel := context.WithTimeout(p.life, preflightTimeout)
 		defer cancel()
 		var f facts
@@ -93,7 +93,7 @@ func (p *Pool) runPreflight() {
 func (p *Pool) repeatPreflight(pause time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.done {
+	if !p.closed.Load() {
 		p.preflight.timer.Reset(pause)
 	}
 }
@@ -114,12 +114,17 @@ func (p *Pool) withIdle(ctx context.Context, f func(*conn) error) (found bool, e
 		return false, nil
 	}
 	defer p.queue.ReleaseAside()
-	h, err := p.get(ctx)
+	c, err := p.takeIdle(ctx)
 	if err != nil {
 		return false, nil
 	}
-	c := h.c
-	defer h.sc.Close()
+	defer func() {
+		if c.condemned == "" {
+			p.keepOrClose(c)
+		} else {
+			p.discard(c, c.condemned)
+		}
+	}()
 	if c.condemned = c.verdict(clock.Now()); c.condemned != "" {
 		return false, nil
 	}

@@ -2,7 +2,6 @@ package pool
 
 import (
 	"context"
-	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -28,8 +27,7 @@ const rebinds = 3
 // It never returns driver.ErrBadConn: that would make database/sql run the statement again.
 type session struct {
 	pool *Pool
-	sc   *sql.Conn // of the inner *sql.DB; nil with c
-	c    *conn     // nil: no connection is borrowed
+	c    *conn // nil: no connection is borrowed
 
 	tx    pgx.Tx
 	txCtx context.Context

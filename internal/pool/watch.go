@@ -29,7 +29,7 @@ func (p *Pool) Watch() {
 		p.watch.samples = activity.NewRecent[activity.Sample](activity.Samples)
 		p.statements.Store(activity.NewStatements())
 		if !p.closed.Load() {
-			p.background(p.sample)
+			p.tasks.run(p.sample)
 		}
 	})
 }
