@@ -1,7 +1,6 @@
 package instruments
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pgprod/pgprod/internal/pgerror"
 	"github.com/pgprod/pgprod/internal/sqlsummary"
 )
 
@@ -94,7 +94,7 @@ func describeServer(pg *pgconn.PgError, sql string) string {
 	if ok {
 		return shown
 	}
-	return cmp.Or(classes[pg.Code[:min(2, len(pg.Code))]], "an error") + notShown
+	return pgerror.Subject(pg) + notShown
 }
 
 const notShown = " (the message is not shown: it may hold a value)"

@@ -570,25 +570,6 @@ func (s shape) fill(parts []string, show func(kind byte, part string) string) st
 	return b.String()
 }
 
-// classes say what an error of a class of SQLSTATEs is about, where its message isn't shown.
-var classes = map[string]string{
-	"01": "a warning", "02": "no data", "03": "the statement is not complete yet", "08": "an error of the connection",
-	"09": "a trigger's error", "0A": "a feature that is not supported", "0B": "invalid initiation of a transaction",
-	"0F": "an invalid locator", "0L": "an invalid grantor", "0P": "an invalid role", "0Z": "an error of diagnostics",
-	"20": "a case that was not found", "21": "a violated cardinality", "22": "an error in the data",
-	"23": "a violated constraint", "24": "an invalid cursor", "25": "an invalid state of the transaction",
-	"26": "an invalid name of a statement", "27": "a change of data that a trigger makes invalid",
-	"28": "an error of authorization", "2B": "privileges that others depend on", "2D": "an invalid end of a transaction",
-	"2F": "an error of a function", "34": "an invalid name of a cursor", "38": "an error of a function",
-	"39": "an error of calling a function", "3B": "an error of a savepoint", "3D": "an invalid name of a database",
-	"3F": "an invalid name of a schema", "40": "a transaction that was rolled back",
-	"42": "a syntax error, a name that is not known, or a missing right", "44": "a violated check option",
-	"53": "too few resources", "54": "an exceeded limit of the server",
-	"55": "an object that is not in the state that it has to be in", "57": "an intervention of an operator",
-	"58": "an error of the system", "F0": "an error of the configuration", "HV": "an error of a foreign data wrapper",
-	"P0": "an exception of a function", "XX": "an internal error of the server",
-}
-
 // typeWords are the words of which the names of the server's own types consist.
 var typeWords = setOf(`anyarray anyelement anyenum anynonarray anyrange anycompatible array bigint bit boolean
 	box bytea char character cidr circle citext cstring date daterange double enum float hstore inet int int2 int4 int4range

@@ -9,6 +9,7 @@ import (
 	"github.com/pgprod/pgprod/internal/clock"
 	"github.com/pgprod/pgprod/internal/guard"
 	"github.com/pgprod/pgprod/internal/lease"
+	"github.com/pgprod/pgprod/internal/pgerror"
 	"github.com/pgprod/pgprod/internal/settings"
 	"github.com/pgprod/pgprod/internal/wire"
 )
@@ -173,11 +174,11 @@ func (p *Pool) needsPing(c *conn, now int64) bool {
 // word of its the others are not to be trusted either.
 func (p *Pool) foundDead(c *conn) {
 	err := c.ping(p.life, guard.LastLook, guard.HangingUp)
-	if !wentAway(err) {
+	if !pgerror.ServerLeaves(err) {
 		return
 	}
 	cause := errFoundDead
-	if isWord(err) {
+	if pgerror.ServerAnswered(err) {
 		cause = fmt.Errorf("%w: %w", errFoundDead, err)
 	}
 	p.invalidate(c.generation, cause)
@@ -190,7 +191,7 @@ const fairPing = time.Second
 func (p *Pool) pinged(c *conn, limit time.Duration) bool {
 	if err := c.ping(p.life, limit, guard.HangingUp); err != nil {
 		c.condemned = "invalid"
-		if limit >= min(fairPing, p.pingTimeout) && wentAway(err) && !p.closed.Load() {
+		if limit >= min(fairPing, p.pingTimeout) && pgerror.ServerLeaves(err) && !p.closed.Load() {
 			p.invalidate(c.generation, err)
 		}
 		return false

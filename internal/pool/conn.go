@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
-	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"github.com/pgprod/pgprod/internal/clock"
 	"github.com/pgprod/pgprod/internal/guard"
 	"github.com/pgprod/pgprod/internal/instruments"
+	"github.com/pgprod/pgprod/internal/pgerror"
 	"github.com/pgprod/pgprod/internal/wire"
 )
 
@@ -202,8 +202,7 @@ func (c *conn) ping(ctx context.Context, limit time.Duration, how guard.Manner) 
 	defer c.guard.End()
 	_ = c.pg.Conn().SetDeadline(time.Now().Add(limit))
 	err := c.pg.Ping(ctx)
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) && pg.Code == queryCanceled && ctx.Err() == nil {
+	if pgerror.IsCanceled(err) && ctx.Err() == nil {
 		err = c.pg.Ping(ctx)
 	}
 	if !c.pg.IsClosed() {
@@ -292,7 +291,7 @@ func (c *conn) end(ctx context.Context, tag pgconn.CommandTag, err error) {
 		c.txOpen = false
 	}
 	now := clock.Now()
-	if isWord(err) && !c.pg.IsClosed() {
+	if pgerror.ServerAnswered(err) && !c.pg.IsClosed() {
 		c.proven.Store(now)
 	}
 	c.report(ctx, tag, err, time.Duration(now-c.began))
@@ -302,15 +301,6 @@ func (c *conn) end(ctx context.Context, tag pgconn.CommandTag, err error) {
 	if leavesTraces(tag.String(), c.sql) { // of several statements the first may have, though the last failed
 		c.condemned = "dirty"
 	}
-}
-
-// isWord reports whether a statement's end is the server's word.
-func isWord(err error) bool {
-	if err == nil {
-		return true
-	}
-	var pg *pgconn.PgError
-	return errors.As(err, &pg)
 }
 
 // abandon ends what pgx has begun and not ended: a panic of the application's came between (in a driver.Valuer, a codec,
@@ -334,7 +324,7 @@ func (c *conn) learn(err error) {
 	case c.gaveUp: // it is we who have closed it
 	case c.pg.IsClosed() && c.guard.Cut().Happened():
 		c.pool.suspect()
-	case c.pg.IsClosed() && wentAway(err):
+	case c.pg.IsClosed() && pgerror.ServerLeaves(err):
 		c.pool.invalidate(c.generation, c.real(err))
 	case c.demoted(err):
 		c.condemned = "invalid"
@@ -344,8 +334,7 @@ func (c *conn) learn(err error) {
 
 // demoted reports whether the server has stopped taking writes though it was chosen because it took them.
 func (c *conn) demoted(err error) bool {
-	var pg *pgconn.PgError
-	if !errors.As(err, &pg) || pg.Code != "25006" || c.readOnly || c.takesWrites() {
+	if !pgerror.IsReadOnly(err) || c.readOnly || c.takesWrites() {
 		return false
 	}
 	attrs := c.pool.cfg.TargetSessionAttrs

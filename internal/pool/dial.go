@@ -41,11 +41,11 @@ func (p *Pool) Dial(ctx context.Context) error {
 	op.End(ctx, -1, err, "")
 	if err != nil {
 		failure := p.dialError(err)
-		failure.final = p.doubts.isFinal(err, p.rereadsPassword(), time.Now())
+		failure.final = p.isFinal(err)
 		p.dialFailed(ctx, failure)
 		return failure
 	}
-	p.doubts.end()
+	p.doubts.End()
 	p.dialSucceeded(ctx)
 	overflow := p.remember(c)
 	c.dialled = clock.Now()
@@ -100,6 +100,16 @@ func (p *Pool) newConn() *conn {
 
 func (p *Pool) dialError(cause error) *dialError {
 	return &dialError{pool: p.cfg.PoolName, noDSN: p.cfg.NoDSN, passwordFrom: p.passwordFrom(), cause: cause}
+}
+
+// isFinal is called by Dial with the error of a dial that failed. It reports whether there is no use in trying again, which may
+// depend on the dials before it. While the password can't be got there always is: the next dial asks for it again.
+func (p *Pool) isFinal(err error) bool {
+	if _, none := errors.AsType[*passwordError](err); none {
+		p.doubts.End()
+		return false
+	}
+	return p.doubts.IsFinal(err, p.rereadsPassword(), time.Now())
 }
 
 // Hopeless implements lease.Dialer. Dial has decided it.

@@ -7,11 +7,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgprod/pgprod/internal/guard"
 	"github.com/pgprod/pgprod/internal/lease"
+	"github.com/pgprod/pgprod/internal/pgerror"
 )
 
 // ErrTimeout and ErrCommitUnknown are what errors.Is finds; the root package exports them.
@@ -98,7 +98,7 @@ func alreadyEnded(ctx context.Context) error {
 	if err == nil {
 		return nil
 	}
-	return &explained{text: "pgprod: nothing was sent: " + err.Error(), causes: deadlineError(err)}
+	return &explained{text: "pgprod: nothing was sent: " + err.Error(), causes: pgerror.OfContext(err)}
 }
 
 // askingError is the end of a caller's context while a connection was being asked whether it lives.
@@ -130,7 +130,7 @@ func (p *Pool) endedWaiting(err error, waited time.Duration, s lease.Stats) erro
 	if _, asking := err.(askingError); asking {
 		what = "for a connection's answer to the question whether it is alive (pool_pre_ping)"
 	}
-	e := &explained{causes: deadlineError(err), text: fmt.Sprintf("pgprod: pool %s: %v after waiting %v %s (in use %d of %d, waiting %d%s)",
+	e := &explained{causes: pgerror.OfContext(err), text: fmt.Sprintf("pgprod: pool %s: %v after waiting %v %s (in use %d of %d, waiting %d%s)",
 		p.cfg.PoolName, err, waited.Round(time.Millisecond), what, s.Lent, p.cfg.Capacity(), s.Waiting, connectingNow(s.Dialing))}
 	if s.LastError != nil {
 		e.text += "; the last attempt to connect failed: " + inside(s.LastError)
@@ -152,7 +152,7 @@ type cutError struct {
 func (e *cutError) Error() string {
 	return "pgprod: pool " + e.pool + ": " + e.why + ": " + e.cause.Error() + e.hint
 }
-func (e *cutError) Unwrap() []error { return append(deadlineError(e.ctx), e.cause) }
+func (e *cutError) Unwrap() []error { return append(pgerror.OfContext(e.ctx), e.cause) }
 
 // Timeout and Temporary make it a net.Error, as context.DeadlineExceeded is.
 func (e *cutError) Timeout() bool { return e.ctx == context.DeadlineExceeded }
@@ -214,7 +214,7 @@ func (c *conn) notReplicated(warning *pgconn.PgError) error {
 	e := &explained{causes: []error{ErrCommitUnknown, warning}, text: "pgprod: pool " + c.pool.cfg.PoolName +
 		": committed on this server, but no synchronous standby has confirmed it, and a failover may undo it: " + warning.Message}
 	if cut := c.guard.Cut().Err(); cut != nil {
-		e.causes = append(e.causes, deadlineError(cut)...)
+		e.causes = append(e.causes, pgerror.OfContext(cut)...)
 	}
 	return e
 }
@@ -231,6 +231,25 @@ type dialError struct {
 func (e *dialError) Error() string { return "pgprod: pool " + e.pool + ": " + e.text() }
 func (e *dialError) text() string  { return oneLine(e.cause) + e.hint() }
 func (e *dialError) Unwrap() error { return e.cause }
+
+// hint says what to look at, in brackets, or nothing.
+func (e *dialError) hint() string {
+	hint := e.advice()
+	if e.noDSN != "" {
+		hint = strings.TrimPrefix(hint+"; "+e.noDSN, "; ")
+	}
+	if hint == "" {
+		return ""
+	}
+	return " (" + hint + ")"
+}
+
+func (e *dialError) advice() string {
+	if _, none := errors.AsType[*passwordError](e.cause); none {
+		return "there is no password to log in with"
+	}
+	return pgerror.Advice(e.cause, e.passwordFrom)
+}
 
 // passwordError is a failure to get the password.
 type passwordError struct {
@@ -253,56 +272,4 @@ func hidePassword(text string, err error) string {
 		text = strings.ReplaceAll(text, oneLine(password.cause), fmt.Sprintf("(%T)", password.cause))
 	}
 	return text
-}
-
-const queryCanceled = "57014"
-
-// endedInstead reports whether the server ended the session in place of what it was asked for, by its own word: then the
-// transaction was rolled back. ProcessInterrupts is the function of PostgreSQL's that says so between two steps of a
-// statement, and never in the midst of a commit. A pooler's FATAL names no function, and proves nothing.
-func endedInstead(err error) bool {
-	var pg *pgconn.PgError
-	if !errors.As(err, &pg) || !isFatal(pg) || pg.Routine != "ProcessInterrupts" {
-		return false
-	}
-	switch pg.Code {
-	case "57P01", "57P05", "25P03", "25P04": // terminated; idle, idle in a transaction, or in one for too long
-		return true
-	}
-	return false
-}
-
-// isAnswer reports whether a COMMIT's error is the server's word on it.
-func isAnswer(err error) bool {
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
-		return !isFatal(pg) && pg.Code != "40003" && !strings.HasPrefix(pg.Code, "08") // which a pooler says that has lost the server
-	}
-	return errors.Is(err, pgx.ErrTxCommitRollback)
-}
-
-// isFatal reports whether the server ended the session with err.
-func isFatal(err *pgconn.PgError) bool {
-	s := err.SeverityUnlocalized
-	if s == "" {
-		s = err.Severity
-	}
-	return s == "FATAL" || s == "PANIC"
-}
-
-// wentAway reports whether err says that the server, not just this session, is leaving: administrator's shutdown (or
-// the termination of one backend, which looks the same), crash, starting up. Anything but the server's word is a broken
-// connection.
-func wentAway(err error) bool {
-	var pg *pgconn.PgError
-	if !errors.As(err, &pg) {
-		return true
-	}
-	return pg.Code == "57P01" || pg.Code == "57P02" || pg.Code == "57P03"
-}
-
-// isStatementTimeout tells the server's own timeout from a cancel request. The SQLSTATE is the same; the text is
-// English unless lc_messages says otherwise.
-func isStatementTimeout(err *pgconn.PgError) bool {
-	return err.Code == queryCanceled && strings.Contains(err.Message, "statement timeout")
 }

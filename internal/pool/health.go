@@ -10,12 +10,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
-
 	"github.com/pgprod/pgprod/internal/activity"
 	"github.com/pgprod/pgprod/internal/clock"
 	"github.com/pgprod/pgprod/internal/guard"
 	"github.com/pgprod/pgprod/internal/lease"
+	"github.com/pgprod/pgprod/internal/pgerror"
 )
 
 // Words of Health.
@@ -125,7 +124,7 @@ func (p *Pool) impaired(a answer) string {
 		return "the server is not what target_session_attrs=" + p.cfg.TargetSessionAttrs + " asks for: it is " + a.kind()
 	case a.err == nil:
 		return p.crowded()
-	case full(a.err):
+	case pgerror.ServerIsFull(a.err):
 		return "the server takes no more connections, those of the pool go on: " + safeText(a.err)
 	case a.life == inUse:
 		return "the check's own connection fails, those of the pool go on: " + safeText(a.err)
@@ -134,16 +133,10 @@ func (p *Pool) impaired(a answer) string {
 		"has no connection to it free: " + safeText(a.err)
 }
 
-// full reports whether the server is there but has no room.
-func full(err error) bool {
-	var pg *pgconn.PgError
-	return errors.As(err, &pg) && pg.Code == "53300"
-}
-
 // dead reports whether an answer says that the database can't be used. It can where the server is alive all the same, or
 // has no room for more but the pool has connections.
 func (p *Pool) dead(a answer) bool {
-	return a.err != nil && a.life == noSign && !(full(a.err) && p.size.Load() > 0)
+	return a.err != nil && a.life == noSign && !(pgerror.ServerIsFull(a.err) && p.size.Load() > 0)
 }
 
 func (a answer) kind() string {

@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/pgprod/pgprod/internal/pgerror"
 )
 
 // TxConfig is how InTx runs a transaction.
@@ -91,8 +91,7 @@ func (p *Pool) wantsRetry(err error) bool {
 	if _, outdated := errors.AsType[outdatedError](err); outdated {
 		return true
 	}
-	var pg *pgconn.PgError
-	return errors.As(err, &pg) && (pg.Code == "40001" || pg.Code == "40P01")
+	return pgerror.IsConflict(err)
 }
 
 // attemptTx runs fn once and reports whether to do it again. A panic, and runtime.Goexit (a failed test), roll back as

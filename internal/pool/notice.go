@@ -7,25 +7,20 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgprod/pgprod/internal/instruments"
+	"github.com/pgprod/pgprod/internal/pgerror"
 )
 
 // noticed is pgx's OnNotice. pgx calls it while it reads what the server sends, in the goroutine that uses the
 // connection, which holds no lock of ours then. It is the only place where notices are looked at.
 func (c *conn) noticed(n *pgconn.Notice) {
-	if n.Routine == "SyncRepWaitForLSN" {
+	if pgerror.NotReplicated(n) {
 		c.unconfirmed = (*pgconn.PgError)(n)
-	} else if isWarning(n) {
+	} else if pgerror.IsWarning(n) {
 		c.warned(n)
 	}
 	if handler := c.pool.hooks.Notice; handler != nil {
 		handler(n)
 	}
-}
-
-// isWarning reports whether a notice is of severity WARNING. Servers before 9.6, and some that only speak PostgreSQL's
-// protocol, have no severity that isn't translated.
-func isWarning(n *pgconn.Notice) bool {
-	return n.SeverityUnlocalized == "WARNING" || n.SeverityUnlocalized == "" && n.Severity == "WARNING"
 }
 
 // warned logs a warning of the server: its caller sees nothing of it, since the statement succeeds.

@@ -39,6 +39,19 @@ func (p *Pool) password(ctx context.Context) (string, error) {
 // rereadsPassword reports whether the next dial may log in with another password than the last.
 func (p *Pool) rereadsPassword() bool { return p.hooks.Password != nil || p.cfg.PasswordFile != "" }
 
+// passwordFrom is where the password comes from, "" if that isn't ours to know.
+func (p *Pool) passwordFrom() string {
+	switch {
+	case p.hooks.Password != nil:
+		return "WithPasswordFunc"
+	case p.cfg.PasswordFile != "":
+		return "password_file"
+	case p.cfg.PasswordInDSN:
+		return "the DSN"
+	}
+	return ""
+}
+
 // askPassword calls the application's function, or joins the call that is under way. It doesn't wait longer than ctx for
 // a function that takes no notice of its context: Close would wait as well.
 func (p *Pool) askPassword(ctx context.Context) (string, error) {

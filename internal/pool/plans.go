@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pgprod/pgprod/internal/pgerror"
 	"github.com/pgprod/pgprod/internal/sqlsummary"
 )
 
@@ -206,17 +207,16 @@ func (c *conn) forgetOutdated(ctx context.Context) error {
 // an argument for the type that its parameter had, and has sent nothing.
 func (c *conn) outdated(err error) bool {
 	if pg := c.refused(err); pg != nil {
-		return c.pg.TxStatus() == 'I' && (isOutdated(pg) || hasNoSuchValue(pg))
+		return c.pg.TxStatus() == 'I' && (pgerror.PlanIsOutdated(pg) || pgerror.HasNoSuchValue(pg))
 	}
-	var answered *pgconn.PgError
-	return c.wasCached() && c.tap.Mark() == c.mark && !c.pg.IsBusy() && !errors.As(err, &answered) &&
+	return c.wasCached() && c.tap.Mark() == c.mark && !c.pg.IsBusy() && pgerror.From(err) == nil &&
 		!errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
 }
 
 // outdatedIn marks the error of a statement, once it is explained, if the server has refused it inside a transaction for
 // what was prepared before a change of the schema. A value that its type doesn't have is taken for the caller's mistake.
 func (c *conn) outdatedIn(err, explained error) error {
-	if pg := c.refused(err); pg == nil || !isOutdated(pg) {
+	if pg := c.refused(err); pg == nil || !pgerror.PlanIsOutdated(pg) {
 		return explained
 	}
 	c.learnSchema(err)
@@ -229,33 +229,15 @@ func (c *conn) wasCached() bool { return c.cached && !c.anew && !c.pg.IsClosed()
 // refused is the error of such a statement if the server has sent it before it answered that the parameters are bound,
 // which comes before any execution.
 func (c *conn) refused(err error) *pgconn.PgError {
-	var pg *pgconn.PgError
-	if !errors.As(err, &pg) || !c.wasCached() || !c.tap.Refused() {
+	if !c.wasCached() || !c.tap.Refused() {
 		return nil
 	}
-	return pg
+	return pgerror.From(err)
 }
-
-// isOutdated reports whether the server's reason for refusing a statement is that the schema has changed since it was
-// prepared, or that somebody else has deallocated it.
-func isOutdated(pg *pgconn.PgError) bool {
-	switch pg.Code {
-	case "0A000", // cached plan must not change result type
-		"08P01", // bind message has … result formats but query has … columns
-		"26000", // prepared statement does not exist
-		"XX000": // cache lookup failed for type …
-		return true
-	}
-	return strings.HasPrefix(pg.Code, "42") // what it names doesn't exist, or not for parameters of such types
-}
-
-// hasNoSuchValue reports whether a parameter's type has no value like the one that was given, as another type may have
-// that the parameter has by now.
-func hasNoSuchValue(pg *pgconn.PgError) bool { return strings.HasPrefix(pg.Code, "22") }
 
 // learnSchema tells the pool of a change of the schema that a refusal has shown, unless it knew of it.
 func (c *conn) learnSchema(err error) {
-	if pg := c.refused(err); pg != nil && isOutdated(pg) && pg.Code != "26000" {
+	if pg := c.refused(err); pg != nil && pgerror.SchemaChanged(pg) {
 		c.pool.schema.CompareAndSwap(c.plans.schema, c.plans.schema+1)
 	}
 }

@@ -23,9 +23,7 @@
 //	leak.go       who has a connection, and who has it for too long
 //	dial.go       makes connections
 //	password.go   what they log in with
-//	prospects.go  whether to try again when the server refuses
 //	errors.go     says what went wrong, in one line
-//	hints.go      and what to look at
 //	stats.go      how full the pool is, for Status and for metrics
 //	names.go      names of pools, each once in the process
 //	rows_go1.27.go  how rows are read from Go 1.27 on
@@ -50,6 +48,7 @@ import (
 	"github.com/pgprod/pgprod/internal/clock"
 	"github.com/pgprod/pgprod/internal/instruments"
 	"github.com/pgprod/pgprod/internal/lease"
+	"github.com/pgprod/pgprod/internal/pgerror"
 	"github.com/pgprod/pgprod/internal/quiet"
 	"github.com/pgprod/pgprod/internal/settings"
 	"github.com/pgprod/pgprod/internal/sqlcomment"
@@ -96,7 +95,7 @@ type Pool struct {
 	statements atomic.Pointer[activity.Statements] // nil: nobody watches
 	stacks     stackBudget
 	passwords  passwordCalls
-	doubts     doubts
+	doubts     pgerror.Doubts
 	shelf      shelf
 	shelfTime  time.Duration // how long an unused connection stays there
 	entrance   entrance

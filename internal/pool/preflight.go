@@ -14,11 +14,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
-
 	"github.com/pgprod/pgprod/internal/clock"
 	"github.com/pgprod/pgprod/internal/guard"
 	"github.com/pgprod/pgprod/internal/instruments"
+	"github.com/pgprod/pgprod/internal/pgerror"
 	"github.com/pgprod/pgprod/internal/settings"
 )
 
@@ -197,8 +196,7 @@ func (c *conn) changedCollations(ctx context.Context, version int) (changed []co
 		query = databaseCollationQuery + "; " + query
 	}
 	results, err := c.pg.Exec(ctx, query).ReadAll()
-	var refused *pgconn.PgError
-	if errors.As(err, &refused) {
+	if pgerror.From(err) != nil {
 		return nil, nil
 	}
 	for _, result := range results {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/pgprod/pgprod/internal/clock"
 	"github.com/pgprod/pgprod/internal/instruments"
+	"github.com/pgprod/pgprod/internal/pgerror"
 	"github.com/pgprod/pgprod/internal/quiet"
 )
 
@@ -123,18 +124,18 @@ func (c *conn) failed(ctx context.Context, err error, took time.Duration) {
 		slog.String("summary", summary), slog.String("error_type", kind), slog.String("error_message", message),
 	}
 	repeats := "failed " + kind
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
+	pg := pgerror.From(err)
+	if pg != nil {
 		attrs = append(attrs, slog.String("sqlstate", pg.Code))
 		if name := instruments.Constraint(pg); name != "" {
 			attrs = append(attrs, slog.String("constraint", name))
 		}
-		if !hitsAll(pg) {
+		if !pgerror.HitsAll(pg) {
 			repeats += " " + summary
 		}
 	}
 	attrs = append(attrs, duration("duration", took))
-	level, text := c.severity(err, pg), summary+": "+message+sqlState(pg)
+	level, text := c.severity(err), summary+": "+message+sqlState(pg)
 	switch level {
 	case slog.LevelError:
 		p.errors.Add("statement", repeats, text)
@@ -144,19 +145,6 @@ func (c *conn) failed(ctx context.Context, err error, took time.Duration) {
 	if p.log().Enabled(ctx, level) { // a line that nobody gets shall not count as one
 		p.tell(repeats, p.line(ctx, level, "pgprod: statement failed", attrs...))
 	}
-}
-
-// hitsAll reports whether a failure has a cause that isn't the statement's, so that one tells as much as the next: the
-// server or the transaction is read-only, the transaction has failed, rights are missing, the server is out of
-// something, going, or gone. A statement that took too long is itself the cause.
-func hitsAll(pg *pgconn.PgError) bool {
-	switch pg.Code {
-	case "25006", "25P02":
-		return true
-	case queryCanceled:
-		return false
-	}
-	return strings.HasPrefix(pg.Code, "57") || strings.HasPrefix(pg.Code, "53") || strings.HasPrefix(pg.Code, "08")
 }
 
 // wasAbandoned logs a statement whose end nobody saw. What cut it short isn't looked at: pgx may still watch its context.
@@ -178,11 +166,11 @@ func sqlState(pg *pgconn.PgError) string {
 
 // severity is debug for what the caller did itself, and a warning for what an application has to expect: broken
 // constraints, and transactions that gave way to others.
-func (c *conn) severity(err error, pg *pgconn.PgError) slog.Level {
+func (c *conn) severity(err error) slog.Level {
 	switch {
 	case errors.Is(c.guard.Cut().Caller, context.Canceled), errors.Is(err, context.Canceled):
 		return slog.LevelDebug
-	case pg != nil && (strings.HasPrefix(pg.Code, "23") || strings.HasPrefix(pg.Code, "40")):
+	case pgerror.IsExpected(err):
 		return slog.LevelWarn
 	}
 	return slog.LevelError

@@ -14,6 +14,7 @@ import (
 
 	"github.com/pgprod/pgprod/internal/guard"
 	"github.com/pgprod/pgprod/internal/instruments"
+	"github.com/pgprod/pgprod/internal/pgerror"
 	"github.com/pgprod/pgprod/internal/sqlsummary"
 )
 
@@ -350,8 +351,7 @@ func (c *conn) explain(err error, unsent bool) error {
 // explainLoss says what is known of a statement that was under way when the connection was lost. In a transaction that is
 // much: without a COMMIT it is rolled back.
 func (c *conn) explainLoss(err error, unsent bool) error {
-	var pg *pgconn.PgError
-	ended := errors.As(err, &pg)
+	ended := pgerror.From(err) != nil
 	switch {
 	case c.txOpen && ended:
 		return c.rolledBack("the server ended the session, the transaction is rolled back", err)
@@ -371,11 +371,8 @@ func (c *conn) explainLoss(err error, unsent bool) error {
 // explainLent is explain for what a function returned that the connection was lent to: its own error, unless pgx's is
 // in it for a statement that was cut short.
 func (c *conn) explainLent(err error) error {
-	var (
-		pg      *pgconn.PgError
-		network net.Error
-	)
-	if errors.As(err, &pg) || errors.As(err, &network) && network.Timeout() {
+	var network net.Error
+	if pgerror.From(err) != nil || errors.As(err, &network) && network.Timeout() {
 		if cut := c.cutShort(err, c.lentCut); cut != nil {
 			return cut
 		}
@@ -394,8 +391,7 @@ const lookAtStandbys = " (a COMMIT that takes long as a rule waits for a synchro
 
 // cutShort returns the error for a statement that didn't get the time it needed, nil for any other.
 func (c *conn) cutShort(err error, fate fate) error {
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) && pg.Code != queryCanceled {
+	if pgerror.From(err) != nil && !pgerror.IsCanceled(err) {
 		return nil
 	}
 	cut := &cutError{pool: c.pool.cfg.PoolName, ctx: context.DeadlineExceeded, hint: lookAtPlan, cause: err}
@@ -410,7 +406,7 @@ func (c *conn) cutShort(err error, fate fate) error {
 		case c.commits:
 			cut.hint = lookAtStandbys
 		}
-	case pg != nil && isStatementTimeout(pg):
+	case pgerror.IsStatementTimeout(err):
 		cut.why = "the server's statement_timeout ended the statement"
 	default:
 		return nil

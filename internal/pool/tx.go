@@ -12,6 +12,7 @@ import (
 
 	"github.com/pgprod/pgprod/internal/guard"
 	"github.com/pgprod/pgprod/internal/instruments"
+	"github.com/pgprod/pgprod/internal/pgerror"
 	"github.com/pgprod/pgprod/internal/wire"
 )
 
@@ -155,9 +156,9 @@ func (c *conn) outcome(err error, unsent bool) error {
 		return nil
 	case unsent:
 		return c.rolledBack(notSent, c.real(err))
-	case endedInstead(err):
+	case pgerror.EndedInstead(err):
 		return c.rolledBack("the transaction was not committed, the server ended the session instead", err)
-	case isAnswer(err):
+	case pgerror.SettlesCommit(err):
 		if cut := c.cutShort(err, c.fate()); cut != nil {
 			return cut
 		}

@@ -1,4 +1,4 @@
-package pool
+package pgerror
 
 import (
 	"crypto/tls"
@@ -13,37 +13,34 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// A prospect is what there is to hope for after a dial that failed.
-type prospect int
+// A Prospect is what there is to hope for after a dial that failed.
+type Prospect int
 
+// The prospects, the best one last.
 const (
-	final    prospect = iota // it will fail in the same way: callers are told at once
-	doubtful                 // it may pass: callers are told if it goes on for a while
-	passing                  // time heals it: callers wait
+	Final    Prospect = iota // it will fail in the same way: callers are told at once
+	Doubtful                 // it may pass: callers are told if it goes on for a while
+	Passing                  // time heals it: callers wait
 )
 
-// prospectOf judges the failure of a dial. Where several hosts were tried, that which has the best prospect counts.
+// ProspectOf judges the failure of a dial. Where several hosts were tried, that which has the best prospect counts.
 // rereadsPassword says that the next dial may log in with another password.
-func prospectOf(err error, rereadsPassword bool) prospect {
-	var password *passwordError
-	if errors.As(err, &password) {
-		return passing
-	}
+func ProspectOf(err error, rereadsPassword bool) Prospect {
 	refused := allRefusals(err)
 	if len(refused) == 0 {
 		return prospectOfTLS(err)
 	}
 	if hasNetworkError(err) {
-		return passing
+		return Passing
 	}
-	best := final
+	best := Final
 	for _, pg := range refused {
 		best = max(best, prospectOfRefusal(pg, rereadsPassword))
 	}
 	return best
 }
 
-// allRefusals are the answers of all servers that were tried.
+// allRefusals are the answers of all servers that were tried. From would find the first of them only.
 func allRefusals(err error) []*pgconn.PgError {
 	switch e := err.(type) {
 	case *pgconn.PgError:
@@ -61,7 +58,7 @@ func allRefusals(err error) []*pgconn.PgError {
 }
 
 // prospectOfTLS judges a failure without a word of the server's: the wrong certificate stays wrong.
-func prospectOfTLS(err error) prospect {
+func prospectOfTLS(err error) Prospect {
 	var (
 		unknown x509.UnknownAuthorityError
 		host    x509.HostnameError
@@ -69,27 +66,33 @@ func prospectOfTLS(err error) prospect {
 		verify  *tls.CertificateVerificationError
 	)
 	if errors.As(err, &verify) || errors.As(err, &unknown) || errors.As(err, &host) || errors.As(err, &invalid) ||
-		strings.Contains(err.Error(), "server refused TLS connection") {
-		return final
+		strings.Contains(err.Error(), refusesTLS) {
+		return Final
 	}
-	return passing
+	return Passing
 }
 
-// prospectOfRefusal judges what the server, or a pooler before it, said. Starting up, shutting down, too many clients and
-// the like pass. An internal error or a failure of the system may be a moment's; Supabase's pooler says XX000 for a tenant
-// that it doesn't know, which stays so. A role that is refused is worth another try where its password is read anew.
-func prospectOfRefusal(err *pgconn.PgError, rereadsPassword bool) prospect {
-	switch class := err.Code[:min(2, len(err.Code))]; {
-	case class == "57", class == "53":
-		return passing
-	case class == "58", class == "XX", class == "28" && rereadsPassword:
-		return doubtful
-	case err.Code == "08P01":
+// prospectOfRefusal judges what the server, or a pooler before it, said. A role that is refused is worth another try where its
+// password is read anew.
+func prospectOfRefusal(err *pgconn.PgError, rereadsPassword bool) Prospect {
+	switch {
+	case err.Code == ProtocolViolation:
 		return prospectOfPooler(err.Message)
-	case class == "08":
-		return passing
+	case rereadsPassword && badLogin.has(err):
+		return Doubtful
 	}
-	return final
+	return prospects[class(err.Code)] // Final, if it isn't there
+}
+
+var badLogin = setOf(classAuthorization)
+
+// prospects are those of refusals, by the class of their SQLSTATE. All other classes are final.
+var prospects = map[string]Prospect{
+	classOperator:   Passing,  // starting up, shutting down
+	classResources:  Passing,  // too many connections
+	classConnection: Passing,  // a pooler has lost its server
+	classSystem:     Doubtful, // a disk's failure may be a moment's
+	classInternal:   Doubtful, // so may this; Supabase's pooler says it of a tenant that it doesn't know, which stays so
 }
 
 // healing is in what PgBouncer says when its server, or room for another client, is missing for the time being.
@@ -100,15 +103,15 @@ var healing = []string{
 
 // prospectOfPooler judges a protocol violation, which is PgBouncer's SQLSTATE for almost everything. A parameter that it
 // doesn't know stays unknown; a database or a user that it doesn't know, or a wrong password, is told when it goes on.
-func prospectOfPooler(message string) prospect {
+func prospectOfPooler(message string) Prospect {
 	if _, _, refused := poolersRefusal(message); refused {
-		return final
+		return Final
 	}
 	message = strings.ToLower(message)
 	if slices.ContainsFunc(healing, func(part string) bool { return strings.Contains(message, part) }) {
-		return passing
+		return Passing
 	}
-	return doubtful
+	return Doubtful
 }
 
 func hasNetworkError(err error) bool {
@@ -124,29 +127,29 @@ const (
 	doubtForgotten = 10 * time.Second
 )
 
-// doubts are the dials in a row that failed in the same doubtful way. It is safe for concurrent use.
-type doubts struct {
+// Doubts count the dials in a row that failed in the same doubtful way. They are safe for concurrent use.
+type Doubts struct {
 	mu    sync.Mutex // guards what follows
 	code  string     // SQLSTATE; "": the last dial didn't fail in a doubtful way
-	tries int
-	since time.Time // the first
-	last  time.Time
+	tries int        // how many failed with this code
+	since time.Time  // when the first of them failed
+	last  time.Time  // when the last one did
 }
 
-// isFinal notes a failure and reports whether there is no use in trying again.
-func (d *doubts) isFinal(err error, rereadsPassword bool, now time.Time) bool {
-	switch prospectOf(err, rereadsPassword) {
-	case final:
+// IsFinal notes a failure and reports whether there is no use in trying again.
+func (d *Doubts) IsFinal(err error, rereadsPassword bool, now time.Time) bool {
+	switch ProspectOf(err, rereadsPassword) {
+	case Final:
 		return true
-	case doubtful:
+	case Doubtful:
 		return d.lasts(allRefusals(err)[0].Code, now)
 	}
-	d.end()
+	d.End()
 	return false
 }
 
 // lasts notes a doubtful failure and reports whether such have gone on for long enough.
-func (d *doubts) lasts(code string, now time.Time) bool {
+func (d *Doubts) lasts(code string, now time.Time) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if code != d.code || now.Sub(d.last) > doubtForgotten {
@@ -157,8 +160,8 @@ func (d *doubts) lasts(code string, now time.Time) bool {
 	return d.tries >= doubtTries && now.Sub(d.since) >= doubtFor
 }
 
-// end is called when a dial succeeds, or fails in a way that passes.
-func (d *doubts) end() {
+// End is called when a dial succeeds, or fails in a way that passes.
+func (d *Doubts) End() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.code = ""

@@ -1,4 +1,4 @@
-package pool
+package pgerror
 
 import (
 	"errors"
@@ -20,30 +20,29 @@ func TestOfSeveralHostsTheOneWithTheBestProspectCounts(t *testing.T) {
 	for _, c := range []struct {
 		err     error
 		rereads bool
-		want    prospect
+		want    Prospect
 	}{
-		{password, false, final},
-		{password, true, doubtful},
-		{internal, false, doubtful},
-		{starting, false, passing},
-		{errors.Join(password, starting), false, passing},
-		{errors.Join(starting, password), false, passing},
-		{errors.Join(password, internal), false, doubtful},
-		{errors.Join(password, unreachable), false, passing},
-		{unreachable, false, passing},
-		{&passwordError{from: "password function", cause: password}, true, passing},
+		{password, false, Final},
+		{password, true, Doubtful},
+		{internal, false, Doubtful},
+		{starting, false, Passing},
+		{errors.Join(password, starting), false, Passing},
+		{errors.Join(starting, password), false, Passing},
+		{errors.Join(password, internal), false, Doubtful},
+		{errors.Join(password, unreachable), false, Passing},
+		{unreachable, false, Passing},
 	} {
-		assert.Equal(t, c.want, prospectOf(c.err, c.rereads), "%v", c.err)
+		assert.Equal(t, c.want, ProspectOf(c.err, c.rereads), "%v", c.err)
 	}
 }
 
 func TestADoubtBecomesFinalWhenItGoesOnAndBeginsAnewAfterAnythingElse(t *testing.T) {
 	internal := &pgconn.PgError{Code: "XX000"}
-	var d doubts
+	var d Doubts
 	now := time.Now()
 	try := func(err error, after time.Duration) bool {
 		now = now.Add(after)
-		return d.isFinal(err, false, now)
+		return d.IsFinal(err, false, now)
 	}
 	assert.False(t, try(internal, 0))
 	assert.False(t, try(internal, doubtFor), "long enough, but not often enough")
@@ -55,7 +54,7 @@ func TestADoubtBecomesFinalWhenItGoesOnAndBeginsAnewAfterAnythingElse(t *testing
 	assert.False(t, try(&pgconn.PgError{Code: "58030"}, 0), "another one")
 	assert.False(t, try(internal, 0))
 	assert.False(t, try(internal, doubtFor))
-	d.end()
+	d.End()
 	assert.False(t, try(internal, 0))
 	assert.False(t, try(internal, doubtFor))
 	assert.False(t, try(internal, doubtForgotten+1), "an hour later it may be a moment's again")

@@ -1,4 +1,4 @@
-package pool
+package pgerror
 
 import (
 	"cmp"
@@ -16,61 +16,52 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
+// The texts of pgx's that tell a failure for which it has neither a type nor a value.
+const (
+	refusesTLS  = "server refused TLS connection" // pgconn: the server answered with N to the question for TLS
+	invalidBody = "invalid body length"           // pgproto3: what should be a message's length is none
+)
+
 // refusals say what to look at when the server refuses a connection, by SQLSTATE.
 var refusals = map[string]string{
-	"28P01": "the server doesn't accept the password, or the role has none",
-	"28000": "the role may not log in from here: look at pg_hba.conf and at the role",
-	"3D000": "there is no such database: look at the DSN",
-	"42501": "the role lacks the right to connect to this database",
-	"53300": "max_connections, or the role's or the database's limit, is used up: keep pool_size + max_overflow of all " +
+	InvalidPassword:       "the server doesn't accept the password, or the role has none",
+	InvalidAuthorization:  "the role may not log in from here: look at pg_hba.conf and at the role",
+	InvalidCatalogName:    "there is no such database: look at the DSN",
+	InsufficientPrivilege: "the role lacks the right to connect to this database",
+	TooManyConnections: "max_connections, or the role's or the database's limit, is used up: keep pool_size + max_overflow of all " +
 		"instances together below it",
-	"57P03": "it is starting, stopping or recovering",
-	"42704": "look at server_settings",
-	"55P02": "only the server's own configuration sets it: take it out of server_settings and the DSN",
-	"22023": "look at server_settings",
+	CannotConnectNow:       "it is starting, stopping or recovering",
+	UndefinedObject:        "look at server_settings",
+	CantChangeRuntimeParam: "only the server's own configuration sets it: take it out of server_settings and the DSN",
+	InvalidParameterValue:  "look at server_settings",
 }
 
-// hint says what to look at, in brackets, or nothing.
-func (e *dialError) hint() string {
-	hint := e.advice()
-	if e.noDSN != "" {
-		hint = strings.TrimPrefix(hint+"; "+e.noDSN, "; ")
-	}
-	if hint == "" {
-		return ""
-	}
-	return " (" + hint + ")"
-}
-
-func (e *dialError) advice() string {
+// Advice says what to look at after a dial that failed with err, or nothing. passwordFrom is where the password came from, ""
+// if that isn't known.
+func Advice(err error, passwordFrom string) string {
 	var (
-		pg         *pgconn.PgError
 		name       *net.DNSError
 		unknown    x509.UnknownAuthorityError
 		wrongHost  x509.HostnameError
 		wrongChain *tls.CertificateVerificationError
 		network    net.Error
-		password   *passwordError
 	)
-	err := e.cause
-	switch {
-	case errors.As(err, &password):
-		return "there is no password to log in with"
-	case errors.As(err, &pg):
-		return e.refusal(pg)
+	switch pg := From(err); {
+	case pg != nil:
+		return adviceOnRefusal(pg, passwordFrom)
 	case errors.As(err, &name):
 		return "the host's name isn't known: look at the DSN and at DNS"
 	case errors.As(err, &wrongHost):
 		return "the certificate is for another host: connect by the name that it has"
 	case errors.As(err, &unknown), errors.As(err, &wrongChain):
 		return "the certificate isn't trusted: sslrootcert must name the authority that signed it"
-	case strings.Contains(err.Error(), "server refused TLS connection"):
+	case strings.Contains(err.Error(), refusesTLS):
 		return "the server has no TLS: turn ssl on there, or change sslmode where the network is to be trusted"
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, fs.ErrNotExist):
 		return "nothing listens there: is the server running, and are host and port right?"
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
 		return "no answer in time: look at firewalls, at routes, and whether the host is alive"
-	case strings.Contains(err.Error(), "invalid body length"):
+	case strings.Contains(err.Error(), invalidBody):
 		return "what answers there doesn't speak PostgreSQL's protocol: is it the right port, and no proxy for HTTP?"
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return "the other end hung up during the login: look at the server's log, and at what stands in between, proxies and load balancers"
@@ -78,13 +69,13 @@ func (e *dialError) advice() string {
 	return ""
 }
 
-// refusal is the advice for what the server, or a pooler before it, said.
-func (e *dialError) refusal(pg *pgconn.PgError) string {
+// adviceOnRefusal is the advice for what the server, or a pooler before it, said.
+func adviceOnRefusal(pg *pgconn.PgError, passwordFrom string) string {
 	where, name, unsupported := poolersRefusal(pg.Message)
 	switch {
-	case pg.Code == "28P01" && e.passwordFrom != "":
-		return refusals[pg.Code] + "; it was taken from " + e.passwordFrom
-	case pg.Code == "42501" && strings.Contains(pg.Message, "set parameter"):
+	case pg.Code == InvalidPassword && passwordFrom != "":
+		return refusals[pg.Code] + "; it was taken from " + passwordFrom
+	case pg.Code == InsufficientPrivilege && strings.Contains(pg.Message, "set parameter"):
 		return "take it out of server_settings and the DSN, or GRANT SET ON PARAMETER to the role"
 	case !unsupported:
 		return refusals[pg.Code]
@@ -101,11 +92,10 @@ func (e *dialError) refusal(pg *pgconn.PgError) string {
 	}
 }
 
-// inOptions and inStartup are where a pooler found a parameter that it doesn't take: among those of the startup message,
-// or in that one of them which is named options and holds others.
+// These are the places where a pooler finds a parameter that it doesn't take.
 const (
-	inStartup = iota
-	inOptions
+	inStartup = iota // among the parameters of the startup message
+	inOptions        // in that one of them which is named options and holds others
 )
 
 // refusedParameter matches what PgBouncer says of a parameter: 1.18 knows no options at all, from 1.20 on it looks into them.
@@ -123,17 +113,4 @@ func poolersRefusal(message string) (where int, name string, ok bool) {
 		return inOptions, found[3], true
 	}
 	return inStartup, found[3], true
-}
-
-// passwordFrom is where the password comes from, "" if that isn't ours to know.
-func (p *Pool) passwordFrom() string {
-	switch {
-	case p.hooks.Password != nil:
-		return "WithPasswordFunc"
-	case p.cfg.PasswordFile != "":
-		return "password_file"
-	case p.cfg.PasswordInDSN:
-		return "the DSN"
-	}
-	return ""
 }

@@ -1,4 +1,4 @@
-package pool
+package pgerror
 
 import (
 	"context"
@@ -12,9 +12,10 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// pgxTimeout is an error for which pgconn.Timeout reports true, and pgconn.SafeToRetry false. Callers who know pgx ask the
-// first of an error, and pgconn tells by a type of its own that nobody else can make. It gives one out where the deadline
-// of a read has passed, which needs no server.
+// pgxTimeout returns an error for which pgconn.Timeout reports true, and pgconn.SafeToRetry false. Applications that know pgx
+// ask pgconn.Timeout of an error, which looks for a type of pgconn's own that nobody else can make. pgconn makes such an error
+// when the deadline of a read has passed, so this reads once, after its deadline, from a connection that leads nowhere. It
+// returns nil if pgconn doesn't make one there any more.
 var pgxTimeout = sync.OnceValue(func() error {
 	client, server := net.Pipe()
 	defer client.Close()
@@ -32,9 +33,9 @@ var pgxTimeout = sync.OnceValue(func() error {
 	return errors.Unwrap(err) // what says that it was to no avail lies around it
 })
 
-// deadlineError is the end of a context as all who may ask for it know it: if its deadline has passed, errors.Is finds
-// context.DeadlineExceeded, and pgconn.Timeout is true.
-func deadlineError(err error) []error {
+// OfContext returns the end of a context as all who may ask for it know it. It is for an Unwrap() []error: errors.Is finds
+// err among them, and if err is or wraps context.DeadlineExceeded, pgconn.Timeout is true as well.
+func OfContext(err error) []error {
 	if timeout := pgxTimeout(); timeout != nil && errors.Is(err, context.DeadlineExceeded) {
 		return []error{err, timeout}
 	}

@@ -1,4 +1,4 @@
-package pool
+package pgerror
 
 import (
 	"testing"
@@ -22,10 +22,10 @@ func TestAPoolersRefusalOfAParameterSaysWhatToDo(t *testing.T) {
 		"unsupported options startup parameter: only '-c config=val' is allowed": "the pooler doesn't take it in options: take what isn't -c name=value out of options in the DSN and out of PGOPTIONS; in server_settings, " + set + " sets it after connecting",
 	} {
 		refused := &pgconn.PgError{Severity: "FATAL", Code: "08P01", Message: message}
-		assert.Equal(t, want, (&dialError{cause: refused}).advice(), message)
-		assert.Equal(t, final, prospectOf(refused, false), message)
+		assert.Equal(t, want, Advice(refused, ""), message)
+		assert.Equal(t, Final, ProspectOf(refused, false), message)
 	}
 	for _, message := range []string{"query_wait_timeout", "no more connections allowed (max_client_conn)", "server login has been failing"} {
-		assert.Equal(t, passing, prospectOf(&pgconn.PgError{Severity: "FATAL", Code: "08P01", Message: message}, false), message)
+		assert.Equal(t, Passing, ProspectOf(&pgconn.PgError{Severity: "FATAL", Code: "08P01", Message: message}, false), message)
 	}
 }

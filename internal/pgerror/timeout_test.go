@@ -1,4 +1,4 @@
-package pool
+package pgerror
 
 import (
 	"context"
@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestPgxStillGivesItsTimeoutErrorOut(t *testing.T) {
+func TestPgxStillMakesItsTimeoutErrorForAReadAfterItsDeadline(t *testing.T) {
 	t.Parallel()
 	require.Error(t, pgxTimeout())
 	assert.True(t, pgconn.Timeout(pgxTimeout()))
@@ -18,6 +18,6 @@ func TestPgxStillGivesItsTimeoutErrorOut(t *testing.T) {
 
 func TestOnlyADeadlineIsATimeoutForPgx(t *testing.T) {
 	t.Parallel()
-	assert.Len(t, deadlineError(context.DeadlineExceeded), 2)
-	assert.Equal(t, []error{context.Canceled}, deadlineError(context.Canceled))
+	assert.Len(t, OfContext(context.DeadlineExceeded), 2)
+	assert.Equal(t, []error{context.Canceled}, OfContext(context.Canceled))
 }
