@@ -67,16 +67,13 @@ func statusCode(err error) string {
 // hidden, since it may hold a value. sql is the text as the caller wrote it, before pgx put any value into it, "" if it
 // isn't known: the names that stand in it may be shown.
 func Describe(err error, sql string) string {
-	var (
-		pg    *pgconn.PgError
-		login *pgconn.ConnectError
-	)
-	switch server := errors.As(err, &pg); {
-	case errors.As(err, &login) && server:
+	var login *pgconn.ConnectError
+	switch pg := pgerror.From(err); {
+	case errors.As(err, &login) && pg != nil:
 		return pg.Message // of the DSN: no statement was there yet, and no value
 	case login != nil:
 		return login.Error()
-	case server:
+	case pg != nil:
 		return describeServer(pg, sql)
 	}
 	return describeClient(err, sql)

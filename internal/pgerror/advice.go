@@ -14,13 +14,11 @@ import (
 	"syscall"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// The texts of pgx's that tell a failure for which it has neither a type nor a value.
-const (
-	refusesTLS  = "server refused TLS connection" // pgconn: the server answered with N to the question for TLS
-	invalidBody = "invalid body length"           // pgproto3: what should be a message's length is none
-)
+// refusesTLS is pgx's text for a server that declines TLS. There is no type and no value to know the error by.
+const refusesTLS = "server refused TLS connection"
 
 // refusals say what to look at when the server refuses a connection, by SQLSTATE.
 var refusals = map[string]string{
@@ -45,6 +43,7 @@ func Advice(err error, passwordFrom string) string {
 		wrongHost  x509.HostnameError
 		wrongChain *tls.CertificateVerificationError
 		network    net.Error
+		noMessage  *pgproto3.ExceededMaxBodyLenErr // what stands where a message has its length is none
 	)
 	switch pg := From(err); {
 	case pg != nil:
@@ -61,7 +60,7 @@ func Advice(err error, passwordFrom string) string {
 		return "nothing listens there: is the server running, and are host and port right?"
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
 		return "no answer in time: look at firewalls, at routes, and whether the host is alive"
-	case strings.Contains(err.Error(), invalidBody):
+	case errors.As(err, &noMessage):
 		return "what answers there doesn't speak PostgreSQL's protocol: is it the right port, and no proxy for HTTP?"
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return "the other end hung up during the login: look at the server's log, and at what stands in between, proxies and load balancers"

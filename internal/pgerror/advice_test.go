@@ -1,6 +1,15 @@
 package pgerror
 
 import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"syscall"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -28,4 +37,43 @@ func TestAPoolersRefusalOfAParameterSaysWhatToDo(t *testing.T) {
 	for _, message := range []string{"query_wait_timeout", "no more connections allowed (max_client_conn)", "server login has been failing"} {
 		assert.Equal(t, Passing, ProspectOf(&pgconn.PgError{Severity: "FATAL", Code: "08P01", Message: message}, false), message)
 	}
+}
+
+func TestAFailedDialSaysWhatToLookAt(t *testing.T) {
+	t.Parallel()
+	refused := func(code, message string) error {
+		return &pgconn.PgError{Severity: "FATAL", Code: code, Message: message}
+	}
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{refused("28P01", ""), "the server doesn't accept the password, or the role has none; it was taken from the DSN"},
+		{refused("28000", ""), "pg_hba.conf"},
+		{refused("3D000", ""), "there is no such database"},
+		{refused("42501", `permission denied for database "d"`), "lacks the right to connect"},
+		{refused("42501", `permission denied to set parameter "x"`), "GRANT SET ON PARAMETER"},
+		{refused("53300", ""), "max_connections"},
+		{refused("57P03", ""), "starting, stopping or recovering"},
+		{refused("42704", ""), "server_settings"},
+		{refused("55P02", ""), "only the server's own configuration sets it"},
+		{refused("22023", ""), "server_settings"},
+		{errors.Join(io.EOF, refused("57P03", "")), "starting, stopping or recovering"},
+		{&net.DNSError{Name: "a", IsNotFound: true}, "the host's name isn't known"},
+		{x509.HostnameError{Certificate: &x509.Certificate{}, Host: "a"}, "the certificate is for another host"},
+		{x509.UnknownAuthorityError{}, "the certificate isn't trusted"},
+		{&tls.CertificateVerificationError{Err: x509.HostnameError{Certificate: &x509.Certificate{}, Host: "a"}}, "for another host"},
+		{&tls.CertificateVerificationError{Err: errors.New("expired")}, "the certificate isn't trusted"},
+		{&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, "nothing listens there"},
+		{&net.OpError{Op: "dial", Err: fs.ErrNotExist}, "nothing listens there"},
+		{context.DeadlineExceeded, "no answer in time"},
+		{&net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}, "no answer in time"},
+		{syscall.ECONNRESET, "the other end hung up"},
+	} {
+		assert.Contains(t, Advice(c.err, "the DSN"), c.want, "%v", c.err)
+	}
+	for _, err := range []error{refused("P0001", ""), errors.New("whatever"), context.Canceled} {
+		assert.Empty(t, Advice(err, "the DSN"), "%v", err)
+	}
+	assert.NotContains(t, Advice(refused("28P01", ""), ""), "taken from")
 }

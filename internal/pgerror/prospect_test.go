@@ -1,9 +1,12 @@
 package pgerror
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -58,4 +61,53 @@ func TestADoubtBecomesFinalWhenItGoesOnAndBeginsAnewAfterAnythingElse(t *testing
 	assert.False(t, try(internal, 0))
 	assert.False(t, try(internal, doubtFor))
 	assert.False(t, try(internal, doubtForgotten+1), "an hour later it may be a moment's again")
+}
+
+func TestARefusalsProspectIsThatOfItsClass(t *testing.T) {
+	t.Parallel()
+	for code := range strings.FieldsSeq(everyCode) {
+		want, rereading := Final, Final
+		switch code[:2] {
+		case "08", "53", "57":
+			want, rereading = Passing, Passing
+		case "58", "XX":
+			want, rereading = Doubtful, Doubtful
+		case "28":
+			rereading = Doubtful
+		}
+		if code == ProtocolViolation {
+			continue // a pooler's, whose text counts
+		}
+		pg := &pgconn.PgError{Code: code}
+		assert.Equal(t, want, ProspectOf(pg, false), code)
+		assert.Equal(t, rereading, ProspectOf(pg, true), code)
+	}
+}
+
+func TestAPoolersProspectIsInItsText(t *testing.T) {
+	t.Parallel()
+	for message, want := range map[string]Prospect{
+		"server login has been failing, cached error: connect failed": Passing,
+		"query_wait_timeout":                          Passing,
+		"pgbouncer cannot connect to server":          Passing,
+		"no more connections allowed":                 Passing,
+		"The database system is starting up":          Passing,
+		"no such database: d":                         Doubtful,
+		"password authentication failed":              Doubtful,
+		"unsupported startup parameter: jit":          Final,
+		"Unsupported startup parameter in options: x": Final,
+	} {
+		assert.Equal(t, want, ProspectOf(&pgconn.PgError{Code: ProtocolViolation, Message: message}, false), message)
+	}
+}
+
+func TestTheWrongCertificateStaysWrong(t *testing.T) {
+	t.Parallel()
+	for _, err := range []error{
+		x509.UnknownAuthorityError{}, x509.HostnameError{Certificate: &x509.Certificate{}, Host: "a"},
+		x509.CertificateInvalidError{Cert: &x509.Certificate{}}, &tls.CertificateVerificationError{Err: errors.New("expired")},
+	} {
+		assert.Equal(t, Final, ProspectOf(fmt.Errorf("tls: %w", err), true), "%T", err)
+	}
+	assert.Equal(t, Passing, ProspectOf(errors.New("tls: first record does not look like a TLS handshake"), true))
 }
