@@ -1,0 +1,222 @@
+package diary
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestAnOrdinaryStatementIsNotAskedWhatItIsAndCostsNoAllocation(t *testing.T) {
+	var log log
+	d := log.open(t, Options{EchoPool: true, Slow: time.Second})
+	var n named
+	ctx := t.Context()
+	assert.Zero(t, testing.AllocsPerRun(1000, func() {
+		d.Statement(ctx, Statement{Named: &n, Took: time.Millisecond, Waited: time.Millisecond, Rows: 1})
+	}))
+	assert.Zero(t, n.asked)
+	assert.Empty(t, log.take())
+}
+
+func BenchmarkAnOrdinaryStatement(b *testing.B) {
+	d := New(Options{Slow: time.Second})
+	defer d.Close()
+	var n named
+	ctx := b.Context()
+	b.ReportAllocs()
+	for b.Loop() {
+		d.Statement(ctx, Statement{Named: &n, Took: time.Millisecond, Rows: 1})
+	}
+}
+
+func TestASlowStatementIsALine(t *testing.T) {
+	var log log
+	d := log.open(t, Options{Slow: time.Second})
+	s := ended(900 * time.Millisecond)
+	d.Statement(t.Context(), s)
+	assert.Empty(t, log.take())
+	s.Waited = 100 * time.Millisecond
+	d.Statement(t.Context(), s)
+	assert.Equal(t, []line{{
+		"level": slog.LevelWarn, "message": "pgprod: slow statement", "pool": "orders", "summary": "SELECT orders",
+		"waited": 100 * time.Millisecond, "duration": 900 * time.Millisecond,
+		"statement": "SELECT orders where id = ?", "rows": int64(7),
+	}}, log.take())
+	assert.Empty(t, d.Errors())
+}
+
+func TestAWaitThatIsLongerThanItsStatementIsThePoolsMatter(t *testing.T) {
+	var log log
+	d := log.open(t, Options{Slow: time.Second, Echo: true})
+	s := ended(time.Millisecond)
+	s.Waited = time.Second
+	for range 5 {
+		d.Statement(t.Context(), s)
+	}
+	lines := log.take()
+	require.Len(t, lines, 3)
+	assert.Equal(t, line{
+		"level": slog.LevelWarn, "message": "pgprod: a caller waited long for a connection", "pool": "orders",
+		"waited": time.Second, "summary": "SELECT orders", "duration": time.Millisecond,
+	}, lines[0])
+}
+
+func TestNoStatementIsSlowWhereTheLimitIsZero(t *testing.T) {
+	var log log
+	log.open(t, Options{}).Statement(t.Context(), ended(10_000*time.Hour))
+	assert.Empty(t, log.take())
+}
+
+func TestWhoWantsAllStatementsGetsEachOfThem(t *testing.T) {
+	var log log
+	d := log.open(t, Options{Echo: true})
+	for range 10 {
+		d.Statement(t.Context(), ended(time.Millisecond))
+	}
+	lines := log.take()
+	require.Len(t, lines, 10)
+	assert.Equal(t, line{
+		"level": slog.LevelInfo, "message": "pgprod: statement", "pool": "orders",
+		"statement": "SELECT orders where id = ?", "duration": time.Millisecond, "rows": int64(7),
+	}, lines[0])
+	for range 10 {
+		d.Statement(t.Context(), failing(StatementError{Level: slog.LevelError}))
+	}
+	assert.Len(t, log.take(), 10)
+}
+
+func TestAFailedStatementIsALineAndAnError(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		e      StatementError
+		want   line
+		errors []string
+	}{
+		{"the server's", StatementError{
+			Level: slog.LevelWarn, Type: "23505", Message: "duplicate key", SQLState: "23505", Constraint: "orders_pkey"},
+			line{"error_type": "23505", "error_message": "duplicate key", "sqlstate": "23505", "constraint": "orders_pkey"},
+			[]string{"statement: SELECT orders: duplicate key (SQLSTATE 23505)"}},
+		{"the connection's", StatementError{Level: slog.LevelError, Type: "connection_lost", Message: "reset", HitsAll: true},
+			line{"error_type": "connection_lost", "error_message": "reset"},
+			[]string{"statement: SELECT orders: reset"}},
+		{"its caller's", StatementError{Level: slog.LevelDebug, Type: "canceled", Message: "cancelled", HitsAll: true},
+			line{"error_type": "canceled", "error_message": "cancelled"},
+			nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			log := log{level: slog.LevelDebug}
+			d := log.open(t, Options{Slow: time.Nanosecond})
+			d.Statement(t.Context(), failing(c.e))
+			c.want["level"], c.want["message"], c.want["pool"] = c.e.Level, "pgprod: statement failed", "orders"
+			c.want["summary"], c.want["duration"] = "SELECT orders", time.Second
+			assert.Equal(t, []line{c.want}, log.take())
+			assert.Equal(t, c.errors, said(d.Errors()))
+			for _, one := range d.Errors() {
+				assert.Equal(t, c.e.Level == slog.LevelWarn, one.Warning)
+			}
+		})
+	}
+}
+
+func TestFailuresThatHitAllStatementsAreOfOneKind(t *testing.T) {
+	var log log
+	d := log.open(t, Options{})
+	fail := func(hitsAll bool) {
+		for i := range 10 {
+			s := failing(StatementError{Level: slog.LevelError, Type: "25006", SQLState: "25006", HitsAll: hitsAll})
+			s.Named = &named{summary: fmt.Sprint("SELECT ", i)}
+			d.Statement(t.Context(), s)
+		}
+	}
+	fail(true)
+	assert.Len(t, log.take(), 3)
+	assert.Len(t, d.Errors(), 1)
+	fail(false)
+	assert.Len(t, log.take(), 10)
+	assert.Len(t, d.Errors(), 11)
+}
+
+func TestAnErrorIsKeptForTheLivePageWhoeverReadsTheLog(t *testing.T) {
+	log := log{level: slog.LevelError + 1}
+	d := log.open(t, Options{})
+	d.Statement(t.Context(), failing(StatementError{Level: slog.LevelError, Message: "no such table"}))
+	assert.Empty(t, log.take())
+	assert.Equal(t, []string{"statement: SELECT orders: no such table"}, said(d.Errors()))
+}
+
+func TestWhoWatchesSeesEachStatement(t *testing.T) {
+	var log log
+	d := log.open(t, Options{})
+	d.Statement(t.Context(), ended(time.Second))
+	d.Watch()
+	assert.Empty(t, d.Statements())
+	d.Statement(t.Context(), ended(time.Second))
+	d.Statement(t.Context(), failing(StatementError{Level: slog.LevelDebug}))
+	all := d.Statements()
+	require.Len(t, all, 1)
+	assert.Equal(t, "SELECT orders", all[0].Summary)
+	assert.EqualValues(t, 2, all[0].Count)
+	assert.EqualValues(t, 1, all[0].Errors)
+	assert.EqualValues(t, 7, all[0].Rows)
+}
+
+func TestALongTextIsCutAtTheEndOfACharacter(t *testing.T) {
+	assert.Equal(t, "é", shorten("é"))
+	long := shorten("x" + strings.Repeat("é", maxText))
+	assert.Equal(t, "x"+strings.Repeat("é", (maxText-1)/2)+"…", long)
+}
+
+func TestAStatementWhoseEndNobodySawIsToldAsFailed(t *testing.T) {
+	var log log
+	d := log.open(t, Options{})
+	d.Abandoned(&named{summary: "SELECT orders"}, Failure{Type: "abandoned", Text: "given back in its middle"})
+	assert.Equal(t, []line{{
+		"level": slog.LevelError, "message": "pgprod: statement failed", "pool": "orders",
+		"summary": "SELECT orders", "error_type": "abandoned", "error_message": "given back in its middle",
+	}}, log.take())
+}
+
+func TestAWarningOfTheServerIsToldWithItsStatementIfThereIsOne(t *testing.T) {
+	var log log
+	d := log.open(t, Options{})
+	text := func() string { return "there is no transaction in progress" }
+	want := line{
+		"level": slog.LevelWarn, "message": "pgprod: the server warns", "pool": "orders",
+		"sqlstate": "25P01", "warning": "there is no transaction in progress",
+	}
+	d.Warned("25P01", nil, text)
+	assert.Equal(t, []line{want}, log.take())
+	want["summary"] = "COMMIT"
+	d.Warned("25P01", &named{summary: "COMMIT"}, text)
+	assert.Equal(t, []line{want}, log.take())
+}
+
+func TestACommitWithoutAnAnswerIsALine(t *testing.T) {
+	var log log
+	d := log.open(t, Options{})
+	d.CommitUnknown(errors.New("pgprod: unknown"), "connection lost")
+	assert.Equal(t, []line{{
+		"level": slog.LevelError, "message": "pgprod: unknown", "pool": "orders", "error_message": "connection lost",
+	}}, log.take())
+}
+
+func TestWhatIsNotKeptIsToldOnceForEachTextAndOfSoManyTexts(t *testing.T) {
+	var log log
+	d := log.open(t, Options{Echo: true})
+	d.Unkept("set a = ?", "a setting", "server_settings")
+	d.Unkept("set a = ?", "a setting", "server_settings")
+	assert.Equal(t, []line{{
+		"level": slog.LevelWarn, "message": "pgprod: a setting doesn't outlive its statement: the connection went back to the pool",
+		"pool": "orders", "statement": "set a = ?", "instead": "server_settings",
+	}}, log.take())
+	for i := range 2 * maxOnceEach {
+		d.Unkept(fmt.Sprint("set a", i), "a setting", "server_settings")
+	}
+	assert.Len(t, log.take(), maxOnceEach-1)
+}
