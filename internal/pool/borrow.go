@@ -44,9 +44,7 @@ func (s *session) borrow(ctx context.Context) error {
 			if waited > 0 {
 				p.in.WaitedSpan(ctx, waited, nil)
 			}
-			if p.cfg.EchoPool {
-				p.checkedOut(ctx, s.c, waited)
-			}
+			p.diary.CheckedOut(ctx, s.c.pg.PID(), waited)
 			return nil
 		}
 		waited = time.Duration(clock.Now() - start)
@@ -214,9 +212,7 @@ func (s *session) giveBack() {
 	c.returned = now
 	held := p.returned(c, now)
 	p.in.Used(context.Background(), clock.Seconds(held))
-	if p.cfg.EchoPool {
-		p.checkedIn(c, held)
-	}
+	p.diary.CheckedIn(c.pg.PID(), time.Duration(held))
 	switch {
 	case c.condemned != "":
 		p.discard(c, c.condemned)

@@ -133,7 +133,7 @@ func (c *conn) Close() error {
 	if c.closing == "" {
 		c.pool.writeOff(c, c.timeIsUp())
 	}
-	c.pool.closedConn(c, c.closing)
+	c.pool.diary.Closed(c.pg.PID(), c.closing)
 	c.pool.tasks.run(c.hangUp)
 	return nil
 }

@@ -46,7 +46,7 @@ func (p *Pool) Dial(ctx context.Context) error {
 		return failure
 	}
 	p.doubts.End()
-	p.dialSucceeded(ctx)
+	p.diary.DialSucceeded(ctx)
 	overflow := p.remember(c)
 	c.dialled = clock.Now()
 	c.expires = p.expiry(c.dialled) // not from its begin: a dial that takes longer than pool_recycle would be in vain
@@ -54,7 +54,7 @@ func (p *Pool) Dial(ctx context.Context) error {
 	c.returned = c.dialled
 	p.in.Created(ctx, clock.Seconds(c.dialled-start))
 	p.planPreflight()
-	p.connected(ctx, c, time.Duration(c.dialled-start), overflow)
+	p.diary.Connected(ctx, c.pg.PID(), time.Duration(c.dialled-start), overflow)
 	p.enter(c)
 	return nil
 }

@@ -261,6 +261,9 @@ type passwordError struct {
 func (e *passwordError) Error() string { return e.from + ": " + e.cause.Error() }
 func (e *passwordError) Unwrap() error { return e.cause }
 
+// oneLine is an error's text in one line.
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
+
 // safeText is an error's text for logs and pages, in one line: without what a password function says, which may be more
 // than it should. Its caller gets it.
 func safeText(err error) string { return hidePassword(oneLine(err), err) }

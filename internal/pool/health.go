@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -62,8 +61,7 @@ type prober struct {
 	c       *conn         // kept for the next question; nil: none
 
 	news        chan struct{} // has room for one: an inquiry is over
-	outage      outage        // as the looks see it, also where nobody else uses the pool
-	silentSince int64         // by clock.Now(): the first look in a row without an answer from anywhere; 0: the last had one. Only looks use it
+	silentSince int64         // by clock(): the first look in a row without an answer from anywhere; 0: the last had one. Only looks use it
 }
 
 // answer is what a look found.
@@ -305,22 +303,14 @@ func (p *Pool) answeredSince(since int64) bool {
 	return false
 }
 
-// looked tells of an outage's beginning and end, which nobody else notices in a service that has nothing to do.
+// looked tells the diary how the database is. Nobody else notices an outage in a service that has nothing to do.
 func (p *Pool) looked(a answer) {
-	outage := &p.prober.outage
 	switch {
 	case p.closed.Load():
 	case p.dead(a):
-		text := safeText(a.err)
-		p.errors.Add("health", sortOf(a.err), text)
-		if tell, untold := outage.begin(a.at); tell {
-			p.write(p.life, slog.LevelError, "pgprod: the database is unhealthy", untold, slog.String("error", text))
-		}
+		p.diary.Unhealthy(p.life, a.at, failure(a.err))
 	case a.err == nil:
-		if told, after, failures := outage.end(a.at); told {
-			p.write(p.life, slog.LevelInfo, "pgprod: the database is healthy again", 0,
-				slog.Duration("after", after.Round(time.Millisecond)), slog.Int("failed_checks", failures))
-		}
+		p.diary.Healthy(p.life, a.at)
 	}
 }
 
@@ -376,5 +366,5 @@ func (p *Pool) closeProber() {
 
 // Warnings are what is wrong with the settings, and what the preflight found.
 func (p *Pool) Warnings() []string {
-	return slices.Concat(p.cfg.Warnings, p.preflight.found())
+	return slices.Concat(p.cfg.Warnings, p.preflight.known())
 }

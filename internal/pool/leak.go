@@ -2,8 +2,6 @@ package pool
 
 import (
 	"cmp"
-	"context"
-	"log/slog"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -12,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pgprod/pgprod/internal/clock"
+	"github.com/pgprod/pgprod/internal/diary"
 )
 
 // holding is who has a connection.
@@ -35,7 +34,7 @@ const (
 	// every borrower's is taken, beyond that four thousand a second, and at any time this many at once.
 	stackEvery = 250 * time.Microsecond
 	stackBurst = 128
-	// alarm is for how long every borrower's stack is taken after a leak whose own is missing.
+	// alarm is for how long every borrower's stack is taken after a leak whose own is missing; the diary says so.
 	alarm = 10 * time.Minute
 )
 
@@ -96,16 +95,10 @@ func (p *Pool) leakReturned(c *conn) (was holding) {
 	return was
 }
 
-// logBack is called for a connection whose leak was logged.
+// logBack tells the diary that a connection has come back whose leak it was told of.
 func (p *Pool) logBack(c *conn, held *holding, age time.Duration) {
-	held.what, held.sql = held.toldWhat, held.toldSQL // to match the line before; a COMMIT tells nothing
-	at := c.lastOf(held)
-	attrs := []slog.Attr{slog.Duration("held", age.Round(time.Millisecond)), slog.String("summary", at), pid(c)}
-	if stack := held.frames(); len(stack) > 0 {
-		at = stack[0]
-		attrs = append(attrs, slog.String("borrower", at))
-	}
-	p.quiet.Tell("back "+at, p.line(context.Background(), slog.LevelInfo, "pgprod: a connection that was held for long came back", attrs...))
+	held.what, held.sql = held.toldWhat, held.toldSQL
+	p.diary.LeakBack(diary.Leak{PID: c.pg.PID(), Held: age, Summary: c.lastOf(held), Borrower: held.frames()})
 }
 
 // lastOf is the last statement of whoever has the connection.
@@ -188,35 +181,18 @@ func (p *Pool) leaksLocked() (next time.Duration, found []checkout) {
 	return next, found
 }
 
+// logLeak tells the diary of a leak. If the borrower's stack was not taken, those of all others are for a while.
 func (p *Pool) logLeak(l checkout) {
-	stack := l.held.frames()
-	summary := l.c.lastOf(&l.held)
-	at := summary
-	if len(stack) > 0 {
-		at = stack[0]
-	} else {
-		p.stacks.unbound.Store(clock.Now() + int64(alarm))
-		stack = []string{"not taken: the pool is too busy to take each borrower's; for the next ten minutes it does"}
-	}
-	held := l.age.Round(time.Millisecond)
 	running, rowsOpen := l.c.state()
-	attrs := []slog.Attr{slog.Duration("held", held), slog.String("summary", summary), slog.Bool("running", running)}
-	if rowsOpen {
-		attrs = append(attrs, slog.Bool("rows_open", true))
+	leak := diary.Leak{
+		PID: l.c.pg.PID(), Held: l.age, Summary: l.c.lastOf(&l.held), Borrower: l.held.frames(),
+		Running: running, RowsOpen: rowsOpen, WaitsForItself: !running || l.held.asksForRows(),
 	}
-	if !running || l.held.asksForRows() {
-		attrs = append(attrs, slog.String("hint", outerLimit))
+	if len(leak.Borrower) == 0 {
+		p.stacks.unbound.Store(clock.Now() + int64(alarm))
 	}
-	attrs = append(attrs, pid(l.c), slog.Any("stack", stack))
-	p.events.Add("leak", at, "held for "+held.String()+" ("+summary+") by "+at)
-	p.quiet.Tell("leak "+at, p.line(context.Background(), slog.LevelWarn,
-		"pgprod: a connection is held for long: close rows, end transactions, close *sql.Conns", attrs...))
+	p.diary.LeakFound(leak)
 }
-
-// outerLimit is what to look for where a connection is held and not by a statement at work: a caller that waits in
-// database/sql for its own connection to come back. pgprod can't see that it does.
-const outerLimit = "a statement for the *sql.DB within this one's rows or transaction waits for it for ever, in database/sql, " +
-	"if SetMaxOpenConns leaves no room for a second connection"
 
 // asksForRows reports whether the connection was borrowed by a Query, whose rows may be what its caller is busy with.
 func (h *holding) asksForRows() bool {

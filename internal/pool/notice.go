@@ -1,11 +1,9 @@
 package pool
 
 import (
-	"context"
-	"log/slog"
-
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pgprod/pgprod/internal/diary"
 	"github.com/pgprod/pgprod/internal/instruments"
 	"github.com/pgprod/pgprod/internal/pgerror"
 )
@@ -23,20 +21,12 @@ func (c *conn) noticed(n *pgconn.Notice) {
 	}
 }
 
-// warned logs a warning of the server: its caller sees nothing of it, since the statement succeeds.
+// warned tells the diary of a warning, and of the statement that it came with.
 func (c *conn) warned(n *pgconn.Notice) {
-	p := c.pool
-	if !p.log().Enabled(context.Background(), slog.LevelWarn) {
-		return
+	var during diary.Named // nil: the connection is being made, or asked whether it lives
+	sql := ""
+	if c.depth > 0 {
+		during, sql = c, c.callersText()
 	}
-	var attrs []slog.Attr
-	kind, sql := "warning "+n.Code, ""
-	if c.depth > 0 { // else the connection is being made, or asked whether it lives
-		summary := c.summaryOf(c.what, c.sql)
-		kind, sql = kind+" "+summary, c.callersText()
-		attrs = append(attrs, slog.String("summary", summary))
-	}
-	attrs = append(attrs, slog.String("sqlstate", n.Code),
-		slog.String("warning", instruments.Describe((*pgconn.PgError)(n), sql)))
-	p.tell(kind, p.line(context.Background(), slog.LevelWarn, "pgprod: the server warns", attrs...))
+	c.pool.diary.Warned(n.Code, during, func() string { return instruments.Describe((*pgconn.PgError)(n), sql) })
 }

@@ -14,8 +14,8 @@
 //	notice.go     what the server says besides: notices, and its warnings in the log
 //	unkept.go     warns of what was left in a session where nobody can use it
 //	trace.go      what pgx reports of each statement, and what is made of it
-//	report.go     statements that failed, or were slow, in the log
-//	log.go        the rest of the log: outages and the pool's events
+//	report.go     what the diary, which writes the log, is told of a statement
+//	log.go        and of failures to connect, to serve a caller, to stay connected
 //	health.go     how the server and the pool are
 //	inquiry.go    asks the server for that, over connections of its own
 //	preflight.go  what is wrong with the server, the role or their settings
@@ -44,12 +44,11 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/pgprod/pgprod/internal/activity"
 	"github.com/pgprod/pgprod/internal/clock"
+	"github.com/pgprod/pgprod/internal/diary"
 	"github.com/pgprod/pgprod/internal/instruments"
 	"github.com/pgprod/pgprod/internal/lease"
 	"github.com/pgprod/pgprod/internal/pgerror"
-	"github.com/pgprod/pgprod/internal/quiet"
 	"github.com/pgprod/pgprod/internal/settings"
 	"github.com/pgprod/pgprod/internal/sqlcomment"
 )
@@ -80,32 +79,25 @@ type Pool struct {
 	schema     atomic.Uint64 // counts the changes of the schema that the pool has seen
 	suspicion  atomic.Int64  // by clock.Now(); a connection not heard of since must answer a ping before it is lent
 	closed     atomic.Bool
-	outage     outage
 	counts     parameterCounts
 	inTx       inTx
 	in         *instruments.Instruments
 	server     instruments.Server // the first that the DSN names
 	overflows  atomic.Int64       // connections opened beyond pool_size
 
-	slow       time.Duration // from which a statement is logged; neverSlow
-	quiet      quiet.Limiter // keeps what statements and callers do from flooding the log
-	news       quiet.Limiter // likewise what the pool does, which those must not crowd out
-	errors     *activity.Events
-	events     *activity.Events
-	statements atomic.Pointer[activity.Statements] // nil: nobody watches
-	stacks     stackBudget
-	passwords  passwordCalls
-	doubts     pgerror.Doubts
-	shelf      shelf
-	shelfTime  time.Duration // how long an unused connection stays there
-	entrance   entrance
-	size       atomic.Int64 // connections that exist
-	overflow   sync.Mutex   // is held from counting the idle connections to keeping one more, or taking one out
-	tasks      tasks
-	prober     prober
-	preflight  preflight
-	watch      watch
-	unkept     unkept
+	diary     *diary.Diary
+	stacks    stackBudget
+	passwords passwordCalls
+	doubts    pgerror.Doubts
+	shelf     shelf
+	shelfTime time.Duration // how long an unused connection stays there
+	entrance  entrance
+	size      atomic.Int64 // connections that exist
+	overflow  sync.Mutex   // is held from counting the idle connections to keeping one more, or taking one out
+	tasks     tasks
+	prober    prober
+	preflight preflight
+	watch     watch
 
 	mu        sync.Mutex     // guards what follows
 	conns     map[*conn]bool // all that exist
@@ -126,15 +118,11 @@ func New(cfg *settings.Config, hooks Hooks) (*Pool, error) {
 		conns:    map[*conn]bool{},
 		closings: map[string]int64{},
 		targets:  map[instruments.Server]*instruments.Target{},
-		slow:     cfg.SlowQuery,
-		errors:   activity.NewEvents(100),
-		events:   activity.NewEvents(100),
+		diary: diary.New(diary.Options{
+			Pool: cfg.PoolName, Logger: hooks.Logger, Echo: cfg.Echo, EchoPool: cfg.EchoPool, Slow: cfg.SlowQuery,
+		}),
 	}
 	p.prober.news = make(chan struct{}, 1)
-	p.quiet.LeftOut, p.news.LeftOut = p.leftOut, p.leftOut
-	if p.slow == 0 {
-		p.slow = neverSlow
-	}
 	hooks.Telemetry.PoolName = cfg.PoolName
 	var err error
 	if p.in, err = instruments.New(hooks.Telemetry, p.state); err != nil {
@@ -149,9 +137,7 @@ func New(cfg *settings.Config, hooks Hooks) (*Pool, error) {
 	p.queue = lease.NewQueue(cfg.Capacity(), p)
 	p.shelfTime = p.onShelf()
 	p.inner = p.newInner()
-	for _, w := range cfg.Warnings {
-		p.write(p.life, slog.LevelWarn, "pgprod: "+w, 0)
-	}
+	p.diary.Settings(p.life, cfg.Warnings)
 	return p, nil
 }
 
@@ -173,8 +159,7 @@ func (p *Pool) Close() error {
 	err := errors.Join(p.inner.Close(), p.in.Close())
 	p.stopTimers()
 	p.tasks.wait()
-	p.quiet.Close()
-	p.news.Close()
+	p.diary.Close()
 	releaseName(p.cfg.PoolName)
 	return err
 }

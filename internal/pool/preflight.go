@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"slices"
 	"strconv"
@@ -31,7 +30,15 @@ type preflight struct {
 	warnings []string
 }
 
-func (f *preflight) found() []string {
+// found keeps the warnings for checks of the pool's health.
+func (f *preflight) found(warnings []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.warnings = warnings
+}
+
+// known are the warnings of the last preflight.
+func (f *preflight) known() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.warnings)
@@ -80,10 +87,11 @@ func (p *Pool) runPreflight() {
 			p.preflight.slow++
 			p.repeatPreflight(preflightDelay << p.preflight.slow)
 		case err != nil: // some views are closed to this role, or it is no PostgreSQL: not worth another connection
-			p.write(ctx, slog.LevelInfo, "pgprod: preflight: the server doesn't tell how it is set up", 0,
-				slog.String("error", instruments.Describe(err, "")))
+			p.diary.PreflightFailed(ctx, instruments.Describe(err, ""))
 		default:
-			p.tellPreflight(ctx, p.judge(f, time.Now()))
+			warnings := p.judge(f, time.Now())
+			p.preflight.found(warnings)
+			p.diary.Preflight(ctx, warnings)
 		}
 	})
 }
@@ -94,16 +102,6 @@ func (p *Pool) repeatPreflight(pause time.Duration) {
 	defer p.mu.Unlock()
 	if !p.closed.Load() {
 		p.preflight.timer.Reset(pause)
-	}
-}
-
-// tellPreflight keeps the warnings for health checks and logs each once.
-func (p *Pool) tellPreflight(ctx context.Context, warnings []string) {
-	p.preflight.mu.Lock()
-	p.preflight.warnings = warnings
-	p.preflight.mu.Unlock()
-	for _, w := range warnings {
-		p.write(ctx, slog.LevelWarn, "pgprod: preflight: "+w, 0)
 	}
 }
 
@@ -227,7 +225,7 @@ func (c *conn) facts(ctx context.Context) (f facts, err error) {
 	f.version = number(8)
 	epoch, _ := strconv.ParseFloat(string(row[9]), 64)
 	f.clock = time.Duration((epoch - float64(start.UnixNano())/1e9) * 1e9)
-	f.pooled = string(row[10]) != pidText(c)
+	f.pooled = string(row[10]) != strconv.FormatUint(uint64(c.pg.PID()), 10)
 	_, f.encrypted = c.pg.Conn().(*tls.Conn)
 	f.settings = map[string]setting{}
 	for _, row := range results[1].Rows {

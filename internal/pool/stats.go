@@ -4,6 +4,7 @@ import (
 	"maps"
 
 	"github.com/pgprod/pgprod/internal/activity"
+	"github.com/pgprod/pgprod/internal/diary"
 	"github.com/pgprod/pgprod/internal/instruments"
 	"github.com/pgprod/pgprod/internal/lease"
 )
@@ -76,7 +77,7 @@ func (p *Pool) forget(c *conn, reason string) {
 func (p *Pool) state() instruments.PoolState {
 	s := p.Stats()
 	closed := map[string]int64{}
-	for reason := range closings { // from zero on: a rate doesn't see a series begin
+	for reason := range diary.Reasons() { // from zero on: a rate doesn't see a series begin
 		closed[reason] = s.Closings[reason]
 	}
 	return instruments.PoolState{

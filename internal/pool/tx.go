@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -173,8 +172,6 @@ func (c *conn) commitUnknown(err error) error {
 	if cut := c.cutShort(err, c.fate()); cut != nil {
 		err = cut
 	}
-	p := c.pool
-	p.tell("commit unknown", p.line(context.Background(), slog.LevelError, ErrCommitUnknown.Error(),
-		slog.String("error_message", instruments.Describe(err, ""))))
+	c.pool.diary.CommitUnknown(ErrCommitUnknown, instruments.Describe(err, ""))
 	return fmt.Errorf("%w: %w", ErrCommitUnknown, err)
 }

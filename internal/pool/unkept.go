@@ -1,10 +1,7 @@
 package pool
 
 import (
-	"context"
-	"log/slog"
 	"strings"
-	"sync"
 
 	"github.com/pgprod/pgprod/internal/sqlsummary"
 )
@@ -126,41 +123,12 @@ var remedies = struct{ setting, listen, prepared, temporary, lock remedy }{
 	lock:      remedy{"an advisory lock", "pg_advisory_xact_lock in a transaction; or a *sql.Conn that is held as long as the lock shall be"},
 }
 
-// unkept remembers which texts were warned of.
-type unkept struct {
-	mu   sync.Mutex // guards told
-	told map[string]bool
-}
-
-// maxUnkept bounds how many texts are warned of.
-const maxUnkept = 100
-
-// first reports whether a text is a new one, and there is room for it.
-func (u *unkept) first(text string) bool {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.told[text] || len(u.told) >= maxUnkept {
-		return false
-	}
-	if u.told == nil {
-		u.told = map[string]bool{}
-	}
-	u.told[text] = true
-	return true
-}
-
-// left is called when a connection is given back: where its borrower did nothing but to leave something in the session,
-// that is a mistake that shows far from its cause, so that each such text is warned of, once.
+// left is called when a connection is given back: where its borrower did nothing but to leave something in the session, that
+// is a mistake that shows far from its cause.
 func (c *conn) left() {
 	v := c.visit
 	c.visit = visit{}
-	remedy := v.lasting()
-	if remedy == nil {
-		return
-	}
-	text := shortText(c.target.Summary(v.sql).Text)
-	if c.pool.unkept.first(text) {
-		c.pool.write(context.Background(), slog.LevelWarn, "pgprod: "+remedy.what+" doesn't outlive its statement: the connection went back to the pool", 0,
-			slog.String("statement", text), slog.String("instead", remedy.instead))
+	if remedy := v.lasting(); remedy != nil {
+		c.pool.diary.Unkept(c.target.Summary(v.sql).Text, remedy.what, remedy.instead)
 	}
 }

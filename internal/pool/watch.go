@@ -27,7 +27,7 @@ type watch struct {
 func (p *Pool) Watch() {
 	p.watch.once.Do(func() {
 		p.watch.samples = activity.NewRecent[activity.Sample](activity.Samples)
-		p.statements.Store(activity.NewStatements())
+		p.diary.Watch()
 		if !p.closed.Load() {
 			p.tasks.run(p.sample)
 		}
@@ -55,7 +55,7 @@ func (p *Pool) sample() {
 func (p *Pool) Snapshot() activity.Snapshot {
 	s := activity.Snapshot{
 		At: time.Now(), Status: p.Status(), History: p.watch.samples.List(), Holders: p.holders(),
-		Statements: p.statements.Load().List(), Errors: p.errors.List(), Events: p.events.List(), Warnings: p.Warnings(),
+		Statements: p.diary.Statements(), Errors: p.diary.Errors(), Events: p.diary.Events(), Warnings: p.Warnings(),
 	}
 	s.Settings = p.whereTo()
 	for _, one := range p.cfg.Shown() {
