@@ -1,8 +1,6 @@
 package pgerror
 
-import (
-	"strings"
-)
+import "strings"
 
 // ServerAnswered reports whether what ended with err was ended by the server, with success (nil) or with an error: then the
 // server was alive. Otherwise the connection broke, a context ended, or pgx refused.

@@ -27,7 +27,7 @@ const (
 	UndefinedObject            = "42704" // undefined_object: at login, a setting that the server doesn't know
 	TooManyConnections         = "53300" // too_many_connections
 	CantChangeRuntimeParam     = "55P02" // cant_change_runtime_param: a session can't change this setting
-	QueryCanceled              = "57014" // query_canceled: by a cancel request, statement_timeout, or a recovery conflict
+	QueryCanceled              = "57014" // query_canceled: by a cancel request, or by statement_timeout
 	AdminShutdown              = "57P01" // admin_shutdown; pg_terminate_backend says the same of a single session
 	CrashShutdown              = "57P02" // crash_shutdown: another backend crashed, all sessions end
 	CannotConnectNow           = "57P03" // cannot_connect_now: the server starts, stops or recovers
