@@ -8,6 +8,7 @@ import (
 	"context"
 	"math"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -75,7 +76,7 @@ const (
 // pgx is given the caller's context unchanged: a context with a timeout of our own, which pgx would then watch, would
 // cost each statement several allocations. Nor is a timer started and stopped for each: Begin only notes the deadline. The
 // timer, once running, looks at the deadline when it fires and goes on for what is left, so that a busy connection touches
-// it once per command_timeout.
+// it once per command_timeout. Only a deadline before the one that the timer runs for has Begin touch it.
 type Guard struct {
 	conn  Conn
 	cut   Cut
@@ -89,10 +90,12 @@ type Guard struct {
 
 	idle func() bool // the server owes no answer
 
-	deadline atomic.Int64 // of the statement under way, by package clock; or one of the constants below
-	ticking  atomic.Bool  // the timer will fire
-	timer    *time.Timer
+	deadline atomic.Int64  // of the statement under way, by package clock; or one of the constants below
 	fired    chan struct{} // gets one value when the timer has ended a statement
+
+	mu    sync.Mutex   // guards timer and writes to due: whoever changes one changes the other
+	due   atomic.Int64 // the timer fires no later, by package clock; 0: it need not fire
+	timer *time.Timer
 }
 
 // What a deadline may be besides a time.
@@ -126,10 +129,26 @@ func (g *Guard) Begin(now int64, limit time.Duration, how Manner) {
 		g.deadline.Store(unlimited)
 		return
 	}
-	g.deadline.Store(now + int64(limit))
-	if !g.ticking.Load() && g.ticking.CompareAndSwap(false, true) {
-		g.timer.Reset(limit)
+	deadline := now + int64(limit)
+	g.deadline.Store(deadline)
+	if due := g.due.Load(); due == 0 || deadline < due {
+		g.hasten(deadline)
 	}
+}
+
+// hasten makes the timer fire at deadline, unless it fires before.
+func (g *Guard) hasten(deadline int64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if due := g.due.Load(); due == 0 || deadline < due {
+		g.setTimerLocked(deadline)
+	}
+}
+
+// setTimerLocked makes the timer fire at deadline. g.mu is held.
+func (g *Guard) setTimerLocked(deadline int64) {
+	g.due.Store(deadline)
+	g.timer.Reset(time.Duration(deadline - clock.Now()))
 }
 
 // End stops the time of the statement. If it was up in this very moment, End waits until the cancel request is out of the
@@ -150,6 +169,9 @@ func (g *Guard) End() {
 // Stop is called when the connection is closed, perhaps in the midst of a statement of which nobody will see the end.
 func (g *Guard) Stop() {
 	g.deadline.Store(none)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.due.Store(0)
 	g.timer.Stop()
 }
 
@@ -181,27 +203,24 @@ func (g *Guard) State() (running, timedOut bool) {
 	return deadline > 0, deadline == expired
 }
 
-// fire is the timer's function.
+// fire is the timer's function. It may come early, for a deadline of the past, or twice at once, if Begin has hastened it
+// in the moment in which it fired: it goes by the present deadline only.
 func (g *Guard) fire() {
 	deadline := g.deadline.Load()
-	switch left := deadline - clock.Now(); {
-	case !limits(deadline):
-	case left > 0:
-		g.timer.Reset(time.Duration(left))
-		return
-	case g.deadline.CompareAndSwap(deadline, expired):
+	if limits(deadline) && deadline <= clock.Now() && g.deadline.CompareAndSwap(deadline, expired) {
 		g.interrupt(g.how)
 		g.fired <- struct{}{}
 	}
-	g.ticking.Store(false)
-	// A statement that began before this line has seen the timer running.
-	if next := g.deadline.Load(); limits(next) && g.ticking.CompareAndSwap(false, true) {
-		g.timer.Reset(max(0, time.Duration(next-clock.Now())))
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	// A statement that begins after this line sets the timer itself; one that began before it may have relied on this one.
+	g.due.Store(0)
+	if next := g.deadline.Load(); limits(next) {
+		g.setTimerLocked(next)
 	}
 }
 
-// limits reports whether there is a statement, and a time at which it has to end. Without one the timer must not run: it
-// would fire early for the next statement.
+// limits reports whether there is a statement, and a time at which it has to end.
 func limits(deadline int64) bool { return deadline > 0 && deadline != unlimited }
 
 // HandleCancel implements ctxwatch.Handler: the caller's context has ended. Where the server owes no answer (during a

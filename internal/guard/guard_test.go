@@ -125,6 +125,27 @@ func TestALongerLimitIsNotCutShortByTheTimerOfAShorterOne(t *testing.T) {
 	})
 }
 
+func TestAShorterLimitIsNoticedThoughTheTimerRunsForALongerOne(t *testing.T) {
+	withSession(t, func(t *testing.T, s *session) {
+		for range 3 {
+			for _, limit := range []time.Duration{time.Hour, time.Minute} {
+				_, err := s.do(t.Context(), limit, time.Millisecond, guard.Cancelling)
+				require.NoError(t, err)
+			}
+			took := stopwatch()
+			cut, err := s.do(t.Context(), time.Second, forever, guard.Cancelling)
+			assert.ErrorIs(t, err, errCanceled)
+			assert.Equal(t, timedOut, cut)
+			assert.Equal(t, time.Second, took())
+
+			took = stopwatch()
+			cut, _ = s.do(t.Context(), time.Hour, forever, guard.Cancelling)
+			assert.Equal(t, timedOut, cut)
+			assert.Equal(t, time.Hour, took())
+		}
+	})
+}
+
 func TestWithoutALimitNothingEndsAStatement(t *testing.T) {
 	withSession(t, func(t *testing.T, s *session) {
 		for range 3 { // the second time the timer still runs for a statement that has a limit
@@ -149,13 +170,13 @@ func TestWithoutALimitNothingEndsAStatement(t *testing.T) {
 func TestTheTimeOfAStatementCountsFromWhenItsCallerSays(t *testing.T) {
 	withSession(t, func(t *testing.T, s *session) {
 		_, _ = s.do(t.Context(), time.Second, 0, guard.Cancelling) // the timer fires a second from here
-		for _, ago := range []time.Duration{300 * time.Millisecond, time.Minute} {
+		for _, ago := range []time.Duration{0, 300 * time.Millisecond, time.Second, time.Minute} {
 			took := stopwatch()
 			s.Begin(clock.Now()-int64(ago), time.Second, guard.Cancelling)
 			s.watcher.Watch(t.Context())
 			require.ErrorIs(t, s.conn.run(forever), errCanceled)
 			require.Equal(t, timedOut, s.end())
-			require.LessOrEqual(t, took(), time.Second)
+			require.Equal(t, max(0, time.Second-ago), took())
 		}
 	})
 }
