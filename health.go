@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/pgprod/pgprod/internal/debugpage"
-	"github.com/pgprod/pgprod/internal/pool"
+	"github.com/pgprod/pgprod/internal/diagnose"
 )
 
 // Health says how the database and the pool are, at one moment. It is safe to keep.
@@ -46,7 +46,7 @@ type Health struct {
 func Check(ctx context.Context, db *sql.DB) Health {
 	p, err := poolOf(db)
 	if err != nil {
-		return Health{Status: pool.Unhealthy, Database: pool.Disconnected, Reason: err.Error(), CheckedAt: time.Now()}
+		return Health{Status: diagnose.Unhealthy, Database: diagnose.Disconnected, Reason: err.Error(), CheckedAt: time.Now()}
 	}
 	h := p.Check(ctx)
 	return Health{
@@ -75,7 +75,7 @@ func HealthHandler(db *sql.DB) http.Handler {
 			return
 		}
 		health, code := Check(r.Context(), db), http.StatusOK
-		if health.Status == pool.Unhealthy {
+		if health.Status == diagnose.Unhealthy {
 			code = http.StatusServiceUnavailable
 		}
 		writeJSON(w, r, code, health)

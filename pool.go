@@ -111,8 +111,11 @@ func TxRetries(n int) TxOption {
 // and may succeed next time: the server gave it up in favour of another (SQLSTATE 40001, 40P01; from fn's statements or from
 // the COMMIT), it refused a statement that was prepared before somebody changed the schema, or the connection was lost
 // before COMMIT was sent. So fn must not do anything outside of the transaction that may not be done twice, and must return
-// the errors of its statements (wrapped or not). InTx never repeats after ErrCommitUnknown. A nested InTx on the same
-// database is refused, as is a fn that commits or rolls back itself.
+// the errors of its statements (wrapped or not). InTx never repeats after ErrCommitUnknown. A fn that commits or rolls
+// back itself gets an error.
+//
+// Within fn don't call InTx for the same database, but pass tx on: another InTx would wait for a second connection while it
+// holds the first, and commit on its own whatever becomes of the outer transaction.
 //
 // ctx covers all of it; when it ends, the transaction is rolled back. It is safe for concurrent use.
 func InTx(ctx context.Context, db *sql.DB, fn func(*sql.Tx) error, opts ...TxOption) error {

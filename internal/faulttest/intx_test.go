@@ -88,7 +88,7 @@ func TestInTxRollsBackWhateverWayFnEnds(t *testing.T) {
 	assert.Equal(t, 400, c.count(total))
 	assert.Equal(t, pid, c.count("select pg_backend_pid()"), "the connection lives on")
 	assert.Zero(t, c.status().CheckedOut)
-	require.NoError(t, pgprod.InTx(t.Context(), c.DB, func(*sql.Tx) error { return nil }), "not taken for nested")
+	require.NoError(t, pgprod.InTx(t.Context(), c.DB, func(*sql.Tx) error { return nil }))
 }
 
 func TestInTxRepeatsASerializationFailure(t *testing.T) {
@@ -336,15 +336,6 @@ func TestMisuseOfInTxIsAClearError(t *testing.T) {
 	//lint:ignore SA1012 the mistake that is tested
 	err := pgprod.InTx(nil, c.DB, nothing) //nolint:staticcheck // the mistake that is tested
 	require.EqualError(t, err, "pgprod: InTx needs a context, got nil")
-
-	inner := -1
-	err = pgprod.InTx(t.Context(), c.DB, func(tx *sql.Tx) error {
-		inner = 0
-		return pgprod.InTx(t.Context(), c.DB, func(*sql.Tx) error { inner++; return nil })
-	})
-	require.ErrorContains(t, err, "InTx was called inside of InTx on the same database")
-	require.ErrorContains(t, err, "pass the *sql.Tx on")
-	assert.Zero(t, inner, "the nested fn was not called")
 
 	for name, end := range map[string]func(*sql.Tx) error{"Commit": (*sql.Tx).Commit, "Rollback": (*sql.Tx).Rollback} {
 		err = pgprod.InTx(t.Context(), c.DB, end)

@@ -56,6 +56,7 @@ type Instruments struct {
 	use      metric.Float64Histogram
 	inPool   []metric.RecordOption // pool, kept so that a record allocates nothing
 	callback metric.Registration
+	targets  targets
 }
 
 var (

@@ -11,8 +11,9 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
-	"github.com/pgprod/pgprod/internal/sqlsummary"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+
+	"github.com/pgprod/pgprod/internal/sqlsummary"
 )
 
 // An Operation is one statement under way. The zero value is none: its methods do nothing.

@@ -9,8 +9,9 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 
-	"github.com/pgprod/pgprod/internal/sqlsummary"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+
+	"github.com/pgprod/pgprod/internal/sqlsummary"
 )
 
 // Server is where a connection leads.
@@ -35,8 +36,28 @@ type Target struct {
 	failures int // kinds of error in all series
 }
 
-// Target returns a Target of a server, for all connections to it to share.
+// targets are those of the servers that were met: as many as the DSN has hosts, or as their names resolve to.
+type targets struct {
+	mu  sync.Mutex // guards all
+	all map[Server]*Target
+}
+
+// Target returns the Target of a server, which all connections to it share. It is safe for concurrent use.
 func (i *Instruments) Target(s Server) *Target {
+	i.targets.mu.Lock()
+	defer i.targets.mu.Unlock()
+	t := i.targets.all[s]
+	if t == nil {
+		if i.targets.all == nil {
+			i.targets.all = map[Server]*Target{}
+		}
+		t = i.newTarget(s)
+		i.targets.all[s] = t
+	}
+	return t
+}
+
+func (i *Instruments) newTarget(s Server) *Target {
 	t := &Target{in: i, common: []attribute.KeyValue{semconv.DBSystemNamePostgreSQL},
 		fallback: cmp.Or(s.Namespace, "postgresql"), port: s.Port, series: map[seriesKey]*series{}}
 	if s.Namespace != "" {

@@ -37,14 +37,13 @@ func (s *session) borrow(ctx context.Context) error {
 	for err == nil {
 		now := start + int64(waited)
 		if err = s.take(ctx, start, now); err == nil {
-			s.c.lend(now)
-			s.lentAt = max(now, s.c.proven.Load()) // it may have been asked for a sign of life
-			s.c.waited = waited
+			s.m.lend(now)
+			s.m.conn.Lent(now, waited)
 			p.in.Waited(ctx, waited.Seconds())
 			if waited > 0 {
 				p.in.WaitedSpan(ctx, waited, nil)
 			}
-			p.diary.CheckedOut(ctx, s.c.pg.PID(), waited)
+			p.diary.CheckedOut(ctx, s.m.conn.PID(), waited)
 			return nil
 		}
 		waited = time.Duration(clock.Now() - start)
@@ -80,7 +79,7 @@ func (p *Pool) timeLeft(start int64) time.Duration {
 // is nil, or errNoneIdle, which means that the connection was no good. With any other error the place is given back.
 func (s *session) take(ctx context.Context, start, now int64) error {
 	p := s.pool
-	c, err := p.takeIdle(ctx)
+	m, err := p.takeIdle(ctx)
 	if err != nil {
 		if !errors.Is(err, errNoneIdle) {
 			p.queue.Release()
@@ -90,49 +89,50 @@ func (s *session) take(ctx context.Context, start, now int64) error {
 		}
 		return err
 	}
-	ok, err := p.prove(ctx, c, start, now)
+	alive, err := p.prove(ctx, m, start, now)
 	switch {
-	case ok:
-		s.c = c
+	case alive:
+		s.m = m
 		return nil
 	case err != nil:
 		return err // the place and the connection go back by themselves
 	}
-	p.discard(c, c.condemned)
+	p.discard(m, m.condemned)
 	return errNoneIdle
 }
 
-// prove reports whether the connection that was just taken is alive. If the caller's context ends first the error is
-// the context's, and the connection goes back by itself once the server has answered.
-func (p *Pool) prove(ctx context.Context, c *conn, start, now int64) (bool, error) {
-	if c.condemned = c.verdict(now); c.condemned != "" {
+// prove reports whether a connection that was just taken is alive; if not, it is condemned. If the caller's context ends
+// first the error is the context's, and the connection and the caller's place go back by themselves once the server has
+// answered.
+func (p *Pool) prove(ctx context.Context, m *member, start, now int64) (alive bool, err error) {
+	if m.condemn(now) {
 		return false, nil
 	}
-	if !p.needsPing(c, now) {
-		if c.condemned != "" {
-			p.foundDead(c)
+	if !p.needsPing(m, now) {
+		if m.condemned != "" {
+			p.foundDead(m)
 			return false, nil
 		}
 		return true, nil
 	}
-	limit := p.pingTimeout
+	limit := p.dialer.PingTimeout()
 	if left := p.timeLeft(start); left > 0 {
 		limit = min(limit, max(left, minPing))
 	}
 	if ctx.Done() == nil {
-		return p.pinged(c, limit), nil
+		return p.pinged(m, limit), nil
 	}
 	done := make(chan bool, 1)
-	p.tasks.run(func() { done <- p.pinged(c, limit) }) // bounded by the ping's own limit
+	p.tasks.run(func() { done <- p.pinged(m, limit) }) // bounded by the ping's own limit
 	select {
-	case ok := <-done:
-		return ok, nil
+	case alive := <-done:
+		return alive, nil
 	case <-ctx.Done():
 		p.tasks.run(func() {
 			if <-done {
-				p.keepOrClose(c)
+				p.keepOrClose(m)
 			} else {
-				p.discard(c, c.condemned)
+				p.discard(m, m.condemned)
 			}
 			p.queue.Release()
 		})
@@ -141,37 +141,37 @@ func (p *Pool) prove(ctx context.Context, c *conn, start, now int64) (bool, erro
 	}
 }
 
-// needsPing reports whether c has to answer before it is lent. It condemns c if looking at the socket is enough.
-func (p *Pool) needsPing(c *conn, now int64) bool {
-	fresh := c.fresh
-	c.fresh = false
+// needsPing reports whether a connection has to answer before it is lent. It condemns it if a look at the socket is enough.
+func (p *Pool) needsPing(m *member, now int64) bool {
+	neverLent := m.neverLent
+	m.neverLent = false
 	switch {
-	case c.guard.Stale():
+	case m.conn.MustProve():
 		return true
 	case p.cfg.PrePing == settings.PrePingOff:
 		return false
-	case p.cfg.PrePing == settings.PrePingAlways && !fresh:
+	case p.cfg.PrePing == settings.PrePingAlways && !neverLent:
 		return true
 	}
-	age := time.Duration(now - c.proven.Load())
+	age := time.Duration(now - m.conn.Heard())
 	if age < hotFor {
 		return false
 	}
-	switch c.probe.Look() {
+	switch m.conn.Look() {
 	case wire.Dead:
-		c.condemned = "invalid"
+		m.condemned = "invalid"
 		return false
 	case wire.Pending:
 		return true
 	}
-	return age > provenFor || c.proven.Load() < p.suspicion.Load()
+	return age > provenFor || m.conn.Heard() < p.trust.suspicion.Load()
 }
 
 // foundDead is called for a connection that the other end has closed while it lay idle. What the server said last still
 // lies in the socket, and tells whether it ended this session only (idle_session_timeout) or leaves altogether. Without a
 // word of its the others are not to be trusted either.
-func (p *Pool) foundDead(c *conn) {
-	err := c.ping(p.life, guard.LastLook, guard.HangingUp)
+func (p *Pool) foundDead(m *member) {
+	err := m.conn.Ping(p.life, guard.LastLook, guard.HangingUp)
 	if !pgerror.ServerLeaves(err) {
 		return
 	}
@@ -179,49 +179,48 @@ func (p *Pool) foundDead(c *conn) {
 	if pgerror.ServerAnswered(err) {
 		cause = fmt.Errorf("%w: %w", errFoundDead, err)
 	}
-	p.invalidate(c.generation, cause)
+	p.invalidate(m.generation, cause)
 }
 
-// fairPing is how long a server has to have had for its silence to say something of the other connections.
+// fairPing is the time that a server must have had for a ping before its silence counts against its other connections.
 const fairPing = time.Second
 
-// pinged pings c and condemns it if there is no answer within limit.
-func (p *Pool) pinged(c *conn, limit time.Duration) bool {
-	if err := c.ping(p.life, limit, guard.HangingUp); err != nil {
-		c.condemned = "invalid"
-		if limit >= min(fairPing, p.pingTimeout) && pgerror.ServerLeaves(err) && !p.closed.Load() {
-			p.invalidate(c.generation, err)
-		}
-		return false
+// pinged pings a connection, and condemns it if there is no answer within limit.
+func (p *Pool) pinged(m *member, limit time.Duration) bool {
+	err := m.conn.Ping(p.life, limit, guard.HangingUp)
+	if err == nil {
+		return true
 	}
-	return true
+	m.condemned = "invalid"
+	if limit >= min(fairPing, p.dialer.PingTimeout()) && pgerror.ServerLeaves(err) && !p.closed.Load() {
+		p.invalidate(m.generation, err)
+	}
+	return false
 }
 
 // giveBack returns the session's connection. It may be called when there is none.
 func (s *session) giveBack() {
-	p, c := s.pool, s.c
-	if c == nil {
+	p, m := s.pool, s.m
+	if m == nil {
 		return
 	}
-	s.c = nil
-	s.endTx(c)
-	c.abandon()
+	s.m = nil
+	m.conn.Returned()
 	now := clock.Now()
-	c.condemned = c.verdict(now)
-	c.plans.unsettled = settled
-	c.returned = now
-	held := p.returned(c, now)
+	m.condemn(now)
+	m.checkedIn = now
+	held := p.returned(m, now)
 	p.in.Used(context.Background(), clock.Seconds(held))
-	p.diary.CheckedIn(c.pg.PID(), time.Duration(held))
+	p.diary.CheckedIn(m.conn.PID(), time.Duration(held))
 	switch {
-	case c.condemned != "":
-		p.discard(c, c.condemned)
-	case p.size.Load() <= int64(p.cfg.PoolSize):
-		p.keepOrClose(c)
-	case p.keepWithinSize(c):
+	case m.condemned != "":
+		p.discard(m, m.condemned)
+	case p.books.size.Load() <= int64(p.cfg.PoolSize):
+		p.keepOrClose(m)
+	case p.keepWithinSize(m):
 		return
 	default:
-		p.discard(c, "overflow")
+		p.discard(m, "overflow")
 	}
 	p.queue.Release()
 }
@@ -229,10 +228,10 @@ func (s *session) giveBack() {
 // keepWithinSize keeps a connection that was given back and releases its place, unless pool_size connections are idle
 // without it. Connections are counted and kept one at a time, so that exactly those beyond pool_size are closed; the caller
 // closes this one if the result is false.
-func (p *Pool) keepWithinSize(c *conn) bool {
+func (p *Pool) keepWithinSize(m *member) bool {
 	p.overflow.Lock()
 	defer p.overflow.Unlock()
-	if p.queue.Idle() >= p.cfg.PoolSize || !p.keep(c) {
+	if p.queue.Idle() >= p.cfg.PoolSize || !p.keep(m) {
 		return false
 	}
 	p.queue.Release()

@@ -1,14 +1,11 @@
 package pool
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"runtime"
-	"sync"
 	"time"
 
 	"github.com/pgprod/pgprod/internal/pgerror"
@@ -25,38 +22,8 @@ const (
 	maxRetryPause = 500 * time.Millisecond
 )
 
-// inTx is where InTx runs: which goroutines are inside of one. A nested call would wait for a second connection while
-// it holds one, and commit on its own whatever becomes of the outer one.
-type inTx struct{ goroutines sync.Map }
-
-// enter reports whether the calling goroutine is not inside yet.
-func (t *inTx) enter() (id string, ok bool) {
-	id = goroutineID()
-	_, inside := t.goroutines.LoadOrStore(id, true)
-	return id, !inside
-}
-
-func (t *inTx) leave(id string) { t.goroutines.Delete(id) }
-
-// goroutineID reads it from the head of a stack trace, there being no other way: fn gets no context of ours that could
-// carry a mark to a nested call. A microsecond, in front of three round trips.
-func goroutineID() string {
-	var buf [64]byte
-	head := buf[:runtime.Stack(buf[:], false)]
-	_, head, _ = bytes.Cut(head, []byte(" "))
-	id, _, _ := bytes.Cut(head, []byte(" "))
-	return string(id)
-}
-
 // InTx runs fn in a transaction of db, whose pool p is, and again if the server asks for it.
 func (p *Pool) InTx(ctx context.Context, db *sql.DB, fn func(*sql.Tx) error, cfg TxConfig) error {
-	id, ok := p.inTx.enter()
-	if !ok {
-		return errors.New("pgprod: InTx was called inside of InTx on the same database: it would take a second " +
-			"connection and commit on its own; pass the *sql.Tx on instead")
-	}
-	defer p.inTx.leave(id)
-
 	pause := minRetryPause
 	for try := 0; ; try++ {
 		again, err := p.attemptTx(ctx, db, fn, cfg)
@@ -84,14 +51,7 @@ func (p *Pool) wantsRetry(err error) bool {
 	if errors.Is(err, ErrCommitUnknown) {
 		return false
 	}
-	var lost *rolledBackError
-	if errors.As(err, &lost) && lost.pool == p {
-		return true
-	}
-	if _, outdated := errors.AsType[outdatedError](err); outdated {
-		return true
-	}
-	return pgerror.IsConflict(err)
+	return p.dialer.MayBeginAgain(err) || pgerror.IsConflict(err)
 }
 
 // attemptTx runs fn once and reports whether to do it again. A panic, and runtime.Goexit (a failed test), roll back as

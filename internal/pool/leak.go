@@ -11,17 +11,16 @@ import (
 
 	"github.com/pgprod/pgprod/internal/clock"
 	"github.com/pgprod/pgprod/internal/diary"
+	"github.com/pgprod/pgprod/internal/link"
 )
 
 // holding is who has a connection.
 type holding struct {
-	since   int64 // by clock.Now(); 0: nobody
-	what    string
-	sql     string // of the last statement
-	told    bool   // it was logged as a leak
-	counted bool   // it has been among the leaks of a collection of metrics
+	since   int64 // by package clock; 0: nobody
+	told    bool  // it was logged as a leak
+	counted bool  // it has been among the leaks of a collection of metrics
 
-	toldWhat, toldSQL string // what and sql were then
+	toldKind, toldSQL string // the last statement then
 
 	depth int // how much of stack is of this borrower; 0: it wasn't taken
 	stack [stackDepth]uintptr
@@ -40,8 +39,8 @@ const (
 
 // stackBudget decides whose stack is taken. It is safe for concurrent use.
 type stackBudget struct {
-	due     atomic.Int64 // by clock.Now(): when all that were taken would be due, one every stackEvery
-	unbound atomic.Int64 // by clock.Now(): until then all are taken
+	due     atomic.Int64 // by package clock: when all that were taken would be due, one every stackEvery
+	unbound atomic.Int64 // by package clock: until then all are taken
 }
 
 func (b *stackBudget) allows(now int64) bool {
@@ -53,31 +52,33 @@ func (b *stackBudget) allows(now int64) bool {
 }
 
 // lend notes that the connection has been borrowed, and by whom.
-func (c *conn) lend(now int64) {
-	p := c.pool
+func (m *member) lend(now int64) {
+	p := m.pool
 	takes := p.cfg.LeakDetection > 0 && p.stacks.allows(now)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	h := &c.held
-	h.since, h.what, h.sql, h.told, h.counted, h.depth = now, "", "", false, false, 0
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	h := &m.held
+	h.since, h.told, h.counted, h.depth = now, false, false, 0
 	if takes {
 		h.depth = runtime.Callers(3, h.stack[:]) // behind lend and borrow
 	}
 }
 
-// returned books that c is not lent any more, and returns how long it was.
-func (p *Pool) returned(c *conn, now int64) int64 {
-	c.left()
-	c.mu.Lock()
-	age := now - c.held.since
-	leaked := c.held.counted || c.held.told || p.isLeak(age)
-	if !leaked {
-		c.held.since = 0
+// returned books that a connection is not lent any more, and returns how long it was.
+func (p *Pool) returned(m *member, now int64) int64 {
+	if left, text := m.conn.Left(); left != nil {
+		p.diary.Unkept(text, left.What, left.Instead)
 	}
-	c.mu.Unlock()
+	m.mu.Lock()
+	age := now - m.held.since
+	leaked := m.held.counted || m.held.told || p.isLeak(age)
+	if !leaked {
+		m.held.since = 0
+	}
+	m.mu.Unlock()
 	if leaked {
-		if held := p.leakReturned(c); held.told {
-			p.logBack(c, &held, time.Duration(age))
+		if held := p.leakReturned(m); held.told {
+			p.diary.LeakBack(diary.Leak{PID: m.conn.PID(), Held: time.Duration(age), Summary: m.summary(held.toldKind, held.toldSQL), Borrower: held.frames()})
 		}
 	}
 	return age
@@ -85,25 +86,19 @@ func (p *Pool) returned(c *conn, now int64) int64 {
 
 // leakReturned moves c from the leaks that there are to those that there were, in one step: a counter must not go back.
 // One that has been counted stays a leak, even if whoever gave it back had looked at the clock a moment earlier.
-func (p *Pool) leakReturned(c *conn) (was holding) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	p.leaked++
-	was, c.held.since = c.held, 0
+func (p *Pool) leakReturned(m *member) (was holding) {
+	p.books.mu.Lock()
+	defer p.books.mu.Unlock()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p.books.leaked++
+	was, m.held.since = m.held, 0
 	return was
 }
 
-// logBack tells the diary that a connection has come back whose leak it was told of.
-func (p *Pool) logBack(c *conn, held *holding, age time.Duration) {
-	held.what, held.sql = held.toldWhat, held.toldSQL
-	p.diary.LeakBack(diary.Leak{PID: c.pg.PID(), Held: age, Summary: c.lastOf(held), Borrower: held.frames()})
-}
-
-// lastOf is the last statement of whoever has the connection.
-func (c *conn) lastOf(held *holding) string {
-	return cmp.Or(c.summaryOf(held.what, held.sql), "no statement yet")
+// summary names the last statement of whoever has the connection.
+func (m *member) summary(kind, sql string) string {
+	return cmp.Or(link.SummaryOf(m.conn.Target(), kind, sql), "no statement yet")
 }
 
 func (p *Pool) isLeak(held int64) bool {
@@ -113,24 +108,33 @@ func (p *Pool) isLeak(held int64) bool {
 // leaks is how many checkouts were, or are, held beyond leak_detection.
 func (p *Pool) leaks() int64 {
 	now := clock.Now()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	n := p.leaked
-	for c := range p.conns {
-		c.mu.Lock()
-		if h := &c.held; h.since != 0 && (h.counted || h.told || p.isLeak(now-h.since)) {
+	p.books.mu.Lock()
+	defer p.books.mu.Unlock()
+	n := p.books.leaked
+	for m := range p.books.members {
+		m.mu.Lock()
+		if h := &m.held; h.since != 0 && (h.counted || h.told || p.isLeak(now-h.since)) {
 			h.counted = true
 			n++
 		}
-		c.mu.Unlock()
+		m.mu.Unlock()
 	}
 	return n
 }
 
-// watchLeaksLocked sees to it that lookForLeaks is called while there are connections. It is called with p.mu held.
+// watchLeaksLocked sees to it that lookForLeaks is called while there are connections. It is called with the books' mu held.
 func (p *Pool) watchLeaksLocked() {
-	if p.leakTimer == nil && p.cfg.LeakDetection > 0 && !p.closed.Load() {
-		p.leakTimer = time.AfterFunc(p.cfg.LeakDetection, p.lookForLeaks)
+	if p.books.leakTimer == nil && p.cfg.LeakDetection > 0 && !p.closed.Load() {
+		p.books.leakTimer = time.AfterFunc(p.cfg.LeakDetection, p.lookForLeaks)
+	}
+}
+
+// stopLeakWatch is called by Close.
+func (p *Pool) stopLeakWatch() {
+	p.books.mu.Lock()
+	defer p.books.mu.Unlock()
+	if p.books.leakTimer != nil {
+		p.books.leakTimer.Stop()
 	}
 }
 
@@ -140,22 +144,22 @@ func (p *Pool) lookForLeaks() {
 		return
 	}
 	defer p.tasks.all.Done()
-	p.mu.Lock()
+	p.books.mu.Lock()
 	next, found := p.leaksLocked()
-	if len(p.conns) == 0 || p.closed.Load() {
-		p.leakTimer = nil
+	if len(p.books.members) == 0 || p.closed.Load() {
+		p.books.leakTimer = nil
 	} else {
-		p.leakTimer.Reset(max(next, 10*time.Millisecond))
+		p.books.leakTimer.Reset(max(next, 10*time.Millisecond))
 	}
-	p.mu.Unlock()
+	p.books.mu.Unlock()
 	for _, l := range found {
 		p.logLeak(l)
 	}
 }
 
-// checkout is a copy of who has a connection, and for how long.
+// A checkout is a copy of who has a connection, and for how long.
 type checkout struct {
-	c    *conn
+	m    *member
 	held holding
 	age  time.Duration
 }
@@ -165,27 +169,28 @@ type checkout struct {
 func (p *Pool) leaksLocked() (next time.Duration, found []checkout) {
 	now := clock.Now()
 	next = p.cfg.LeakDetection
-	for c := range p.conns {
-		c.mu.Lock()
-		held := now - c.held.since
+	for m := range p.books.members {
+		m.mu.Lock()
+		held := now - m.held.since
 		switch {
-		case c.held.since == 0 || c.held.told:
+		case m.held.since == 0 || m.held.told:
 		case p.isLeak(held):
-			c.held.told, c.held.toldWhat, c.held.toldSQL = true, c.held.what, c.held.sql
-			found = append(found, checkout{c, c.held, time.Duration(held)})
+			m.held.told = true
+			m.held.toldKind, m.held.toldSQL = m.conn.Doing()
+			found = append(found, checkout{m, m.held, time.Duration(held)})
 		default:
 			next = min(next, p.cfg.LeakDetection-time.Duration(held))
 		}
-		c.mu.Unlock()
+		m.mu.Unlock()
 	}
 	return next, found
 }
 
 // logLeak tells the diary of a leak. If the borrower's stack was not taken, those of all others are for a while.
 func (p *Pool) logLeak(l checkout) {
-	running, rowsOpen := l.c.state()
+	running, rowsOpen := l.m.conn.State()
 	leak := diary.Leak{
-		PID: l.c.pg.PID(), Held: l.age, Summary: l.c.lastOf(&l.held), Borrower: l.held.frames(),
+		PID: l.m.conn.PID(), Held: l.age, Summary: l.m.summary(l.held.toldKind, l.held.toldSQL), Borrower: l.held.frames(),
 		Running: running, RowsOpen: rowsOpen, WaitsForItself: !running || l.held.asksForRows(),
 	}
 	if len(leak.Borrower) == 0 {
@@ -207,12 +212,6 @@ func (h *holding) asksForRows() bool {
 		}
 	}
 	return false
-}
-
-// state reports whether a statement is under way, or has been ended by command_timeout but its rows were not closed. Any
-// goroutine may ask.
-func (c *conn) state() (running, rowsOpen bool) {
-	return c.guard.State()
 }
 
 // frames are the borrower's part of the stack, as "function file:line", the innermost first.

@@ -8,17 +8,23 @@ import (
 	"github.com/stretchr/testify/assert"
 
 	"github.com/pgprod/pgprod/internal/clock"
+	"github.com/pgprod/pgprod/internal/diary"
+	"github.com/pgprod/pgprod/internal/link"
 	"github.com/pgprod/pgprod/internal/settings"
 )
+
+// newMember returns one whose connection has seen nothing.
+func newMember() *member { return &member{conn: &link.Conn{}} }
 
 // TestTheCountOfLeaksNeverGoesBack has many leaks come back while somebody counts: to Prometheus a counter that goes back
 // is one that began anew.
 func TestTheCountOfLeaksNeverGoesBack(t *testing.T) {
-	p := &Pool{cfg: &settings.Config{LeakDetection: 1}, conns: map[*conn]bool{}}
-	c := &conn{pool: p}
-	p.conns[c] = true
+	p := &Pool{cfg: &settings.Config{LeakDetection: 1}, diary: diary.New(diary.Options{})}
+	p.books.members = map[*member]bool{}
+	m := newMember()
+	p.books.members[m] = true
 	for range 100 { // so that a count takes its time
-		p.conns[&conn{pool: p}] = true
+		p.books.members[newMember()] = true
 	}
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
@@ -39,10 +45,10 @@ func TestTheCountOfLeaksNeverGoesBack(t *testing.T) {
 	const times = 20_000
 	for range times {
 		now := clock.Now()
-		c.mu.Lock()
-		c.held.since, c.held.counted = now-2, false
-		c.mu.Unlock()
-		p.returned(c, now)
+		m.mu.Lock()
+		m.held.since, m.held.counted = now-2, false
+		m.mu.Unlock()
+		p.returned(m, now)
 	}
 	close(stop)
 	wg.Wait()
@@ -50,13 +56,14 @@ func TestTheCountOfLeaksNeverGoesBack(t *testing.T) {
 }
 
 func TestALeakThatWasCountedStaysOneWhoeversClockIsAhead(t *testing.T) {
-	p := &Pool{cfg: &settings.Config{LeakDetection: time.Microsecond}, conns: map[*conn]bool{}}
-	c := &conn{pool: p}
-	p.conns[c] = true
+	p := &Pool{cfg: &settings.Config{LeakDetection: time.Microsecond}, diary: diary.New(diary.Options{})}
+	p.books.members = map[*member]bool{}
+	m := newMember()
+	p.books.members[m] = true
 	began := clock.Now() - int64(time.Second)
-	c.held.since = began
+	m.held.since = began
 	assert.EqualValues(t, 1, p.leaks())
-	p.returned(c, began) // who looked at the clock before the collection did
+	p.returned(m, began) // who looked at the clock before the collection did
 	assert.EqualValues(t, 1, p.leaks())
 }
 

@@ -4,33 +4,24 @@
 // its turn in the queue (package lease), takes a connection from an inner *sql.DB, and keeps it until the
 // application's *sql.DB puts the session away.
 //
-//	session.go    the driver.Conn that the application's *sql.DB holds
-//	statement.go  prepared statements, which need no connection of their own
-//	intx.go       transactions that are repeated when the server asks for it
-//	shelf.go      the idle connections, before the inner *sql.DB
-//	borrow.go     getting a connection, proving it, giving it back
-//	conn.go       one connection to the server
-//	leftovers.go  what a statement leaves behind in its session
-//	notice.go     what the server says besides: notices, and its warnings in the log
-//	unkept.go     warns of what was left in a session where nobody can use it
-//	trace.go      what pgx reports of each statement, and what is made of it
-//	report.go     what the diary, which writes the log, is told of a statement
-//	log.go        and of failures to connect, to serve a caller, to stay connected
-//	health.go     how the server and the pool are
-//	inquiry.go    asks the server for that, over connections of its own
-//	preflight.go  what is wrong with the server, the role or their settings
-//	watch.go      what the live page shows
-//	leak.go       who has a connection, and who has it for too long
-//	dial.go       makes connections
-//	password.go   what they log in with
-//	errors.go     says what went wrong, in one line
-//	stats.go      how full the pool is, for Status and for metrics
-//	names.go      names of pools, each once in the process
-//	rows_go1.27.go  how rows are read from Go 1.27 on
+//	session.go   the driver.Conn that the application's *sql.DB holds
+//	retry.go     the one place that decides whether a statement is tried again
+//	prepare.go   prepared statements, which need no connection of their own
+//	intx.go      transactions that are begun again when they were rolled back for certain
+//	borrow.go    getting a connection, proving it, giving it back
+//	shelf.go     the idle connections, in front of the inner *sql.DB
+//	member.go    a connection of the pool, and how it is closed
+//	observer.go  what is made of what happens on it
+//	dial.go      making connections, when the queue asks for one
+//	leak.go      who has a connection, and who has it for too long
+//	figures.go   how full the pool is, for Status and for metrics
+//	page.go      what the live page shows
+//	errors.go    why there was no connection, in one line
+//	names.go     names of pools, each once in the process
+//	tasks.go     goroutines that Close waits for
 package pool
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -39,15 +30,15 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgprod/pgprod/internal/clock"
+	"github.com/pgprod/pgprod/internal/diagnose"
 	"github.com/pgprod/pgprod/internal/diary"
 	"github.com/pgprod/pgprod/internal/instruments"
 	"github.com/pgprod/pgprod/internal/lease"
+	"github.com/pgprod/pgprod/internal/link"
 	"github.com/pgprod/pgprod/internal/pgerror"
 	"github.com/pgprod/pgprod/internal/settings"
 	"github.com/pgprod/pgprod/internal/sqlcomment"
@@ -65,64 +56,47 @@ type Hooks struct {
 
 // A Pool is safe for concurrent use.
 type Pool struct {
-	cfg         *settings.Config // not changed after New
-	hooks       Hooks
-	queue       *lease.Queue
-	inner       *sql.DB
-	pingTimeout time.Duration
-	life        context.Context // ends with Close, and with it the pings under way
-	end         context.CancelFunc
-	usesTLS     bool                           // with some host
-	lastTLS     atomic.Pointer[pgx.ConnConfig] // the last whose certificates could be read; nil until the first dial
+	cfg   *settings.Config // not changed after New
+	hooks Hooks
+	life  context.Context // ends with Close, and with it the pings under way
+	end   context.CancelFunc
 
-	generation atomic.Uint64 // connections of an older one are not lent again
-	schema     atomic.Uint64 // counts the changes of the schema that the pool has seen
-	suspicion  atomic.Int64  // by clock.Now(); a connection not heard of since must answer a ping before it is lent
-	closed     atomic.Bool
-	counts     parameterCounts
-	inTx       inTx
-	in         *instruments.Instruments
-	server     instruments.Server // the first that the DSN names
-	overflows  atomic.Int64       // connections opened beyond pool_size
+	queue    *lease.Queue
+	dialer   *link.Dialer
+	doubts   pgerror.Doubts
+	entrance entrance
+	inner    *sql.DB
+	shelf    shelf
+	overflow sync.Mutex // is held from counting the idle connections to keeping one more, or taking one out
+	books    books
+	trust    trust
+	counts   parameterCounts
 
+	in        *instruments.Instruments
 	diary     *diary.Diary
 	stacks    stackBudget
-	passwords passwordCalls
-	doubts    pgerror.Doubts
-	shelf     shelf
-	shelfTime time.Duration // how long an unused connection stays there
-	entrance  entrance
-	size      atomic.Int64 // connections that exist
-	overflow  sync.Mutex   // is held from counting the idle connections to keeping one more, or taking one out
-	tasks     tasks
-	prober    prober
-	preflight preflight
+	prober    *diagnose.Prober
+	preflight *diagnose.Preflight
 	watch     watch
+	tasks     tasks
+	closed    atomic.Bool
+}
 
-	mu        sync.Mutex     // guards what follows
-	conns     map[*conn]bool // all that exist
-	closings  map[string]int64
-	leaked    int64       // checkouts that were held beyond leak_detection and came back
-	leakTimer *time.Timer // calls lookForLeaks; nil while there is no connection
-	targets   map[instruments.Server]*instruments.Target
+// trust is which of the pool's connections may be lent as they are.
+type trust struct {
+	generation atomic.Uint64 // connections of an older one are not lent again
+	suspicion  atomic.Int64  // by package clock; a connection not heard of since must answer a ping before it is lent
 }
 
 // New returns a pool that has no connection yet. It takes over cfg.
 func New(cfg *settings.Config, hooks Hooks) (*Pool, error) {
 	p := &Pool{
-		cfg:         cfg,
-		hooks:       hooks,
-		pingTimeout: min(cfg.ConnectTimeout, 5*time.Second),
-		server: instruments.Server{Address: cfg.Conn.Host, Port: int(cfg.Conn.Port),
-			Namespace: cmp.Or(cfg.Conn.Database, cfg.Conn.User)}, // the server takes the user's name for one that isn't given
-		conns:    map[*conn]bool{},
-		closings: map[string]int64{},
-		targets:  map[instruments.Server]*instruments.Target{},
+		cfg:   cfg,
+		hooks: hooks,
 		diary: diary.New(diary.Options{
 			Pool: cfg.PoolName, Logger: hooks.Logger, Echo: cfg.Echo, EchoPool: cfg.EchoPool, Slow: cfg.SlowQuery,
 		}),
 	}
-	p.prober.news = make(chan struct{}, 1)
 	hooks.Telemetry.PoolName = cfg.PoolName
 	var err error
 	if p.in, err = instruments.New(hooks.Telemetry, p.state); err != nil {
@@ -130,19 +104,18 @@ func New(cfg *settings.Config, hooks Hooks) (*Pool, error) {
 		return nil, fmt.Errorf("pgprod: instruments: %w", err)
 	}
 	p.life, p.end = context.WithCancel(context.Background())
-	p.usesTLS = cfg.Conn.TLSConfig != nil
-	for _, f := range cfg.Conn.Fallbacks {
-		p.usesTLS = p.usesTLS || f.TLSConfig != nil
-	}
+	p.books.members, p.books.closings = map[*member]bool{}, map[string]int64{}
+	p.dialer = link.NewDialer(p.life, cfg, link.Hooks{
+		Password: hooks.Password, Notice: hooks.Notice, Target: p.in.Target, Tagged: hooks.Commenter != nil,
+	})
 	p.queue = lease.NewQueue(cfg.Capacity(), p)
-	p.shelfTime = p.onShelf()
+	p.shelf.unused = p.onShelf()
 	p.inner = p.newInner()
+	p.prober = diagnose.NewProber(view{p})
+	p.preflight = diagnose.NewPreflight(view{p})
 	p.diary.Settings(p.life, cfg.Warnings)
 	return p, nil
 }
-
-// Config returns the settings in force. They must not be changed.
-func (p *Pool) Config() *settings.Config { return p.cfg }
 
 // Close sends waiting callers away, closes idle connections and waits for dials, pings and goodbyes, a few seconds at
 // most. A connection in use is closed when it is given back. Close may be called more than once.
@@ -151,34 +124,24 @@ func (p *Pool) Close() error {
 		return nil
 	}
 	p.end()
-	p.closeProber()
+	p.prober.Close()
 	p.queue.Close()
-	for _, c := range p.shelf.close() {
-		p.discard(c, "closed")
+	for _, m := range p.shelf.close() {
+		p.discard(m, "closed")
 	}
 	err := errors.Join(p.inner.Close(), p.in.Close())
-	p.stopTimers()
+	p.stopLeakWatch()
+	p.preflight.Close()
 	p.tasks.wait()
 	p.diary.Close()
 	releaseName(p.cfg.PoolName)
 	return err
 }
 
-// stopTimers is called by Close. What they have begun is among the tasks.
-func (p *Pool) stopTimers() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, timer := range []*time.Timer{p.leakTimer, p.preflight.timer} {
-		if timer != nil {
-			timer.Stop()
-		}
-	}
-}
-
 // invalidate is called when a connection of the given generation was lost: none as old as that is lent again, and those
 // that are idle are closed at once. A late error of an older generation changes nothing.
 func (p *Pool) invalidate(generation uint64, cause error) {
-	if !p.generation.CompareAndSwap(generation, generation+1) {
+	if !p.trust.generation.CompareAndSwap(generation, generation+1) {
 		return
 	}
 	p.lost(cause)
@@ -189,25 +152,25 @@ func (p *Pool) invalidate(generation uint64, cause error) {
 // the newer ones included, since an older one may lie below them. Who borrows meanwhile gets a connection or waits for one
 // to be put back, and looks at its generation in any case.
 func (p *Pool) sweep(generation uint64) {
-	var newer []*conn
+	var newer []*member
 	for p.queue.TryAcquire() {
-		c, err := p.takeIdle(p.life)
+		m, err := p.takeIdle(p.life)
 		if err != nil {
 			p.queue.ReleaseAside()
 			break
 		}
-		if c.generation > generation {
-			newer = append(newer, c)
+		if m.generation > generation {
+			newer = append(newer, m)
 			continue
 		}
-		p.discard(c, "invalid")
+		p.discard(m, "invalid")
 		p.queue.ReleaseAside()
 	}
-	for _, c := range slices.Backward(newer) { // in the order in which they lay there
-		p.keepOrClose(c)
+	for _, m := range slices.Backward(newer) { // in the order in which they lay there
+		p.keepOrClose(m)
 		p.queue.ReleaseAside()
 	}
 }
 
 // suspect is called when the server didn't answer a cancel request: every connection has to prove itself.
-func (p *Pool) suspect() { p.suspicion.Store(clock.Now()) }
+func (p *Pool) suspect() { p.trust.suspicion.Store(clock.Now()) }

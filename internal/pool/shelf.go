@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,20 +21,22 @@ const onShelf = time.Second
 // longer goes back to the inner *sql.DB, which closes connections that are idle for too long, or too old.
 type shelf struct {
 	mu      sync.Mutex // guards what follows; nothing else is locked under it
-	idle    []*conn    // the one that was used last at the end
+	idle    []*member  // the one that was used last at the end
 	timer   *time.Timer
 	ticking bool // the timer will fire
 	closed  bool
+
+	unused time.Duration // how long an unused connection stays; not changed
 }
 
 // push puts an idle connection on top, and has cool called after a while. It refuses if the pool is closed.
-func (s *shelf) push(c *conn, after time.Duration, cool func()) bool {
+func (s *shelf) push(m *member, after time.Duration, cool func()) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return false
 	}
-	s.idle = append(s.idle, c)
+	s.idle = append(s.idle, m)
 	if s.ticking {
 		return true
 	}
@@ -47,30 +50,30 @@ func (s *shelf) push(c *conn, after time.Duration, cool func()) bool {
 }
 
 // pop takes the connection that was used last, nil if there is none.
-func (s *shelf) pop() *conn {
+func (s *shelf) pop() *member {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	last := len(s.idle) - 1
 	if last < 0 {
 		return nil
 	}
-	c := s.idle[last]
+	m := s.idle[last]
 	s.idle[last] = nil
 	s.idle = s.idle[:last]
-	return c
+	return m
 }
 
 // shift takes the connection that was used first, if that was before a time; nil otherwise.
-func (s *shelf) shift(before int64) *conn {
+func (s *shelf) shift(before int64) *member {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.idle) == 0 || s.idle[0].returned > before {
+	if len(s.idle) == 0 || s.idle[0].checkedIn > before {
 		return nil
 	}
-	c := s.idle[0]
+	m := s.idle[0]
 	s.idle[0] = nil
 	s.idle = s.idle[1:]
-	return c
+	return m
 }
 
 // again restarts the timer if something is left.
@@ -83,7 +86,7 @@ func (s *shelf) again(after time.Duration) {
 }
 
 // close empties the shelf for good.
-func (s *shelf) close() []*conn {
+func (s *shelf) close() []*member {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	all := s.idle
@@ -106,38 +109,38 @@ func (p *Pool) onShelf() time.Duration {
 }
 
 // keep puts an idle connection on the shelf. It refuses if the pool is closed.
-func (p *Pool) keep(c *conn) bool { return p.shelf.push(c, p.shelfTime, p.cool) }
+func (p *Pool) keep(m *member) bool { return p.shelf.push(m, p.shelf.unused, p.cool) }
 
 // keepOrClose is keep for who has no other use for the connection.
-func (p *Pool) keepOrClose(c *conn) {
-	if !p.keep(c) {
-		p.discard(c, "closed")
+func (p *Pool) keepOrClose(m *member) {
+	if !p.keep(m) {
+		p.discard(m, "closed")
 	}
 }
 
 // takeIdle takes an idle connection: from the shelf, else from the inner *sql.DB. The caller has a place in the queue, so
 // that as a rule there is one; it is errNoneIdle if that was closed at this very moment.
-func (p *Pool) takeIdle(ctx context.Context) (*conn, error) {
-	if c := p.shelf.pop(); c != nil {
-		return c, nil
+func (p *Pool) takeIdle(ctx context.Context) (*member, error) {
+	if m := p.shelf.pop(); m != nil {
+		return m, nil
 	}
 	return p.fromInner(ctx)
 }
 
 // fromInner takes a connection from the inner *sql.DB: one that is idle there, else the one that is being entered.
-func (p *Pool) fromInner(ctx context.Context) (c *conn, err error) {
+func (p *Pool) fromInner(ctx context.Context) (m *member, err error) {
 	handle, err := p.inner.Conn(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if err := handle.Raw(func(driverConn any) error {
-		c = driverConn.(*conn)
+		m = driverConn.(*member)
 		return nil
 	}); err != nil {
 		panic("pgprod: " + err.Error()) // a *sql.Conn that nobody else knows can't be closed
 	}
-	c.handle = handle
-	return c, nil
+	m.handle = handle
+	return m, nil
 }
 
 // cool hands to the inner *sql.DB what wasn't used for a while. The shelf's timer calls it.
@@ -145,63 +148,72 @@ func (p *Pool) fromInner(ctx context.Context) (c *conn, err error) {
 // A place is held meanwhile, so that nobody is sent for a connection that is on its way. Without a free place everything is
 // lent, and nothing is on the shelf for long.
 func (p *Pool) cool() {
-	before := clock.Now() - int64(p.shelfTime)
+	before := clock.Now() - int64(p.shelf.unused)
 	for p.queue.TryAcquire() {
-		c := p.shelf.shift(before)
-		if c != nil {
-			_ = c.handle.Close()
+		m := p.shelf.shift(before)
+		if m != nil {
+			_ = m.handle.Close()
 		}
 		p.queue.ReleaseAside()
-		if c == nil {
+		if m == nil {
 			break
 		}
 	}
-	p.shelf.again(p.shelfTime)
+	p.shelf.again(p.shelf.unused)
 }
 
-// An entrance is where a connection that was dialled waits for the inner *sql.DB to ask for one.
+// An entrance is where connections that were dialled wait, for a moment, until the inner *sql.DB asks for them.
 type entrance struct {
-	one sync.Mutex // is held while a connection enters: they enter one at a time
-
-	mu   sync.Mutex // guards next; nothing else is locked under it
-	next *conn      // nil: none, or it was taken
+	mu      sync.Mutex // guards waiting; nothing else is locked under it
+	waiting []*member
 }
 
-func (e *entrance) offer(c *conn) {
+func (e *entrance) offer(m *member) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.next = c
+	e.waiting = append(e.waiting, m)
 }
 
-func (e *entrance) take() (c *conn) {
+// take returns the one that came first, nil if there is none.
+func (e *entrance) take() (m *member) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	c, e.next = e.next, nil
-	return c
+	if len(e.waiting) > 0 {
+		m, e.waiting = e.waiting[0], e.waiting[1:]
+	}
+	return m
+}
+
+func (e *entrance) waits(m *member) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Contains(e.waiting, m)
+}
+
+// withdraw takes one back, and reports whether it was still there.
+func (e *entrance) withdraw(m *member) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	i := slices.Index(e.waiting, m)
+	if i >= 0 {
+		e.waiting = slices.Delete(e.waiting, i, i+1)
+	}
+	return i >= 0
 }
 
 // enter has the inner *sql.DB take a connection that was dialled, which then lies on the shelf.
 //
 // The inner *sql.DB asks for a new one only if none is idle there. As a rule none is, or nobody would have dialled; those
-// that are come out to the shelf on the way.
-func (p *Pool) enter(c *conn) {
-	p.entrance.one.Lock()
-	defer p.entrance.one.Unlock()
-	p.entrance.offer(c)
-	for {
-		entered, err := p.fromInner(context.Background()) // which waits for nothing but a connection that is being closed
-		switch {
-		case err == nil:
-			p.keepOrClose(entered)
-			if entered == c {
-				return
-			}
-		case p.entrance.take() == nil:
-			return // somebody who was looking for an idle one has it
-		default: // the pool is closed
-			p.writeOff(c, "closed")
-			_ = c.Close()
-			return
+// that are come out to the shelf on the way. So may one that another dial has brought, or somebody who is looking for an
+// idle one may take this one out: either way it has entered.
+func (p *Pool) enter(m *member) {
+	p.entrance.offer(m)
+	for p.entrance.waits(m) {
+		one, err := p.fromInner(context.Background()) // which waits for nothing but a connection that is being closed
+		if err == nil {
+			p.keepOrClose(one)
+		} else if p.entrance.withdraw(m) { // the pool is closed
+			p.discard(m, "closed")
 		}
 	}
 }
@@ -213,11 +225,11 @@ var _ driver.Connector = connector{}
 
 // Connect implements driver.Connector.
 func (k connector) Connect(context.Context) (driver.Conn, error) {
-	c := k.pool.entrance.take()
-	if c == nil {
+	m := k.pool.entrance.take()
+	if m == nil {
 		return nil, errNoneIdle
 	}
-	return c, nil
+	return m, nil
 }
 
 // Driver implements driver.Connector.

@@ -103,3 +103,11 @@ func (c *Config) Capacity() int {
 	}
 	return c.PoolSize + c.MaxOverflow
 }
+
+// MaxConns is how many connections there may be, 0 where max_overflow says unlimited.
+func (c *Config) MaxConns() int64 {
+	if c.MaxOverflow < 0 {
+		return 0
+	}
+	return int64(c.Capacity())
+}

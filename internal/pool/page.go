@@ -14,6 +14,7 @@ import (
 
 	"github.com/pgprod/pgprod/internal/activity"
 	"github.com/pgprod/pgprod/internal/clock"
+	"github.com/pgprod/pgprod/internal/link"
 )
 
 // watch is what is collected only while a live page shows the pool.
@@ -109,27 +110,28 @@ func sslMode(cc *pgx.ConnConfig) string {
 // holders lists who has a connection, the longest first.
 func (p *Pool) holders() (all []activity.Holder) {
 	for _, h := range p.held() {
-		running, rowsOpen := h.c.state()
+		running, rowsOpen := h.m.conn.State()
+		kind, sql := h.m.conn.Doing()
 		all = append(all, activity.Holder{
 			Held: h.age, Leak: p.isLeak(int64(h.age)), Running: running, RowsOpen: rowsOpen,
-			Statement: h.c.summaryOf(h.held.what, h.held.sql), PID: h.c.pg.PID(), Stack: h.held.frames(),
+			Statement: link.SummaryOf(h.m.conn.Target(), kind, sql), PID: h.m.conn.PID(), Stack: h.held.frames(),
 		})
 	}
 	slices.SortFunc(all, func(a, b activity.Holder) int { return cmp.Compare(b.Held, a.Held) })
 	return all
 }
 
-// held copies who has a connection. Dials and closes need p.mu, so that nothing that takes long is done under it.
+// held copies who has a connection. Dials and closes need the books, so that nothing that takes long is done under it.
 func (p *Pool) held() (all []checkout) {
 	now := clock.Now()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for c := range p.conns {
-		c.mu.Lock()
-		held := c.held
-		c.mu.Unlock()
+	p.books.mu.Lock()
+	defer p.books.mu.Unlock()
+	for m := range p.books.members {
+		m.mu.Lock()
+		held := m.held
+		m.mu.Unlock()
 		if held.since != 0 {
-			all = append(all, checkout{c, held, time.Duration(now - held.since)})
+			all = append(all, checkout{m, held, time.Duration(now - held.since)})
 		}
 	}
 	return all

@@ -1,4 +1,4 @@
-package pool
+package link
 
 import (
 	"strings"
@@ -17,9 +17,9 @@ type visit struct {
 }
 
 // began is called for each statement before it is sent.
-func (v *visit) began(what, sql string) {
+func (v *visit) began(kind, sql string) {
 	switch {
-	case what == "PREPARE", isCommit(sql):
+	case kind == "PREPARE", isCommit(sql):
 	case sql == "rollback":
 		v.ran = 0 // whatever it was is undone
 	default:
@@ -29,8 +29,8 @@ func (v *visit) began(what, sql string) {
 }
 
 // ended is called for each statement that has ended, with its command tag.
-func (v *visit) ended(what, sql, tag string) {
-	if what != "PREPARE" && !isCommit(sql) {
+func (v *visit) ended(kind, sql, tag string) {
+	if kind != "PREPARE" && !isCommit(sql) {
 		v.tag = tag
 	}
 }
@@ -40,7 +40,7 @@ func isCommit(sql string) bool { return sql == "commit" || strings.HasPrefix(sql
 
 // lasting is what a statement left in its session for later ones, and where it belongs; nil for nothing, and for what
 // can't be told by looking at the tag and the first words.
-func (v *visit) lasting() *remedy {
+func (v *visit) lasting() *Remedy {
 	switch {
 	case v.ran != 1 || v.shown:
 		return nil // a session that others used after it, or that somebody has set and set back
@@ -90,7 +90,7 @@ func isTemporary(sql string) bool {
 }
 
 // lastingSelect is for what looks like a query: a call of a function that changes the session, or CREATE TEMP TABLE … AS.
-func lastingSelect(sql string) *remedy {
+func lastingSelect(sql string) *Remedy {
 	const selects = "select "
 	switch {
 	case sql == "" || sql[0]|0x20 != 's':
@@ -111,24 +111,25 @@ func lastingSelect(sql string) *remedy {
 	return nil
 }
 
-// A remedy says what doesn't last and where it belongs.
-type remedy struct{ what, instead string }
+// A Remedy says what doesn't outlive its statement, and where it belongs.
+type Remedy struct{ What, Instead string }
 
-var remedies = struct{ setting, listen, prepared, temporary, lock remedy }{
-	setting: remedy{"a setting", "for every session: server_settings, or a run-time parameter in the DSN; for a transaction: SET LOCAL in it; " +
+var remedies = struct{ setting, listen, prepared, temporary, lock Remedy }{
+	setting: Remedy{"a setting", "for every session: server_settings, or a run-time parameter in the DSN; for a transaction: SET LOCAL in it; " +
 		"for several statements: a *sql.Conn, on which it lasts until Close"},
-	listen:    remedy{"LISTEN", "LISTEN and WaitForNotification in one call of pgprod.Raw"},
-	prepared:  remedy{"PREPARE", "db.Prepare, or none: each text is prepared at its first use"},
-	temporary: remedy{"a temporary table", "a *sql.Conn, on which it lasts until Close; or a transaction, with ON COMMIT DROP"},
-	lock:      remedy{"an advisory lock", "pg_advisory_xact_lock in a transaction; or a *sql.Conn that is held as long as the lock shall be"},
+	listen:    Remedy{"LISTEN", "LISTEN and WaitForNotification in one call of pgprod.Raw"},
+	prepared:  Remedy{"PREPARE", "db.Prepare, or none: each text is prepared at its first use"},
+	temporary: Remedy{"a temporary table", "a *sql.Conn, on which it lasts until Close; or a transaction, with ON COMMIT DROP"},
+	lock:      Remedy{"an advisory lock", "pg_advisory_xact_lock in a transaction; or a *sql.Conn that is held as long as the lock shall be"},
 }
 
-// left is called when a connection is given back: where its borrower did nothing but to leave something in the session, that
-// is a mistake that shows far from its cause.
-func (c *conn) left() {
+// Left ends a visit: if its borrower did nothing but to leave something in the session, of no use to anybody, it returns what
+// that is and the statement without its literals. Otherwise it returns nil.
+func (c *Conn) Left() (left *Remedy, text string) {
 	v := c.visit
 	c.visit = visit{}
-	if remedy := v.lasting(); remedy != nil {
-		c.pool.diary.Unkept(c.target.Summary(v.sql).Text, remedy.what, remedy.instead)
+	if left = v.lasting(); left != nil {
+		text = c.target.Summary(v.sql).Text
 	}
+	return left, text
 }

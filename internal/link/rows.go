@@ -1,4 +1,4 @@
-package pool
+package link
 
 import (
 	"database/sql/driver"
@@ -15,7 +15,7 @@ import (
 // begin on the same connection while the caller still holds the rows of the first.
 type rows struct {
 	*stdlib.Rows
-	c *conn
+	c *Conn
 
 	columns []column // of a query that has ended; nil while the result is being read
 }
@@ -40,7 +40,7 @@ type column struct {
 
 // newRows wraps what pgx returned. Of a query that has ended it reads the columns at once: pgx keeps the description of
 // one result per connection, and a query that follows replaces it.
-func newRows(c *conn, result *stdlib.Rows, ended bool) *rows {
+func newRows(c *Conn, result *stdlib.Rows, ended bool) *rows {
 	r := &rows{Rows: result, c: c}
 	if !ended {
 		return r
@@ -115,18 +115,18 @@ func (r *rows) next(err error) error {
 	if err == nil || err == io.EOF && !r.unconfirmed() {
 		return err
 	}
-	return r.c.explain(err, false)
+	return r.c.Explain(err, false)
 }
 
 // unconfirmed reports whether the server has warned at the end of these rows that their statement, an INSERT … RETURNING
 // say, is committed but not replicated.
-func (r *rows) unconfirmed() bool { return r.columns == nil && r.c.unconfirmed != nil }
+func (r *rows) unconfirmed() bool { return r.columns == nil && r.c.stmt.outcome.unconfirmed != nil }
 
 // Close implements driver.Rows.
 func (r *rows) Close() (err error) {
 	defer func() { r.survived(recover(), &err) }() // a tracer or a log handler is told of the statement's end
 	if err := r.Rows.Close(); err != nil || r.unconfirmed() {
-		return r.c.explain(err, false)
+		return r.c.Explain(err, false)
 	}
 	return nil
 }
@@ -136,6 +136,6 @@ func (r *rows) survived(panicked any, err *error) {
 	if panicked == nil {
 		return
 	}
-	r.c.condemned = "dirty"
+	r.c.dirty = true
 	*err = newPanicError(panicked)
 }

@@ -1,6 +1,6 @@
 //go:build go1.27
 
-package pool
+package link
 
 import "database/sql/driver"
 

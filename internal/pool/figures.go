@@ -2,6 +2,9 @@ package pool
 
 import (
 	"maps"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/pgprod/pgprod/internal/activity"
 	"github.com/pgprod/pgprod/internal/diary"
@@ -18,9 +21,9 @@ type Stats struct {
 // Stats returns a snapshot.
 func (p *Pool) Stats() Stats {
 	s := Stats{Stats: p.queue.Stats()}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	s.Closings = maps.Clone(p.closings)
+	p.books.mu.Lock()
+	defer p.books.mu.Unlock()
+	s.Closings = maps.Clone(p.books.closings)
 	return s
 }
 
@@ -51,26 +54,45 @@ func (p *Pool) Status() activity.Status {
 	}
 }
 
-// remember and forget keep track of the connections that exist.
-func (p *Pool) remember(c *conn) (overflow bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.conns[c] = true
-	p.size.Add(1)
-	p.watchLeaksLocked()
-	if len(p.conns) > p.cfg.PoolSize {
-		p.overflows.Add(1)
-		return true
-	}
-	return false
+// books are the connections that exist and have existed.
+type books struct {
+	size atomic.Int64 // connections that exist: len(members), for who doesn't want to wait for mu
+
+	mu        sync.Mutex // guards what follows; (*member).mu and what link.Conn.Doing locks may be locked under it
+	members   map[*member]bool
+	closings  map[string]int64 // by reason
+	overflows int64            // connections opened beyond pool_size
+	leaked    int64            // checkouts that were held beyond leak_detection and came back
+	leakTimer *time.Timer      // calls lookForLeaks; nil while there is no connection
 }
 
-func (p *Pool) forget(c *conn, reason string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.conns, c)
-	p.size.Add(-1)
-	p.closings[reason]++
+// remember and forget keep the books.
+func (p *Pool) remember(m *member) (overflow bool) {
+	b := &p.books
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.members[m] = true
+	b.size.Add(1)
+	p.watchLeaksLocked()
+	if overflow = len(b.members) > p.cfg.PoolSize; overflow {
+		b.overflows++
+	}
+	return overflow
+}
+
+func (p *Pool) forget(m *member, reason string) {
+	b := &p.books
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.members, m)
+	b.size.Add(-1)
+	b.closings[reason]++
+}
+
+func (b *books) opened() (overflows int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.overflows
 }
 
 // state is what a collection of metrics reads. It is called by the meter's goroutine.
@@ -85,31 +107,11 @@ func (p *Pool) state() instruments.PoolState {
 		Used:           int64(s.Lent),
 		Pending:        int64(s.Waiting),
 		IdleMax:        int64(p.cfg.PoolSize),
-		Max:            p.limit(),
+		Max:            p.cfg.MaxConns(),
 		Timeouts:       s.Timeouts + s.Deadlines, // whoever's deadline it was
 		FailedConnects: s.Failures,
-		OverflowOpened: p.overflows.Load(),
+		OverflowOpened: p.books.opened(),
 		Closed:         closed,
 		Leaks:          p.leaks(),
 	}
-}
-
-// target returns telemetry's view of a server. There are as many as the DSN has hosts, or as their names resolve to.
-func (p *Pool) target(s instruments.Server) *instruments.Target {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	t := p.targets[s]
-	if t == nil {
-		t = p.in.Target(s)
-		p.targets[s] = t
-	}
-	return t
-}
-
-// limit is how many connections there may be, 0 where max_overflow says unlimited.
-func (p *Pool) limit() int64 {
-	if p.cfg.MaxOverflow < 0 {
-		return 0
-	}
-	return int64(p.cfg.Capacity())
 }

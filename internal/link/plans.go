@@ -1,4 +1,4 @@
-package pool
+package link
 
 import (
 	"context"
@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgprod/pgprod/internal/pgerror"
 	"github.com/pgprod/pgprod/internal/sqlsummary"
@@ -25,19 +24,23 @@ const (
 	inSession               // until the connection is given back
 )
 
-// plans is what a connection knows of whether what pgx has prepared on it is up to date.
-type plans struct {
+// prepared is what a connection knows of what was prepared on it, and whether that is up to date.
+type prepared struct {
 	unsettled unsettled
-	altered   bool       // the transaction has changed the schema
-	schema    uint64     // the pool's, when nothing was prepared yet
-	prepared  bool       // something was since then
-	named     bool       // by a caller of Raw, under a name of its own
+	altered   bool   // the transaction has changed the schema
+	schema    uint64 // the dialer's, when nothing was prepared yet
+	any       bool   // something was prepared since then
+	named     bool   // by a caller of Raw, under a name of its own
+	already   bool   // pgx said of the last prepare that the statement had been there
+	batched   bool   // a batch ran: pgx's cache holds what Prepare doesn't know of
+
+	unadopted []unadopted
 	harmless  [16]string // texts that change nothing of what names mean, by their length
 }
 
-// longText is the length from which a text isn't kept: the server needs about 40 times as much memory for what it has
+// LongText is the length from which a text isn't kept: the server needs about 40 times as much memory for what it has
 // prepared, on each connection.
-const longText = 8 << 10
+const LongText = 8 << 10
 
 // describedTexts is how many descriptions of long texts pgx keeps for a connection, in place of the statements.
 const describedTexts = 16
@@ -45,12 +48,12 @@ const describedTexts = 16
 // bypass returns a statement's arguments, with another way to send it in front of them where it must not go through
 // pgx's cache of prepared statements. Parameters and results are the same in each way. One that the caller has chosen
 // comes behind it, and counts.
-func (c *conn) bypass(query string, args []driver.NamedValue) []driver.NamedValue {
+func (c *Conn) bypass(query string, args []driver.NamedValue) []driver.NamedValue {
 	if c.keeps(query) {
 		return args
 	}
 	mode := pgx.QueryExecModeCacheDescribe
-	if c.plans.unsettled != settled && c.pg.TxStatus() != 'I' {
+	if c.prepared.unsettled != settled && c.pg.TxStatus() != 'I' {
 		mode = pgx.QueryExecModeDescribeExec
 	}
 	return append([]driver.NamedValue{{Value: mode}}, args...)
@@ -62,10 +65,10 @@ func (c *conn) bypass(query string, args []driver.NamedValue) []driver.NamedValu
 // Where it may not, it is parsed with each execution, and the server keeps nothing of it. Inside a transaction after a
 // change it is described anew before, in a round trip of its own; elsewhere by what pgx remembers, since behind a
 // pooler the statement without a name might be another client's by the second round trip.
-func (c *conn) keeps(query string) bool {
-	mode := c.pool.cfg.Conn.DefaultQueryExecMode
-	if c.plans.unsettled == settled {
-		return len(query) < longText || mode != pgx.QueryExecModeCacheStatement || c.pool.cfg.Conn.DescriptionCacheCapacity == 0
+func (c *Conn) keeps(query string) bool {
+	mode := c.dialer.cfg.Conn.DefaultQueryExecMode
+	if c.prepared.unsettled == settled {
+		return len(query) < LongText || mode != pgx.QueryExecModeCacheStatement || c.dialer.cfg.Conn.DescriptionCacheCapacity == 0
 	}
 	return !keeps(mode)
 }
@@ -77,22 +80,22 @@ func keeps(mode pgx.QueryExecMode) bool {
 
 // settle is called when a query has ended, and notes what it has changed for others. Most texts are known to change
 // nothing.
-func (c *conn) settle(tag, sql string, args []any) {
-	if known := &c.plans.harmless[len(sql)%len(c.plans.harmless)]; *known != sql {
+func (c *Conn) settle(tag, sql string, args []any) {
+	if known := &c.prepared.harmless[len(sql)%len(c.prepared.harmless)]; *known != sql {
 		changed := mayChange(tag, sql) && c.noteChanges(sql, args)
-		if !changed && tag != "" && len(sql) < longText {
+		if !changed && tag != "" && len(sql) < LongText {
 			*known = sql
 		}
 	}
 	if c.pg.TxStatus() != 'I' {
 		return
 	}
-	if c.plans.unsettled == inTransaction {
-		c.plans.unsettled = settled
+	if c.prepared.unsettled == inTransaction {
+		c.prepared.unsettled = settled
 	}
-	if c.plans.altered {
-		c.plans.altered = false
-		c.pool.schema.Add(1)
+	if c.prepared.altered {
+		c.prepared.altered = false
+		c.dialer.schema.Add(1)
 	}
 }
 
@@ -136,7 +139,7 @@ func beginsWithCreate(sql string) bool {
 
 // noteChanges notes what the statements of a text have changed that had these arguments, and reports whether the text
 // can change anything.
-func (c *conn) noteChanges(sql string, args []any) (can bool) {
+func (c *Conn) noteChanges(sql string, args []any) (can bool) {
 	for one := range sqlsummary.Split(sql) {
 		change := sqlsummary.ChangeOf(one)
 		can = can || change != 0
@@ -145,7 +148,7 @@ func (c *conn) noteChanges(sql string, args []any) (can bool) {
 	return can
 }
 
-func (c *conn) noteChange(change sqlsummary.Change, args []any) {
+func (c *Conn) noteChange(change sqlsummary.Change, args []any) {
 	if change&sqlsummary.PathByArgument != 0 && nameThePath(args) {
 		change |= sqlsummary.Path
 	}
@@ -153,13 +156,13 @@ func (c *conn) noteChange(change sqlsummary.Change, args []any) {
 	switch {
 	case change&names == 0:
 	case change&sqlsummary.Session != 0:
-		c.plans.unsettled = inSession
+		c.prepared.unsettled = inSession
 	default:
-		c.plans.unsettled = max(c.plans.unsettled, inTransaction)
+		c.prepared.unsettled = max(c.prepared.unsettled, inTransaction)
 	}
 	// What a session drops that has made temporary tables may be one of those, which is nobody else's business.
-	if change&sqlsummary.Schema != 0 && c.plans.unsettled != inSession {
-		c.plans.altered = true
+	if change&sqlsummary.Schema != 0 && c.prepared.unsettled != inSession {
+		c.prepared.altered = true
 	}
 }
 
@@ -181,13 +184,13 @@ func nameThePath(args []any) bool {
 
 // forgetOutdated has pgx and the server forget what was prepared before the last change of the schema that the pool
 // knows of. It is called before a transaction, where no statement can be asked again.
-func (c *conn) forgetOutdated(ctx context.Context) error {
-	known := c.pool.schema.Load()
+func (c *Conn) forgetOutdated(ctx context.Context) error {
+	known := c.dialer.schema.Load()
 	switch {
-	case c.plans.schema == known || c.plans.named: // names of the borrower's own must stay
+	case c.prepared.schema == known || c.prepared.named: // names of the borrower's own must stay
 		return nil
-	case !c.plans.prepared:
-		c.plans.schema = known
+	case !c.prepared.any:
+		c.prepared.schema = known
 		return nil
 	}
 	c.bound()
@@ -195,28 +198,35 @@ func (c *conn) forgetOutdated(ctx context.Context) error {
 	if err := c.pgx.DeallocateAll(ctx); err != nil {
 		return err
 	}
-	c.plans.schema, c.plans.prepared, c.batched, c.unadopted = known, false, false, nil
+	p := &c.prepared
+	p.schema, p.any, p.batched, p.unadopted = known, false, false, nil
 	return nil
 }
 
-// outdated reports whether a statement has failed that pgx had prepared or described before, without having been
+// Outdated reports whether a statement has failed that pgx had prepared or described before, without having been
 // executed, in a way that a change of the schema since then may explain, and may be sent again. It is prepared anew
 // then: pgx forgets what has failed.
 //
 // Either the server has refused it outside of a transaction, which the refusal would have ended; or pgx could not encode
 // an argument for the type that its parameter had, and has sent nothing.
-func (c *conn) outdated(err error) bool {
-	if pg := c.refused(err); pg != nil {
-		return c.pg.TxStatus() == 'I' && (pgerror.PlanIsOutdated(pg) || pgerror.HasNoSuchValue(pg))
+//
+// The caller sends it again at once, or never. Either way other connections learn of a change that shows.
+func (c *Conn) Outdated(err error) bool {
+	if c.refused(err) {
+		if c.pg.TxStatus() != 'I' || !pgerror.PlanIsOutdated(err) && !pgerror.HasNoSuchValue(err) {
+			return false
+		}
+		c.learnSchema(err)
+		return true
 	}
-	return c.wasCached() && c.tap.Mark() == c.mark && !c.pg.IsBusy() && pgerror.From(err) == nil &&
+	return c.wasCached() && c.tap.Mark() == c.stmt.mark && !c.pg.IsBusy() && pgerror.From(err) == nil &&
 		!errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
 }
 
 // outdatedIn marks the error of a statement, once it is explained, if the server has refused it inside a transaction for
 // what was prepared before a change of the schema. A value that its type doesn't have is taken for the caller's mistake.
-func (c *conn) outdatedIn(err, explained error) error {
-	if pg := c.refused(err); pg == nil || !pgerror.PlanIsOutdated(pg) {
+func (c *Conn) outdatedIn(err, explained error) error {
+	if !c.refused(err) || !pgerror.PlanIsOutdated(err) {
 		return explained
 	}
 	c.learnSchema(err)
@@ -224,21 +234,20 @@ func (c *conn) outdatedIn(err, explained error) error {
 }
 
 // wasCached reports whether the statement that has failed had been prepared or described before.
-func (c *conn) wasCached() bool { return c.cached && !c.anew && !c.pg.IsClosed() }
-
-// refused is the error of such a statement if the server has sent it before it answered that the parameters are bound,
-// which comes before any execution.
-func (c *conn) refused(err error) *pgconn.PgError {
-	if !c.wasCached() || !c.tap.Refused() {
-		return nil
-	}
-	return pgerror.From(err)
+func (c *Conn) wasCached() bool {
+	return c.stmt.plan.cached && !c.stmt.plan.anew && !c.pg.IsClosed()
 }
 
-// learnSchema tells the pool of a change of the schema that a refusal has shown, unless it knew of it.
-func (c *conn) learnSchema(err error) {
-	if pg := c.refused(err); pg != nil && pgerror.SchemaChanged(pg) {
-		c.pool.schema.CompareAndSwap(c.plans.schema, c.plans.schema+1)
+// refused reports whether the server has sent the error of such a statement before it answered that the parameters are
+// bound, which comes before any execution.
+func (c *Conn) refused(err error) bool {
+	return pgerror.From(err) != nil && c.wasCached() && c.tap.Refused()
+}
+
+// learnSchema tells the pool's other connections of a change of the schema that a refusal has shown, unless they know.
+func (c *Conn) learnSchema(err error) {
+	if c.refused(err) && pgerror.SchemaChanged(err) {
+		c.dialer.schema.CompareAndSwap(c.prepared.schema, c.prepared.schema+1)
 	}
 }
 

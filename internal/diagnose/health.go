@@ -1,19 +1,29 @@
-package pool
+// Package diagnose asks the server how it is: for health checks, over connections of its own, and once, in the preflight, for
+// what is wrong with the server, the role or their settings.
+//
+//	health.go     how the server and the pool are
+//	inquiry.go    asks the server for that
+//	preflight.go  asks once how the server is set up
+//	judge.go      and says what is wrong with it
+package diagnose
 
 import (
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pgprod/pgprod/internal/activity"
 	"github.com/pgprod/pgprod/internal/clock"
+	"github.com/pgprod/pgprod/internal/diary"
 	"github.com/pgprod/pgprod/internal/guard"
 	"github.com/pgprod/pgprod/internal/lease"
+	"github.com/pgprod/pgprod/internal/link"
 	"github.com/pgprod/pgprod/internal/pgerror"
+	"github.com/pgprod/pgprod/internal/settings"
 )
 
 // Words of Health.
@@ -50,18 +60,44 @@ const (
 	longWait = time.Second
 )
 
-// A prober looks at the server for all who want to know how it is, one look at a time, over connections of its own:
+// A Pool is what a diagnosis needs of the pool that it is about. Its methods are safe for concurrent use.
+type Pool interface {
+	Settings() *settings.Config // which are not changed
+	Dialer() *link.Dialer
+	Diary() *diary.Diary
+	Failure(error) diary.Failure // an error in words that the diary may show
+	Life() context.Context       // ends with Close
+	Closed() bool
+	Run(task func())         // in a goroutine that Close waits for
+	Observer() link.Observer // for connections that aren't the pool's
+	Status() activity.Status
+	Figures() lease.Stats
+	HeardSince(since int64) bool // whether the server has answered on a connection of the pool's, by package clock
+	// WithIdle calls ask with an idle connection, and reports whether there was one. It is no checkout that anybody counts.
+	WithIdle(ask func(*link.Conn) error) (found bool, err error)
+}
+
+// A Prober looks at the server for all who want to know how it is, one look at a time, over connections of its own:
 // a full pool is not a dead database.
-type prober struct {
-	mu      sync.Mutex    // guards what follows
+type Prober struct {
+	Pool
+	cfg *settings.Config
+
+	mu      sync.Mutex    // guards what follows; nothing else is locked under it
 	last    answer        // zero: none yet
 	running chan struct{} // closed when the look under way is over; nil: there is none
 	idle    *time.Timer   // closes the connection when nobody asks any more; nil: there is none
 	asking  []*inquiry    // that are under way, or over and not yet seen to by a look; the oldest first
-	c       *conn         // kept for the next question; nil: none
+	c       *link.Conn    // kept for the next question; nil: none
+	heard   *atomic.Int64 // what c hears
 
 	news        chan struct{} // has room for one: an inquiry is over
-	silentSince int64         // by clock(): the first look in a row without an answer from anywhere; 0: the last had one. Only looks use it
+	silentSince int64         // by package clock: the first look in a row without an answer from anywhere; 0: the last had one. Only looks use it
+}
+
+// NewProber returns a prober, which does nothing before somebody asks.
+func NewProber(p Pool) *Prober {
+	return &Prober{Pool: p, cfg: p.Settings(), news: make(chan struct{}, 1)}
 }
 
 // answer is what a look found.
@@ -85,56 +121,56 @@ const (
 )
 
 // Check says how the server and the pool are. The server's part may be a second old.
-func (p *Pool) Check(ctx context.Context) Health {
-	a, err := p.answer(ctx)
-	h := Health{
+func (h *Prober) Check(ctx context.Context, warnings []string) Health {
+	a, err := h.answer(ctx)
+	is := Health{
 		CheckedAt: a.at, Latency: a.latency, ServerVersion: a.version, InRecovery: a.inRecovery,
-		Pool: p.Status(), Warnings: p.Warnings(),
+		Pool: h.Status(), Warnings: warnings,
 	}
 	switch {
 	case errors.Is(err, errClosed):
-		h.Status, h.Reason = Unhealthy, err.Error()
-	case err != nil && p.answeredSince(clock.Now()-int64(answerFor)):
-		h.Status, h.Reason = Degraded, "the check's own time was up before it had an answer, the pool's connections go on: "+err.Error()
+		is.Status, is.Reason = Unhealthy, err.Error()
+	case err != nil && h.HeardSince(clock.Now()-int64(answerFor)):
+		is.Status, is.Reason = Degraded, "the check's own time was up before it had an answer, the pool's connections go on: "+err.Error()
 	case err != nil:
-		h.Status = Unhealthy
-		h.Reason = "the check's own time was up before the server had answered, which says nothing of the server: " + err.Error()
-	case p.dead(a):
-		h.Status, h.Reason = Unhealthy, safeText(a.err)
+		is.Status = Unhealthy
+		is.Reason = "the check's own time was up before the server had answered, which says nothing of the server: " + err.Error()
+	case h.dead(a):
+		is.Status, is.Reason = Unhealthy, link.SafeText(a.err)
 	default:
-		if h.Reason = p.impaired(a); h.Reason != "" {
-			h.Status = Degraded
+		if is.Reason = h.impaired(a); is.Reason != "" {
+			is.Status = Degraded
 		} else {
-			h.Status = Healthy
+			is.Status = Healthy
 		}
 	}
-	h.Database = Connected
-	if h.Status == Unhealthy {
-		h.Database = Disconnected
+	is.Database = Connected
+	if is.Status == Unhealthy {
+		is.Database = Disconnected
 	}
-	return h
+	return is
 }
 
 // impaired says in what way a server that is alive, or the pool, isn't as it should be, "" if all is well.
-func (p *Pool) impaired(a answer) string {
+func (h *Prober) impaired(a answer) string {
 	switch {
-	case a.err == nil && p.misplaced(a):
-		return "the server is not what target_session_attrs=" + p.cfg.TargetSessionAttrs + " asks for: it is " + a.kind()
+	case a.err == nil && h.misplaced(a):
+		return "the server is not what target_session_attrs=" + h.cfg.TargetSessionAttrs + " asks for: it is " + a.kind()
 	case a.err == nil:
-		return p.crowded()
+		return h.crowded()
 	case pgerror.ServerIsFull(a.err):
-		return "the server takes no more connections, those of the pool go on: " + safeText(a.err)
+		return "the server takes no more connections, those of the pool go on: " + link.SafeText(a.err)
 	case a.life == inUse:
-		return "the check's own connection fails, those of the pool go on: " + safeText(a.err)
+		return "the check's own connection fails, those of the pool go on: " + link.SafeText(a.err)
 	}
 	return "the server can be reached but doesn't answer the check's question in time: it or the network is slow, or a pooler before it " +
-		"has no connection to it free: " + safeText(a.err)
+		"has no connection to it free: " + link.SafeText(a.err)
 }
 
 // dead reports whether an answer says that the database can't be used. It can where the server is alive all the same, or
 // has no room for more but the pool has connections.
-func (p *Pool) dead(a answer) bool {
-	return a.err != nil && a.life == noSign && !(pgerror.ServerIsFull(a.err) && p.size.Load() > 0)
+func (h *Prober) dead(a answer) bool {
+	return a.err != nil && a.life == noSign && !(pgerror.ServerIsFull(a.err) && h.Figures().Open > 0)
 }
 
 func (a answer) kind() string {
@@ -148,8 +184,8 @@ func (a answer) kind() string {
 }
 
 // misplaced reports whether the server is another kind than was asked for.
-func (p *Pool) misplaced(a answer) bool {
-	switch p.cfg.TargetSessionAttrs {
+func (h *Prober) misplaced(a answer) bool {
+	switch h.cfg.TargetSessionAttrs {
 	case "read-write":
 		return a.inRecovery || a.readOnly
 	case "primary":
@@ -163,18 +199,18 @@ func (p *Pool) misplaced(a answer) bool {
 }
 
 // crowded says in what way there are too few connections, "" if there are enough.
-func (p *Pool) crowded() string {
-	s := p.queue.Stats()
-	switch limit := p.limit(); {
+func (h *Prober) crowded() string {
+	s := h.Figures()
+	switch limit := h.cfg.MaxConns(); {
 	case limit > 0 && int64(s.Lent) >= limit:
 		return "the pool is exhausted: " + allInUse(limit) + ", " + waitingNow(s) +
 			"; look for long transactions, unclosed rows and slow statements: the live page shows who holds connections"
 	case s.Longest <= longWait:
 		return ""
 	case s.LastError != nil:
-		return waitingNow(s) + ": the last attempt to connect failed: " + hidePassword(inside(s.LastError), s.LastError)
+		return waitingNow(s) + ": the last attempt to connect failed: " + link.HidePassword(link.Within(s.LastError), s.LastError)
 	default:
-		return fmt.Sprintf("%s: %d of %d connections are in use, %d are being made", waitingNow(s), s.Lent, p.cfg.Capacity(), s.Dialing)
+		return fmt.Sprintf("%s: %d of %d connections are in use, %d are being made", waitingNow(s), s.Lent, h.cfg.Capacity(), s.Dialing)
 	}
 }
 
@@ -200,12 +236,11 @@ var errClosed = errors.New("the database handle is closed")
 
 // answer returns the last answer if it is new enough, else that of the look under way, which it begins if there is none.
 // The error is for a caller that couldn't stay for it.
-func (p *Pool) answer(ctx context.Context) (answer, error) {
-	h := &p.prober
+func (h *Prober) answer(ctx context.Context) (answer, error) {
 	h.mu.Lock()
-	if p.closed.Load() {
+	if h.Closed() {
 		h.mu.Unlock()
-		return answer{at: time.Now()}, fmt.Errorf("pgprod: pool %s: %w", p.cfg.PoolName, errClosed)
+		return answer{at: time.Now()}, fmt.Errorf("pgprod: pool %s: %w", h.cfg.PoolName, errClosed)
 	}
 	if !h.last.at.IsZero() && time.Since(h.last.at) < answerFor {
 		defer h.mu.Unlock()
@@ -213,7 +248,7 @@ func (p *Pool) answer(ctx context.Context) (answer, error) {
 	}
 	if h.running == nil {
 		h.running = make(chan struct{})
-		go p.look() // bounded by probeTimeout and the pool's life; Close waits for running
+		go h.look() // bounded by probeTimeout and the pool's life; Close waits for running
 	}
 	running := h.running
 	h.mu.Unlock()
@@ -228,36 +263,35 @@ func (p *Pool) answer(ctx context.Context) (answer, error) {
 }
 
 // look asks the server and publishes its answer.
-func (p *Pool) look() {
-	a := p.observe()
-	p.looked(a)
+func (h *Prober) look() {
+	a := h.observe()
+	h.looked(a)
 
-	h := &p.prober
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.last = a
 	close(h.running)
 	h.running = nil
-	if h.c == nil && len(h.asking) == 0 || p.closed.Load() {
+	if h.c == nil && len(h.asking) == 0 || h.Closed() {
 		return
 	}
 	if h.idle == nil {
-		h.idle = time.AfterFunc(probeKept, p.forgetProbe)
+		h.idle = time.AfterFunc(probeKept, h.forgetProbe)
 	}
 	h.idle.Reset(probeKept)
 }
 
 // observe asks the server and, if it doesn't answer, looks for other signs of life.
-func (p *Pool) observe() (a answer) {
-	h, began := &p.prober, clock.Now()
-	ctx, cancel := context.WithTimeout(p.life, probeTimeout)
+func (h *Prober) observe() (a answer) {
+	began := clock.Now()
+	ctx, cancel := context.WithTimeout(h.Life(), probeTimeout)
 	defer cancel()
-	if h.silentSince != 0 && began-h.silentSince >= int64(p.longSilence()) {
-		p.askIdle(ctx)
+	if h.silentSince != 0 && began-h.silentSince >= int64(h.longSilence()) {
+		h.askIdle(ctx)
 	}
-	a = p.ask(ctx)
+	a = h.ask(ctx)
 	a.at = time.Now()
-	answered := a.err == nil || p.answeredSince(began-int64(answerFor))
+	answered := a.err == nil || h.HeardSince(began-int64(answerFor))
 	switch {
 	case answered:
 		h.silentSince = 0
@@ -268,7 +302,7 @@ func (p *Pool) observe() (a answer) {
 	case a.err == nil:
 	case answered:
 		a.life = inUse
-	case a.life == heard && clock.Now()-h.silentSince >= int64(p.longSilence()):
+	case a.life == heard && clock.Now()-h.silentSince >= int64(h.longSilence()):
 		a.life = noSign
 	}
 	return a
@@ -276,56 +310,43 @@ func (p *Pool) observe() (a answer) {
 
 // longSilence is how long a server may be heard but not answer, neither a check nor anybody else, before it is as good as
 // dead: as long as a statement may take. A pooler still lets clients in when the server behind it is gone.
-func (p *Pool) longSilence() time.Duration {
+func (h *Prober) longSilence() time.Duration {
 	const least, most = 3 * probeTimeout, 30 * time.Second
-	if p.cfg.CommandTimeout <= 0 {
+	if h.cfg.CommandTimeout <= 0 {
 		return most
 	}
-	return min(max(p.cfg.CommandTimeout, least), most)
+	return min(max(h.cfg.CommandTimeout, least), most)
 }
 
 // askIdle asks on an idle connection of the pool's, before a server is given up that only lets clients in: with a pooler in
 // session mode the pool's connections may be all that there are, and nobody may be using them.
-func (p *Pool) askIdle(ctx context.Context) {
-	_, _ = p.withIdle(ctx, func(c *conn) error { return c.ping(ctx, nextWay, guard.HangingUp) }) // which notes the answer
-}
-
-// answeredSince reports whether the server has answered on one of the pool's connections since a time. A login isn't an
-// answer, since a pooler may have let us in.
-func (p *Pool) answeredSince(since int64) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for c := range p.conns {
-		if at := c.proven.Load(); at >= since && at != c.dialled {
-			return true
-		}
-	}
-	return false
+func (h *Prober) askIdle(ctx context.Context) {
+	_, _ = h.WithIdle(func(c *link.Conn) error { return c.Ping(ctx, nextWay, guard.HangingUp) }) // which notes the answer
 }
 
 // looked tells the diary how the database is. Nobody else notices an outage in a service that has nothing to do.
-func (p *Pool) looked(a answer) {
+func (h *Prober) looked(a answer) {
 	switch {
-	case p.closed.Load():
-	case p.dead(a):
-		p.diary.Unhealthy(p.life, a.at, failure(a.err))
+	case h.Closed():
+	case h.dead(a):
+		h.Diary().Unhealthy(h.Life(), a.at, h.Failure(a.err))
 	case a.err == nil:
-		p.diary.Healthy(p.life, a.at)
+		h.Diary().Healthy(h.Life(), a.at)
 	}
 }
 
 // examine asks the server who it is.
-func (c *conn) examine(ctx context.Context) (a answer) {
+func (h *Prober) examine(ctx context.Context, c *link.Conn) (a answer) {
 	const question = "select current_setting('server_version'), pg_is_in_recovery(), current_setting('transaction_read_only')"
 	start := time.Now()
-	results, err := c.pg.Exec(ctx, question).ReadAll()
+	results, err := c.Ask(ctx, question, guard.HangingUp)
 	a.latency = time.Since(start)
 	if err = cmp.Or(ctx.Err(), err); err != nil {
-		a.err = fmt.Errorf("pgprod: pool %s: the server doesn't answer: %w", c.pool.cfg.PoolName, c.real(err))
+		a.err = fmt.Errorf("pgprod: pool %s: the server doesn't answer: %w", h.cfg.PoolName, c.Real(err))
 		return a
 	}
 	if len(results) != 1 || len(results[0].Rows) != 1 || len(results[0].Rows[0]) != 3 {
-		a.err = fmt.Errorf("pgprod: pool %s: the server's reply makes no sense", c.pool.cfg.PoolName)
+		a.err = fmt.Errorf("pgprod: pool %s: the server's reply makes no sense", h.cfg.PoolName)
 		return a
 	}
 	row := results[0].Rows[0]
@@ -333,25 +354,23 @@ func (c *conn) examine(ctx context.Context) (a answer) {
 	return a
 }
 
-// drop closes a connection that was never the pool's.
-func (c *conn) drop() {
-	c.guard.Stop()
-	c.pool.tasks.run(c.hangUp)
+// drop closes a check's connection.
+func (h *Prober) drop(c *link.Conn) {
+	c.Stop()
+	h.Run(c.HangUp)
 }
 
 // forgetProbe is called when nobody has asked for long.
-func (p *Pool) forgetProbe() {
-	h := &p.prober
+func (h *Prober) forgetProbe() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.running == nil && (p.closed.Load() || time.Since(h.last.at) >= probeKept) {
+	if h.running == nil && (h.Closed() || time.Since(h.last.at) >= probeKept) {
 		h.forgetLocked()
 	}
 }
 
-// closeProber is called by Close, when life has ended.
-func (p *Pool) closeProber() {
-	h := &p.prober
+// Close waits for the look under way, and closes the connection that was kept. The pool calls it when its life has ended.
+func (h *Prober) Close() {
 	h.mu.Lock()
 	running := h.running
 	if h.idle != nil {
@@ -361,10 +380,5 @@ func (p *Pool) closeProber() {
 	if running != nil {
 		<-running
 	}
-	p.forgetProbe()
-}
-
-// Warnings are what is wrong with the settings, and what the preflight found.
-func (p *Pool) Warnings() []string {
-	return slices.Concat(p.cfg.Warnings, p.preflight.known())
+	h.forgetProbe()
 }

@@ -1,4 +1,4 @@
-package pool
+package diagnose
 
 import (
 	"strings"
@@ -56,7 +56,7 @@ func TestWhatThePreflightMakesOfTheFacts(t *testing.T) {
 			c.change(&f)
 			cfg, err := settings.Load(c.dsn, nil, settings.Values{}, false)
 			require.NoError(t, err)
-			got := (&Pool{cfg: cfg}).judge(f, time.Date(2026, 11, 28, 0, 0, 0, 0, time.UTC))
+			got := judge(cfg, f, time.Date(2026, 11, 28, 0, 0, 0, 0, time.UTC))
 			if c.want == "" {
 				assert.Empty(t, got)
 				return

@@ -1,4 +1,4 @@
-package pool
+package link
 
 import (
 	"slices"
@@ -9,7 +9,7 @@ import (
 
 // leavesTraces reports whether a statement that ended with tag changed the session for whoever borrows the connection
 // next: a setting that outlives the transaction, a subscription, a prepared name, or less than pgx believes to be
-// prepared. Such a connection is closed when it comes back; settings that every session needs belong into
+// prepared. Such a connection is closed when it comes back; settings that every session needs belong in
 // server_settings.
 //
 // What SET LOCAL and SET TRANSACTION do ends with the transaction. Of several statements in one text the tag is that of
@@ -24,12 +24,6 @@ func leavesTraces(tag, sql string) bool {
 		}
 	}
 	return false
-}
-
-// isOne reports whether a text is seen at once to be no more than one statement.
-func isOne(sql string) bool {
-	i := strings.IndexByte(sql, ';')
-	return i < 0 || strings.TrimSpace(sql[i+1:]) == ""
 }
 
 // marks is leavesTraces for the text of one statement.

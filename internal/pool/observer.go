@@ -1,0 +1,91 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgprod/pgprod/internal/diary"
+	"github.com/pgprod/pgprod/internal/instruments"
+	"github.com/pgprod/pgprod/internal/link"
+	"github.com/pgprod/pgprod/internal/pgerror"
+)
+
+// An observer is told what happens on a connection, and tells the diary, or draws the pool's conclusions.
+type observer struct {
+	pool       *Pool
+	generation uint64 // of the pool's connections, when this one was begun
+}
+
+var _ link.Observer = (*observer)(nil)
+
+// newObserver returns the observer of a connection that is about to be made.
+func (p *Pool) newObserver() *observer {
+	return &observer{pool: p, generation: p.trust.generation.Load()}
+}
+
+// Ended implements link.Observer.
+func (o *observer) Ended(ctx context.Context, s *link.Statement) {
+	one := diary.Statement{Named: s, Took: s.Took, Waited: s.Waited, Rows: s.Tag.RowsAffected()}
+	if s.Err != nil {
+		one.Error = statementError(s)
+	}
+	o.pool.diary.Statement(ctx, one)
+}
+
+// statementError puts the failure of a statement into words that the diary may show.
+func statementError(s *link.Statement) *diary.StatementError {
+	err := s.Real()
+	e := &diary.StatementError{Type: instruments.ErrorType(err), HitsAll: true, Level: severity(s, err), Message: s.WhyCut()}
+	switch {
+	case e.Message != "":
+	case errors.Is(err, pgconn.ErrConnClosed):
+		e.Message = link.ErrLost.Error() // and not what pgx couldn't do on it any more
+	default:
+		e.Message = instruments.Describe(err, s.CallersText())
+	}
+	if pg := pgerror.From(err); pg != nil {
+		e.SQLState, e.Constraint, e.HitsAll = pg.Code, instruments.Constraint(pg), pgerror.HitsAll(pg)
+	}
+	return e
+}
+
+// severity is debug for what the caller did itself, and a warning for what an application has to expect: broken
+// constraints, and transactions that gave way to others.
+func severity(s *link.Statement, err error) slog.Level {
+	switch {
+	case errors.Is(s.CutByCaller(), context.Canceled), errors.Is(err, context.Canceled):
+		return slog.LevelDebug
+	case pgerror.IsExpected(err):
+		return slog.LevelWarn
+	}
+	return slog.LevelError
+}
+
+// Abandoned implements link.Observer.
+func (o *observer) Abandoned(s *link.Statement) {
+	o.pool.diary.Abandoned(s, failure(instruments.ErrAbandoned))
+}
+
+// Warned implements link.Observer.
+func (o *observer) Warned(n *pgconn.Notice, s *link.Statement) {
+	var during diary.Named
+	sql := ""
+	if s != nil {
+		during, sql = s, s.CallersText()
+	}
+	o.pool.diary.Warned(n.Code, during, func() string { return instruments.Describe((*pgconn.PgError)(n), sql) })
+}
+
+// CommitUnknown implements link.Observer.
+func (o *observer) CommitUnknown(err error) {
+	o.pool.diary.CommitUnknown(ErrCommitUnknown, instruments.Describe(err, ""))
+}
+
+// Lost implements link.Observer.
+func (o *observer) Lost(cause error) { o.pool.invalidate(o.generation, cause) }
+
+// Silent implements link.Observer.
+func (o *observer) Silent() { o.pool.suspect() }

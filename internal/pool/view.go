@@ -1,0 +1,79 @@
+package pool
+
+import (
+	"context"
+	"slices"
+
+	"github.com/pgprod/pgprod/internal/activity"
+	"github.com/pgprod/pgprod/internal/clock"
+	"github.com/pgprod/pgprod/internal/diagnose"
+	"github.com/pgprod/pgprod/internal/diary"
+	"github.com/pgprod/pgprod/internal/lease"
+	"github.com/pgprod/pgprod/internal/link"
+	"github.com/pgprod/pgprod/internal/settings"
+)
+
+// A view is the pool as package diagnose sees it.
+type view struct{ p *Pool }
+
+var _ diagnose.Pool = view{}
+
+func (v view) Settings() *settings.Config      { return v.p.cfg }
+func (v view) Dialer() *link.Dialer            { return v.p.dialer }
+func (v view) Diary() *diary.Diary             { return v.p.diary }
+func (v view) Failure(err error) diary.Failure { return failure(err) }
+func (v view) Life() context.Context           { return v.p.life }
+func (v view) Closed() bool                    { return v.p.closed.Load() }
+func (v view) Run(task func())                 { v.p.tasks.run(task) }
+func (v view) Observer() link.Observer         { return v.p.newObserver() }
+func (v view) Status() activity.Status         { return v.p.Status() }
+func (v view) Figures() lease.Stats            { return v.p.queue.Stats() }
+
+// HeardSince implements diagnose.Pool. A login isn't an answer, since a pooler may have let us in.
+func (v view) HeardSince(since int64) bool {
+	b := &v.p.books
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for m := range b.members {
+		if at := m.conn.Heard(); at >= since && at != m.dialled {
+			return true
+		}
+	}
+	return false
+}
+
+// WithIdle implements diagnose.Pool. When the connection was last heard isn't changed by an answer to a question: the next
+// caller's ping is due when it is due.
+func (v view) WithIdle(ask func(*link.Conn) error) (found bool, err error) {
+	p := v.p
+	if !p.queue.TryAcquire() {
+		return false, nil
+	}
+	defer p.queue.ReleaseAside()
+	m, err := p.takeIdle(p.life)
+	if err != nil {
+		return false, nil
+	}
+	defer func() {
+		if m.condemned == "" {
+			p.keepOrClose(m)
+		} else {
+			p.discard(m, m.condemned)
+		}
+	}()
+	if m.condemn(clock.Now()) {
+		return false, nil
+	}
+	err = ask(m.conn)
+	if err != nil && m.verdict(clock.Now()) != "" {
+		m.condemned = "invalid"
+		return false, nil // it was dead, or became so
+	}
+	return true, err
+}
+
+// Check says how the server and the pool are. The server's part may be a second old.
+func (p *Pool) Check(ctx context.Context) diagnose.Health { return p.prober.Check(ctx, p.Warnings()) }
+
+// Warnings are what is wrong with the settings, and what the preflight found.
+func (p *Pool) Warnings() []string { return slices.Concat(p.cfg.Warnings, p.preflight.Warnings()) }
