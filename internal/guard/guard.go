@@ -81,10 +81,11 @@ type Guard struct {
 	conn  Conn
 	cut   Cut
 	how   Manner
-	did   Manner // what HandleCancel did when the context ended
+	did   Manner // what HandleCancel did when the context ended; Waiting: nothing
 	again bool   // ReadAgain has been granted for the statement
 	stale bool   // a cancel request was sent: it may still be on its way to the server
 
+	interrupted    atomic.Bool // the timer or HandleCancel has interrupted the statement, whoever was first
 	unacknowledged atomic.Bool // the server has not acknowledged a cancel request: it may hit whatever runs at any time
 	sparing        atomic.Bool // a COMMIT is under way, or was when the connection was lost
 
@@ -122,6 +123,9 @@ func (g *Guard) Watch(c Conn) { g.conn = c }
 // Begin starts the time of a statement at now; zero is no limit. End must follow.
 func (g *Guard) Begin(now int64, limit time.Duration, how Manner) {
 	g.cut, g.again, g.how = Cut{}, false, how
+	if g.interrupted.Load() { // to store is dearer than to look
+		g.interrupted.Store(false)
+	}
 	if how == Waiting {
 		g.sparing.Store(true)
 	}
@@ -208,7 +212,9 @@ func (g *Guard) State() (running, timedOut bool) {
 func (g *Guard) fire() {
 	deadline := g.deadline.Load()
 	if limits(deadline) && deadline <= clock.Now() && g.deadline.CompareAndSwap(deadline, expired) {
-		g.interrupt(g.how)
+		if g.interrupted.CompareAndSwap(false, true) {
+			g.interrupt(g.how)
+		}
 		g.fired <- struct{}{}
 	}
 	g.mu.Lock()
@@ -224,15 +230,22 @@ func (g *Guard) fire() {
 func limits(deadline int64) bool { return deadline > 0 && deadline != unlimited }
 
 // HandleCancel implements ctxwatch.Handler: the caller's context has ended. Where the server owes no answer (during a
-// wait for notifications, or a health check's question on a connection of its own) there is nothing to cancel.
+// wait for notifications, or a health check's question on a connection of its own) there is nothing to cancel. If the timer
+// has interrupted the statement, HandleCancel only notes the end of the context: a second cancel request would do no more
+// than the first, and would give a server that doesn't answer CancelGrace once more.
 func (g *Guard) HandleCancel(ctx context.Context) {
 	g.did = g.how
+	begun := g.deadline.Load() != none
 	switch {
-	case g.deadline.Load() == none && g.idle():
+	case !begun && g.idle():
 		g.did = HangingUp
 	case g.how != Waiting:
 		g.cut.Caller = ctx.Err()
 	default:
+		return
+	}
+	if begun && !g.interrupted.CompareAndSwap(false, true) {
+		g.did = Waiting
 		return
 	}
 	g.interrupt(g.did)

@@ -204,6 +204,33 @@ func TestTheEndOfTheCallersContextCancelsAStatement(t *testing.T) {
 	})
 }
 
+func TestAStatementIsCancelledOnceThoughItsLimitAndItsContextEndIt(t *testing.T) {
+	for name, apart := range map[string]time.Duration{"limit first": time.Millisecond, "context first": -time.Millisecond, "at once": 0} {
+		t.Run(name, func(t *testing.T) {
+			withSession(t, func(t *testing.T, s *session) {
+				s.conn.cancel = func(context.Context) error {
+					time.Sleep(guard.CancelGrace / 2) // the other comes while the cancel request is under way
+					return nil                        // which the server acknowledges, and goes on
+				}
+				for range 2 {
+					requests := s.conn.requests.Load()
+					took := stopwatch()
+					ctx, cancel := context.WithTimeout(t.Context(), time.Second+apart)
+					defer cancel()
+					cut, err := s.do(ctx, time.Second, forever, guard.Cancelling)
+					assert.ErrorIs(t, err, os.ErrDeadlineExceeded)
+					assert.Equal(t, guard.Cut{TimedOut: true, Caller: context.DeadlineExceeded}, cut)
+					assert.Equal(t, time.Second+min(0, apart)+guard.CancelGrace, took())
+					assert.EqualValues(t, 1, s.conn.requests.Load()-requests)
+					assert.Zero(t, s.conn.underWay.Load())
+					assert.True(t, s.unbounded())
+					assert.True(t, s.Stale())
+				}
+			})
+		})
+	}
+}
+
 func TestWhatWasSaidInTimeIsReadThoughTheContextHasEnded(t *testing.T) {
 	withSession(t, func(t *testing.T, s *session) {
 		s.conn.cancel = ignored
@@ -302,7 +329,8 @@ func TestAWaitForNotificationsIsHungUpAndIsNoStatement(t *testing.T) {
 
 func TestWhatTheServerWorksOnIsCancelledThoughNobodyBeganIt(t *testing.T) {
 	withSession(t, func(t *testing.T, s *session) {
-		for range 3 {
+		for _, before := range []guard.Manner{guard.Cancelling, guard.HangingUp, guard.Waiting} {
+			_, _ = s.do(t.Context(), 0, 0, before)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
 			assert.ErrorIs(t, s.wait(ctx, forever), errCanceled)
