@@ -205,7 +205,9 @@ func TestTheEndOfTheCallersContextCancelsAStatement(t *testing.T) {
 }
 
 func TestAStatementIsCancelledOnceThoughItsLimitAndItsContextEndIt(t *testing.T) {
-	for name, apart := range map[string]time.Duration{"limit first": time.Millisecond, "context first": -time.Millisecond, "at once": 0} {
+	for name, apart := range map[string]time.Duration{
+		"limit first": time.Millisecond, "context first": -time.Millisecond, "at once": 0,
+	} {
 		t.Run(name, func(t *testing.T) {
 			withSession(t, func(t *testing.T, s *session) {
 				s.conn.cancel = func(context.Context) error {
@@ -343,7 +345,9 @@ func TestWhatTheServerWorksOnIsCancelledThoughNobodyBeganIt(t *testing.T) {
 }
 
 func TestAStatementThatTheServerGoesOnWithEndsAfterTheGrace(t *testing.T) {
-	for name, cancel := range map[string]func(context.Context) error{"ignored": ignored, "unheard": unheard, "refused": refused} {
+	for name, cancel := range map[string]func(context.Context) error{
+		"ignored": ignored, "unheard": unheard, "refused": refused,
+	} {
 		t.Run(name, func(t *testing.T) {
 			withSession(t, func(t *testing.T, s *session) {
 				s.conn.cancel = cancel
