@@ -41,20 +41,6 @@ func TestQuantilesAreAtMostAQuarterTooLong(t *testing.T) {
 	assert.Positive(t, got[0].Errors)
 }
 
-func TestADurationIsInTheBucketThatItsBoundsSay(t *testing.T) {
-	for _, d := range []time.Duration{-1, 0, 1, 1024, 1025, 1279, 1280, 1_000_000, time.Second, time.Hour, 24 * time.Hour} {
-		b := bucketOf(d)
-		require.GreaterOrEqual(t, b, 0)
-		require.Less(t, b, buckets)
-		if b < buckets-1 {
-			assert.Less(t, d, upper(b)+1, "%v", d)
-		}
-		if b > 0 {
-			assert.GreaterOrEqual(t, d, upper(b-1), "%v", d)
-		}
-	}
-}
-
 func TestStatementsOfLongAgoAreForgotten(t *testing.T) {
 	now := time.Now()
 	s := NewStatements()

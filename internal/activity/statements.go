@@ -2,10 +2,11 @@ package activity
 
 import (
 	"cmp"
-	"math/bits"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/pgprod/pgprod/internal/histogram"
 )
 
 const (
@@ -35,30 +36,15 @@ type entry struct {
 
 // sums are those of one window.
 type sums struct {
-	count, errors, rows int64
-	total, max          time.Duration
-	buckets             [buckets]uint32
+	errors, rows int64
+	total        time.Duration
+	took         *histogram.Histogram
 }
 
-// Buckets of durations: four for each power of two of nanoseconds, from 2^shortest, which is about a microsecond, to
-// 2^longest, which is 18 minutes. What is shorter or longer is in the first or the last.
-const (
-	shortest = 10
-	longest  = 40
-	buckets  = 4 * (longest - shortest)
-)
+// precision makes quantiles that are a quarter too long at worst, and histograms of about a kilobyte.
+const precision = 2
 
-func bucketOf(d time.Duration) int {
-	n := uint64(max(d, 1<<shortest))
-	power := bits.Len64(n) - 1
-	return min(4*(power-shortest)+int(n>>(power-2)&3), buckets-1)
-}
-
-// upper is the longest duration of a bucket.
-func upper(bucket int) time.Duration {
-	power, part := shortest+bucket/4, bucket%4
-	return time.Duration(5+part) << (power - 2)
-}
+func newSums() sums { return sums{took: histogram.New(precision)} }
 
 // Record adds a statement that took a duration.
 func (s *Statements) Record(summary string, took time.Duration, rows int64, failed bool) {
@@ -66,14 +52,12 @@ func (s *Statements) Record(summary string, took time.Duration, rows int64, fail
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.turnLocked(s.clock())
-	e.now.count++
 	if failed {
 		e.now.errors++
 	}
 	e.now.rows += rows
 	e.now.total += took
-	e.now.max = max(e.now.max, took)
-	e.now.buckets[bucketOf(took)]++
+	e.now.took.Record(took)
 }
 
 func (s *Statements) entry(summary string) *entry {
@@ -85,7 +69,7 @@ func (s *Statements) entry(summary string) *entry {
 		e = s.m[summary]
 	}
 	if e == nil {
-		e = &entry{began: s.clock()}
+		e = &entry{began: s.clock(), now: newSums(), old: newSums()}
 		s.m[summary] = e
 	}
 	return e
@@ -99,9 +83,9 @@ func (e *entry) turnLocked(now time.Time) {
 	case age < 2*window:
 		e.old, e.began = e.now, e.began.Add(window)
 	default:
-		e.old, e.began = sums{}, now
+		e.old, e.began = newSums(), now
 	}
-	e.now = sums{}
+	e.now = newSums()
 }
 
 // List returns what was recorded in the last one to two windows, by the time spent in all, the most first. Summaries
@@ -113,7 +97,7 @@ func (s *Statements) List() []Statement {
 	for summary, e := range s.m {
 		e.mu.Lock()
 		e.turnLocked(s.clock())
-		if both := e.old.plus(&e.now); both.count > 0 {
+		if both := e.old.plus(e.now); both.took.Count() > 0 {
 			all = append(all, both.statement(summary))
 		} else {
 			delete(s.m, summary)
@@ -126,32 +110,18 @@ func (s *Statements) List() []Statement {
 	return all
 }
 
-func (s sums) plus(o *sums) sums {
-	s.count += o.count
-	s.errors += o.errors
-	s.rows += o.rows
-	s.total += o.total
-	s.max = max(s.max, o.max)
-	for i, n := range o.buckets {
-		s.buckets[i] += n
-	}
-	return s
+// plus is a sum of its own: neither s nor o changes with it.
+func (s sums) plus(o sums) sums {
+	both := newSums()
+	both.errors, both.rows, both.total = s.errors+o.errors, s.rows+o.rows, s.total+o.total
+	both.took.Add(s.took)
+	both.took.Add(o.took)
+	return both
 }
 
-func (s *sums) statement(summary string) Statement {
+func (s sums) statement(summary string) Statement {
 	return Statement{
-		Summary: summary, Count: s.count, Errors: s.errors, Rows: s.rows, Total: s.total, Max: s.max,
-		P50: s.quantile(50), P95: s.quantile(95), P99: s.quantile(99),
+		Summary: summary, Count: s.took.Count(), Errors: s.errors, Rows: s.rows, Total: s.total, Max: s.took.Longest(),
+		P50: s.took.Quantile(0.50), P95: s.took.Quantile(0.95), P99: s.took.Quantile(0.99),
 	}
-}
-
-// quantile is a duration that percent of the statements didn't exceed, a quarter too long at worst.
-func (s *sums) quantile(percent int64) time.Duration {
-	rank, seen := (s.count*percent+99)/100, int64(0)
-	for i, n := range s.buckets {
-		if seen += int64(n); seen >= rank {
-			return min(upper(i), s.max)
-		}
-	}
-	return s.max
 }

@@ -88,13 +88,13 @@ func BenchmarkReported(b *testing.B) {
 func BenchmarkHarness(b *testing.B) {
 	g := newGang(1)
 	defer g.close()
-	var latency histogram
+	latency := newLatencies()
 	nothing := func(context.Context, int, int) error { return nil }
 	for b.Loop() {
-		_, err := g.run(block{op: nothing, requests: [][]context.Context{{b.Context()}}, first: []int{0}}, time.Millisecond, &latency)
+		_, err := g.run(block{op: nothing, requests: [][]context.Context{{b.Context()}}, first: []int{0}}, time.Millisecond, latency)
 		if err != nil {
 			b.Fatal(err)
 		}
 	}
-	b.ReportMetric(float64(b.Elapsed())/float64(max(latency.total, 1)), "ns/call")
+	b.ReportMetric(float64(b.Elapsed())/float64(max(latency.Count(), 1)), "ns/call")
 }

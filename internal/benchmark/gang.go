@@ -6,6 +6,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/pgprod/pgprod/internal/histogram"
 )
 
 // A gang are the workers of a workload. All peers are worked on by the same, one after another, so that the stacks that
@@ -13,8 +15,8 @@ import (
 type gang struct {
 	workers []chan block
 	wg      sync.WaitGroup
-	latency []histogram // by worker
-	ops     []int       // by worker, of the last block
+	latency []*histogram.Histogram // by worker
+	ops     []int                  // by worker, of the last block
 	errs    []error
 }
 
@@ -44,13 +46,14 @@ func (s sample) plus(o sample) sample {
 }
 
 func newGang(workers int) *gang {
-	g := &gang{latency: make([]histogram, workers), ops: make([]int, workers), errs: make([]error, workers)}
+	g := &gang{ops: make([]int, workers), errs: make([]error, workers)}
 	for worker := range workers {
+		g.latency = append(g.latency, newLatencies())
 		blocks := make(chan block)
 		g.workers = append(g.workers, blocks)
 		go func() { // ends with close
 			for b := range blocks {
-				g.ops[worker], g.errs[worker] = b.work(worker, &g.latency[worker])
+				g.ops[worker], g.errs[worker] = b.work(worker, g.latency[worker])
 				g.wg.Done()
 			}
 		}()
@@ -59,7 +62,7 @@ func newGang(workers int) *gang {
 }
 
 // work is one worker's part of a block.
-func (b block) work(worker int, latency *histogram) (n int, err error) {
+func (b block) work(worker int, latency *histogram.Histogram) (n int, err error) {
 	requests := b.requests[worker]
 	begin := time.Now()
 	for i := b.first[worker]; ; i++ {
@@ -67,7 +70,7 @@ func (b block) work(worker int, latency *histogram) (n int, err error) {
 			return n, err
 		}
 		end := time.Now()
-		latency.add(end.Sub(begin))
+		latency.Record(end.Sub(begin))
 		n++
 		if !end.Before(b.until) {
 			return n, nil
@@ -82,7 +85,7 @@ func (b block) work(worker int, latency *histogram) (n int, err error) {
 
 // run works for a while and returns what that took, of this whole process. It moves the latencies to latency and counts
 // first on.
-func (g *gang) run(b block, length time.Duration, latency *histogram) (sample, error) {
+func (g *gang) run(b block, length time.Duration, latency *histogram.Histogram) (sample, error) {
 	var before usage
 	before.lookAtHeap()
 	before.cpu, before.at = processTime(), time.Now()
@@ -98,7 +101,8 @@ func (g *gang) run(b block, length time.Duration, latency *histogram) (sample, e
 	for worker := range g.workers {
 		s.ops += g.ops[worker]
 		b.first[worker] += g.ops[worker]
-		latency.take(&g.latency[worker])
+		latency.Add(g.latency[worker])
+		g.latency[worker].Reset()
 		if err := g.errs[worker]; err != nil {
 			return s, err
 		}

@@ -22,14 +22,14 @@ func sampleReport(t *testing.T) *report {
 	}
 	r := newReport(o, &server{version: "15"})
 	for i, p := range peers[:2] {
-		s := &series{workload: workloads[0], who: who{p, none}, trips: 1, connects: 2, heap: 3000}
+		s := &series{workload: workloads[0], who: who{p, none}, latency: newLatencies(), trips: 1, connects: 2, heap: 3000}
 		for round := range 4 {
 			cpu := time.Duration(10+round) * time.Millisecond
 			if i == 0 {
 				cpu = cpu * 11 / 10
 			}
 			s.samples = append(s.samples, sample{ops: 1000, elapsed: time.Second, cpu: cpu, mallocs: uint64(18000 - 2000*i), bytes: 1 << 20})
-			s.latency.add(time.Millisecond)
+			s.latency.Record(time.Millisecond)
 		}
 		r.add([]*series{s})
 	}

@@ -132,7 +132,7 @@ func (b *bench) turn(ctx context.Context, w workload, e *entry, g *gang, length 
 			return sample{}, err
 		}
 	}
-	s, err := g.run(e.block(w), length, &e.latency)
+	s, err := g.run(e.block(w), length, e.latency)
 	if e.dropsConnections() {
 		time.Sleep(10 * time.Millisecond) // the server is still busy ending the connections that it dropped
 	}
@@ -182,7 +182,7 @@ func (b *bench) enter(ctx context.Context, w workload, p who, g *gang) (_ *entry
 	if _, err := b.turn(ctx, w, e, g, length); err != nil {
 		return nil, errors.Join(err, e.close())
 	}
-	e.latency = histogram{}
+	e.latency.Reset()
 	return e, nil
 }
 
@@ -193,7 +193,7 @@ func open(ctx context.Context, w workload, p who, dsn string) (*entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &entry{series: &series{workload: w, who: p}, client: c, first: make([]int, w.workers), cancel: func() {}}
+	e := &entry{series: &series{workload: w, who: p, latency: newLatencies()}, client: c, first: make([]int, w.workers), cancel: func() {}}
 	requests := context.Background()
 	if w.cancellable {
 		requests, e.cancel = context.WithCancel(requests)
@@ -257,7 +257,6 @@ func heap() int64 {
 func harness() (sample, error) {
 	g := newGang(1)
 	defer g.close()
-	var latency histogram
 	nothing := func(context.Context, int, int) error { return nil }
-	return g.run(block{op: nothing, requests: [][]context.Context{{context.Background()}}, first: []int{0}}, longBlock, &latency)
+	return g.run(block{op: nothing, requests: [][]context.Context{{context.Background()}}, first: []int{0}}, longBlock, newLatencies())
 }

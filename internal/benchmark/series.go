@@ -1,24 +1,28 @@
 package main
 
-import "time"
+import (
+	"time"
+
+	"github.com/pgprod/pgprod/internal/histogram"
+)
 
 // series is what a peer did in a workload, round by round.
 type series struct {
 	workload workload
 	who      who
 	samples  []sample
-	latency  histogram // of all rounds: a block is too short for the rare ones
-	trips    float64   // round trips for each operation
-	connects int       // made in all; in a storm the median of a round
-	heap     int64     // what closing the pool set free
+	latency  *histogram.Histogram // of all rounds: a block is too short for the rare ones
+	trips    float64              // round trips for each operation
+	connects int                  // made in all; in a storm the median of a round
+	heap     int64                // what closing the pool set free
 }
 
 // A figure is a figure of a block.
 type figure struct {
 	name, unit string
-	of         func(sample) float64                     // nil: of all rounds together
-	whole      func(latency *histogram) (value float64) // where of is nil
-	more       bool                                     // more is better
+	of         func(sample) float64                               // nil: of all rounds together
+	whole      func(latency *histogram.Histogram) (value float64) // where of is nil
+	more       bool                                               // more is better
 }
 
 var (
@@ -32,7 +36,7 @@ var (
 )
 
 func latencyMetric(name string, q float64) figure {
-	return figure{name: name, unit: "ms", whole: func(h *histogram) float64 { return millis(h.quantile(q)) }}
+	return figure{name: name, unit: "ms", whole: func(h *histogram.Histogram) float64 { return millis(h.Quantile(q)) }}
 }
 
 func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
@@ -53,7 +57,7 @@ func (s *series) values(m figure) []float64 {
 // spread is a figure over all rounds; one that has none by round has no spread.
 func (s *series) spread(m figure) spread {
 	if m.of == nil {
-		v := m.whole(&s.latency)
+		v := m.whole(s.latency)
 		return spread{v, v, v}
 	}
 	return spreadOf(s.values(m))

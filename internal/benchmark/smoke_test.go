@@ -62,11 +62,11 @@ func checkSeries(t *testing.T, s *series) {
 	for _, sample := range s.samples {
 		ops += sample.ops
 	}
-	if ops < s.workload.workers || uint64(ops) != s.latency.total {
-		t.Errorf("%s: %d operations of %d workers, %d latencies", name, ops, s.workload.workers, s.latency.total)
+	if ops < s.workload.workers || int64(ops) != s.latency.Count() {
+		t.Errorf("%s: %d operations of %d workers, %d latencies", name, ops, s.workload.workers, s.latency.Count())
 	}
-	if s.latency.quantile(0.5) <= 0 || s.latency.quantile(0.5) > s.latency.quantile(0.999) {
-		t.Errorf("%s: p50 %v, p99.9 %v", name, s.latency.quantile(0.5), s.latency.quantile(0.999))
+	if s.latency.Quantile(0.5) <= 0 || s.latency.Quantile(0.5) > s.latency.Quantile(0.999) {
+		t.Errorf("%s: p50 %v, p99.9 %v", name, s.latency.Quantile(0.5), s.latency.Quantile(0.999))
 	}
 	if s.connects < 1 {
 		t.Errorf("%s: %d connections were made", name, s.connects)

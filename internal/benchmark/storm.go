@@ -16,7 +16,7 @@ func (b *bench) storms(ctx context.Context, w workload) ([]*series, error) {
 	defer g.close()
 	var all []*series
 	for _, p := range w.participants(b.options) {
-		all = append(all, &series{workload: w, who: p, trips: math.NaN()})
+		all = append(all, &series{workload: w, who: p, latency: newLatencies(), trips: math.NaN()})
 	}
 	for range max(b.options.rounds/2, 1) {
 		for _, i := range rand.Perm(len(all)) {
@@ -45,7 +45,7 @@ func (b *bench) storm(ctx context.Context, w workload, s *series, g *gang) (err 
 	}
 	defer func() { err = errors.Join(err, e.close()) }()
 	// The first operation of each is the last: the time is over by its end.
-	result, err := g.run(e.block(w), time.Nanosecond, &s.latency)
+	result, err := g.run(e.block(w), time.Nanosecond, s.latency)
 	result.connects = proxy.Stats().Startups
 	result.cpu, result.mallocs, result.bytes = 0, 0, 0
 	s.samples = append(s.samples, result)

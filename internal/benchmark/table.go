@@ -46,7 +46,7 @@ func told(value func(*report, *series) float64) func(*report, *series) float64 {
 
 var columns = []column{
 	{"rounds", "", func(_ *report, s *series) float64 { return float64(len(s.samples)) }, 0},
-	{"operations", "", func(_ *report, s *series) float64 { return float64(s.latency.total) }, 0},
+	{"operations", "", func(_ *report, s *series) float64 { return float64(s.latency.Count()) }, 0},
 	{"ops_per_s_q1", "", of(throughput, first), 1},
 	{"ops_per_s", "op/s", of(throughput, median), 0},
 	{"ops_per_s_q3", "", of(throughput, third), 1},

@@ -57,12 +57,12 @@ func bands(points []*point, columns int, s pgprod.PoolStatus) []series {
 		return b
 	}
 	result := []series{
-		band("requests/s", func(p *point) float64 { return rate(p.took.count(), p) }, number, "mean "+number(rate(all.took.count(), all))),
-		band("p50", func(p *point) float64 { return float64(p.took.percentile(0.5)) }, duration, "all "+short(all.took.percentile(0.5))),
-		band("p99", func(p *point) float64 { return float64(p.took.percentile(0.99)) }, duration, "all "+short(all.took.percentile(0.99))),
+		band("requests/s", func(p *point) float64 { return rate(p.took.Count(), p) }, number, "mean "+number(rate(all.took.Count(), all))),
+		band("p50", func(p *point) float64 { return float64(p.took.Quantile(0.5)) }, duration, "all "+short(all.took.Quantile(0.5))),
+		band("p99", func(p *point) float64 { return float64(p.took.Quantile(0.99)) }, duration, "all "+short(all.took.Quantile(0.99))),
 		band("utilisation", func(p *point) float64 { return p.meanInUse() / capacity }, percent, "mean "+percent(all.meanInUse()/capacity)),
-		band("waits/s", func(p *point) float64 { return rate(p.waits.count(), p) }, number, "all "+thousands(all.waits.count())),
-		band("p99 of waits", func(p *point) float64 { return float64(p.waits.percentile(0.99)) }, duration, "all "+short(all.waits.percentile(0.99))),
+		band("waits/s", func(p *point) float64 { return rate(p.waits.Count(), p) }, number, "all "+thousands(all.waits.Count())),
+		band("p99 of waits", func(p *point) float64 { return float64(p.waits.Quantile(0.99)) }, duration, "all "+short(all.waits.Quantile(0.99))),
 	}
 	result[3].full = 1
 	if all.failed > 0 {

@@ -51,9 +51,9 @@ func TestHorizontalBars(t *testing.T) {
 
 // aPoint is a second in which so many requests of a millisecond were made.
 func aPoint(requests int) *point {
-	p := &point{lasted: time.Second, took: new(latencies), waits: new(latencies), samples: 2, inUse: 30, mostInUse: 20}
+	p := &point{lasted: time.Second, took: newLatencies(), waits: newLatencies(), samples: 2, inUse: 30, mostInUse: 20}
 	for range requests {
-		p.took.record(time.Millisecond)
+		p.took.Record(time.Millisecond)
 	}
 	return p
 }
@@ -67,14 +67,14 @@ func TestPointsAreFittedToColumns(t *testing.T) {
 		fitted := fit(points, 10)
 		require.Len(t, fitted, 10)
 		for _, p := range fitted {
-			assert.EqualValues(t, 10*p.lasted.Seconds(), p.took.count(), "%d points", n)
+			assert.EqualValues(t, 10*p.lasted.Seconds(), p.took.Count(), "%d points", n)
 		}
 	}
 }
 
 func TestAChartTellsWhatHappened(t *testing.T) {
 	points := []*point{aPoint(100), aPoint(300)}
-	points[1].waits.record(5 * time.Millisecond)
+	points[1].waits.Record(5 * time.Millisecond)
 	points[1].failed = 7
 	text := draw(2*time.Second, 52, bands(points, 52, pgprod.PoolStatus{PoolSize: 20, MaxOverflow: 10}))
 	for _, pattern := range []string{

@@ -104,7 +104,7 @@ func (l *load) concludeFailover(ctx context.Context, o outage, out *terminal) er
 func (l *load) failoverText(o outage) string {
 	var b strings.Builder
 	b.WriteString("Failover\n" + indent(l.outageText(o)))
-	failed, done := int64(l.failures.count()), l.all().count()
+	failed, done := int64(l.failures.count()), l.all().Count()
 	fmt.Fprintf(&b, "Failed: %s of %s requests\n%s", thousands(failed), thousands(failed+done), indent(l.failures.byReason()))
 	b.WriteString("Transfers\n" + indent(o.audit.String()))
 	return b.String()
@@ -120,5 +120,5 @@ func (l *load) outageText(o outage) string {
 		return text + "it ended too early to tell how long that was for its callers\n"
 	}
 	return text + fmt.Sprintf("for its callers %s passed without a success; the slowest success took %s\n",
-		short(longest), short(l.all().percentile(1)))
+		short(longest), short(l.all().Quantile(1)))
 }

@@ -44,7 +44,7 @@ func bestTrial(trials []trial) trial {
 // adviseSweep says which size is the knee, and why. It is a pure function.
 func adviseSweep(trials []trial, limits limits) advice {
 	k, best := knee(trials), bestTrial(trials)
-	if best.took.count() == 0 {
+	if best.took.Count() == 0 {
 		return advice{why: []string{"Nothing was measured: let it work for longer."}}
 	}
 	a := advice{size: k.size, overflow: half(k.size)}
@@ -88,7 +88,7 @@ func sweepTable(trials []trial, width int) string {
 	fmt.Fprintf(&b, "%5s%12s  %-*s%8s%8s\n", "size", "requests/s", room, "", "p50", "p99")
 	for _, t := range trials {
 		line := fmt.Sprintf("%5d%12s  %-*s%8s%8s  %-*s  %s", t.size, thousands(int64(t.perS())), room, bar(t.perS()/max(1, best.perS()), room),
-			short(t.took.percentile(0.5)), short(t.p99()), room, bar(float64(t.p99())/float64(max(1, slowest)), room), t.note(k))
+			short(t.took.Quantile(0.5)), short(t.p99()), room, bar(float64(t.p99())/float64(max(1, slowest)), room), t.note(k))
 		b.WriteString(strings.TrimRight(line, " ") + "\n")
 	}
 	return b.String()

@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/pgprod/pgprod/internal/histogram"
 )
 
 // load is many users at work on the bank, and what is known of their requests.
@@ -24,20 +26,23 @@ type load struct {
 	timeline *timeline // nil: none
 }
 
+// newLatencies returns a histogram whose quantiles are at most 1.6 % too long.
+func newLatencies() *histogram.Histogram { return histogram.New(6) }
+
 // kind is one sort of request.
 type kind struct {
 	name  string
 	share float64 // of all requests
 	do    func(context.Context) error
-	took  latencies
+	took  *histogram.Histogram
 }
 
 func newLoad(p *pool, b *bank, o options) *load {
 	l := &load{pool: p, bank: b, options: o}
 	l.kinds = []*kind{
-		{name: "read", share: 0.65, do: func(ctx context.Context) error { return b.read(ctx, anyAccount()) }},
-		{name: "list", share: 0.15, do: func(ctx context.Context) error { return b.list(ctx, anyAccount()) }},
-		{name: "transfer", share: 0.20, do: l.transfer},
+		{name: "read", share: 0.65, do: func(ctx context.Context) error { return b.read(ctx, anyAccount()) }, took: newLatencies()},
+		{name: "list", share: 0.15, do: func(ctx context.Context) error { return b.list(ctx, anyAccount()) }, took: newLatencies()},
+		{name: "transfer", share: 0.20, do: l.transfer, took: newLatencies()},
 	}
 	return l
 }
@@ -114,7 +119,7 @@ func (l *load) request(ctx context.Context, k *kind) {
 	start := time.Now()
 	err := k.do(ctx)
 	if err == nil {
-		k.took.record(time.Since(start))
+		k.took.Record(time.Since(start))
 		l.gaps.success()
 		return
 	}
@@ -124,10 +129,10 @@ func (l *load) request(ctx context.Context, k *kind) {
 }
 
 // all is every request taken together.
-func (l *load) all() *latencies {
-	sum := new(latencies)
+func (l *load) all() *histogram.Histogram {
+	sum := newLatencies()
 	for _, k := range l.kinds {
-		sum.add(&k.took)
+		sum.Add(k.took)
 	}
 	return sum
 }

@@ -13,7 +13,7 @@
 //
 //	flags.go, run.go, server.go, limits.go, pool.go    what is wanted, and what it is done on
 //	bank.go, ledger.go, orders.go, load.go             the data, and the users at work on it
-//	latencies.go, meters.go, timeline.go, cpu.go       what is measured
+//	meters.go, timeline.go, cpu.go                     what is measured
 //	terminal.go, progress.go, chart.go, report.go,     how it is shown
 //	format.go, failures.go
 //	sizing.go, needs.go                                what the pool should be

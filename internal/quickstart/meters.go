@@ -8,15 +8,17 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/semconv/v1.43.0/dbconv"
+
+	"github.com/pgprod/pgprod/internal/histogram"
 )
 
 // meters is an OpenTelemetry MeterProvider that listens to two of pgprod's metrics, exactly rather than in buckets of
 // milliseconds: how long callers waited for a connection, and how long they had it.
 type meters struct {
 	noop.MeterProvider
-	waits latencies    // of the callers that had to wait
-	lent  atomic.Int64 // connections that were lent, and given back
-	held  atomic.Int64 // nanoseconds for which they were
+	waits *histogram.Histogram // of the callers that had to wait
+	lent  atomic.Int64         // connections that were lent, and given back
+	held  atomic.Int64         // nanoseconds for which they were
 }
 
 // Meter returns what pgprod makes its instruments with.
@@ -40,7 +42,7 @@ func (m meter) Float64Histogram(name string, opts ...metric.Float64HistogramOpti
 
 func (m *meters) waited(d time.Duration) {
 	if d > 0 {
-		m.waits.record(d)
+		m.waits.Record(d)
 	}
 }
 

@@ -29,7 +29,7 @@ func (l *load) observe(limits limits) observed {
 	all := merge(points[len(points)/10:])
 	o := observed{
 		users: l.options.users, think: l.options.think, lasted: all.lasted, lent: all.lent,
-		hold: all.held / time.Duration(max(1, all.lent)), waits: all.waits.count(), waitP99: all.waits.percentile(0.99),
+		hold: all.held / time.Duration(max(1, all.lent)), waits: all.waits.Count(), waitP99: all.waits.Quantile(0.99),
 		most: all.mostInUse, full: float64(all.full) / float64(max(1, all.samples)), limits: limits, cpu: readCPU().share(l.cpu),
 	}
 	if s, err := l.pool.status(); err == nil {

@@ -15,7 +15,7 @@ type pool struct {
 
 // openPool opens the pool that the environment, the DSN and the command line ask for. more wins over them.
 func openPool(dsn string, o options, more ...pgprod.Option) (*pool, error) {
-	p := &pool{meters: new(meters)}
+	p := &pool{meters: &meters{waits: newLatencies()}}
 	opts := []pgprod.Option{pgprod.WithMeterProvider(p.meters)}
 	if o.profile != "" {
 		opts = append(opts, pgprod.WithProfile(o.profile))

@@ -49,9 +49,9 @@ func (l *load) progress() string {
 		return err.Error()
 	}
 	all, elapsed := l.all(), time.Since(l.began)
-	n := all.count()
+	n := all.Count()
 	line := fmt.Sprintf("%4.0fs%10s requests%8s/s  p99 %-6s %d/%s in use, %d queued", elapsed.Seconds(), thousands(n),
-		thousands(int64(float64(n)/elapsed.Seconds())), short(all.percentile(0.99)), s.CheckedOut, capacity(s), s.Waiting)
+		thousands(int64(float64(n)/elapsed.Seconds())), short(all.Quantile(0.99)), s.CheckedOut, capacity(s), s.Waiting)
 	if failed := l.failures.count(); failed > 0 {
 		line += fmt.Sprintf(", %d errors", failed)
 	}

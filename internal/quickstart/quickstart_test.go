@@ -13,47 +13,6 @@ import (
 	"github.com/pgprod/pgprod"
 )
 
-func TestPercentilesAreExactToTwoPercent(t *testing.T) {
-	var l latencies
-	require.Zero(t, l.percentile(0.5))
-	for i := range 1000 {
-		l.record(time.Duration(i+1) * time.Millisecond)
-	}
-	require.EqualValues(t, 1000, l.count())
-	for share, want := range map[float64]time.Duration{
-		0.001: time.Millisecond, 0.5: 500 * time.Millisecond, 0.95: 950 * time.Millisecond, 0.99: 990 * time.Millisecond,
-	} {
-		assert.InEpsilon(t, want, l.percentile(share), growth-1, share)
-	}
-	require.Equal(t, time.Second, l.percentile(1), "the maximum is exact")
-}
-
-func TestOneDurationIsEveryPercentile(t *testing.T) {
-	for _, d := range []time.Duration{1, time.Microsecond, 1234567, time.Hour} {
-		var l latencies
-		l.record(d)
-		for _, share := range []float64{0.01, 0.5, 1} {
-			got := l.percentile(share)
-			assert.LessOrEqual(t, got, d)
-			assert.Positive(t, got)
-		}
-		assert.Equal(t, d, l.percentile(1))
-	}
-}
-
-func TestLatenciesOfKindsAddUp(t *testing.T) {
-	var a, b, sum latencies
-	for range 99 {
-		a.record(time.Millisecond)
-	}
-	b.record(time.Second)
-	sum.add(&a)
-	sum.add(&b)
-	require.EqualValues(t, 100, sum.count())
-	require.InEpsilon(t, time.Millisecond, sum.percentile(0.99), growth-1)
-	require.Equal(t, time.Second, sum.percentile(1))
-}
-
 func TestTheProcessorsShareIsThatOfTheTimeBetween(t *testing.T) {
 	before := parseCPU("cpu  100 0 100 800 0 0 0 0 50 0\ncpu0 1 2 3\n")
 	after := parseCPU("cpu  160 0 130 800 10 0 0 0 60 0\n")
@@ -61,19 +20,6 @@ func TestTheProcessorsShareIsThatOfTheTimeBetween(t *testing.T) {
 	require.InDelta(t, 0.9, after.share(before), 1e-9)
 	require.Zero(t, parseCPU("nonsense").share(before))
 	require.Zero(t, cpuTime{}.share(cpuTime{}))
-}
-
-func TestWhatHappenedLatelyIsTheDifference(t *testing.T) {
-	var l, earlier latencies
-	l.record(time.Second)
-	earlier.add(&l)
-	for range 100 {
-		l.record(10 * time.Millisecond)
-	}
-	lately := l.since(&earlier)
-	require.EqualValues(t, 100, lately.count())
-	require.InEpsilon(t, 10*time.Millisecond, lately.percentile(1), growth-1)
-	require.Zero(t, l.since(&l).percentile(0.99))
 }
 
 func TestDurationsAreShort(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pgprod/pgprod"
+	"github.com/pgprod/pgprod/internal/histogram"
 )
 
 // report is what the program prints at the end, and serves.
@@ -38,16 +39,16 @@ func (l *load) requestTable() string {
 	elapsed := time.Since(l.began)
 	fmt.Fprintf(&b, "%-10s%10s%9s%8s%8s%8s%8s\n", "", "requests", "per s", "p50", "p95", "p99", "max")
 	for _, k := range l.kinds {
-		b.WriteString(requestLine(k.name, &k.took, elapsed))
+		b.WriteString(requestLine(k.name, k.took, elapsed))
 	}
 	b.WriteString(requestLine("all", l.all(), elapsed))
 	return b.String()
 }
 
-func requestLine(name string, l *latencies, elapsed time.Duration) string {
-	n := l.count()
+func requestLine(name string, l *histogram.Histogram, elapsed time.Duration) string {
+	n := l.Count()
 	return fmt.Sprintf("%-10s%10s%9s%8s%8s%8s%8s\n", name, thousands(n), thousands(int64(float64(n)/elapsed.Seconds())),
-		short(l.percentile(0.50)), short(l.percentile(0.95)), short(l.percentile(0.99)), short(l.percentile(1)))
+		short(l.Quantile(0.50)), short(l.Quantile(0.95)), short(l.Quantile(0.99)), short(l.Quantile(1)))
 }
 
 // poolText is a pool's status for people.

@@ -148,15 +148,15 @@ func TestTheKnee(t *testing.T) {
 			assert.Contains(t, strings.Join(a.why, "\n"), c.says)
 		})
 	}
-	require.Equal(t, 0, adviseSweep([]trial{{size: 2, took: new(latencies)}}, limits{free: 9}).size, "nothing was measured")
+	require.Equal(t, 0, adviseSweep([]trial{{size: 2, took: newLatencies()}}, limits{free: 9}).size, "nothing was measured")
 	require.Equal(t, 2, adviseSweep([]trial{aTrial(2, 1, 1)}, limits{free: 3}).size)
 }
 
 // aTrial is a second's.
 func aTrial(size, requests int, each time.Duration) trial {
-	t := trial{size: size, lasted: time.Second, took: new(latencies)}
+	t := trial{size: size, lasted: time.Second, took: newLatencies()}
 	for range requests {
-		t.took.record(each)
+		t.took.Record(each)
 	}
 	return t
 }

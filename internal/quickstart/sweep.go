@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pgprod/pgprod"
+	"github.com/pgprod/pgprod/internal/histogram"
 )
 
 // rounds is how often each size is tried, so that a bad moment of the machine doesn't condemn one.
@@ -17,13 +18,13 @@ const rounds = 3
 type trial struct {
 	size   int
 	lasted time.Duration
-	took   *latencies
+	took   *histogram.Histogram
 	failed int
 }
 
-func (t trial) perS() float64 { return float64(t.took.count()) / max(t.lasted.Seconds(), 1e-9) }
+func (t trial) perS() float64 { return float64(t.took.Count()) / max(t.lasted.Seconds(), 1e-9) }
 
-func (t trial) p99() time.Duration { return t.took.percentile(0.99) }
+func (t trial) p99() time.Duration { return t.took.Quantile(0.99) }
 
 // sweepSizes doubles from 2, and ends at what the server leaves, or where each user has a connection.
 func sweepSizes(free, users int) (sizes []int) {
@@ -74,7 +75,7 @@ func tryAll(ctx context.Context, sizes []int, out *terminal, try func(size int) 
 				trials = append(trials, t)
 				continue
 			}
-			trials[i].took.add(t.took)
+			trials[i].took.Add(t.took)
 			trials[i].lasted += t.lasted
 			trials[i].failed += t.failed
 		}

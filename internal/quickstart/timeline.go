@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/pgprod/pgprod/internal/histogram"
 )
 
 // shortestSlot is the least time that makes a point of a timeline.
@@ -25,8 +27,8 @@ func newTimeline(duration time.Duration, columns int) *timeline {
 // point is what happened in a slot, or in several.
 type point struct {
 	lasted time.Duration
-	took   *latencies // of requests
-	waits  *latencies // for a connection, of the callers that had to wait
+	took   *histogram.Histogram // of requests
+	waits  *histogram.Histogram // for a connection, of the callers that had to wait
 	failed int
 	lent   int64
 	held   time.Duration // by all of those together
@@ -49,10 +51,10 @@ func (p *point) meanInUse() float64 { return float64(p.inUse) / float64(max(1, p
 
 // merge is several points as one.
 func merge(points []*point) *point {
-	sum := &point{took: new(latencies), waits: new(latencies)}
+	sum := &point{took: newLatencies(), waits: newLatencies()}
 	for _, p := range points {
-		sum.took.add(p.took)
-		sum.waits.add(p.waits)
+		sum.took.Add(p.took)
+		sum.waits.Add(p.waits)
 		sum.lasted += p.lasted
 		sum.failed += p.failed
 		sum.lent += p.lent
@@ -81,15 +83,15 @@ func (t *timeline) add(p *point) {
 // reading is all of a load's counters at one moment.
 type reading struct {
 	at          time.Time
-	took, waits *latencies
+	took, waits *histogram.Histogram
 	failed      int
 	lent        int64
 	held        time.Duration
 }
 
 func (l *load) reading() reading {
-	waits := new(latencies)
-	waits.add(&l.pool.meters.waits)
+	waits := newLatencies()
+	waits.Add(l.pool.meters.waits)
 	return reading{
 		at: time.Now(), took: l.all(), waits: waits, failed: l.failures.count(),
 		lent: l.pool.meters.lent.Load(), held: time.Duration(l.pool.meters.held.Load()),
@@ -99,7 +101,7 @@ func (l *load) reading() reading {
 // since adds to p what happened since earlier.
 func (r reading) since(earlier reading, p *point) *point {
 	p.lasted = r.at.Sub(earlier.at)
-	p.took, p.waits = r.took.since(earlier.took), r.waits.since(earlier.waits)
+	p.took, p.waits = r.took.Since(earlier.took), r.waits.Since(earlier.waits)
 	p.failed = r.failed - earlier.failed
 	p.lent, p.held = r.lent-earlier.lent, r.held-earlier.held
 	return p
