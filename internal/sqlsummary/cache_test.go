@@ -87,8 +87,8 @@ func TestSummariesBeyondTheLimitKeepOnlyTheFirstOperation(t *testing.T) {
 	assert.Equal(t, "SELECT t", c.Get("SELECT b FROM t").Value, "a known summary is no new one")
 
 	e := c.Get("CREATE TABLE u (a int DEFAULT 5)")
-	assert.Equal(t, "CREATE TABLE _OTHER", e.Value)
-	assert.Equal(t, "CREATE TABLE", e.Operation)
+	assert.Equal(t, "CREATE _OTHER", e.Value)
+	assert.Equal(t, "CREATE", e.Operation)
 	assert.Empty(t, e.Collection)
 	assert.Equal(t, "CREATE TABLE u (a int DEFAULT '?')", e.Text)
 
@@ -125,7 +125,7 @@ func TestTheSummariesOfHostileTextsAreBounded(t *testing.T) {
 			e := c.Get(text(i))
 			seen[series{e.Summary.Summary, e.Operation, e.Collection}] = true
 		}
-		assert.LessOrEqual(t, len(seen), 100+len(operations), name)
+		assert.LessOrEqual(t, len(seen), 100+len(keywords), name)
 	}
 }
 
@@ -138,7 +138,7 @@ func TestAnOperationBeyondTheLimitIsOneOfAFixedSet(t *testing.T) {
 			continue
 		}
 		operation := strings.TrimSuffix(strings.TrimSuffix(e.Summary.Summary, other), " ")
-		assert.True(t, operation == "" || operations[operation], "%s: %s", e.Summary.Summary, g.sql)
+		assert.True(t, operation == "" || keywords[strings.ToLower(operation)] != noKey, "%s: %s", e.Summary.Summary, g.sql)
 		assert.Contains(t, []string{"", operation}, e.Operation, g.sql)
 	}
 	e := c.Get("create text search parser p (start = x)")

@@ -24,15 +24,16 @@
 // Operations and targets stand in the order of the text, in its case and with its quotes, one space between them, in at
 // most 255 bytes, cut between tokens: `INSERT a SELECT b`.
 //
-//   - An operation is the word a statement or a subquery begins with, for DDL with the kind of object: CREATE TABLE. TEMP,
-//     UNIQUE, OR REPLACE and the like are left out; so are the noise words of TRUNCATE TABLE or BEGIN TRANSACTION. VALUES
-//     is one only as a statement of its own, TABLE t everywhere. Words that begin no PostgreSQL statement are none: the
-//     summary is then empty.
-//   - Targets are the tables and views a statement reads or writes, the objects that DDL, GRANT, CALL, LISTEN, NOTIFY, SET
-//     and SHOW name, and the table an index, a trigger, a rule or a policy belongs to. Functions in FROM are none, nor are
-//     the names of CTEs where they are visible, tables in a foreign key or the body of a function or rule. Names that live
-//     only in the session and are often generated, such as savepoints, prepared statements and cursors, are none either.
-//   - Statements separated by semicolons follow one another.
+//   - An operation is the word a statement or a subquery begins with, for CREATE, ALTER and DROP with the kind of object:
+//     CREATE TABLE. TEMP, UNIQUE, OR REPLACE and the like are left out; so are the noise words of TRUNCATE TABLE or BEGIN
+//     TRANSACTION. VALUES is one only as a statement of its own, TABLE t everywhere. Words that begin no PostgreSQL
+//     statement are none: the summary is then empty.
+//   - Targets are the tables and views a statement reads, writes, creates, alters or drops, and what CALL, LISTEN, NOTIFY,
+//     SET and SHOW name. Other statements (CREATE INDEX, GRANT, COMMENT, …) are named by their first words. Functions in
+//     FROM are no targets, nor are the names of CTEs where they are visible. Names that live only in the session and are
+//     often generated, such as savepoints, prepared statements and cursors, are none either.
+//   - Statements separated by semicolons follow one another, those in the body of a function that is written without
+//     quotes (BEGIN ATOMIC) too.
 //
 // Operation is set where the text has one operation, Collection where one table or view, in one place.
 //

@@ -10,11 +10,7 @@ const (
 	kwAll
 	kwAnalyze
 	kwAs
-	kwAuthorization
-	kwCase
-	kwConcurrently
 	kwDistinct
-	kwEnd
 	kwExcept // and intersect, union
 	kwFor
 	kwFrom
@@ -23,28 +19,22 @@ const (
 	kwInto
 	kwJoin
 	kwLateral
-	kwNot
 	kwOn
 	kwOnly
-	kwOption // full, freeze, verbose
-	kwOther  // looked at only because it's reserved
+	kwOther // looked at only because it's reserved
 	kwReturning
 	kwSelect
 	kwTable
 	kwTail // what ends a list of tables: where, having, window, order, limit, offset
 	kwTo
-	kwUser
 	kwUsing
 	kwWith
 
-	// Statements that are nothing but an operation.
+	// Statements that are named by their first word.
 	kwSimple
 	// Other statements.
 	kwAlter
-	kwBegin
 	kwCall
-	kwCluster
-	kwComment
 	kwCopy
 	kwCreate
 	kwDeclare
@@ -52,57 +42,33 @@ const (
 	kwDrop
 	kwExplain
 	kwFetch
-	kwGrant // and revoke
 	kwImport
 	kwInsert
 	kwListen // and unlisten, notify
-	kwLock
 	kwMerge
 	kwPrepare
-	kwRefresh
-	kwReindex
+	kwRefresh // and reindex
 	kwSet
-	kwShow // and reset
-	kwStart
-	kwTruncate
+	kwShow     // and reset, start
+	kwTruncate // and what else has a list of tables: lock, vacuum
 	kwUpdate
-	kwVacuum
 	kwValues
 
 	// Words within statements.
-	kwAtomic
-	kwBinary
 	kwCycle // and search
-	kwExists
-	kwIf
 	kwLocal
-	kwMaterialized
+	kwOption // what may stand before the name of a table: if exists, concurrently, full, …
 	kwRecursive
 	kwRows
-	kwScope // words after SET that name no parameter: transaction, constraints, …
 	kwSession
-	kwTemp // and temporary, unlogged
 	kwTime
 	kwUescape
 	kwZone
 
-	// Kinds of objects, beside kwTable, kwGroup and kwUser, and words around them.
-	kwClass // and family
-	kwColumn
-	kwConstraint
-	kwEvent
-	kwGlobal // and other modifiers of CREATE
-	kwIndex
-	kwMapping
-	kwNameless // objects that have no name, or none that is a word
-	kwObject   // objects with no rules of their own
-	kwOperator
-	kwPrefix // words before the kind: foreign, text, …
-	kwRole
-	kwRoutine
-	kwRule
-	kwTransaction
-	kwTrigger
+	// Kinds of objects, beside kwTable, and words around them.
+	kwKind
+	kwModifier // words before the kind that are left out: or replace, temporary, unique, …
+	kwPrefix   // words that belong to the kind: foreign, materialized, …
 	kwView
 
 	numKeywords
@@ -134,46 +100,44 @@ func lookup(name string) keyword {
 
 var keywords = map[string]keyword{
 	"all": kwAll | reserved, "analyze": kwAnalyze | reserved, "analyse": kwAnalyze | reserved, "as": kwAs | reserved,
-	"authorization": kwAuthorization | reserved, "case": kwCase | reserved, "concurrently": kwConcurrently | reserved,
-	"distinct": kwDistinct | reserved, "end": kwEnd | reserved, "except": kwExcept | reserved,
-	"intersect": kwExcept | reserved, "union": kwExcept | reserved, "for": kwFor | reserved, "from": kwFrom | reserved,
-	"group": kwGroup | reserved, "into": kwInto | reserved, "join": kwJoin | reserved, "lateral": kwLateral | reserved,
-	"not": kwNot | reserved, "on": kwOn | reserved, "only": kwOnly | reserved, "full": kwOption | reserved,
-	"freeze": kwOption | reserved, "verbose": kwOption | reserved, "returning": kwReturning | reserved,
-	"select": kwSelect | reserved, "table": kwTable | reserved, "where": kwTail | reserved, "having": kwTail | reserved,
-	"window": kwTail | reserved, "order": kwTail | reserved, "limit": kwTail | reserved, "offset": kwTail | reserved,
-	"fetch": kwFetch | reserved, "to": kwTo | reserved, "user": kwUser | reserved, "using": kwUsing | reserved,
-	"with": kwWith | reserved, "and": kwOther | reserved, "or": kwGlobal | reserved, "default": kwPrefix | reserved,
-	"when": kwOther | reserved, "then": kwOther | reserved, "else": kwOther | reserved, "in": kwOther | reserved,
-	"current_catalog": kwFunction | reserved, "current_date": kwFunction | reserved,
-	"current_role": kwFunction | reserved, "current_schema": kwFunction | reserved,
-	"current_time": kwFunction | reserved, "current_timestamp": kwFunction | reserved,
-	"current_user": kwFunction | reserved, "localtime": kwFunction | reserved, "localtimestamp": kwFunction | reserved,
+	"authorization": kwOther | reserved, "case": kwOther | reserved, "concurrently": kwOption | reserved,
+	"distinct": kwDistinct | reserved, "end": kwSimple | reserved, "except": kwExcept | reserved,
+	"intersect": kwExcept | reserved, "union": kwExcept | reserved, "for": kwFor | reserved,
+	"from": kwFrom | reserved, "group": kwGroup | reserved, "into": kwInto | reserved, "join": kwJoin | reserved,
+	"lateral": kwLateral | reserved, "not": kwOption | reserved, "on": kwOn | reserved, "only": kwOnly | reserved,
+	"full": kwOption | reserved, "freeze": kwOption | reserved, "verbose": kwOption | reserved,
+	"returning": kwReturning | reserved, "select": kwSelect | reserved, "table": kwTable | reserved,
+	"where": kwTail | reserved, "having": kwTail | reserved, "window": kwTail | reserved,
+	"order": kwTail | reserved, "limit": kwTail | reserved, "offset": kwTail | reserved,
+	"fetch": kwFetch | reserved, "to": kwTo | reserved, "user": kwKind | reserved, "using": kwUsing | reserved,
+	"with": kwWith | reserved, "and": kwOther | reserved, "or": kwModifier | reserved,
+	"default": kwPrefix | reserved, "when": kwOther | reserved, "then": kwOther | reserved,
+	"else": kwOther | reserved, "in": kwOther | reserved, "current_catalog": kwFunction | reserved,
+	"current_date": kwFunction | reserved, "current_role": kwFunction | reserved,
+	"current_schema": kwFunction | reserved, "current_time": kwFunction | reserved,
+	"current_timestamp": kwFunction | reserved, "current_user": kwFunction | reserved,
+	"localtime": kwFunction | reserved, "localtimestamp": kwFunction | reserved,
 	"session_user": kwFunction | reserved, "system_user": kwFunction | reserved, "do": kwSimple | reserved,
-	"create": kwCreate | reserved, "grant": kwGrant | reserved, "binary": kwBinary | reserved,
-	"column": kwColumn | reserved, "unique": kwGlobal | reserved, "constraint": kwConstraint | reserved,
-	"cast": kwNameless | reserved, "foreign": kwPrefix | reserved, "collation": kwObject | reserved,
+	"create": kwCreate | reserved, "grant": kwSimple | reserved, "binary": kwOption | reserved,
+	"column": kwOther | reserved, "unique": kwModifier | reserved, "constraint": kwModifier | reserved,
+	"cast": kwKind | reserved, "foreign": kwPrefix | reserved, "collation": kwKind | reserved,
 
 	"abort": kwSimple, "checkpoint": kwSimple, "close": kwSimple, "commit": kwSimple, "deallocate": kwSimple,
 	"discard": kwSimple, "execute": kwSimple, "load": kwSimple, "move": kwSimple, "reassign": kwSimple,
 	"release": kwSimple, "rollback": kwSimple, "savepoint": kwSimple, "security": kwSimple, "alter": kwAlter,
-	"begin": kwBegin, "call": kwCall, "cluster": kwCluster, "comment": kwComment, "copy": kwCopy, "declare": kwDeclare,
-	"delete": kwDelete, "drop": kwDrop, "explain": kwExplain, "revoke": kwGrant, "import": kwImport, "insert": kwInsert,
-	"listen": kwListen, "unlisten": kwListen, "notify": kwListen, "lock": kwLock, "merge": kwMerge,
-	"prepare": kwPrepare, "refresh": kwRefresh, "reindex": kwReindex, "set": kwSet, "show": kwShow, "reset": kwShow,
-	"start": kwStart, "truncate": kwTruncate, "update": kwUpdate, "vacuum": kwVacuum, "values": kwValues,
-	"atomic": kwAtomic, "cycle": kwCycle, "search": kwCycle, "exists": kwExists, "if": kwIf, "local": kwLocal,
-	"materialized": kwMaterialized, "recursive": kwRecursive, "rows": kwRows, "session": kwSession, "temp": kwTemp,
-	"temporary": kwTemp, "unlogged": kwTemp, "time": kwTime, "uescape": kwUescape, "zone": kwZone,
-	"constraints": kwScope, "characteristics": kwScope, "names": kwScope, "class": kwClass, "family": kwClass,
-	"event": kwEvent, "global": kwGlobal, "replace": kwGlobal, "trusted": kwGlobal, "procedural": kwGlobal,
-	"index": kwIndex, "mapping": kwMapping, "transform": kwNameless, "system": kwNameless, "privileges": kwNameless,
-	"owned": kwNameless, "operator": kwOperator, "text": kwPrefix, "access": kwPrefix, "large": kwPrefix,
-	"data": kwPrefix, "role": kwRole, "function": kwRoutine, "procedure": kwRoutine, "routine": kwRoutine,
-	"rule": kwRule, "policy": kwTrigger, "trigger": kwTrigger, "view": kwView, "transaction": kwTransaction,
-	"aggregate": kwObject, "configuration": kwObject, "conversion": kwObject, "database": kwObject,
-	"dictionary": kwObject, "domain": kwObject, "extension": kwObject, "language": kwObject, "method": kwObject,
-	"object": kwObject, "parameter": kwObject, "parser": kwObject, "publication": kwObject, "schema": kwObject,
-	"sequence": kwObject, "server": kwObject, "statistics": kwObject, "subscription": kwObject, "tablespace": kwObject,
-	"template": kwObject, "type": kwObject, "wrapper": kwObject,
+	"begin": kwSimple, "call": kwCall, "cluster": kwSimple, "comment": kwSimple, "copy": kwCopy,
+	"declare": kwDeclare, "delete": kwDelete, "drop": kwDrop, "explain": kwExplain, "revoke": kwSimple,
+	"import": kwImport, "insert": kwInsert, "listen": kwListen, "unlisten": kwListen, "notify": kwListen,
+	"lock": kwTruncate, "merge": kwMerge, "prepare": kwPrepare, "refresh": kwRefresh, "reindex": kwRefresh,
+	"set": kwSet, "show": kwShow, "reset": kwShow, "start": kwShow, "truncate": kwTruncate, "update": kwUpdate,
+	"vacuum": kwTruncate, "values": kwValues, "cycle": kwCycle, "search": kwCycle, "exists": kwOption,
+	"if": kwOption, "local": kwLocal, "materialized": kwPrefix, "recursive": kwRecursive, "rows": kwRows,
+	"session": kwSession, "temp": kwModifier, "temporary": kwModifier, "unlogged": kwModifier, "time": kwTime,
+	"uescape": kwUescape, "zone": kwZone, "event": kwPrefix, "global": kwModifier, "replace": kwModifier,
+	"trusted": kwModifier, "procedural": kwModifier, "index": kwKind, "system": kwKind, "privileges": kwKind,
+	"owned": kwKind, "operator": kwKind, "role": kwKind, "function": kwKind, "procedure": kwKind,
+	"routine": kwKind, "rule": kwKind, "policy": kwKind, "trigger": kwKind, "view": kwView, "aggregate": kwKind,
+	"database": kwKind, "domain": kwKind, "extension": kwKind, "language": kwKind, "publication": kwKind,
+	"schema": kwKind, "sequence": kwKind, "server": kwKind, "statistics": kwKind, "subscription": kwKind,
+	"tablespace": kwKind, "type": kwKind,
 }

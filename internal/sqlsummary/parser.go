@@ -36,10 +36,9 @@ type parser struct {
 	prev      token
 	name      name
 	ctes      []visibleCTE
-	ahead     int // bytes that were read ahead
-	ddl       ddlCommand
-	returning bool // RETURNING came outside of parentheses since the statement began
-	atomic    int  // open BEGIN ATOMIC and CASE in the body of a routine
+	ahead     int     // bytes that were read ahead
+	verb      keyword // what a statement begins with that is no query
+	returning bool    // RETURNING came outside of parentheses since the statement began
 }
 
 // reset prepares for the next statement.
@@ -75,7 +74,7 @@ func (p *parser) token(t token) {
 		p.push()
 	case closes:
 		p.pop()
-	case t.symbol == ';' && p.atomic == 0:
+	case t.symbol == ';':
 		p.reset()
 	}
 }

@@ -86,7 +86,7 @@ func selectList(p *parser, t token) state {
 // selectInto expects the table SELECT … INTO creates.
 func selectInto(p *parser, t token) state {
 	switch t.key {
-	case kwTemp, kwLocal, kwGlobal, kwTable:
+	case kwLocal, kwModifier, kwTable:
 		return selectInto
 	}
 	if startsName(t) {

@@ -27,17 +27,15 @@ type Summary struct {
 // other stands for the targets where there are too many different summaries.
 const other = "_OTHER"
 
-// overflow is the summary with only its first operation, as one of few. It has an operation where s has one, and no
-// collection.
+// overflow is the summary with only the first word of its first operation, in capitals, which is one of few. It has an
+// operation where s has one, and no collection.
 func (s Summary) overflow() Summary {
-	s.Collection, s.first = "", known(s.first)
+	verb, _, _ := strings.Cut(strings.ToUpper(s.first), " ")
+	s.Collection, s.first = "", verb
 	if s.Operation != "" {
-		s.Operation = s.first
+		s.Operation = verb
 	}
-	s.Summary = s.first
-	if s.first != other {
-		s.Summary += " " + other
-	}
+	s.Summary = strings.TrimLeft(verb+" "+other, " ")
 	return s
 }
 

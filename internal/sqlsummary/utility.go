@@ -2,10 +2,11 @@ package sqlsummary
 
 import "strings"
 
-// utility is the state after the first word of a statement that is no query.
+// utility is the state after the first word of a statement that is no query. Most are named by that word alone.
 func (p *parser) utility(t token) state {
+	p.verb = t.key
 	switch t.key {
-	case kwSimple, kwBegin, kwEnd, kwFetch:
+	case kwSimple, kwFetch, kwImport:
 		return p.operation(t, skip)
 	case kwPrepare:
 		return p.operation(t, untilAs)
@@ -15,18 +16,12 @@ func (p *parser) utility(t token) state {
 		return p.operation(t, copyWhat)
 	case kwCall, kwListen:
 		return p.operation(t, objectName)
-	case kwTruncate, kwLock, kwVacuum, kwAnalyze, kwCluster:
+	case kwTruncate, kwAnalyze:
 		return p.operation(t, listNext)
-	case kwCreate, kwAlter, kwDrop, kwComment, kwReindex, kwRefresh, kwImport:
-		p.ddl = ddlCommand{verb: t.key}
+	case kwCreate, kwAlter, kwDrop, kwRefresh:
 		return p.operation(t, ddlKind)
-	case kwGrant:
-		return p.operation(t, untilOn)
 	case kwSet, kwShow:
-		p.ddl = ddlCommand{verb: t.key}
 		return p.operation(t, setting)
-	case kwStart:
-		return p.operation(t, startWhat)
 	}
 	return skip
 }
@@ -44,7 +39,7 @@ func explain(p *parser, t token) state {
 	return explain
 }
 
-// untilAs waits for the statement of PREPARE.
+// untilAs waits for the statement of PREPARE p AS, or the query of CREATE TABLE t AS.
 func untilAs(p *parser, t token) state {
 	p.child = skip
 	if t.key == kwAs {
@@ -64,7 +59,7 @@ func untilFor(p *parser, t token) state {
 // copyWhat expects the table or the query of COPY.
 func copyWhat(p *parser, t token) state {
 	switch {
-	case t.key == kwBinary:
+	case t.key == kwOption: // BINARY
 		return copyWhat
 	case t.symbol == '(':
 		p.child = statement
@@ -109,23 +104,14 @@ func list(p *parser, t token) state {
 	return list
 }
 
-// setting expects the parameter of SET, SHOW or RESET, or words that stand for what is no parameter.
+// setting expects the parameter of SET, SHOW or RESET, or a word that stands in its place: ROLE, TRANSACTION.
 func setting(p *parser, t token) state {
-	switch t.key {
-	case kwLocal, kwSession:
-		return setting
-	case kwScope, kwAuthorization:
-		if p.prev.key == kwSession {
-			p.extend(p.prev, nil)
-		}
-		return p.extend(t, skip)
-	case kwTransaction, kwRole:
-		return p.extend(t, skip)
-	case kwTime:
-		return p.extend(t, timeZone)
-	}
 	switch {
-	case startsName(t) && p.ddl.verb == kwSet:
+	case t.key == kwLocal, t.key == kwSession:
+		return setting
+	case t.key == kwTime:
+		return p.extend(t, timeZone)
+	case startsName(t) && p.verb == kwSet:
 		return p.startName(t, object, setTo)
 	case startsName(t):
 		return p.startName(t, object, skip)
@@ -164,55 +150,11 @@ func saysNothing(word string) bool {
 
 // timeZone is the second word of TIME ZONE.
 func timeZone(p *parser, t token) state {
-	if t.key == kwZone {
-		if p.ddl.verb == kwSet {
-			return p.extend(t, setValue)
-		}
-		return p.extend(t, skip)
-	}
-	return skip(p, t)
-}
-
-// startWhat is the second word of START TRANSACTION.
-func startWhat(p *parser, t token) state {
-	if t.key == kwTransaction {
-		return p.extend(t, skip)
-	}
-	return skip
-}
-
-// untilOn waits for the object of GRANT and REVOKE.
-func untilOn(p *parser, t token) state {
-	p.child = skip
-	if t.key == kwOn {
-		p.ddl = ddlCommand{}
-		return grantNext
-	}
-	return untilOn
-}
-
-// grantNext expects a kind of object or a name. Without a kind it's a table.
-func grantNext(p *parser, t token) state {
-	switch o := objects[t.key]; {
-	case t.key == kwAll: // ALL TABLES IN SCHEMA s
-		return skip
-	case o.role == prefixRole, o.role == kindRole:
-		p.ddl.other = p.ddl.other || !o.collection
-		return grantNext
-	case startsName(t):
-		return p.startName(t, p.ddl.use(), grantList)
-	}
-	return skip
-}
-
-// grantList is what follows a name in the list of GRANT.
-func grantList(p *parser, t token) state {
-	p.child = skip
 	switch {
-	case t.symbol == ',':
-		return grantNext
-	case t.key == kwTo, t.key == kwFrom:
-		return skip
+	case t.key != kwZone:
+		return skip(p, t)
+	case p.verb == kwSet:
+		return p.extend(t, setValue)
 	}
-	return grantList
+	return p.extend(t, skip)
 }
