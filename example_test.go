@@ -470,7 +470,7 @@ func ExampleWithPoolRecycle() {
 func ExampleWithServerSettingsMode() {
 	db, err := pgprod.Open("",
 		pgprod.WithServerSettings(map[string]string{"work_mem": "64MB"}),
-		pgprod.WithServerSettingsMode("set"),
+		pgprod.WithServerSettingsMode(pgprod.ServerSettingsSet),
 	)
 	if err != nil {
 		log.Fatal(err)
@@ -528,7 +528,7 @@ func ExampleWithEchoPool() {
 // On a developer's machine all statements and all events of the pool are logged. Each can be turned off alone.
 func ExampleWithEnvironment() {
 	db, err := pgprod.Open("",
-		pgprod.WithEnvironment("development"), pgprod.WithEchoPool(false), pgprod.WithSlowQuery(0),
+		pgprod.WithEnvironment(pgprod.Development), pgprod.WithEchoPool(false), pgprod.WithSlowQuery(0),
 		pgprod.WithLogger(logger(os.Stdout)), pgprod.WithPoolName("shop"), pgprod.WithPreflight(false),
 	)
 	if err != nil {
@@ -610,7 +610,7 @@ func ExampleWithSQLCommenter() {
 		name, _ := ctx.Value(route{}).(string)
 		return map[string]string{"route": name}
 	}
-	db, err := pgprod.Open("", pgprod.WithSQLCommenter("static", tags),
+	db, err := pgprod.Open("", pgprod.WithSQLCommenter(pgprod.SQLCommenterStatic, tags),
 		pgprod.WithServerSettings(map[string]string{"application_name": "shop"}))
 	if err != nil {
 		log.Fatal(err)
@@ -713,7 +713,7 @@ func ExampleTxOption() {
 // With the mode full, a statement carries the trace of its caller to the server's log.
 func ExampleWithPropagator() {
 	db, err := pgprod.Open("",
-		pgprod.WithSQLCommenter("full", nil), pgprod.WithPropagator(propagation.TraceContext{}),
+		pgprod.WithSQLCommenter(pgprod.SQLCommenterFull, nil), pgprod.WithPropagator(propagation.TraceContext{}),
 		pgprod.WithServerSettings(map[string]string{"application_name": "shop"}),
 	)
 	if err != nil {
@@ -811,7 +811,7 @@ func ExampleWithPoolIdleTimeout() {
 }
 
 func ExampleWithPoolPrePing() {
-	db := mustOpen(pgprod.WithPoolPrePing("always")) // one more round trip for each borrow
+	db := mustOpen(pgprod.WithPoolPrePing(pgprod.PrePingAlways)) // one more round trip for each borrow
 	defer db.Close()
 	fmt.Println(db.Ping())
 

@@ -1,11 +1,15 @@
 package pgprod
 
 import (
+	"bytes"
 	"context"
+	"encoding"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"maps"
 	"os"
+	"reflect"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -22,88 +26,163 @@ import (
 type Options struct {
 	// Profile sets PoolSize, MaxOverflow, PoolTimeout and PoolRecycle together: small is 10, 5, 20s, 30m; medium is
 	// 20, 10, 30s, 30m; large is 50, 20, 10s, 15m. Default: medium.
-	Profile *string `env:"PROFILE" json:"profile,omitempty" yaml:"profile,omitempty"`
+	Profile *string `json:"profile,omitempty" yaml:"profile,omitempty"`
 
 	// PoolSize is the number of connections kept when idle, at least 1. Default: 20.
-	PoolSize *int `env:"POOL_SIZE" json:"pool_size,omitempty" yaml:"pool_size,omitempty"`
+	PoolSize *int `json:"pool_size,omitempty" yaml:"pool_size,omitempty"`
 
 	// MaxOverflow is the number of connections opened beyond PoolSize and closed when given back. Default: 10;
 	// 0 means none, -1 means no limit.
-	MaxOverflow *int `env:"MAX_OVERFLOW" json:"max_overflow,omitempty" yaml:"max_overflow,omitempty"`
+	MaxOverflow *int `json:"max_overflow,omitempty" yaml:"max_overflow,omitempty"`
 
 	// PoolTimeout is the longest wait for a connection, retries of dialling included. Default: 30s; 0 means no limit
 	// but the caller's context.
-	PoolTimeout *Duration `env:"POOL_TIMEOUT" json:"pool_timeout,omitempty" yaml:"pool_timeout,omitempty"`
+	PoolTimeout *Duration `json:"pool_timeout,omitempty" yaml:"pool_timeout,omitempty"`
 
 	// PoolRecycle is the age at which a connection is replaced, less up to 10 % jitter. Default: 30m; 0 means never.
-	PoolRecycle *Duration `env:"POOL_RECYCLE" json:"pool_recycle,omitempty" yaml:"pool_recycle,omitempty"`
+	PoolRecycle *Duration `json:"pool_recycle,omitempty" yaml:"pool_recycle,omitempty"`
 
 	// PoolIdleTimeout is how long a connection may lie idle before it is closed. Default: 10m; 0 means for ever.
-	PoolIdleTimeout *Duration `env:"POOL_IDLE_TIMEOUT" json:"pool_idle_timeout,omitempty" yaml:"pool_idle_timeout,omitempty"`
+	PoolIdleTimeout *Duration `json:"pool_idle_timeout,omitempty" yaml:"pool_idle_timeout,omitempty"`
 
 	// PoolPrePing says when a connection is checked before it is lent: auto peeks at the socket each time and pings
 	// after an idle second; always pings each time; off never checks. In a config file true means always and false
 	// means off. Default: auto.
-	PoolPrePing *PrePing `env:"POOL_PRE_PING" json:"pool_pre_ping,omitempty" yaml:"pool_pre_ping,omitempty"`
+	PoolPrePing *PrePing `json:"pool_pre_ping,omitempty" yaml:"pool_pre_ping,omitempty"`
 
 	// PoolName names the pool in metrics and logs. Default: host:port/database.
-	PoolName *string `env:"POOL_NAME" json:"pool_name,omitempty" yaml:"pool_name,omitempty"`
+	PoolName *string `json:"pool_name,omitempty" yaml:"pool_name,omitempty"`
 
 	// Environment is production or development; development turns Echo and EchoPool on and leaves the choice of TLS
 	// to libpq's rules. Default: production.
-	Environment *string `env:"ENVIRONMENT" json:"environment,omitempty" yaml:"environment,omitempty"`
+	Environment *Environment `json:"environment,omitempty" yaml:"environment,omitempty"`
 
 	// Echo logs every statement. Default: false, and true in development.
-	Echo *bool `env:"ECHO" json:"echo,omitempty" yaml:"echo,omitempty"`
+	Echo *bool `json:"echo,omitempty" yaml:"echo,omitempty"`
 
 	// EchoPool logs every event of the pool. Default: false, and true in development.
-	EchoPool *bool `env:"ECHO_POOL" json:"echo_pool,omitempty" yaml:"echo_pool,omitempty"`
+	EchoPool *bool `json:"echo_pool,omitempty" yaml:"echo_pool,omitempty"`
 
 	// SlowQuery is the duration from which a statement is logged as slow. Default: 1s; 0 means never.
-	SlowQuery *Duration `env:"SLOW_QUERY" json:"slow_query,omitempty" yaml:"slow_query,omitempty"`
+	SlowQuery *Duration `json:"slow_query,omitempty" yaml:"slow_query,omitempty"`
 
 	// LeakDetection is how long a connection may be held before its borrower's stack is logged. Default: 1m; 0 means
 	// never.
-	LeakDetection *Duration `env:"LEAK_DETECTION" json:"leak_detection,omitempty" yaml:"leak_detection,omitempty"`
+	LeakDetection *Duration `json:"leak_detection,omitempty" yaml:"leak_detection,omitempty"`
 
 	// Preflight says whether to look once, after the first connection and in the background, at what the server thinks
 	// of it: a superuser's role, no TLS, too few connections left, settings that aren't in force, an old version, clocks
 	// apart. Each is logged as a warning and part of Check's result. Default: true.
-	Preflight *bool `env:"PREFLIGHT" json:"preflight,omitempty" yaml:"preflight,omitempty"`
+	Preflight *bool `json:"preflight,omitempty" yaml:"preflight,omitempty"`
 
 	// ServerSettings are run-time parameters of the server, by name, merged over the defaults; an empty value drops
 	// the name. Defaults: jit=off, random_page_cost=1.1, effective_cache_size=1GB,
 	// idle_in_transaction_session_timeout=300000, application_name=the program's name.
-	ServerSettings map[string]string `env:"SERVER_SETTINGS" json:"server_settings,omitempty" yaml:"server_settings,omitempty"`
+	ServerSettings map[string]string `json:"server_settings,omitempty" yaml:"server_settings,omitempty"`
 
 	// ServerSettingsMode is startup, which sends the server settings with the startup message, or set, which makes
 	// them after connecting and works behind PgBouncer. Default: startup.
-	ServerSettingsMode *string `env:"SERVER_SETTINGS_MODE" json:"server_settings_mode,omitempty" yaml:"server_settings_mode,omitempty"`
+	ServerSettingsMode *ServerSettingsMode `json:"server_settings_mode,omitempty" yaml:"server_settings_mode,omitempty"`
 
 	// CommandTimeout is the longest time for one statement, its rows included. The server's statement_timeout is set
 	// a second above it, unless given. Default: 30s; 0 means no limit.
-	CommandTimeout *Duration `env:"COMMAND_TIMEOUT" json:"command_timeout,omitempty" yaml:"command_timeout,omitempty"`
+	CommandTimeout *Duration `json:"command_timeout,omitempty" yaml:"command_timeout,omitempty"`
 
 	// ConnectTimeout is the longest time for one dial. Default: 5s; libpq's PGCONNECT_TIMEOUT counts where
 	// DB_CONNECT_TIMEOUT isn't set; 0 is an error.
-	ConnectTimeout *Duration `env:"CONNECT_TIMEOUT" json:"connect_timeout,omitempty" yaml:"connect_timeout,omitempty"`
+	ConnectTimeout *Duration `json:"connect_timeout,omitempty" yaml:"connect_timeout,omitempty"`
 
 	// PasswordFile is the path of a file that holds the password; it is read at every dial, so that a rotated
 	// password needs no restart. Default: none.
-	PasswordFile *string `env:"PASSWORD_FILE" json:"password_file,omitempty" yaml:"password_file,omitempty"`
+	PasswordFile *string `json:"password_file,omitempty" yaml:"password_file,omitempty"`
 
 	// EnvPrefix begins the names of the environment variables: another one serves a second database in the same
 	// process. Default: DB_.
-	EnvPrefix *string `env:"ENV_PREFIX" json:"env_prefix,omitempty" yaml:"env_prefix,omitempty"`
+	EnvPrefix *string `json:"env_prefix,omitempty" yaml:"env_prefix,omitempty"`
+}
+
+// values is o as the settings package reads it, whose fields have the same names and the same kinds.
+func (o Options) values() settings.Values {
+	var v settings.Values
+	from, to := reflect.ValueOf(o), reflect.ValueOf(&v).Elem()
+	for field, value := range to.Fields() {
+		value.Set(from.FieldByName(field.Name).Convert(field.Type))
+	}
+	return v
 }
 
 // Duration is a time.Duration that a config file may write as 30s, as 1m30s, or as a number of seconds, and code as
 // Duration(30 * time.Second).
-type Duration = settings.Duration
+type Duration time.Duration
 
-// PrePing is "auto", which peeks at the socket at each borrow and pings after an idle second, "always", which pings each
-// time, or "off"; a config file may also say true, which is always, or false, which is off.
-type PrePing = settings.PrePing
+var (
+	_ encoding.TextMarshaler   = Duration(0)
+	_ encoding.TextUnmarshaler = (*Duration)(nil)
+	_ json.Unmarshaler         = (*Duration)(nil)
+)
+
+// String writes the duration as time.Duration does.
+func (d Duration) String() string { return time.Duration(d).String() }
+
+// MarshalText writes what UnmarshalText reads.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText reads 30s, 1m30s, 30 and 0.25; the last two are seconds.
+func (d *Duration) UnmarshalText(text []byte) error {
+	return (*settings.Duration)(d).UnmarshalText(text)
+}
+
+// UnmarshalJSON reads a number of seconds, or a string as UnmarshalText does.
+func (d *Duration) UnmarshalJSON(data []byte) error { return unmarshalJSON(data, d) }
+
+// PrePing says when a connection is checked before it is lent; see [WithPoolPrePing].
+type PrePing string
+
+// The values of pool_pre_ping.
+const (
+	PrePingAuto   PrePing = "auto"   // peek at the socket at each borrow, ping after an idle second
+	PrePingAlways PrePing = "always" // ping at each borrow
+	PrePingOff    PrePing = "off"    // never
+)
+
+var (
+	_ encoding.TextUnmarshaler = (*PrePing)(nil)
+	_ json.Unmarshaler         = (*PrePing)(nil)
+)
+
+// UnmarshalText reads auto, always, off, or a boolean: true is always, false is off.
+func (p *PrePing) UnmarshalText(text []byte) error { return (*settings.PrePing)(p).UnmarshalText(text) }
+
+// UnmarshalJSON reads the values true and false as well as a string.
+func (p *PrePing) UnmarshalJSON(data []byte) error { return unmarshalJSON(data, p) }
+
+// unmarshalJSON reads a string as the text that it holds, and a number or a boolean as it is written. null changes nothing.
+func unmarshalJSON(data []byte, into encoding.TextUnmarshaler) error {
+	if string(data) == "null" {
+		return nil
+	}
+	return into.UnmarshalText(bytes.Trim(data, `"`))
+}
+
+// Environment is where the program runs; see [WithEnvironment]. It is a string by another name, so that a text that the
+// program has read will do.
+type Environment = string
+
+// The values of environment.
+const (
+	Production  Environment = "production"
+	Development Environment = "development"
+)
+
+// ServerSettingsMode is how the server settings are made; see [WithServerSettingsMode]. It is a string by another name, so
+// that a text that the program has read will do.
+type ServerSettingsMode = string
+
+// The values of server_settings_mode.
+const (
+	ServerSettingsStartup ServerSettingsMode = "startup" // with the startup message, which costs no round trip
+	ServerSettingsSet     ServerSettingsMode = "set"     // with set_config after connecting, which works behind PgBouncer
+)
 
 // Option is one setting made in code. It wins over the DSN, the environment, the profile and the default; of two
 // options for the same setting the later wins. An empty text counts as not set. An Option may be used for several pools.
@@ -117,7 +196,7 @@ type config struct {
 	notice   func(*pgconn.Notice)
 
 	telemetry  instruments.Options
-	commenter  string // mode
+	commenter  SQLCommenterMode
 	tags       func(context.Context) map[string]string
 	propagator propagation.TextMapPropagator
 }
@@ -137,7 +216,7 @@ func resolve(dsn string, opts []Option) (*settings.Config, config, error) {
 // WithOptions makes every setting that o holds; server settings are merged by name. Default: none.
 func WithOptions(o Options) Option {
 	values := settings.Values{}
-	values.Apply(settings.Values(o)) // a copy: the caller may go on changing o
+	values.Apply(o.values()) // a copy: the caller may go on changing o
 	return func(c *config) { c.values.Apply(values) }
 }
 
@@ -161,23 +240,23 @@ func WithMaxOverflow(n int) Option {
 // WithPoolTimeout sets the longest wait for a connection, retries of dialling included. Default: 30s; 0 means no limit
 // but the caller's context.
 func WithPoolTimeout(d time.Duration) Option {
-	return func(c *config) { c.values.PoolTimeout = (*Duration)(&d) }
+	return func(c *config) { c.values.PoolTimeout = (*settings.Duration)(&d) }
 }
 
 // WithPoolRecycle sets the age at which a connection is replaced, less up to 10 % jitter. Default: 30m; 0 means never.
 func WithPoolRecycle(d time.Duration) Option {
-	return func(c *config) { c.values.PoolRecycle = (*Duration)(&d) }
+	return func(c *config) { c.values.PoolRecycle = (*settings.Duration)(&d) }
 }
 
 // WithPoolIdleTimeout sets how long a connection may lie idle before it is closed. Default: 10m; 0 means for ever.
 func WithPoolIdleTimeout(d time.Duration) Option {
-	return func(c *config) { c.values.PoolIdleTimeout = (*Duration)(&d) }
+	return func(c *config) { c.values.PoolIdleTimeout = (*settings.Duration)(&d) }
 }
 
 // WithPoolPrePing says when a connection is checked before it is lent: auto peeks at the socket each time and pings
-// after an idle second, always pings each time, off never checks. Default: auto.
-func WithPoolPrePing(mode string) Option {
-	return func(c *config) { c.values.PoolPrePing = (*PrePing)(&mode) }
+// after an idle second, always pings each time, off never checks. A text that the program has read will do. Default: auto.
+func WithPoolPrePing[Mode PrePing | string](mode Mode) Option {
+	return func(c *config) { c.values.PoolPrePing = new(settings.PrePing(mode)) }
 }
 
 // WithPoolName names the pool in metrics and logs; a name that another open pool has gets #2, #3, … behind it.
@@ -188,7 +267,7 @@ func WithPoolName(name string) Option {
 
 // WithEnvironment says production or development; development turns echo and echo_pool on and leaves the choice of TLS
 // to libpq's rules. Default: production.
-func WithEnvironment(environment string) Option {
+func WithEnvironment(environment Environment) Option {
 	return func(c *config) { c.values.Environment = &environment }
 }
 
@@ -204,13 +283,13 @@ func WithEchoPool(on bool) Option {
 
 // WithSlowQuery sets the duration from which a statement is logged as slow. Default: 1s; 0 means never.
 func WithSlowQuery(d time.Duration) Option {
-	return func(c *config) { c.values.SlowQuery = (*Duration)(&d) }
+	return func(c *config) { c.values.SlowQuery = (*settings.Duration)(&d) }
 }
 
 // WithLeakDetection sets how long a connection may be held before its borrower's stack is logged. Default: 1m; 0 means
 // never.
 func WithLeakDetection(d time.Duration) Option {
-	return func(c *config) { c.values.LeakDetection = (*Duration)(&d) }
+	return func(c *config) { c.values.LeakDetection = (*settings.Duration)(&d) }
 }
 
 // WithPreflight sets whether to look once, after the first connection, for what is wrong with the server, the role or
@@ -229,19 +308,19 @@ func WithServerSettings(params map[string]string) Option {
 
 // WithServerSettingsMode says how server settings are made: startup sends them with the startup message, set makes them
 // after connecting and works behind PgBouncer. Default: startup.
-func WithServerSettingsMode(mode string) Option {
+func WithServerSettingsMode(mode ServerSettingsMode) Option {
 	return func(c *config) { c.values.ServerSettingsMode = &mode }
 }
 
 // WithCommandTimeout sets the longest time for one statement, its rows included. The server's statement_timeout is set
 // a second above it, unless given. Default: 30s; 0 means no limit.
 func WithCommandTimeout(d time.Duration) Option {
-	return func(c *config) { c.values.CommandTimeout = (*Duration)(&d) }
+	return func(c *config) { c.values.CommandTimeout = (*settings.Duration)(&d) }
 }
 
 // WithConnectTimeout sets the longest time for one dial. Default: 5s; 0 is an error.
 func WithConnectTimeout(d time.Duration) Option {
-	return func(c *config) { c.values.ConnectTimeout = (*Duration)(&d) }
+	return func(c *config) { c.values.ConnectTimeout = (*settings.Duration)(&d) }
 }
 
 // WithPasswordFile names a file that holds the password; it is read at every dial, so that a rotated password needs no

@@ -8,13 +8,14 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
 	"github.com/pgprod/pgprod/internal/pool"
 )
 
 // ErrPoolTimeout is found by errors.Is in the error of a statement that got no connection within pool_timeout. The
 // error says how large the pool is, how many connections are in use, how many callers wait, how long this one waited,
 // and why the last attempt to connect failed, if it did.
-var ErrPoolTimeout = pool.ErrTimeout
+var ErrPoolTimeout error = pool.ErrTimeout
 
 // ErrCommitUnknown is found by errors.Is in the error of a Commit whose reply was lost: the transaction may have been
 // committed or not. Any other error of Commit means that it was not.
@@ -22,7 +23,7 @@ var ErrPoolTimeout = pool.ErrTimeout
 // It is also found in the error of whatever the server says it has committed without the confirmation of a synchronous
 // standby, statements outside a transaction included: it is there, and a failover may undo it. The error says which of the
 // two it is.
-var ErrCommitUnknown = pool.ErrCommitUnknown
+var ErrCommitUnknown error = pool.ErrCommitUnknown
 
 // PoolStatus is a snapshot of a pool, safe to keep. Counts are since it was opened.
 type PoolStatus struct {
@@ -85,23 +86,26 @@ func Raw(ctx context.Context, db *sql.DB, fn func(*pgx.Conn) error) error {
 }
 
 // A TxOption changes how InTx runs its transaction: [TxIsolation], [TxReadOnly], [TxRetries].
-type TxOption func(*pool.TxConfig)
+type TxOption func(*txConfig)
+
+// txConfig is what the options of a transaction say.
+type txConfig pool.TxConfig
 
 // TxIsolation sets the isolation level. Default: the server's, which is Read Committed unless it was told otherwise. A
 // level that PostgreSQL doesn't have (Write Committed, Linearizable) is an error.
 func TxIsolation(level sql.IsolationLevel) TxOption {
-	return func(c *pool.TxConfig) { c.Isolation = level }
+	return func(c *txConfig) { c.Isolation = level }
 }
 
 // TxReadOnly makes the transaction read-only. Default: the server's, read-write unless it was told otherwise.
 func TxReadOnly() TxOption {
-	return func(c *pool.TxConfig) { c.ReadOnly = true }
+	return func(c *txConfig) { c.ReadOnly = true }
 }
 
 // TxRetries sets how often a transaction is repeated that was rolled back for one of the reasons that InTx names. Default:
 // 5; 0 means never.
 func TxRetries(n int) TxOption {
-	return func(c *pool.TxConfig) { c.Retries = n }
+	return func(c *txConfig) { c.Retries = n }
 }
 
 // InTx calls fn with a transaction and commits it if fn returns nil. If fn returns an error or panics it rolls back, and
@@ -126,13 +130,13 @@ func InTx(ctx context.Context, db *sql.DB, fn func(*sql.Tx) error, opts ...TxOpt
 	if err != nil {
 		return err
 	}
-	cfg := pool.TxConfig{Retries: 5}
+	cfg := txConfig{Retries: 5}
 	for _, opt := range opts {
 		if opt != nil {
 			opt(&cfg)
 		}
 	}
-	return p.InTx(ctx, db, fn, cfg)
+	return p.InTx(ctx, db, fn, pool.TxConfig(cfg))
 }
 
 // poolOf finds the pool behind db.

@@ -30,22 +30,32 @@ func WithRootSpans(on bool) Option {
 	return func(c *config) { c.telemetry.ParentOnly = !on }
 }
 
+// SQLCommenterMode is what [WithSQLCommenter] appends to a statement. It is a string by another name, so that a text that
+// the program has read will do.
+type SQLCommenterMode = string
+
+// The modes of [WithSQLCommenter].
+const (
+	// SQLCommenterOff appends nothing, which is the default; so does "".
+	SQLCommenterOff SQLCommenterMode = "off"
+	// SQLCommenterStatic appends application (application_name) and the tags of the statement's context, such as the
+	// route. Texts that are alike stay alike, so that they are prepared once.
+	SQLCommenterStatic SQLCommenterMode = "static"
+	// SQLCommenterFull appends the trace context of the caller's span as well (traceparent), by WithPropagator. Each text
+	// is then different, and is prepared anew: use it with default_query_exec_mode=exec in the DSN.
+	SQLCommenterFull SQLCommenterMode = "full"
+)
+
 // WithSQLCommenter appends tags to each statement, as sqlcommenter specifies, for the server's logs and views to tell
-// who sent it. mode is one of
+// who sent it. tags returns those for a statement's context, and may be nil; it must be safe for concurrent use.
 //
-//   - "off", or "": the default.
-//   - "static": application (application_name) and what tags returns for the statement's context, such as the route.
-//     Texts that are alike stay alike, so that they are prepared once.
-//   - "full": the trace context of the caller's span as well (traceparent), by WithPropagator. Each text is then
-//     different, and is prepared anew: use it with default_query_exec_mode=exec in the DSN.
-//
-// tags may be nil; it must be safe for concurrent use. Keys and values are URL-encoded, nothing in them can end the
-// comment. Statements that end in a comment already, and those sent by Raw, are left alone.
-func WithSQLCommenter(mode string, tags func(ctx context.Context) map[string]string) Option {
+// Keys and values are URL-encoded, nothing in them can end the comment. Statements that end in a comment already, and
+// those sent by Raw, are left alone. Default: [SQLCommenterOff].
+func WithSQLCommenter(mode SQLCommenterMode, tags func(ctx context.Context) map[string]string) Option {
 	return func(c *config) { c.commenter, c.tags = mode, tags }
 }
 
-// WithPropagator sets how WithSQLCommenter's mode "full" writes the trace context. Default, and nil: the global
+// WithPropagator sets how [SQLCommenterFull] writes the trace context. Default, and nil: the global
 // propagator (otel.SetTextMapPropagator), whether it is set before or after the pool is opened.
 func WithPropagator(p propagation.TextMapPropagator) Option {
 	return func(c *config) { c.propagator = p }
@@ -54,7 +64,7 @@ func WithPropagator(p propagation.TextMapPropagator) Option {
 // checkCommenter finds a mode that there isn't.
 func (c *config) checkCommenter() error {
 	switch c.commenter {
-	case "", "off", "static", "full":
+	case "", SQLCommenterOff, SQLCommenterStatic, SQLCommenterFull:
 		return nil
 	}
 	return errors.New("pgprod: option WithSQLCommenter: mode must be off, static or full")
@@ -63,9 +73,9 @@ func (c *config) checkCommenter() error {
 // sqlCommenter returns nil for mode off.
 func (c *config) sqlCommenter(application string) *sqlcomment.Commenter {
 	switch c.commenter {
-	case "static":
+	case SQLCommenterStatic:
 		return sqlcomment.New(application, c.tags, nil)
-	case "full":
+	case SQLCommenterFull:
 		return sqlcomment.New(application, c.tags, func() propagation.TextMapPropagator {
 			if c.propagator != nil {
 				return c.propagator

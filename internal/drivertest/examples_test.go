@@ -21,8 +21,10 @@ var obvious = []string{
 	"DriverName", // "pgprod"
 	"Connector",  // of NewConnector
 	"Option", "TxOption",
-	"Health",     // of Check
-	"PoolStatus", // of Status
+	"Health",                                                // of Check
+	"PoolStatus",                                            // of Status
+	"Environment", "ServerSettingsMode", "SQLCommenterMode", // of their constants
+	"PrePingAuto", "PrePingOff", "Production", "ServerSettingsStartup", "SQLCommenterOff", // beside those that examples use
 }
 
 // rootPackage is the root package as pkg.go.dev shows it, its examples included.
@@ -158,4 +160,35 @@ func isLink(pkg *doc.Package, written string) bool {
 	}
 	_, ok = paragraph.Text[0].(*comment.DocLink)
 	return ok
+}
+
+// Not even what an alias or a function's parameter stands for may be a type that a reader of pkg.go.dev can't look up.
+func TestTheExportedSurfaceNamesNoInternalPackage(t *testing.T) {
+	t.Parallel()
+	pkg := rootPackage(t)
+	internal := map[string]bool{}
+	for _, path := range pkg.Imports {
+		if strings.Contains(path, "/internal/") {
+			internal[filepath.Base(path)] = true
+		}
+	}
+	require.Contains(t, internal, "pool")
+	check := func(name string, node ast.Node) {
+		ast.Inspect(node, func(node ast.Node) bool {
+			if selector, ok := node.(*ast.SelectorExpr); ok {
+				from, ok := selector.X.(*ast.Ident)
+				assert.False(t, ok && internal[from.Name], "%s shows %s.%s", name, from, selector.Sel)
+			}
+			return true
+		})
+	}
+	for _, f := range functions(pkg) {
+		check(f.Name, f.Decl.Type)
+	}
+	for _, typ := range pkg.Types {
+		check(typ.Name, typ.Decl)
+		for _, m := range typ.Methods {
+			check(typ.Name+"."+m.Name, m.Decl.Type)
+		}
+	}
 }

@@ -2,7 +2,9 @@ package drivertest
 
 import (
 	"context"
+	"fmt"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -17,7 +19,11 @@ func TestOptionsHasTheFieldsAndTagsOfTheTableOfSettings(t *testing.T) {
 	options, values := reflect.TypeFor[pgprod.Options](), reflect.TypeFor[settings.Values]()
 	require.Equal(t, values.NumField(), options.NumField())
 	for i := range values.NumField() {
-		require.Equal(t, values.Field(i), options.Field(i))
+		inside, public := values.Field(i), options.Field(i)
+		require.Equal(t, inside.Name, public.Name)
+		require.True(t, public.Type.ConvertibleTo(inside.Type), public.Name)
+		key := strings.ToLower(inside.Tag.Get("env"))
+		require.Equal(t, fmt.Sprintf(`json:"%[1]s,omitempty" yaml:"%[1]s,omitempty"`, key), string(public.Tag))
 	}
 }
 

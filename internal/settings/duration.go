@@ -2,22 +2,18 @@ package settings
 
 import (
 	"bytes"
+	"encoding"
 	"errors"
 	"strings"
 	"time"
 )
 
-// Duration is a time.Duration that is written as Go does, 30s or 1m30s, or as bare seconds, 30 or 0.25. In JSON and
-// YAML it may be a number of seconds or a text.
+// Duration is a time.Duration that is written as Go does, 30s or 1m30s, or as bare seconds, 30 or 0.25.
 type Duration time.Duration
 
 var errDuration = errors.New("pgprod: not a duration: write 30s, 1m30s or bare seconds")
 
-// String writes the duration as time.Duration does.
-func (d Duration) String() string { return time.Duration(d).String() }
-
-// MarshalText writes what UnmarshalText reads.
-func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+var _ encoding.TextUnmarshaler = (*Duration)(nil)
 
 // UnmarshalText reads 30s, 1m30s, 30 and 0.25; the last two are seconds.
 func (d *Duration) UnmarshalText(text []byte) error {
@@ -31,12 +27,4 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	}
 	*d = Duration(parsed)
 	return nil
-}
-
-// UnmarshalJSON reads a number of seconds, or a string as UnmarshalText does.
-func (d *Duration) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		return nil
-	}
-	return d.UnmarshalText(bytes.Trim(data, `"`))
 }

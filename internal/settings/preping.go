@@ -1,13 +1,15 @@
 package settings
 
 import (
-	"bytes"
+	"encoding"
 	"errors"
 	"strings"
 )
 
 // PrePing says when a connection is checked before it is lent.
 type PrePing string
+
+var _ encoding.TextUnmarshaler = (*PrePing)(nil)
 
 // The values of pool_pre_ping.
 const (
@@ -46,12 +48,4 @@ func (p *PrePing) UnmarshalText(text []byte) error {
 	}
 	*p = parsed
 	return nil
-}
-
-// UnmarshalJSON takes the JSON values true and false as well as a string.
-func (p *PrePing) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		return nil
-	}
-	return p.UnmarshalText(bytes.Trim(data, `"`))
 }

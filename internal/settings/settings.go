@@ -13,29 +13,29 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Values holds one field per row of the table; nil is not set. Its tags let the `database:` section of a config file,
-// in JSON or YAML, be decoded straight into it.
+// Values holds one field per row of the table; nil is not set. The root package's Options have the same fields, with the tags
+// of config files.
 type Values struct {
-	Profile            *string           `env:"PROFILE" json:"profile,omitempty" yaml:"profile,omitempty"`
-	PoolSize           *int              `env:"POOL_SIZE" json:"pool_size,omitempty" yaml:"pool_size,omitempty"`
-	MaxOverflow        *int              `env:"MAX_OVERFLOW" json:"max_overflow,omitempty" yaml:"max_overflow,omitempty"`
-	PoolTimeout        *Duration         `env:"POOL_TIMEOUT" json:"pool_timeout,omitempty" yaml:"pool_timeout,omitempty"`
-	PoolRecycle        *Duration         `env:"POOL_RECYCLE" json:"pool_recycle,omitempty" yaml:"pool_recycle,omitempty"`
-	PoolIdleTimeout    *Duration         `env:"POOL_IDLE_TIMEOUT" json:"pool_idle_timeout,omitempty" yaml:"pool_idle_timeout,omitempty"`
-	PoolPrePing        *PrePing          `env:"POOL_PRE_PING" json:"pool_pre_ping,omitempty" yaml:"pool_pre_ping,omitempty"`
-	PoolName           *string           `env:"POOL_NAME" json:"pool_name,omitempty" yaml:"pool_name,omitempty"`
-	Environment        *string           `env:"ENVIRONMENT" json:"environment,omitempty" yaml:"environment,omitempty"`
-	Echo               *bool             `env:"ECHO" json:"echo,omitempty" yaml:"echo,omitempty"`
-	EchoPool           *bool             `env:"ECHO_POOL" json:"echo_pool,omitempty" yaml:"echo_pool,omitempty"`
-	SlowQuery          *Duration         `env:"SLOW_QUERY" json:"slow_query,omitempty" yaml:"slow_query,omitempty"`
-	LeakDetection      *Duration         `env:"LEAK_DETECTION" json:"leak_detection,omitempty" yaml:"leak_detection,omitempty"`
-	Preflight          *bool             `env:"PREFLIGHT" json:"preflight,omitempty" yaml:"preflight,omitempty"`
-	ServerSettings     map[string]string `env:"SERVER_SETTINGS" json:"server_settings,omitempty" yaml:"server_settings,omitempty"`
-	ServerSettingsMode *string           `env:"SERVER_SETTINGS_MODE" json:"server_settings_mode,omitempty" yaml:"server_settings_mode,omitempty"`
-	CommandTimeout     *Duration         `env:"COMMAND_TIMEOUT" json:"command_timeout,omitempty" yaml:"command_timeout,omitempty"`
-	ConnectTimeout     *Duration         `env:"CONNECT_TIMEOUT" json:"connect_timeout,omitempty" yaml:"connect_timeout,omitempty"`
-	PasswordFile       *string           `env:"PASSWORD_FILE" json:"password_file,omitempty" yaml:"password_file,omitempty"`
-	EnvPrefix          *string           `env:"ENV_PREFIX" json:"env_prefix,omitempty" yaml:"env_prefix,omitempty"`
+	Profile            *string           `env:"PROFILE"`
+	PoolSize           *int              `env:"POOL_SIZE"`
+	MaxOverflow        *int              `env:"MAX_OVERFLOW"`
+	PoolTimeout        *Duration         `env:"POOL_TIMEOUT"`
+	PoolRecycle        *Duration         `env:"POOL_RECYCLE"`
+	PoolIdleTimeout    *Duration         `env:"POOL_IDLE_TIMEOUT"`
+	PoolPrePing        *PrePing          `env:"POOL_PRE_PING"`
+	PoolName           *string           `env:"POOL_NAME"`
+	Environment        *string           `env:"ENVIRONMENT"`
+	Echo               *bool             `env:"ECHO"`
+	EchoPool           *bool             `env:"ECHO_POOL"`
+	SlowQuery          *Duration         `env:"SLOW_QUERY"`
+	LeakDetection      *Duration         `env:"LEAK_DETECTION"`
+	Preflight          *bool             `env:"PREFLIGHT"`
+	ServerSettings     map[string]string `env:"SERVER_SETTINGS"`
+	ServerSettingsMode *string           `env:"SERVER_SETTINGS_MODE"`
+	CommandTimeout     *Duration         `env:"COMMAND_TIMEOUT"`
+	ConnectTimeout     *Duration         `env:"CONNECT_TIMEOUT"`
+	PasswordFile       *string           `env:"PASSWORD_FILE"`
+	EnvPrefix          *string           `env:"ENV_PREFIX"`
 }
 
 // Source says where a setting came from.

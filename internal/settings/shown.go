@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Shown is a setting as people may see it.
@@ -55,7 +56,7 @@ func (c *Config) shown(r *row) string {
 	case value.Kind() == reflect.Int:
 		return strconv.FormatInt(value.Int(), 10)
 	case value.Type() == reflect.TypeFor[Duration]():
-		return tidy(value.Interface().(Duration).String())
+		return tidy(time.Duration(value.Int()).String())
 	default:
 		return value.String()
 	}
