@@ -29,16 +29,18 @@ var (
 
 // policy lets nothing run or load but the style and the script above, known by their hashes, and the script fetch the
 // page again. Hashes need no randomness, and unlike a nonce they can't be read from the page and used for another script.
-var policy = strings.Join([]string{
-	"default-src 'none'",
-	"style-src " + hash(style),
-	"script-src " + hash(script),
-	"connect-src 'self'",
-	"img-src data:", // the icon
-	"base-uri 'none'",
-	"form-action 'none'",
-	"frame-ancestors 'none'",
-}, "; ")
+var policy = sync.OnceValue(func() string {
+	return strings.Join([]string{
+		"default-src 'none'",
+		"style-src " + hash(style),
+		"script-src " + hash(script),
+		"connect-src 'self'",
+		"img-src data:", // the icon
+		"base-uri 'none'",
+		"form-action 'none'",
+		"frame-ancestors 'none'",
+	}, "; ")
+})
 
 func hash(s string) string {
 	sum := sha256.Sum256([]byte(s))
@@ -47,7 +49,7 @@ func hash(s string) string {
 
 // harden sets what holds for every answer, errors too.
 func harden(h http.Header) {
-	h.Set("Content-Security-Policy", policy)
+	h.Set("Content-Security-Policy", policy())
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Frame-Options", "DENY")
 	h.Set("Referrer-Policy", "no-referrer")
