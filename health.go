@@ -9,8 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pgprod/pgprod/internal/activity"
 	"github.com/pgprod/pgprod/internal/debugpage"
-	"github.com/pgprod/pgprod/internal/diagnose"
 )
 
 // Health says how the database and the pool are, at one moment. It is safe to keep.
@@ -44,15 +44,22 @@ type Health struct {
 // beginning and the end of an outage that checks see are logged. Nothing in a result is secret. For a db that isn't
 // pgprod's the result is unhealthy and says so. Check is safe for concurrent use.
 func Check(ctx context.Context, db *sql.DB) Health {
-	p, err := poolOf(db)
-	if err != nil {
-		return Health{Status: diagnose.Unhealthy, Database: diagnose.Disconnected, Reason: err.Error(), CheckedAt: time.Now()}
-	}
-	h := p.Check(ctx)
+	h := check(ctx, db)
 	return Health{
 		Status: h.Status, Database: h.Database, Reason: h.Reason, CheckedAt: h.CheckedAt, Latency: h.Latency,
 		ServerVersion: h.ServerVersion, InRecovery: h.InRecovery, Pool: PoolStatus(h.Pool), Warnings: h.Warnings,
 	}
+}
+
+// check is Check with the fields as the live page takes them.
+func check(ctx context.Context, db *sql.DB) activity.Health {
+	p, err := poolOf(db)
+	if err != nil {
+		return activity.Health{
+			Status: activity.Unhealthy, Database: activity.Disconnected, Reason: err.Error(), CheckedAt: time.Now(),
+		}
+	}
+	return p.Check(ctx)
 }
 
 // HealthHandler answers GET and HEAD requests with Check's result as JSON: status 200 for healthy and degraded, 503 for
@@ -75,7 +82,7 @@ func HealthHandler(db *sql.DB) http.Handler {
 			return
 		}
 		health, code := Check(r.Context(), db), http.StatusOK
-		if health.Status == diagnose.Unhealthy {
+		if health.Status == activity.Unhealthy {
 			code = http.StatusServiceUnavailable
 		}
 		writeJSON(w, r, code, health)
@@ -116,19 +123,15 @@ func DebugHandler(dbs ...*sql.DB) http.Handler {
 }
 
 func debugSource(db *sql.DB) debugpage.Source {
-	health := func(ctx context.Context) debugpage.Health {
-		h := Check(ctx, db)
-		return debugpage.Health{
-			Status: h.Status, Database: h.Database, Reason: h.Reason, Latency: h.Latency,
-			ServerVersion: h.ServerVersion, Recovery: h.InRecovery,
-		}
-	}
+	source := debugpage.Source{Health: func(ctx context.Context) activity.Health { return check(ctx, db) }}
 	p, err := poolOf(db)
 	if err != nil {
-		return debugpage.Source{Name: "not pgprod's", Health: health}
+		source.Name = "not pgprod's"
+		return source
 	}
 	p.Watch()
-	return debugpage.Source{Snapshot: p.Snapshot, Health: health}
+	source.Snapshot = p.Snapshot
+	return source
 }
 
 func writeJSON(w http.ResponseWriter, r *http.Request, code int, v any) {

@@ -42,6 +42,29 @@ type Status struct {
 	Closed          map[string]int64 `json:"closed"`
 }
 
+// Health is how the server and the pool are, as a check found them. The root package exports and documents it as Health,
+// with JSON of its own; the tags here are those of the live page, which shows the rest elsewhere.
+type Health struct {
+	Status        string        `json:"status"`   // Healthy, Degraded, Unhealthy, or "" if nobody knows
+	Database      string        `json:"database"` // Connected, Disconnected
+	Reason        string        `json:"reason,omitempty"`
+	CheckedAt     time.Time     `json:"-"`
+	Latency       time.Duration `json:"latency_ns"`     // of one round trip; 0: not known
+	ServerVersion string        `json:"server_version"` // "" if the server didn't answer
+	InRecovery    bool          `json:"recovery"`       // the server is a standby
+	Pool          Status        `json:"-"`
+	Warnings      []string      `json:"-"`
+}
+
+// The words of Health.
+const (
+	Healthy      = "healthy"
+	Degraded     = "degraded"
+	Unhealthy    = "unhealthy"
+	Connected    = "connected"
+	Disconnected = "disconnected"
+)
+
 // Interval is how often a pool that is watched is sampled, and Samples how many of those are kept: five minutes.
 const (
 	Interval = 2 * time.Second

@@ -24,27 +24,10 @@ import (
 
 // A Source is one pool. Its functions are called for every request, of all pools at once.
 type Source struct {
-	Name     string                       // "": the pool's name in the snapshot
-	Snapshot func() activity.Snapshot     // must not wait
-	Health   func(context.Context) Health // nil: nobody knows; must end soon after its context
+	Name     string                                // "": the pool's name in the snapshot
+	Snapshot func() activity.Snapshot              // must not wait
+	Health   func(context.Context) activity.Health // nil: nobody knows; must end soon after its context
 }
-
-// Health is what a check of a pool said.
-type Health struct {
-	Status        string        `json:"status"`   // Healthy, Degraded, Unhealthy, or "" if nobody knows
-	Database      string        `json:"database"` // a word or two, such as connected
-	Reason        string        `json:"reason,omitempty"`
-	Latency       time.Duration `json:"latency_ns"`     // of the check; 0: not known
-	ServerVersion string        `json:"server_version"` // "" if the server didn't answer
-	Recovery      bool          `json:"recovery"`       // the server is a standby
-}
-
-// Values of Health.Status.
-const (
-	Healthy   = "healthy"
-	Degraded  = "degraded"
-	Unhealthy = "unhealthy"
-)
 
 // checkTimeout bounds a check: a page about a database that hangs must not hang. It is longer than the check's own limit,
 // so that the page can say what hangs.
@@ -53,7 +36,7 @@ const checkTimeout = 2500 * time.Millisecond
 // Pool is what is known of one pool at the time of a request. ?format=json gives an array of them.
 type Pool struct {
 	Name     string            `json:"name"`
-	Health   Health            `json:"health"`
+	Health   activity.Health   `json:"health"`
 	Snapshot activity.Snapshot `json:"snapshot"`
 }
 

@@ -21,7 +21,7 @@ const lately = time.Minute
 
 func findings(p *Pool) []finding {
 	var all []finding
-	if p.Health.Status == Unhealthy {
+	if p.Health.Status == activity.Unhealthy {
 		all = append(all, finding{"bad", "", "The database is not usable, as said above. Who needs a new connection waits for pool_timeout and fails.", ""})
 	}
 	s, st := &p.Snapshot, &p.Snapshot.Status
@@ -43,7 +43,7 @@ func findings(p *Pool) []finding {
 	for _, w := range first(s.Warnings, mostRows).Rows {
 		all = append(all, finding{"warn", "Preflight", clip(w, mostText), ""})
 	}
-	if len(all) == 0 && p.Health.Status == Degraded { // nothing else tells why
+	if len(all) == 0 && p.Health.Status == activity.Degraded { // nothing else tells why
 		all = append(all, finding{"warn", "", "The database answers, but not all is well, as said above.", ""})
 	}
 	return all

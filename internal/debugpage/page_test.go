@@ -23,11 +23,11 @@ import (
 
 var night = time.Date(2026, 11, 22, 3, 0, 12, 0, time.UTC)
 
-func source(s activity.Snapshot, h debugpage.Health) debugpage.Source {
+func source(s activity.Snapshot, h activity.Health) debugpage.Source {
 	return debugpage.Source{
 		Name:     s.Status.PoolName,
 		Snapshot: func() activity.Snapshot { return s },
-		Health:   func(context.Context) debugpage.Health { return h },
+		Health:   func(context.Context) activity.Health { return h },
 	}
 }
 
@@ -103,13 +103,13 @@ func TestNothingIsToldInWords(t *testing.T) {
 
 func TestAnUnhealthyDatabaseIsTheFirstFindingAndNothingIsCalm(t *testing.T) {
 	s, h := example.Calm(night)
-	h.Status, h.Database, h.Reason = debugpage.Unhealthy, "disconnected", "pgprod: pool reports: nothing listens there"
+	h.Status, h.Database, h.Reason = activity.Unhealthy, "disconnected", "pgprod: pool reports: nothing listens there"
 	page := text(t, "/", source(s, h))
 	assert.NotContains(t, page, "No queue, no leaks")
 	assert.Contains(t, page, "<strong>Unhealthy</strong><span>: nothing listens there</span>")
 	assert.Contains(t, between(page, "Needs attention", "</li>"), "The database is not usable")
 
-	h.Status = debugpage.Degraded
+	h.Status = activity.Degraded
 	page = text(t, "/", source(s, h))
 	assert.NotContains(t, page, "No queue, no leaks")
 	assert.Contains(t, between(page, "Needs attention", "</li>"), `class="warn"`)
@@ -232,7 +232,7 @@ func TestOnlyGetAndHead(t *testing.T) {
 func TestDataIsNeverHTML(t *testing.T) {
 	const evil = `"'></code></svg></title><script>alert(1)</script><img src=x onerror=alert(1)>`
 	s, _ := example.Trouble(night)
-	h := debugpage.Health{Status: evil, Database: evil, Reason: evil, ServerVersion: evil}
+	h := activity.Health{Status: evil, Database: evil, Reason: evil, ServerVersion: evil}
 	s.Status.PoolName, s.Warnings = evil, []string{evil}
 	s.Status.Closed = map[string]int64{evil: 1}
 	s.Holders[0].Statement, s.Holders[0].Stack = evil, []string{evil}
@@ -269,9 +269,9 @@ func TestThePageStaysSmall(t *testing.T) {
 
 func TestAHangingCheckDoesNotHangThePage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		hanging := debugpage.Source{Name: "hangs", Health: func(ctx context.Context) debugpage.Health {
+		hanging := debugpage.Source{Name: "hangs", Health: func(ctx context.Context) activity.Health {
 			<-ctx.Done()
-			return debugpage.Health{Status: debugpage.Unhealthy, Reason: "no answer"}
+			return activity.Health{Status: activity.Unhealthy, Reason: "no answer"}
 		}}
 		began := time.Now()
 		page := text(t, "/", hanging, hanging, hanging)

@@ -165,12 +165,28 @@ func (v view) Leaks() int {
 
 // Grade is the health in one of the page's four signs.
 func (v view) Grade() string {
-	return cmp.Or(map[string]string{Healthy: "ok", Degraded: "warn", Unhealthy: "bad"}[v.Health.Status], "unknown")
+	switch v.Health.Status {
+	case activity.Healthy:
+		return "ok"
+	case activity.Degraded:
+		return "warn"
+	case activity.Unhealthy:
+		return "bad"
+	}
+	return "unknown"
 }
 
 // Word is the health as a heading.
 func (v view) Word() string {
-	return cmp.Or(map[string]string{Healthy: "Healthy", Degraded: "Degraded", Unhealthy: "Unhealthy"}[v.Health.Status], "Unknown")
+	switch v.Health.Status {
+	case activity.Healthy:
+		return "Healthy"
+	case activity.Degraded:
+		return "Degraded"
+	case activity.Unhealthy:
+		return "Unhealthy"
+	}
+	return "Unknown"
 }
 
 func asDuration(n int64) time.Duration { return time.Duration(n) }

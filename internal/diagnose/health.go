@@ -26,28 +26,6 @@ import (
 	"github.com/pgprod/pgprod/internal/settings"
 )
 
-// Words of Health.
-const (
-	Healthy      = "healthy"
-	Degraded     = "degraded"
-	Unhealthy    = "unhealthy"
-	Connected    = "connected"
-	Disconnected = "disconnected"
-)
-
-// Health is how the server and the pool are.
-type Health struct {
-	Status        string // Healthy, Degraded, Unhealthy
-	Database      string // Connected, Disconnected
-	Reason        string // "" if healthy
-	CheckedAt     time.Time
-	Latency       time.Duration // of one round trip
-	ServerVersion string
-	InRecovery    bool // a standby
-	Pool          activity.Status
-	Warnings      []string
-}
-
 const (
 	// answerFor is how long an answer of the server's serves all who ask.
 	answerFor = time.Second
@@ -121,32 +99,32 @@ const (
 )
 
 // Check says how the server and the pool are. The server's part may be a second old.
-func (h *Prober) Check(ctx context.Context, warnings []string) Health {
+func (h *Prober) Check(ctx context.Context, warnings []string) activity.Health {
 	a, err := h.answer(ctx)
-	is := Health{
+	is := activity.Health{
 		CheckedAt: a.at, Latency: a.latency, ServerVersion: a.version, InRecovery: a.inRecovery,
 		Pool: h.Status(), Warnings: warnings,
 	}
 	switch {
 	case errors.Is(err, errClosed):
-		is.Status, is.Reason = Unhealthy, err.Error()
+		is.Status, is.Reason = activity.Unhealthy, err.Error()
 	case err != nil && h.HeardSince(clock.Now()-int64(answerFor)):
-		is.Status, is.Reason = Degraded, "the check's own time was up before it had an answer, the pool's connections go on: "+err.Error()
+		is.Status, is.Reason = activity.Degraded, "the check's own time was up before it had an answer, the pool's connections go on: "+err.Error()
 	case err != nil:
-		is.Status = Unhealthy
+		is.Status = activity.Unhealthy
 		is.Reason = "the check's own time was up before the server had answered, which says nothing of the server: " + err.Error()
 	case h.dead(a):
-		is.Status, is.Reason = Unhealthy, link.SafeText(a.err)
+		is.Status, is.Reason = activity.Unhealthy, link.SafeText(a.err)
 	default:
 		if is.Reason = h.impaired(a); is.Reason != "" {
-			is.Status = Degraded
+			is.Status = activity.Degraded
 		} else {
-			is.Status = Healthy
+			is.Status = activity.Healthy
 		}
 	}
-	is.Database = Connected
-	if is.Status == Unhealthy {
-		is.Database = Disconnected
+	is.Database = activity.Connected
+	if is.Status == activity.Unhealthy {
+		is.Database = activity.Disconnected
 	}
 	return is
 }

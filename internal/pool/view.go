@@ -73,7 +73,7 @@ func (v view) WithIdle(ask func(*link.Conn) error) (found bool, err error) {
 }
 
 // Check says how the server and the pool are. The server's part may be a second old.
-func (p *Pool) Check(ctx context.Context) diagnose.Health { return p.prober.Check(ctx, p.Warnings()) }
+func (p *Pool) Check(ctx context.Context) activity.Health { return p.prober.Check(ctx, p.Warnings()) }
 
 // Warnings are what is wrong with the settings, and what the preflight found.
 func (p *Pool) Warnings() []string { return slices.Concat(p.cfg.Warnings, p.preflight.Warnings()) }

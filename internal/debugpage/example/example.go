@@ -8,19 +8,18 @@ import (
 	"time"
 
 	"github.com/pgprod/pgprod/internal/activity"
-	"github.com/pgprod/pgprod/internal/debugpage"
 )
 
 // Calm is a pool that has nothing to tell.
-func Calm(now time.Time) (activity.Snapshot, debugpage.Health) {
+func Calm(now time.Time) (activity.Snapshot, activity.Health) {
 	s := activity.Snapshot{At: now, Status: activity.Status{PoolName: "reports", PoolSize: 10, MaxOverflow: 5, CheckedIn: 2}}
-	return s, debugpage.Health{
-		Status: debugpage.Healthy, Database: "connected", Latency: 840 * time.Microsecond, ServerVersion: "17.6", Recovery: true,
+	return s, activity.Health{
+		Status: activity.Healthy, Database: "connected", Latency: 840 * time.Microsecond, ServerVersion: "17.6", InRecovery: true,
 	}
 }
 
 // Trouble is a pool at its limit: callers wait, two connections have leaked, statements fail.
-func Trouble(now time.Time) (activity.Snapshot, debugpage.Health) {
+func Trouble(now time.Time) (activity.Snapshot, activity.Health) {
 	s := activity.Snapshot{
 		At: now,
 		Status: activity.Status{
@@ -36,8 +35,8 @@ func Trouble(now time.Time) (activity.Snapshot, debugpage.Health) {
 			"idle_in_transaction_session_timeout is 0: a forgotten transaction holds its locks for ever",
 		},
 	}
-	return s, debugpage.Health{
-		Status: debugpage.Degraded, Database: "connected", Reason: "28 of 30 connections are in use and 12 callers wait",
+	return s, activity.Health{
+		Status: activity.Degraded, Database: "connected", Reason: "28 of 30 connections are in use and 12 callers wait",
 		Latency: 3400 * time.Microsecond, ServerVersion: "17.6",
 	}
 }

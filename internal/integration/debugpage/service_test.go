@@ -20,7 +20,7 @@ type service struct {
 	asked  atomic.Int64
 }
 
-func serve(t *testing.T, pools ...func(time.Time) (activity.Snapshot, debugpage.Health)) *service {
+func serve(t *testing.T, pools ...func(time.Time) (activity.Snapshot, activity.Health)) *service {
 	t.Helper()
 	s := &service{}
 	page := debugpage.Handler(func() (all []debugpage.Source) {
@@ -41,7 +41,7 @@ func serve(t *testing.T, pools ...func(time.Time) (activity.Snapshot, debugpage.
 	return s
 }
 
-func (s *service) source(pool func(time.Time) (activity.Snapshot, debugpage.Health)) debugpage.Source {
+func (s *service) source(pool func(time.Time) (activity.Snapshot, activity.Health)) debugpage.Source {
 	return debugpage.Source{
 		Snapshot: func() activity.Snapshot {
 			snapshot, _ := pool(time.Now().UTC())
@@ -50,7 +50,7 @@ func (s *service) source(pool func(time.Time) (activity.Snapshot, debugpage.Heal
 			}
 			return snapshot
 		},
-		Health: func(context.Context) debugpage.Health {
+		Health: func(context.Context) activity.Health {
 			_, health := pool(time.Now())
 			return health
 		},
