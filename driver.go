@@ -128,7 +128,6 @@ func NewConnector(dsn string, opts ...Option) (*Connector, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg.PoolName = pool.ReserveName(cfg.PoolName)
 	p, err := pool.New(cfg, pool.Hooks{
 		Logger: c.logger, Password: c.password, Notice: c.notice, Telemetry: c.telemetry,
 		Commenter: c.sqlCommenter(cfg.Conn.RuntimeParams["application_name"]),

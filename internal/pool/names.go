@@ -11,8 +11,8 @@ var names = struct {
 	used       map[string]bool
 }{used: map[string]bool{}}
 
-// ReserveName returns name, or name#2, name#3, … if it is taken. Close of the pool frees it.
-func ReserveName(name string) string {
+// reserveName returns name, or name#2, name#3, … if it is taken. New calls it, and Close gives the name back.
+func reserveName(name string) string {
 	names.Lock()
 	defer names.Unlock()
 	unique := name

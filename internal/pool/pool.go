@@ -88,8 +88,9 @@ type trust struct {
 	suspicion  atomic.Int64  // by package clock; a connection not heard of since must answer a ping before it is lent
 }
 
-// New returns a pool that has no connection yet. It takes over cfg.
+// New returns a pool that has no connection yet. It takes over cfg, and reserves the pool's name until Close.
 func New(cfg *settings.Config, hooks Hooks) (*Pool, error) {
+	cfg.PoolName = reserveName(cfg.PoolName)
 	p := &Pool{
 		cfg:   cfg,
 		hooks: hooks,
