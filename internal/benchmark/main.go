@@ -2,14 +2,14 @@
 //
 //	go -C internal/benchmark run . -short
 //
-// It starts a PostgreSQL of its own, prints one table and a list of bars, each with pass or fail and its figure, and
+// It starts a PostgreSQL of its own, prints one table and a list of goals, each with pass or fail and its figure, and
 // writes results.csv, results.svg and RESULTS.md to a directory:
 //
 //	go -C internal/benchmark run . -short -out .                  # what is committed: about four minutes
 //	go -C internal/benchmark run .                                # every peer on every workload: half an hour
 //	go -C internal/benchmark run . -run '^query' -peers 'pgprod|tuned' -rounds 100
 //
-// A missed bar doesn't make it fail: it measures, people judge. It is a module of its own, so that the peers are
+// A missed goal doesn't make it fail: it measures, people judge. It is a module of its own, so that the peers are
 // nobody's dependencies.
 package main
 

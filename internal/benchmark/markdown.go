@@ -18,8 +18,8 @@ func (r *report) writeMarkdown(w io.Writer) error {
 		line("- %s: %s", fact[0], fact[1])
 	}
 	line("\n## Headlines\n\n| workload | pgprod | others |\n|---|---|---|\n%s", strings.Join(r.headlines(), "\n"))
-	line("\n## Bars\n\n| | what | figure |\n|---|---|---|")
-	for _, b := range r.bars() {
+	line("\n## Goals\n\n| | what | figure |\n|---|---|---|")
+	for _, b := range r.goals() {
 		line("| %s | %s | %s |", b.verdict(), b.what, b.figure)
 	}
 	line("\n![Each workload's peers](results.svg)\n\n## Workloads\n")

@@ -34,9 +34,9 @@ func TestEveryWorkloadRunsOnEveryPeer(t *testing.T) {
 			checkSeries(t, s)
 		}
 	}
-	for _, b := range rep.bars() {
+	for _, b := range rep.goals() {
 		if !b.run || b.figure == "" {
-			t.Errorf("bar %q was not checked", b.what)
+			t.Errorf("goal %q was not checked", b.what)
 		}
 	}
 	if len(rep.long) != 6 || rep.long[0].queries < o.queries { // the heap of so few is noise

@@ -110,7 +110,7 @@ func (r *report) row(s *series) []string {
 	return row
 }
 
-// print writes the table and the bars for a terminal.
+// print writes the table and the goals for a terminal.
 func (r *report) print(w io.Writer) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, fact := range r.facts() {
@@ -126,7 +126,7 @@ func (r *report) print(w io.Writer) {
 	for _, l := range r.long {
 		_, _ = fmt.Fprintf(w, "heap held by %v\n", l)
 	}
-	for _, b := range r.bars() {
+	for _, b := range r.goals() {
 		_, _ = fmt.Fprintf(t, "%s\t%s\t%s\n", b.verdict(), b.what, b.figure)
 	}
 	_ = t.Flush()

@@ -5,19 +5,19 @@ import (
 	"math"
 )
 
-// growthBars ask whether a query's cost and the memory stay the same as things get more.
-func (r *report) growthBars() []bar {
-	return []bar{
-		r.flatBar("from a limit of 10 connections to 1 000", "pool/10", "pool/1000"),
-		r.flatBar("from 1 text to 100 000", "texts/1", "texts/100000"),
-		r.memoryBar(),
+// growthGoals ask whether a query's cost and the memory stay the same as things get more.
+func (r *report) growthGoals() []goal {
+	return []goal{
+		r.flatGoal("from a limit of 10 connections to 1 000", "pool/10", "pool/1000"),
+		r.flatGoal("from 1 text to 100 000", "texts/1", "texts/100000"),
+		r.memoryGoal(),
 	}
 }
 
-// flatBar compares the ratios to hand-tuned pgx, not the costs: pgx keeps 512 texts prepared, so that more of them cost
+// flatGoal compares the ratios to hand-tuned pgx, not the costs: pgx keeps 512 texts prepared, so that more of them cost
 // two round trips more with any driver on top of it.
-func (r *report) flatBar(what, few, many string) bar {
-	b := bar{what: what + ": CPU ÷ " + base + "'s flat (±10 %)"}
+func (r *report) flatGoal(what, few, many string) goal {
+	b := goal{what: what + ": CPU ÷ " + base + "'s flat (±10 %)"}
 	mineFew, otherFew, ok := r.pair(few, base)
 	mineMany, otherMany, ok2 := r.pair(many, base)
 	if !ok || !ok2 {
@@ -29,10 +29,10 @@ func (r *report) flatBar(what, few, many string) bar {
 	return b
 }
 
-// memoryBar asks for a plateau: the second half of the texts may leave no more than a trifle.
-func (r *report) memoryBar() bar {
+// memoryGoal asks for a plateau: the second half of the texts may leave no more than a trifle.
+func (r *report) memoryGoal() goal {
 	const trifle = 256 << 10
-	b := bar{what: "memory after distinct texts, all sampled: the second half adds less than 256 KiB"}
+	b := goal{what: "memory after distinct texts, all sampled: the second half adds less than 256 KiB"}
 	if r.memory == nil {
 		return b
 	}

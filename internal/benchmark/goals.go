@@ -6,35 +6,35 @@ import (
 	"strings"
 )
 
-// A bar is something that pgprod must reach.
-type bar struct {
+// A goal is a figure that pgprod is to reach.
+type goal struct {
 	what   string
 	figure string
 	met    bool
 	run    bool // false: what it needs was not measured
 }
 
-func (b bar) verdict() string {
+func (g goal) verdict() string {
 	switch {
-	case !b.run:
+	case !g.run:
 		return "not run"
-	case b.met:
+	case g.met:
 		return "pass"
 	}
 	return "FAIL"
 }
 
-// bars are checked on what was measured.
-func (r *report) bars() []bar {
-	var all []bar
-	all = append(all, r.plainBars()...)
-	all = append(all, r.cpuBars()...)
-	all = append(all, r.telemetryBars("telemetry/1")...)
-	all = append(all, r.telemetryBars("telemetry/16")...)
-	all = append(all, r.overloadBars()...)
-	all = append(all, r.tripsBar())
-	all = append(all, r.rowsBars()...)
-	return append(all, r.growthBars()...)
+// goals are checked on what was measured.
+func (r *report) goals() []goal {
+	var all []goal
+	all = append(all, r.plainGoals()...)
+	all = append(all, r.cpuGoals()...)
+	all = append(all, r.telemetryGoals("telemetry/1")...)
+	all = append(all, r.telemetryGoals("telemetry/16")...)
+	all = append(all, r.overloadGoals()...)
+	all = append(all, r.tripsGoal())
+	all = append(all, r.rowsGoals()...)
+	return append(all, r.growthGoals()...)
 }
 
 // pair finds pgprod and a peer in a workload.
@@ -43,28 +43,28 @@ func (r *report) pair(workload, peer string) (pgprod, other *series, ok bool) {
 	return pgprod, other, pgprod != nil && other != nil
 }
 
-func (r *report) plainBars() []bar {
-	var all []bar
+func (r *report) plainGoals() []goal {
+	var all []goal
 	for _, b := range []struct {
 		peer  string
 		least float64
 	}{{"pgx plain", 3.5}, {base, 0.97}} {
-		bar := bar{what: fmt.Sprintf("plain: throughput ≥ %v × %s", b.least, b.peer)}
+		goal := goal{what: fmt.Sprintf("plain: throughput ≥ %v × %s", b.least, b.peer)}
 		if mine, other, ok := r.pair("plain", b.peer); ok {
 			s := mine.against(other, throughput, ratio)
-			bar.run, bar.met, bar.figure = true, s.median >= b.least, fmt.Sprintf("%.3f (%.3f–%.3f)", s.median, s.q1, s.q3)
+			goal.run, goal.met, goal.figure = true, s.median >= b.least, fmt.Sprintf("%.3f (%.3f–%.3f)", s.median, s.q1, s.q3)
 		}
-		all = append(all, bar)
+		all = append(all, goal)
 	}
 	return all
 }
 
-func (r *report) cpuBars() []bar {
-	var all []bar
+func (r *report) cpuGoals() []goal {
+	var all []goal
 	for _, w := range []string{"query/1", "query/16"} {
 		mine, other, ok := r.pair(w, base)
-		cpu := bar{what: w + ", no telemetry: CPU ≤ 1.08 × " + base, run: ok}
-		more := bar{what: w + ", no telemetry: at most 3 allocations more than " + base, run: ok}
+		cpu := goal{what: w + ", no telemetry: CPU ≤ 1.08 × " + base, run: ok}
+		more := goal{what: w + ", no telemetry: at most 3 allocations more than " + base, run: ok}
 		if ok {
 			s := mine.against(other, cpuPerOp, ratio)
 			cpu.met, cpu.figure = s.median <= 1.08, fmt.Sprintf("%.3f (%.3f–%.3f)", s.median, s.q1, s.q3)
@@ -99,20 +99,20 @@ func (r *report) cheapest(workload, level string) (name string, added float64) {
 	return name, added
 }
 
-func (r *report) telemetryBars(workload string) []bar {
+func (r *report) telemetryGoals(workload string) []goal {
 	cheapest, least := r.cheapest(workload, everything)
-	all := []bar{r.addedBar(workload, everything, "the cheapest peer's ("+cheapest+")", 0.8, least)}
+	all := []goal{r.addedGoal(workload, everything, "the cheapest peer's ("+cheapest+")", 0.8, least)}
 	for _, peer := range []string{"XSAM otelsql", "otelpgx"} {
 		v, _ := r.added(workload, peer, everything)
-		all = append(all, r.addedBar(workload, everything, peer+"'s", 0.4, v))
+		all = append(all, r.addedGoal(workload, everything, peer+"'s", 0.4, v))
 	}
 	cheapest, least = r.cheapest(workload, never)
-	return append(all, r.addedBar(workload, never, "the cheapest peer's ("+cheapest+")", 0.5, least))
+	return append(all, r.addedGoal(workload, never, "the cheapest peer's ("+cheapest+")", 0.5, least))
 }
 
-func (r *report) addedBar(workload, level, whose string, most, theirs float64) bar {
+func (r *report) addedGoal(workload, level, whose string, most, theirs float64) goal {
 	mine, ok := r.added(workload, "pgprod", level)
-	b := bar{
+	b := goal{
 		what: fmt.Sprintf("%s, sampled %s: added CPU ≤ %v × %s", workload, level, most, whose),
 		run:  ok && !math.IsNaN(theirs),
 	}
@@ -126,10 +126,10 @@ func (r *report) addedBar(workload, level, whose string, most, theirs float64) b
 	return b
 }
 
-func (r *report) overloadBars() []bar {
+func (r *report) overloadGoals() []goal {
 	mine, other, ok := r.pair("overload", base)
-	queue := bar{what: "overload: p99 ≤ 0.35 × database/sql's (" + base + ")", run: ok}
-	even := bar{what: "overload: p99 ÷ p50 ≤ 1.3", run: mine != nil}
+	queue := goal{what: "overload: p99 ≤ 0.35 × database/sql's (" + base + ")", run: ok}
+	even := goal{what: "overload: p99 ÷ p50 ≤ 1.3", run: mine != nil}
 	if ok {
 		a, b := mine.spread(p99).median, other.spread(p99).median
 		queue.met, queue.figure = a <= 0.35*b, fmt.Sprintf("%.3f (%.1f ms ÷ %.1f ms)", a/b, a, b)
@@ -138,12 +138,12 @@ func (r *report) overloadBars() []bar {
 		v := mine.spread(p99).median / mine.spread(p50).median
 		even.met, even.figure = v <= 1.3, fmt.Sprintf("%.3f", v)
 	}
-	return []bar{queue, even}
+	return []goal{queue, even}
 }
 
-// tripsBar compares the round trips of every workload, those of *sql.Stmt among them.
-func (r *report) tripsBar() bar {
-	b := bar{what: "same round trips as " + base + " in every workload, *sql.Stmt included"}
+// tripsGoal compares the round trips of every workload, those of *sql.Stmt among them.
+func (r *report) tripsGoal() goal {
+	b := goal{what: "same round trips as " + base + " in every workload, *sql.Stmt included"}
 	var differ []string
 	for _, s := range r.series {
 		other := r.baseOf(s)
@@ -162,15 +162,15 @@ func (r *report) tripsBar() bar {
 	return b
 }
 
-func (r *report) rowsBars() []bar {
+func (r *report) rowsGoals() []goal {
 	mine, other, ok := r.pair("rows/10000", base)
-	cpu := bar{what: "10 000 rows: CPU within 2 % of " + base, run: ok}
-	more := bar{what: "10 000 rows: no more allocations per row", run: ok}
+	cpu := goal{what: "10 000 rows: CPU within 2 % of " + base, run: ok}
+	more := goal{what: "10 000 rows: no more allocations per row", run: ok}
 	if ok {
 		s := mine.against(other, cpuPerOp, ratio)
 		cpu.met, cpu.figure = s.median <= 1.02, fmt.Sprintf("%.3f (%.3f–%.3f)", s.median, s.q1, s.q3)
 		extra := (mine.spread(allocs).median - other.spread(allocs).median) / itemCount
 		more.met, more.figure = extra < 0.001, fmt.Sprintf("%+.5f per row", extra) // a few per query are not one per row
 	}
-	return []bar{cpu, more}
+	return []goal{cpu, more}
 }
