@@ -48,7 +48,7 @@ func TestAProgramThatImportsPgprodGetsOnlyTheReviewedModules(t *testing.T) {
 	}
 }
 
-// What downloads a server for tests is a module by itself, as are those that compare with others.
+// The modules that compare pgprod with other drivers, or try it with other libraries, have a go.mod of their own.
 func TestTheRootModuleRequiresNoOtherDriver(t *testing.T) {
 	t.Parallel()
 	for _, file := range []string{"go.mod", "go.sum"} {

