@@ -1,6 +1,6 @@
 // Command quickstart shows pgprod at work in one command, and answers what must be known before deploying:
 //
-//	go run ./internal/quickstart                                              works for a few seconds, reports
+//	go run github.com/pgprod/pgprod/internal/quickstart@latest                works for a few seconds, reports; needs no clone
 //	go run ./internal/quickstart -users 500 -duration 30s -profile large      is the pool large enough? what should it be?
 //	go run ./internal/quickstart -users 500 -duration 30s -sweep              which pool size is best here?
 //	go run ./internal/quickstart -users 100 -duration 10s -failover           what does a restart of the server cost?
