@@ -124,14 +124,18 @@ func logger(w io.Writer) *slog.Logger {
 //
 // and sqlx with sqlx.Open("pgprod", dsn), after sqlx.BindDriver("pgprod", sqlx.DOLLAR).
 func Example() {
-	var answer int
-	db, err := sql.Open("pgprod", "") // was "pgx"; the DSN is in DB_DSN
-	if err == nil {
-		defer db.Close()
-		err = db.QueryRow("select 6 * $1::int", 7).Scan(&answer)
+	db, err := sql.Open("pgprod", "") // was "pgx"; an empty DSN means the one in DB_DSN
+	if err != nil {
+		log.Fatal(err)
 	}
-	fmt.Println(answer, err)
-	// Output: 42 <nil>
+	defer db.Close()
+
+	var answer int
+	if err := db.QueryRow("select 6 * $1::int", 7).Scan(&answer); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(answer)
+	// Output: 42
 }
 
 // Everything can be set in code as well; an option wins over the DSN, the environment, the profile and the default.

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/pgprod/pgprod/internal/docs"
 )
 
 // sampleReport has two peers, of which pgprod costs a tenth more.
@@ -122,7 +124,7 @@ func TestTheREADMEShowsTheHeadlinesOfTheResults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	readme, err := os.ReadFile("../../README.md")
+	readme, err := docs.Read("README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +133,7 @@ func TestTheREADMEShowsTheHeadlinesOfTheResults(t *testing.T) {
 	if !found || strings.Count(headlines, "\n") != 4 {
 		t.Fatalf("headlines: %q", headlines)
 	}
-	if !strings.Contains(string(readme), headlines) {
+	if !strings.Contains(readme, headlines) {
 		t.Errorf("the README lacks\n%s", headlines)
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/pgprod/pgprod"
 )
 
-// The `database:` section of the production guide, in the two forms of config files.
+// A `database:` section, in the two forms of config files.
 const (
 	guideYAML = `
 database:

@@ -2,7 +2,7 @@ package drivertest
 
 import (
 	"database/sql"
-	"strings"
+	"regexp"
 	"testing"
 	"time"
 
@@ -12,8 +12,8 @@ import (
 	"github.com/pgprod/pgprod/internal/pgtest"
 )
 
-// TestATimeInATimestampColumnIsInUTCWithTheModesThatTheREADMEWarnsOf compares with plain pgx, whatever the session's zone.
-func TestATimeInATimestampColumnIsInUTCWithTheModesThatTheREADMEWarnsOf(t *testing.T) {
+// TestATimeInATimestampColumnIsInUTCWithTheModesThatTheManualWarnsOf compares with plain pgx, whatever the session's zone.
+func TestATimeInATimestampColumnIsInUTCWithTheModesThatTheManualWarnsOf(t *testing.T) {
 	t.Parallel()
 	dsn := pgtest.NewDatabase(t)
 	judge := openPgx(t, dsn)
@@ -42,22 +42,16 @@ func TestATimeInATimestampColumnIsInUTCWithTheModesThatTheREADMEWarnsOf(t *testi
 	}
 }
 
-func TestTheREADMESaysOfTimesWhereItAdvisesAModeThatChangesThem(t *testing.T) {
+func TestTheManualSaysOfTimesWhereItAdvisesAModeThatChangesThem(t *testing.T) {
 	t.Parallel()
-	readme := rootFile(t, "README.md")
-	for _, heading := range []string{"## Prepared statements", "## Behind PgBouncer", "| pgx/stdlib | pgprod |", "| lib/pq | pgprod |"} {
-		_, section, found := strings.Cut(readme, "\n"+heading)
-		require.True(t, found, heading)
-		section, _, _ = strings.Cut(section, "\n## ")
-		if strings.HasPrefix(heading, "| ") {
-			section, _, _ = strings.Cut(section, "\n\n")
-		}
-		assert.Regexp(t, "`timestamp`", section, heading)
-		assert.Regexp(t, "UTC", section, heading)
+	migrating, poolers := rootFile(t, "internal/docs/migrating.md"), rootFile(t, "internal/docs/poolers.md")
+	for what, part := range map[string]string{
+		"times": section(t, migrating, "Times in timestamp columns"), "PgBouncer": section(t, poolers, "Behind PgBouncer"),
+		"pgx": section(t, migrating, "Coming from pgx"), "lib/pq": section(t, migrating, "Coming from lib/pq"),
+	} {
+		assert.Regexp(t, "`timestamp`", part, what)
+		assert.Regexp(t, "UTC", part, what)
 	}
-	for line := range strings.Lines(readme) {
-		if strings.HasPrefix(line, "| bun |") {
-			assert.Contains(t, line, "`timestamp`")
-		}
-	}
+	bun := regexp.MustCompile(`(?m)^\| bun \|.*$`).FindString(migrating)
+	assert.Contains(t, bun, "`timestamp`")
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pgprod/pgprod"
+	"github.com/pgprod/pgprod/internal/docs"
 	"github.com/pgprod/pgprod/internal/pgtest"
 	"github.com/pgprod/pgprod/internal/pgtest/loopback"
 )
@@ -183,7 +184,7 @@ var databaseNumber counter
 // dropped are all parameters that the driver sends in its startup message and PgBouncer doesn't know.
 const dropped = "jit=,random_page_cost=,effective_cache_size=,idle_in_transaction_session_timeout=,statement_timeout="
 
-// poolerSettings is what works behind PgBouncer 1.18 with pool_mode=transaction; the README's table is a copy. For what
+// poolerSettings is what works behind PgBouncer 1.18 with pool_mode=transaction; the table in internal/docs/poolers.md is a copy. For what
 // doesn't, fails is in the error. With describe_exec there is worse: the unnamed statement that one round trip describes
 // and the next executes may have become another client's in between, and its result the wrong one.
 var poolerSettings = []struct {
@@ -204,11 +205,11 @@ var poolerSettings = []struct {
 	{"server_settings=" + dropped + "&default_query_exec_mode=simple_protocol", true, ""},
 }
 
-func TestTheREADMESaysWhatToDropBehindPgBouncer(t *testing.T) {
+func TestTheManualSaysWhatToDropBehindPgBouncer(t *testing.T) {
 	t.Parallel()
-	readme, err := os.ReadFile("../../README.md")
+	page, err := docs.Read("internal/docs/poolers.md")
 	require.NoError(t, err)
-	assert.Contains(t, string(readme), `DB_SERVER_SETTINGS="`+dropped+`"`)
+	assert.Contains(t, page, `DB_SERVER_SETTINGS="`+dropped+`"`)
 }
 
 func keys(settings string) (keysAndValues []string) {
@@ -433,7 +434,7 @@ func TestAPoolThatHasAllOfThePoolersConnectionsStaysInTraffic(t *testing.T) {
 	assert.Equal(t, before.Closed, statusOf(t, db).Closed)
 }
 
-// behindBouncer opens a pool as the README says.
+// behindBouncer opens a pool as internal/docs/poolers.md says.
 func behindBouncer(t *testing.T, keysAndValues ...string) (*bouncer, client) {
 	t.Helper()
 	b := startBouncer(t, pgtest.StartTB(t, pgtest.Config{}), "transaction")

@@ -1,11 +1,9 @@
 package integration
 
 import (
-	"bytes"
 	"context"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"testing"
 
@@ -17,10 +15,11 @@ import (
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 
 	"github.com/pgprod/pgprod"
+	"github.com/pgprod/pgprod/internal/docs"
 )
 
-// prometheusNames are the metrics as Prometheus users see them, and as README.md lists them, with their types. A
-// histogram is three series: _bucket, _sum and _count.
+// prometheusNames are the metrics as Prometheus users see them, and as internal/docs/telemetry.md lists them, with their
+// types. A histogram is three series: _bucket, _sum and _count.
 var prometheusNames = []struct{ name, kind string }{
 	{"db_client_operation_duration_seconds", "histogram"},
 	{"db_client_response_returned_rows", "histogram"},
@@ -76,10 +75,10 @@ func TestPrometheusSeesEachMetricByTheNameThatTheReadmeGives(t *testing.T) {
 	}
 }
 
-func TestTheReadmeListsTheNamesForPrometheus(t *testing.T) {
-	readme, err := os.ReadFile("../../README.md")
+func TestTheManualListsTheNamesForPrometheus(t *testing.T) {
+	page, err := docs.Read("internal/docs/telemetry.md")
 	require.NoError(t, err)
 	for _, want := range prometheusNames {
-		assert.True(t, bytes.Contains(readme, []byte("`"+want.name+"`")), "README.md lacks `%s`", want.name)
+		assert.Contains(t, page, "`"+want.name+"`")
 	}
 }

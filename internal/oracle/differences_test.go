@@ -12,14 +12,14 @@ import (
 // A difference is something that pgprod does otherwise than pgx on purpose.
 type difference struct {
 	name   string
-	readme string // the sentence of README.md that says so
+	manual string // the sentence of README.md or of a page in internal/docs that says so
 	// excuses looks whether it is this that differs. If so it makes the facts that it explains the same, and no others, and
 	// takes what is no longer in the same state on both sides away from the program.
 	excuses func(*pair) bool
 	example program // meets it
 }
 
-// Sentences of README.md that more than one row rests on.
+// Sentences of the manual that more than one row rests on.
 const (
 	neverBad = "`driver.ErrBadConn` is never returned."
 	ownWords = "Errors of pgprod's own begin with `pgprod: `"
@@ -114,7 +114,7 @@ var (
 // differences is the table. Where the answer is stated there is nothing to take away, since nothing was done on pgx's side.
 var differences = []difference{
 	{
-		name: "a statement on a *sql.Conn whose context had ended", readme: neverBad,
+		name: "a statement on a *sql.Conn whose context had ended", manual: neverBad,
 		excuses: func(p *pair) bool {
 			met := p.errorPairs(func(t, o *fact) bool {
 				// A *sql.Stmt is tried again by database/sql, which finds that it has closed the *sql.Conn. And pgx may find fault
@@ -131,7 +131,7 @@ var differences = []difference{
 		example: program{steps: []step{openConn{0}, exec{call{place: onConn, text: readings[1], ends: cancelled}}}},
 	},
 	{
-		name: "a statement while rows are open", readme: neverBad,
+		name: "a statement while rows are open", manual: neverBad,
 		excuses: func(p *pair) bool {
 			met := p.errorPairs(func(t, o *fact) bool {
 				// pgx may find fault with an argument before it notices; the server says nothing to either.
@@ -145,7 +145,7 @@ var differences = []difference{
 		example: program{steps: []step{begin{place: onDB}, query{call: call{place: onTx, text: readings[0]}}, exec{call{place: onTx, text: readings[1]}}}},
 	},
 	{
-		name: "a context that ends in the midst of a statement", readme: "the context's error (`DeadlineExceeded`, `Canceled`) and the server's (`57014`), both",
+		name: "a context that ends in the midst of a statement", manual: "the context's error (`DeadlineExceeded`, `Canceled`) and the server's (`57014`), both",
 		excuses: func(p *pair) bool {
 			if _, ok := p.step.(cut); !ok {
 				return false
@@ -157,7 +157,7 @@ var differences = []difference{
 		example: program{steps: []step{openConn{0}, cut{place: onConn}}},
 	},
 	{
-		name: "a *sql.Conn that has no connection yet when the *sql.DB is closed", readme: "your `*sql.DB` holds sessions, and an idle session holds no connection",
+		name: "a *sql.Conn that has no connection yet when the *sql.DB is closed", manual: "your `*sql.DB` holds sessions, and an idle session holds no connection",
 		excuses: func(p *pair) bool {
 			_, ours := p.both()
 			err := ours.failure()
@@ -169,7 +169,7 @@ var differences = []difference{
 	},
 	{
 		name:   "a statement that was prepared before a change of the schema",
-		readme: "so pgprod prepares it anew and asks again, where pgx returns the error.",
+		manual: "so pgprod prepares it anew and asks again, where pgx returns the error.",
 		excuses: func(p *pair) bool {
 			met := p.errorPairs(func(t, o *fact) bool { return isOutdated(t.err) && !isOutdated(o.err) })
 			p.over = p.over || met // pgx has not done it
@@ -181,7 +181,7 @@ var differences = []difference{
 	},
 	{
 		name:   "a text that the pool has prepared before is prepared again where that can't be",
-		readme: "it costs one round trip per text and pool, to find mistakes early",
+		manual: "it costs one round trip per text and pool, to find mistakes early",
 		excuses: func(p *pair) bool {
 			if !p.asksAgain() {
 				return false
@@ -198,7 +198,7 @@ var differences = []difference{
 		}},
 	},
 	{
-		name: "the Close of a *sql.Stmt while rows are open", readme: "A `*sql.Stmt` isn't bound to a connection, and leaks nothing on the server.",
+		name: "the Close of a *sql.Stmt while rows are open", manual: "A `*sql.Stmt` isn't bound to a connection, and leaks nothing on the server.",
 		excuses: func(p *pair) bool {
 			met := p.errorPairs(func(t, o *fact) bool { return t.name == "close of stmt" && isBusy(t.err) && o.err == nil })
 			p.theirs.left = p.theirs.left || met // the statement stays prepared there
@@ -209,7 +209,7 @@ var differences = []difference{
 		}},
 	},
 	{
-		name: "what an error says", readme: ownWords,
+		name: "what an error says", manual: ownWords,
 		excuses: func(p *pair) bool {
 			return p.errorPairs(func(t, o *fact) bool {
 				if p.stated && o.err != nil && sqlState(o.err) == "" {
@@ -221,13 +221,13 @@ var differences = []difference{
 		example: program{steps: []step{begin{place: onDB, isolation: 7}}},
 	},
 	{
-		name: "what a session leaves behind", readme: "## What a session leaves behind is not lent again",
+		name: "what a session leaves behind", manual: "## What a session leaves behind is not lent again",
 		excuses: func(p *pair) bool { return p.leaves(func(ours fact) bool { return p.saw[0].has(ours) }) },
 		example: program{steps: []step{exec{call{place: onDB, text: sessions[0]}}}},
 	},
 	{
 		name:    "what a session leaves behind and isn't recognised",
-		readme:  "What isn't recognised are temporary tables, cursors `WITH HOLD`, session-level advisory locks and `set_config(…, false)`",
+		manual:  "Temporary tables, cursors `WITH HOLD`, session-level advisory locks and `set_config(…, false)` are not recognised",
 		excuses: func(p *pair) bool { return p.lost && p.leaves(func(fact) bool { return true }) },
 		example: program{steps: []step{
 			openConn{0}, exec{call{place: onConn, text: tryLock}}, exec{call{place: onConn, text: readings[1], ends: cancelled}},

@@ -2,7 +2,7 @@
 // "pgx" and on "pgprod", against two databases of one real server that begin with the same contents, and compares after
 // each step what the program sees: values, columns, numbers of rows, errors, what is committed in the end, and what the
 // next borrower of a connection finds. pgx is the oracle: where pgprod answers otherwise, either a row of the table of
-// differences says so, with the sentence of README.md that promises it, or it is a bug.
+// differences says so, with the sentence of README.md or internal/docs that promises it, or it is a bug.
 //
 //	go test ./internal/oracle                                    some hundred programs, the same ones each time, as in CI
 //	go test ./internal/oracle -programs 1000000 -timeout 3h      others, until the time is up or something is found

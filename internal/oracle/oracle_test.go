@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/pgprod/pgprod/internal/docs"
 	"github.com/pgprod/pgprod/internal/pgtest"
 )
 
@@ -73,15 +74,15 @@ func (o *oracle) figures() string {
 	return "\n" + strings.Join(lines, "\n")
 }
 
-// Each row of the table is there for a reason that still holds, and rests on what the README says.
-func TestEachDifferenceIsMetByItsExampleAndPromisedByTheReadme(t *testing.T) {
-	readme, err := os.ReadFile("../../README.md")
+// Each row of the table is there for a reason that still holds, and rests on what the manual says.
+func TestEachDifferenceIsMetByItsExampleAndPromisedByTheManual(t *testing.T) {
+	manual, err := docs.Manual()
 	require.NoError(t, err)
-	text := strings.Join(strings.Fields(string(readme)), " ")
+	text := strings.Join(strings.Fields(manual), " ")
 	o := newOracle(t)
 	for _, d := range differences {
-		assert.Contains(t, text, strings.Join(strings.Fields(d.readme), " "), d.name)
-		assert.NotEmpty(t, d.readme, d.name)
+		assert.Contains(t, text, strings.Join(strings.Fields(d.manual), " "), d.name)
+		assert.NotEmpty(t, d.manual, d.name)
 		before := o.met[d.name]
 		d.example.conns = cmp.Or(d.example.conns, 3)
 		d.example.mode = cmp.Or(d.example.mode, modes[0])

@@ -19,7 +19,7 @@ import (
 	"github.com/pgprod/pgprod/internal/pgtest"
 )
 
-// The tests of this file are the proof of the README's tables for who comes from pgx/stdlib and pgxpool.
+// The tests of this file are the proof of the tables in internal/docs/migrating.md for who comes from pgx/stdlib and pgxpool.
 
 // openPgx opens a pool of pgx/stdlib on a configuration that f may change.
 func openPgx(t *testing.T, dsn string, f func(*pgx.ConnConfig), opts ...stdlib.OptionOpenDB) *sql.DB {
