@@ -41,19 +41,20 @@
 //
 // # What it does
 //
-// Waiting: at most pool_size + max_overflow connections exist. Callers wait for them in the order in which they came, at
-// most pool_timeout, and get [ErrPoolTimeout]. The limits that an application sets on its *sql.DB hold as well.
+// Waiting: at most pool_size + max_overflow connections exist. Callers wait for one in the order in which they came, for
+// pool_timeout at most, and then get [ErrPoolTimeout]. Limits that an application sets on its *sql.DB apply as well.
 //
 // Connecting: a dial outlives the caller that wanted it, is repeated while callers wait, and its connection serves
-// whoever is next. What the server refuses for good, such as a wrong password, is told at once, what may pass after two
-// seconds.
+// whoever is next. If the server refuses for good, as with a wrong password, callers get the error at once; if the reason
+// may pass, after two seconds.
 //
-// Validating: a dead connection is found before it is lent, but for one that the server was heard on within the last 50 µs,
-// and with pool_pre_ping=off. When one is lost, all of its age are replaced, unless the server ended that session only.
+// Validating: a dead connection is found before it is lent, except within 50 µs after the server was last heard on it, and
+// with pool_pre_ping=off. When one is lost, all connections of its age are replaced, unless the server ended that session
+// only.
 //
 // Repeating: a statement is tried on another connection only if not a byte of it was sent. No driver.ErrBadConn ever
 // reaches database/sql, which would run the statement again. A Commit whose reply was lost, or that no synchronous standby
-// has confirmed, is [ErrCommitUnknown]. [InTx] repeats a transaction that was rolled back for certain: the server gave it up
+// has confirmed, is [ErrCommitUnknown]. [InTx] repeats a transaction that was certainly rolled back: the server gave it up
 // in favour of another, or its connection was lost before COMMIT was sent.
 //
 // Telemetry: spans and metrics by OpenTelemetry's stable conventions go to its global providers, or to those of
@@ -63,13 +64,15 @@
 // connection lives on; the error is both context.DeadlineExceeded (or Canceled) and the server's.
 //
 // Sessions: a connection on which SET, RESET, LISTEN, PREPARE, DISCARD ALL or DEALLOCATE ALL ran, or with an open
-// transaction, is not lent again. Settings that every session needs belong into server_settings.
+// transaction, is not lent again. Settings that every session needs belong in server_settings.
 //
 // Logging: failed and slow statements, outages, leaks, and what the preflight found go to slog.Default() or [WithLogger],
 // without parameter values or literals; what repeats is counted. A healthy service logs nothing.
 //
-// Looking: [Status] tells how full the pool is, [Check] and [HealthHandler] how it and the server are, [DebugHandler] is a
-// live page with all that is known, and [Raw] gives the *pgx.Conn for what database/sql has no words for.
+// Looking: [Status] returns the pool's numbers, [Check] and [HealthHandler] the health of pool and server, [DebugHandler] is
+// a live page with all that is known, and [Raw] gives you the *pgx.Conn for what database/sql can't express.
+//
+// The manual, with a runbook, is at https://github.com/pgprod/pgprod.
 package pgprod
 
 import (
