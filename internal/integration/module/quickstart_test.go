@@ -22,7 +22,10 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
 
-var released = module.Version{Path: "github.com/pgprod/pgprod", Version: "v0.0.1"}
+var (
+	clone    = filepath.Join("..", "..", "..")
+	released = module.Version{Path: "github.com/pgprod/pgprod", Version: "v0.0.1"}
+)
 
 func TestTheQuickstartRunsWithoutAClone(t *testing.T) {
 	modules := t.TempDir()
@@ -31,13 +34,13 @@ func TestTheQuickstartRunsWithoutAClone(t *testing.T) {
 	environment := outsideOfAnyClone(t, modules)
 
 	t.Run("on a PostgreSQL of its own", func(t *testing.T) {
-		out := goCommand(t, append(environment, "DB_DSN="), flags...)
+		out := goCommand(t, t.TempDir(), append(environment, "DB_DSN="), flags...)
 		assert.Regexp(t, `of its own, in .*; removed at the end`, out)
 		assert.Regexp(t, `\nall +[1-9]`, out)
 		assert.Regexp(t, `Errors\n +none but those`, out)
 	})
 	t.Run("on the one in DB_DSN", func(t *testing.T) {
-		out := goCommand(t, append(environment, "DB_DSN="+pgtest.NewDatabase(t)), flags...)
+		out := goCommand(t, t.TempDir(), append(environment, "DB_DSN="+pgtest.NewDatabase(t)), flags...)
 		assert.Regexp(t, `the one in DB_DSN`, out)
 		assert.Regexp(t, `\nall +[1-9]`, out)
 	})
@@ -46,7 +49,6 @@ func TestTheQuickstartRunsWithoutAClone(t *testing.T) {
 // publish puts the module into a directory of the form that a file:// proxy has.
 func publish(t *testing.T, modules string) {
 	t.Helper()
-	clone := filepath.Join("..", "..", "..")
 	dir := filepath.Join(modules, filepath.FromSlash(released.Path), "@v")
 	require.NoError(t, os.MkdirAll(dir, 0o755))
 	gomod, err := os.ReadFile(filepath.Join(clone, "go.mod"))
@@ -64,25 +66,26 @@ func publish(t *testing.T, modules string) {
 	require.NoError(t, archive.Close())
 }
 
-// outsideOfAnyClone returns an environment in which the go command sees the published module. It downloads everything into
-// a module cache of its own, so that this machine's never has a version that doesn't exist. What the machine's cache has
-// need not come from the network. With -trimpath, which keeps directories out of the build cache's keys, the packages that
-// have not changed are compiled once.
+// outsideOfAnyClone returns an environment in which the go command sees the published module. It gets everything into a
+// module cache of its own, so that this machine's never has a version that doesn't exist: the module from the directory,
+// what it requires from this machine's cache, and nothing from the network, where nobody knows that version. With
+// -trimpath, which keeps directories out of the build cache's keys, packages that have not changed are compiled once.
 func outsideOfAnyClone(t *testing.T, modules string) []string {
 	t.Helper()
-	known := filepath.Join(strings.TrimSpace(goCommand(t, os.Environ(), "env", "GOMODCACHE")), "cache", "download")
-	proxies := "file://" + modules + ",file://" + known + "," + strings.TrimSpace(goCommand(t, os.Environ(), "env", "GOPROXY"))
+	goCommand(t, clone, os.Environ(), "mod", "download")
+	cache := strings.TrimSpace(goCommand(t, clone, os.Environ(), "env", "GOMODCACHE"))
+	proxies := "file://" + modules + ",file://" + filepath.Join(cache, "cache", "download") + ",off"
 	return append(os.Environ(), "GOPROXY="+proxies, "GOMODCACHE="+t.TempDir(), "GOFLAGS=-trimpath -modcacherw",
 		"GOSUMDB=off", "GOPRIVATE=", "GONOPROXY=", "GOWORK=off")
 }
 
-// goCommand runs the go command in an empty directory and returns what it writes to its standard output.
-func goCommand(t *testing.T, environment []string, args ...string) string {
+// goCommand runs the go command in a directory and returns what it writes to its standard output.
+func goCommand(t *testing.T, dir string, environment []string, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Dir, cmd.Env = t.TempDir(), environment
+	cmd.Dir, cmd.Env = dir, environment
 	var problems strings.Builder
 	cmd.Stderr = &problems
 	out, err := cmd.Output()
