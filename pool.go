@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgprod/pgprod/internal/intx"
 	"github.com/pgprod/pgprod/internal/pool"
 )
 
@@ -89,7 +90,7 @@ func Raw(ctx context.Context, db *sql.DB, fn func(*pgx.Conn) error) error {
 type TxOption func(*txConfig)
 
 // txConfig is what the options of a transaction say.
-type txConfig pool.TxConfig
+type txConfig intx.Config
 
 // TxIsolation sets the isolation level. Default: the server's, which is Read Committed unless it was told otherwise. A
 // level that PostgreSQL doesn't have (Write Committed, Linearizable) is an error.
@@ -136,7 +137,7 @@ func InTx(ctx context.Context, db *sql.DB, fn func(*sql.Tx) error, opts ...TxOpt
 			opt(&cfg)
 		}
 	}
-	return p.InTx(ctx, db, fn, pool.TxConfig(cfg))
+	return p.InTx(ctx, db, fn, intx.Config(cfg))
 }
 
 // poolOf finds the pool behind db.

@@ -11,7 +11,9 @@
 //	tx.go         transactions, and what became of a COMMIT
 //	rows.go       the rows of a query, and how they are read from Go 1.27 on
 //	prepared.go   statements that were prepared and not executed yet
+//	parameters.go how many parameters a text has
 //	plans.go      whether what was prepared is up to date
+//	text.go       what the beginning of a statement tells
 //	leftovers.go  what a statement leaves behind in its session
 //	visit.go      what one borrower has left there where nobody can use it
 //	explain.go    what a statement's caller is told when it failed

@@ -43,10 +43,11 @@ type Dialer struct {
 	life   context.Context    // ends with the pool
 	server instruments.Server // the first that the DSN names
 
-	passwords passwordCalls
-	usesTLS   bool                           // with some host
-	lastTLS   atomic.Pointer[pgx.ConnConfig] // the last whose certificates could be read; nil until the first dial
-	schema    atomic.Uint64                  // counts the changes of the schema that the pool's connections have seen
+	passwords  passwordCalls
+	usesTLS    bool                           // with some host
+	lastTLS    atomic.Pointer[pgx.ConnConfig] // the last whose certificates could be read; nil until the first dial
+	schema     atomic.Uint64                  // counts the changes of the schema that the pool's connections have seen
+	parameters parameterCounts
 }
 
 // NewDialer returns a dialer. It ends the application's password function when life ends.

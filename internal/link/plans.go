@@ -38,9 +38,9 @@ type prepared struct {
 	harmless  [16]string // texts that change nothing of what names mean, by their length
 }
 
-// LongText is the length from which a text isn't kept: the server needs about 40 times as much memory for what it has
+// longText is the length from which a text isn't kept: the server needs about 40 times as much memory for what it has
 // prepared, on each connection.
-const LongText = 8 << 10
+const longText = 8 << 10
 
 // describedTexts is how many descriptions of long texts pgx keeps for a connection, in place of the statements.
 const describedTexts = 16
@@ -68,7 +68,7 @@ func (c *Conn) bypass(query string, args []driver.NamedValue) []driver.NamedValu
 func (c *Conn) keeps(query string) bool {
 	mode := c.dialer.cfg.Conn.DefaultQueryExecMode
 	if c.prepared.unsettled == settled {
-		return len(query) < LongText || mode != pgx.QueryExecModeCacheStatement || c.dialer.cfg.Conn.DescriptionCacheCapacity == 0
+		return len(query) < longText || mode != pgx.QueryExecModeCacheStatement || c.dialer.cfg.Conn.DescriptionCacheCapacity == 0
 	}
 	return !keeps(mode)
 }
@@ -83,7 +83,7 @@ func keeps(mode pgx.QueryExecMode) bool {
 func (c *Conn) settle(tag, sql string, args []any) {
 	if known := &c.prepared.harmless[len(sql)%len(c.prepared.harmless)]; *known != sql {
 		changed := mayChange(tag, sql) && c.noteChanges(sql, args)
-		if !changed && tag != "" && len(sql) < LongText {
+		if !changed && tag != "" && len(sql) < longText {
 			*known = sql
 		}
 	}

@@ -7,11 +7,17 @@ import (
 	"time"
 
 	"github.com/pgprod/pgprod/internal/clock"
+	"github.com/pgprod/pgprod/internal/lease"
 	"github.com/pgprod/pgprod/internal/link"
 )
 
+// A maker makes the pool's connections when the queue asks for one.
+type maker struct{ *Pool }
+
+var _ lease.Dialer = maker{}
+
 // Dial implements lease.Dialer: it makes a connection, which then lies on the shelf.
-func (p *Pool) Dial(ctx context.Context) error {
+func (p maker) Dial(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, p.dialer.Limit())
 	defer cancel()
 	m := &member{observer: p.newObserver(), neverLent: true}
@@ -43,7 +49,7 @@ func (p *Pool) Dial(ctx context.Context) error {
 }
 
 // Dialled implements lease.Dialer: where nobody waits for what was dialled any more, what is beyond pool_size goes.
-func (p *Pool) Dialled() {
+func (p maker) Dialled() {
 	for p.books.size.Load() > int64(p.cfg.PoolSize) {
 		m := p.takeBeyondSize()
 		if m == nil {
@@ -80,7 +86,7 @@ func (p *Pool) isFinal(err error) bool {
 }
 
 // Hopeless implements lease.Dialer. Dial has decided it.
-func (p *Pool) Hopeless(err error) bool {
+func (p maker) Hopeless(err error) bool {
 	failure, ok := errors.AsType[*link.DialError](err)
 	return ok && failure.Final
 }

@@ -2,16 +2,12 @@ package pool
 
 import (
 	"cmp"
-	"path/filepath"
-	"runtime"
-	"strconv"
-	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/pgprod/pgprod/internal/clock"
 	"github.com/pgprod/pgprod/internal/diary"
 	"github.com/pgprod/pgprod/internal/link"
+	"github.com/pgprod/pgprod/internal/stack"
 )
 
 // holding is who has a connection.
@@ -22,45 +18,20 @@ type holding struct {
 
 	toldKind, toldSQL string // the last statement then
 
-	depth int // how much of stack is of this borrower; 0: it wasn't taken
-	stack [stackDepth]uintptr
-}
-
-const (
-	// stackDepth is how much of a borrower's stack is kept. About a dozen of the frames are database/sql's and ours.
-	stackDepth = 32
-	// stackEvery and stackBurst bound what stacks cost, half a microsecond each: below four thousand checkouts a second
-	// every borrower's is taken, beyond that four thousand a second, and at any time this many at once.
-	stackEvery = 250 * time.Microsecond
-	stackBurst = 128
-	// alarm is for how long every borrower's stack is taken after a leak whose own is missing; the diary says so.
-	alarm = 10 * time.Minute
-)
-
-// stackBudget decides whose stack is taken. It is safe for concurrent use.
-type stackBudget struct {
-	due     atomic.Int64 // by package clock: when all that were taken would be due, one every stackEvery
-	unbound atomic.Int64 // by package clock: until then all are taken
-}
-
-func (b *stackBudget) allows(now int64) bool {
-	due := b.due.Load()
-	if due-now >= int64(stackBurst*stackEvery) {
-		return now < b.unbound.Load()
-	}
-	return b.due.CompareAndSwap(due, max(due, now)+int64(stackEvery)) || now < b.unbound.Load()
+	stack stack.Trace
 }
 
 // lend notes that the connection has been borrowed, and by whom.
 func (m *member) lend(now int64) {
 	p := m.pool
-	takes := p.cfg.LeakDetection > 0 && p.stacks.allows(now)
+	takes := p.cfg.LeakDetection > 0 && p.stacks.Allows(now)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	h := &m.held
-	h.since, h.told, h.counted, h.depth = now, false, false, 0
+	h.since, h.told, h.counted = now, false, false
+	h.stack.Clear()
 	if takes {
-		h.depth = runtime.Callers(3, h.stack[:]) // behind lend and borrow
+		h.stack.Take()
 	}
 }
 
@@ -78,7 +49,7 @@ func (p *Pool) returned(m *member, now int64) int64 {
 	m.mu.Unlock()
 	if leaked {
 		if held := p.leakReturned(m); held.told {
-			p.diary.LeakBack(diary.Leak{PID: m.conn.PID(), Held: time.Duration(age), Summary: m.summary(held.toldKind, held.toldSQL), Borrower: held.frames()})
+			p.diary.LeakBack(diary.Leak{PID: m.conn.PID(), Held: time.Duration(age), Summary: m.summary(held.toldKind, held.toldSQL), Borrower: held.stack.Frames()})
 		}
 	}
 	return age
@@ -190,53 +161,12 @@ func (p *Pool) leaksLocked() (next time.Duration, found []checkout) {
 func (p *Pool) logLeak(l checkout) {
 	running, rowsOpen := l.m.conn.State()
 	leak := diary.Leak{
-		PID: l.m.conn.PID(), Held: l.age, Summary: l.m.summary(l.held.toldKind, l.held.toldSQL), Borrower: l.held.frames(),
-		Running: running, RowsOpen: rowsOpen, WaitsForItself: !running || l.held.asksForRows(),
+		PID: l.m.conn.PID(), Held: l.age, Summary: l.m.summary(l.held.toldKind, l.held.toldSQL), Borrower: l.held.stack.Frames(),
+		Running: running, RowsOpen: rowsOpen,
+		WaitsForItself: !running || l.held.stack.Has("(*session).QueryContext"), // whose rows its caller may be busy with
 	}
 	if len(leak.Borrower) == 0 {
-		p.stacks.unbound.Store(clock.Now() + int64(alarm))
+		p.stacks.Missed(clock.Now())
 	}
 	p.diary.LeakFound(leak)
-}
-
-// asksForRows reports whether the connection was borrowed by a Query, whose rows may be what its caller is busy with.
-func (h *holding) asksForRows() bool {
-	frames := runtime.CallersFrames(h.stack[:h.depth])
-	for h.depth > 0 {
-		f, more := frames.Next()
-		if strings.HasSuffix(f.Function, "(*session).QueryContext") {
-			return true
-		}
-		if !more {
-			break
-		}
-	}
-	return false
-}
-
-// frames are the borrower's part of the stack, as "function file:line", the innermost first.
-func (h *holding) frames() (all []string) {
-	frames := runtime.CallersFrames(h.stack[:h.depth])
-	for h.depth > 0 {
-		f, more := frames.Next()
-		if !isPlumbing(f.Function) {
-			all = append(all, f.Function+" "+filepath.Base(f.File)+":"+strconv.Itoa(f.Line))
-		}
-		if !more {
-			break
-		}
-	}
-	return all
-}
-
-// isPlumbing reports whether a frame is of the way from the application to the pool, or below the application.
-func isPlumbing(function string) bool {
-	for _, prefix := range []string{
-		"database/sql.", "github.com/pgprod/pgprod.", "github.com/pgprod/pgprod/internal/pool.", "runtime.",
-	} {
-		if strings.HasPrefix(function, prefix) {
-			return true
-		}
-	}
-	return false
 }

@@ -2,15 +2,9 @@ package pool
 
 import (
 	"cmp"
-	"net"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
-
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgprod/pgprod/internal/activity"
 	"github.com/pgprod/pgprod/internal/clock"
@@ -58,53 +52,10 @@ func (p *Pool) Snapshot() activity.Snapshot {
 		At: time.Now(), Status: p.Status(), History: p.watch.samples.List(), Holders: p.holders(),
 		Statements: p.diary.Statements(), Errors: p.diary.Errors(), Events: p.diary.Events(), Warnings: p.Warnings(),
 	}
-	s.Settings = p.whereTo()
-	for _, one := range p.cfg.Shown() {
+	for _, one := range append(p.cfg.Destination(), p.cfg.Shown()...) {
 		s.Settings = append(s.Settings, activity.Setting{Key: one.Key, Value: one.Value, Source: string(one.Source)})
 	}
 	return s
-}
-
-// whereTo is where the pool connects to, as what, and how. The DSN, libpq's variables and files all have a say in it.
-func (p *Pool) whereTo() (all []activity.Setting) {
-	cc, hosts := p.cfg.Conn, []string(nil)
-	for _, f := range append([]*pgconn.FallbackConfig{{Host: cc.Host, Port: cc.Port}}, cc.Fallbacks...) {
-		host := net.JoinHostPort(f.Host, strconv.Itoa(int(f.Port)))
-		if !slices.Contains(hosts, host) { // a host occurs twice where TLS is optional
-			hosts = append(hosts, host)
-		}
-	}
-	for _, one := range []struct{ key, value string }{
-		{"host", strings.Join(hosts, ",")},
-		{"database", cc.Database},
-		{"user", cc.User},
-		{"sslmode", sslMode(cc)},
-		{"target_session_attrs", cmp.Or(p.cfg.TargetSessionAttrs, "any")},
-	} {
-		all = append(all, activity.Setting{Key: one.key, Value: one.value, Source: "connection"})
-	}
-	return all
-}
-
-// sslMode is what pgx has made of sslmode for the first host.
-func sslMode(cc *pgx.ConnConfig) string {
-	optional := false // the same host once more, the other way round
-	for _, f := range cc.Fallbacks {
-		optional = optional || f.Host == cc.Host && f.Port == cc.Port && (f.TLSConfig == nil) != (cc.TLSConfig == nil)
-	}
-	switch {
-	case cc.TLSConfig == nil && optional:
-		return "allow"
-	case cc.TLSConfig == nil:
-		return "disable"
-	case optional:
-		return "prefer"
-	case !cc.TLSConfig.InsecureSkipVerify:
-		return "verify-full"
-	case cc.TLSConfig.VerifyPeerCertificate != nil:
-		return "verify-ca"
-	}
-	return "require"
 }
 
 // holders lists who has a connection, the longest first.
@@ -114,7 +65,7 @@ func (p *Pool) holders() (all []activity.Holder) {
 		kind, sql := h.m.conn.Doing()
 		all = append(all, activity.Holder{
 			Held: h.age, Leak: p.isLeak(int64(h.age)), Running: running, RowsOpen: rowsOpen,
-			Statement: link.SummaryOf(h.m.conn.Target(), kind, sql), PID: h.m.conn.PID(), Stack: h.held.frames(),
+			Statement: link.SummaryOf(h.m.conn.Target(), kind, sql), PID: h.m.conn.PID(), Stack: h.held.stack.Frames(),
 		})
 	}
 	slices.SortFunc(all, func(a, b activity.Holder) int { return cmp.Compare(b.Held, a.Held) })

@@ -42,6 +42,7 @@ import (
 	"github.com/pgprod/pgprod/internal/pgerror"
 	"github.com/pgprod/pgprod/internal/settings"
 	"github.com/pgprod/pgprod/internal/sqlcomment"
+	"github.com/pgprod/pgprod/internal/stack"
 )
 
 // Hooks are what the application passes in code and no text can hold.
@@ -70,11 +71,10 @@ type Pool struct {
 	overflow sync.Mutex // is held from counting the idle connections to keeping one more, or taking one out
 	books    books
 	trust    trust
-	counts   parameterCounts
 
 	in        *instruments.Instruments
 	diary     *diary.Diary
-	stacks    stackBudget
+	stacks    stack.Budget
 	prober    *diagnose.Prober
 	preflight *diagnose.Preflight
 	watch     watch
@@ -109,7 +109,7 @@ func New(cfg *settings.Config, hooks Hooks) (*Pool, error) {
 	p.dialer = link.NewDialer(p.life, cfg, link.Hooks{
 		Password: hooks.Password, Notice: hooks.Notice, Target: p.in.Target, Tagged: hooks.Commenter != nil,
 	})
-	p.queue = lease.NewQueue(cfg.Capacity(), p)
+	p.queue = lease.NewQueue(cfg.Capacity(), maker{p})
 	p.shelf.unused = p.onShelf()
 	p.inner = p.newInner()
 	p.prober = diagnose.NewProber(view{p})

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
-	"sync"
 
 	"github.com/jackc/pgx/v5"
 
@@ -67,7 +66,7 @@ func (s *session) PrepareContext(ctx context.Context, query string) (driver.Stmt
 	if s.pool.cfg.Conn.DefaultQueryExecMode != pgx.QueryExecModeCacheStatement || query == "" {
 		return &statement{s: s, query: query, inputs: -1}, nil
 	}
-	if n, ok := s.pool.counts.get(query); ok {
+	if n, ok := s.pool.dialer.Parameters(query); ok {
 		return &statement{s: s, query: query, inputs: n}, nil
 	}
 	text, err := s.text(ctx, query)
@@ -82,40 +81,6 @@ func (s *session) PrepareContext(ctx context.Context, query string) (driver.Stmt
 	if err != nil {
 		return nil, err
 	}
-	if len(query) < link.LongText {
-		s.pool.counts.put(query, n)
-	}
+	s.pool.dialer.RememberParameters(query, n)
 	return &statement{s: s, query: query, inputs: n}, nil
-}
-
-// parameterCounts remembers how many parameters a text has, which depends on nothing else. It is safe for concurrent
-// use.
-type parameterCounts struct {
-	mu sync.RWMutex // guards m
-	m  map[string]int
-}
-
-// maxCounts bounds parameterCounts. Who prepares more texts than that pays a round trip for some of them.
-const maxCounts = 4096
-
-func (p *parameterCounts) get(query string) (int, bool) {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	n, ok := p.m[query]
-	return n, ok
-}
-
-func (p *parameterCounts) put(query string, n int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.m == nil {
-		p.m = map[string]int{}
-	}
-	if len(p.m) >= maxCounts {
-		for old := range p.m {
-			delete(p.m, old) // any
-			break
-		}
-	}
-	p.m[query] = n
 }

@@ -2,8 +2,12 @@ package pool
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 
+	"github.com/pgprod/pgprod/internal/intx"
 	"github.com/pgprod/pgprod/internal/link"
+	"github.com/pgprod/pgprod/internal/pgerror"
 )
 
 // rebinds is how often a statement is tried on another connection because the one it got died before a byte of the
@@ -58,4 +62,13 @@ func (s *session) unlessEnded(do func() error) error {
 	err := do()
 	returned = true
 	return err
+}
+
+// InTx runs fn in a transaction of db, whose pool p is, and begins again if the server gave the transaction up in favour of
+// another one (serialization failure, deadlock), the schema has changed since a statement was prepared, or the connection
+// was lost before COMMIT was sent. It never does if the outcome is unknown.
+func (p *Pool) InTx(ctx context.Context, db *sql.DB, fn func(*sql.Tx) error, cfg intx.Config) error {
+	return intx.Run(ctx, db, fn, cfg, func(err error) bool {
+		return !errors.Is(err, ErrCommitUnknown) && (p.dialer.MayBeginAgain(err) || pgerror.IsConflict(err))
+	})
 }

@@ -1,4 +1,6 @@
-package pool
+// Package intx runs a function in a transaction, and begins again when the transaction was rolled back for a reason that
+// another attempt may not meet.
+package intx
 
 import (
 	"context"
@@ -7,12 +9,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
-
-	"github.com/pgprod/pgprod/internal/pgerror"
 )
 
-// TxConfig is how InTx runs a transaction.
-type TxConfig struct {
+// Config is how a transaction is run.
+type Config struct {
 	sql.TxOptions
 	Retries int // after the first attempt
 }
@@ -22,11 +22,11 @@ const (
 	maxRetryPause = 500 * time.Millisecond
 )
 
-// InTx runs fn in a transaction of db, whose pool p is, and again if the server asks for it.
-func (p *Pool) InTx(ctx context.Context, db *sql.DB, fn func(*sql.Tx) error, cfg TxConfig) error {
+// Run runs fn in a transaction of db, and again while mayPass says of the error that it may pass.
+func Run(ctx context.Context, db *sql.DB, fn func(*sql.Tx) error, cfg Config, mayPass func(error) bool) error {
 	pause := minRetryPause
 	for try := 0; ; try++ {
-		again, err := p.attemptTx(ctx, db, fn, cfg)
+		again, err := attempt(ctx, db, fn, cfg, mayPass)
 		if !again {
 			return err
 		}
@@ -44,22 +44,12 @@ func (p *Pool) InTx(ctx context.Context, db *sql.DB, fn func(*sql.Tx) error, cfg
 	}
 }
 
-// wantsRetry reports whether a transaction that failed with err is rolled back for a reason that another attempt may not
-// meet: the server gave it up in favour of another one (serialization failure, deadlock), the schema has changed since a
-// statement was prepared, or the connection was lost before COMMIT was sent. Never if the outcome is unknown.
-func (p *Pool) wantsRetry(err error) bool {
-	if errors.Is(err, ErrCommitUnknown) {
-		return false
-	}
-	return p.dialer.MayBeginAgain(err) || pgerror.IsConflict(err)
-}
-
-// attemptTx runs fn once and reports whether to do it again. A panic, and runtime.Goexit (a failed test), roll back as
-// an error does.
-func (p *Pool) attemptTx(ctx context.Context, db *sql.DB, fn func(*sql.Tx) error, cfg TxConfig) (again bool, err error) {
+// attempt runs fn once and reports whether to do it again. A panic, and runtime.Goexit (a failed test), roll back as an
+// error does.
+func attempt(ctx context.Context, db *sql.DB, fn func(*sql.Tx) error, cfg Config, mayPass func(error) bool) (again bool, err error) {
 	tx, err := db.BeginTx(ctx, &cfg.TxOptions)
 	if err != nil {
-		return p.wantsRetry(err), err
+		return mayPass(err), err
 	}
 	returned := false
 	defer func() {
@@ -76,7 +66,7 @@ func (p *Pool) attemptTx(ctx context.Context, db *sql.DB, fn func(*sql.Tx) error
 		case back != nil && !errors.Is(back, sql.ErrTxDone):
 			err = fmt.Errorf("%w (and the rollback failed: %v)", err, back)
 		}
-		return p.wantsRetry(err), err
+		return mayPass(err), err
 	}
 	if err = tx.Commit(); errors.Is(err, sql.ErrTxDone) {
 		if ctx.Err() != nil {
@@ -84,7 +74,7 @@ func (p *Pool) attemptTx(ctx context.Context, db *sql.DB, fn func(*sql.Tx) error
 		}
 		return false, endedByFn(err)
 	}
-	return p.wantsRetry(err), err
+	return mayPass(err), err
 }
 
 func endedByFn(err error) error {
