@@ -79,6 +79,7 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"io"
 	"sync"
 
 	"github.com/pgprod/pgprod/internal/pool"
@@ -122,7 +123,10 @@ func Open(dsn string, opts ...Option) (*sql.DB, error) {
 // A Connector is a pool, for sql.OpenDB. It is safe for concurrent use.
 type Connector struct{ pool *pool.Pool }
 
-var _ driver.Connector = (*Connector)(nil)
+var (
+	_ driver.Connector = (*Connector)(nil)
+	_ io.Closer        = (*Connector)(nil) // for (*sql.DB).Close
+)
 
 // NewConnector returns a Connector for one *sql.DB, which closes it. Without one, Close must be called. Errors are as
 // for Open.
@@ -180,3 +184,5 @@ type poolDriver struct {
 	sqlDriver
 	pool *pool.Pool
 }
+
+var _ driver.DriverContext = poolDriver{}

@@ -6,6 +6,7 @@ import (
 	"encoding"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"os"
@@ -116,6 +117,7 @@ func (o Options) values() settings.Values {
 type Duration time.Duration
 
 var (
+	_ fmt.Stringer             = Duration(0)
 	_ encoding.TextMarshaler   = Duration(0)
 	_ encoding.TextUnmarshaler = (*Duration)(nil)
 	_ json.Unmarshaler         = (*Duration)(nil)

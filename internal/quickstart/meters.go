@@ -21,6 +21,8 @@ type meters struct {
 	held  atomic.Int64         // nanoseconds for which they were
 }
 
+var _ metric.MeterProvider = (*meters)(nil)
+
 // Meter returns what pgprod makes its instruments with.
 func (m *meters) Meter(string, ...metric.MeterOption) metric.Meter { return meter{of: m} }
 
@@ -28,6 +30,8 @@ type meter struct {
 	noop.Meter
 	of *meters
 }
+
+var _ metric.Meter = meter{}
 
 // Float64Histogram hands out a listener for the two metrics, and nothing for the others.
 func (m meter) Float64Histogram(name string, opts ...metric.Float64HistogramOption) (metric.Float64Histogram, error) {
@@ -56,6 +60,8 @@ type listener struct {
 	noop.Float64Histogram
 	record func(time.Duration)
 }
+
+var _ metric.Float64Histogram = listener{}
 
 // Enabled asks pgprod to measure.
 func (l listener) Enabled(context.Context) bool { return true }

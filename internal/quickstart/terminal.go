@@ -80,6 +80,8 @@ type abovePicture struct {
 	w        io.Writer
 }
 
+var _ io.Writer = abovePicture{}
+
 // Write implements io.Writer. The picture comes back when it changes next.
 func (a abovePicture) Write(line []byte) (int, error) {
 	a.terminal.mu.Lock()

@@ -8,6 +8,8 @@ type problem struct {
 	cause       error
 }
 
+var _ error = (*problem)(nil)
+
 func (p *problem) Error() string {
 	text := "pgprod: " + p.where + ": " + p.want
 	if p.cause != nil {
@@ -20,6 +22,8 @@ func (p *problem) Unwrap() error { return p.cause }
 
 // problems is everything that is wrong, one line each.
 type problems []error
+
+var _ error = problems(nil)
 
 func (ps *problems) add(where, want string) { ps.wrap(where, want, nil) }
 
