@@ -61,7 +61,7 @@ type Prober struct {
 	Pool
 	cfg *settings.Config
 
-	mu      sync.Mutex    // guards what follows; nothing else is locked under it
+	mu      sync.Mutex    // guards what follows; of others only those of the guard and of the pool's tasks are locked under it
 	last    answer        // zero: none yet
 	running chan struct{} // closed when the look under way is over; nil: there is none
 	idle    *time.Timer   // closes the connection when nobody asks any more; nil: there is none
