@@ -110,7 +110,7 @@ func New(cfg *settings.Config, hooks Hooks) (*Pool, error) {
 		Password: hooks.Password, Notice: hooks.Notice, Target: p.in.Target, Tagged: hooks.Commenter != nil,
 	})
 	p.queue = lease.NewQueue(cfg.Capacity(), maker{p})
-	p.shelf.unused = p.onShelf()
+	p.shelf.unused, p.shelf.cool = p.onShelf(), p.cool
 	p.inner = p.newInner()
 	p.prober = diagnose.NewProber(view{p})
 	p.preflight = diagnose.NewPreflight(view{p})

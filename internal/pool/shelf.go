@@ -27,10 +27,11 @@ type shelf struct {
 	closed  bool
 
 	unused time.Duration // how long an unused connection stays; not changed
+	cool   func()        // is called when that is over; not changed
 }
 
 // push puts an idle connection on top, and has cool called after a while. It refuses if the pool is closed.
-func (s *shelf) push(m *member, after time.Duration, cool func()) bool {
+func (s *shelf) push(m *member) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -42,9 +43,9 @@ func (s *shelf) push(m *member, after time.Duration, cool func()) bool {
 	}
 	s.ticking = true
 	if s.timer == nil {
-		s.timer = time.AfterFunc(after, cool)
+		s.timer = time.AfterFunc(s.unused, s.cool)
 	} else {
-		s.timer.Reset(after)
+		s.timer.Reset(s.unused)
 	}
 	return true
 }
@@ -77,11 +78,11 @@ func (s *shelf) shift(before int64) *member {
 }
 
 // again restarts the timer if something is left.
-func (s *shelf) again(after time.Duration) {
+func (s *shelf) again() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ticking = len(s.idle) > 0 && !s.closed; s.ticking {
-		s.timer.Reset(after)
+		s.timer.Reset(s.unused)
 	}
 }
 
@@ -109,7 +110,7 @@ func (p *Pool) onShelf() time.Duration {
 }
 
 // keep puts an idle connection on the shelf. It refuses if the pool is closed.
-func (p *Pool) keep(m *member) bool { return p.shelf.push(m, p.shelf.unused, p.cool) }
+func (p *Pool) keep(m *member) bool { return p.shelf.push(m) }
 
 // keepOrClose is keep for who has no other use for the connection.
 func (p *Pool) keepOrClose(m *member) {
@@ -159,7 +160,7 @@ func (p *Pool) cool() {
 			break
 		}
 	}
-	p.shelf.again(p.shelf.unused)
+	p.shelf.again()
 }
 
 // An entrance is where connections that were dialled wait, for a moment, until the inner *sql.DB asks for them.
