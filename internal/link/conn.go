@@ -151,7 +151,7 @@ func (c *Conn) Look() wire.State { return c.probe.Look() }
 
 // Lent begins a visit. The borrower was given the connection at now, by package clock, after it had waited.
 func (c *Conn) Lent(now int64, waited time.Duration) {
-	c.attempt.now, c.attempt.lent, c.attempt.waited = max(now, c.heard.Load()), now, waited
+	c.attempt.lent, c.attempt.waited = now, waited
 	c.doing.mu.Lock()
 	defer c.doing.mu.Unlock()
 	c.doing.kind, c.doing.sql = "", ""

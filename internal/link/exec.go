@@ -51,7 +51,7 @@ func (k *Carried) End(ctx context.Context, err error) { k.op.End(ctx, -1, err, k
 func (c *Conn) Try(carried Carried, do func(*Conn) error) error {
 	c.attempt.holding, c.attempt.mark, c.attempt.carried = true, c.tap.Mark(), carried.op
 	err := c.protect(func() error { return do(c) })
-	c.attempt.holding, c.attempt.now = false, 0
+	c.attempt.holding = false
 	return err
 }
 

@@ -124,18 +124,8 @@ type attempt struct {
 
 	carried instruments.Operation // that of the attempts before
 
-	now    int64         // by package clock: just now, for the statement that is about to begin; 0: look at the clock
 	lent   int64         // by package clock: when the connection was lent
 	waited time.Duration // for the connection, until the first statement was told
-}
-
-// time is the present, which needs no other look at the clock for the statement that the connection was lent for.
-func (a *attempt) time() int64 {
-	if now := a.now; now != 0 {
-		a.now = 0
-		return now
-	}
-	return clock.Now()
 }
 
 // begin is called when pgx begins something at a caller's request, and end when that is over: once more for a prepare
@@ -145,7 +135,7 @@ func (c *Conn) begin(kind, sql string) {
 		return
 	}
 	c.stmt = Statement{
-		Kind: kind, SQL: sql, conn: c, began: c.attempt.time(), mark: c.tap.Mark(), wasClosed: c.pg.IsClosed(),
+		Kind: kind, SQL: sql, conn: c, began: clock.Now(), mark: c.tap.Mark(), wasClosed: c.pg.IsClosed(),
 		commits: kind == "" && commits(sql), Waited: c.attempt.waited,
 	}
 	how := guard.Cancelling

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"time"
 
@@ -33,6 +34,8 @@ type timeoutError struct {
 	waited         time.Duration
 	last           error
 }
+
+var _ net.Error = (*timeoutError)(nil)
 
 func (e *timeoutError) Error() string {
 	var b strings.Builder
