@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/require"
@@ -205,4 +206,12 @@ func startTLS(t *testing.T, server net.Conn, cfg *tls.Config) *tls.Conn {
 		t.Errorf("no TLS: %v", err)
 	}
 	return secure
+}
+
+// sqlState is the SQLSTATE in an error, "" if it has none.
+func sqlState(err error) string {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return pg.Code
+	}
+	return ""
 }

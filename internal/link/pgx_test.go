@@ -176,7 +176,7 @@ func TestPgxStillReportsNoEndOfACopyWhoseColumnsItAsksForInVain(t *testing.T) {
 func TestPgxStillBeginsAndEndsTransactionsByTheseTexts(t *testing.T) {
 	t.Parallel()
 	std, told := traced(t)
-	for _, options := range []pgx.TxOptions{{}, {IsoLevel: pgx.Serializable}, {AccessMode: pgx.ReadOnly}, {DeferrableMode: pgx.Deferrable}} {
+	for _, options := range []pgx.TxOptions{{}, {IsoLevel: pgx.Serializable}, {AccessMode: pgx.ReadOnly}} {
 		told.forget()
 		tx, err := std.Conn().BeginTx(t.Context(), options)
 		require.NoError(t, err)
@@ -405,8 +405,8 @@ func TestPgxStillGoesOnToWatchAContextWhenItIsClosedUnderTheBackground(t *testin
 
 // Dials: dialer.go.
 
-// TestPgxStillSharesTheRunTimeParametersAndTheTLSOfAllDials is why adapt and refreshTLS make copies: what stdlib's hook gets is a
-// copy of the configuration, but not of what that points to.
+// TestPgxStillSharesTheRunTimeParametersAndTheTLSOfAllDials is why adapt and refreshTLS make copies: what stdlib's hook
+// gets is a copy of the configuration, but not of what that points to.
 func TestPgxStillSharesTheRunTimeParametersAndTheTLSOfAllDials(t *testing.T) {
 	t.Parallel()
 	cfg := parse(t, "host=localhost user=u sslmode=prefer application_name=a")
@@ -531,12 +531,4 @@ func TestPgxStillLeavesAConnectionOpenWhoseHookFails(t *testing.T) {
 	require.ErrorIs(t, err, errNoServer)
 	assert.False(t, conn.IsClosed())
 	require.NoError(t, conn.Close(t.Context()))
-}
-
-// sqlState is the SQLSTATE in an error, "" if it has none.
-func sqlState(err error) string {
-	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return pg.Code
-	}
-	return ""
 }

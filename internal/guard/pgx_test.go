@@ -1,0 +1,45 @@
+package guard_test
+
+import (
+	"context"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
+	"github.com/jackc/pgx/v5/pgproto3"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pgprod/pgprod/internal/guard"
+)
+
+// TestPgxStillGivesNoErrorForACancelRequestThatIsNotAcknowledged is why a Guard looks at the clock as well. What else it relies
+// on is tested in package link, whose connections it guards.
+func TestPgxStillGivesNoErrorForACancelRequestThatIsNotAcknowledged(t *testing.T) {
+	t.Parallel()
+	client, server := net.Pipe()
+	defer server.Close()
+	defer client.Close()
+	requested := make(chan int64, 1)
+	pg, err := pgconn.Construct(&pgconn.HijackedConn{Conn: client, SecretKey: make([]byte, 4), Config: &pgconn.Config{
+		BuildFrontend:              pgproto3.NewFrontend,
+		BuildContextWatcherHandler: func(*pgconn.PgConn) ctxwatch.Handler { return guard.New(nil) },
+		DialFunc: func(context.Context, string, string) (net.Conn, error) {
+			client, server := net.Pipe()
+			go func() { // ends when pgx hangs up, or doesn't wait for an answer any more
+				n, _ := io.Copy(io.Discard, server)
+				requested <- n
+			}()
+			return client, nil
+		},
+	}})
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	assert.NoError(t, pg.CancelRequest(ctx))
+	assert.ErrorIs(t, ctx.Err(), context.DeadlineExceeded)
+	assert.EqualValues(t, 16, <-requested)
+}
