@@ -1,0 +1,10 @@
+package instruments
+
+import (
+	"os"
+	"testing"
+
+	"github.com/pgprod/pgprod/internal/pgtest"
+)
+
+func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
