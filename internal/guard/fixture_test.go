@@ -154,7 +154,7 @@ func (c *conn) wait(done <-chan time.Time) (over bool, err error) {
 	}
 }
 
-// A session uses a guard as package pool and pgx do.
+// A session uses a guard as package link and pgx do.
 type session struct {
 	*guard.Guard
 	conn    *conn
