@@ -147,7 +147,7 @@ func (c *Conn) Unfinished() bool {
 func (c *Conn) MustProve() bool { return c.guard.Stale() }
 
 // Look looks at the socket of an idle connection.
-func (c *Conn) Look() wire.State { return c.probe.Look() }
+func (c *Conn) Look() wire.State { return c.probe.Peek() }
 
 // Lent begins a visit. The borrower was given the connection at now, by package clock, after it had waited.
 func (c *Conn) Lent(now int64, waited time.Duration) {

@@ -89,7 +89,7 @@ type Check struct {
 // Dial makes a connection. check is nil for one of the pool's.
 func (d *Dialer) Dial(ctx context.Context, observer Observer, check *Check) (*Conn, error) {
 	c := &Conn{dialer: d, observer: observer, prepared: prepared{schema: d.schema.Load()}}
-	c.guard = guard.New(func() bool { return check != nil || c.tap.Quiet() })
+	c.guard = guard.New(func() bool { return check != nil || c.tap.Answered() })
 	one := &dial{Dialer: d, conn: c, check: check, hosts: map[string][]string{}}
 	std, err := stdlib.GetConnector(*d.cfg.Conn,
 		stdlib.OptionBeforeConnect(one.prepare),

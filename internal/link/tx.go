@@ -98,7 +98,7 @@ func (c *Conn) beforeCommit(ctx context.Context) error {
 	if err := c.Ready(ctx); err != nil {
 		return err
 	}
-	switch c.probe.Look() {
+	switch c.probe.Peek() {
 	case wire.Dead, wire.Pending:
 		return c.Ping(ctx, c.dialer.PingTimeout(), guard.HangingUp)
 	}

@@ -8,45 +8,47 @@ import (
 	"syscall"
 )
 
-// A Probe looks whether the server has hung up on an idle connection, without blocking, without reading and without a
-// round trip: about a microsecond. It is not safe for concurrent use.
+// A Probe finds out whether the server has closed an idle connection. It doesn't block, takes nothing from the socket, makes
+// no round trip, and takes about a microsecond. It is not safe for concurrent use.
 type Probe struct {
-	raw    syscall.RawConn
-	look   func(fd uintptr) // kept, so that Look allocates nothing
-	secure bool
-	state  State
-	first  [1]byte
+	raw    syscall.RawConn  // the socket; nil: there is none that can be looked at
+	peek   func(fd uintptr) // the method value p.peekAt, made once, so that Peek allocates nothing
+	secure bool             // the connection uses TLS
+	state  State            // the result of peekAt
+	first  [1]byte          // the buffer of peekAt
 }
 
-// NewProbe returns a Probe for c.
+// NewProbe returns a Probe for c, a socket or TLS on a socket; for any other net.Conn, Peek returns Unknown.
 func NewProbe(c net.Conn) *Probe {
 	p := &Probe{}
 	_, p.secure = c.(*tls.Conn)
-	if sc, ok := rawConn(c).(syscall.Conn); ok {
+	if sc, ok := belowTLS(c).(syscall.Conn); ok {
 		p.raw, _ = sc.SyscallConn()
 	}
-	p.look = p.peek
+	p.peek = p.peekAt
 	return p
 }
 
-// Look reports the state of the connection.
+// Peek returns the state of the connection. An error of the socket is Dead.
 //
-// It uses Control, which takes no read lock: pgx may have left a background reader blocked on the same socket.
-func (p *Probe) Look() State {
+// It uses Control and not Read, which would wait for the socket's read lock: a background reader that pgx has left behind
+// may hold that.
+func (p *Probe) Peek() State {
 	if p.raw == nil {
 		return Unknown
 	}
-	if err := p.raw.Control(p.look); err != nil {
+	if err := p.raw.Control(p.peek); err != nil {
 		return Dead
 	}
 	return p.state
 }
 
-func (p *Probe) peek(fd uintptr) {
+// peekAt looks at the first byte that waits on the socket, and sets p.state. RawConn.Control calls it.
+func (p *Probe) peekAt(fd uintptr) {
 	n, err := peekByte(int(fd), &p.first)
 	switch {
 	case err == syscall.EAGAIN || err == syscall.EWOULDBLOCK || err == syscall.EINTR:
-		p.state = Quiet
+		p.state = Silent
 	case err != nil || n == 0:
 		p.state = Dead
 	default:

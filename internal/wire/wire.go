@@ -1,5 +1,5 @@
-// Package wire looks at the network connection below pgx without touching it: what of a statement has been
-// written, and whether the server has hung up.
+// Package wire observes the network connection below pgx: a Tap knows whether anything of a statement was written and how
+// the server's answer began, a Probe whether the server has closed an idle connection.
 package wire
 
 import (
@@ -12,39 +12,47 @@ import (
 	"sync/atomic"
 )
 
-// A Tap sits between pgx's message buffers and the connection, above TLS, so that it sees the protocol in the clear.
+// A Tap sits between pgx's message buffers and the connection, above TLS, so that it sees the protocol in the clear. pgx
+// reads and writes through it, from one goroutine at a time each way. Methods say where others may be called concurrently.
 //
-// It answers three questions. Was a byte written since Mark? The promise that no statement runs twice hangs on that. Was
-// a statement refused before it was executed? Then it may be sent again, see Refused. And what ended the connection? pgx
-// forgets the reason when the reply to a simple query is lost, and says "conn closed".
+// It answers three questions:
+//
+//   - Was anything written since Mark? If not, the server can't have run the statement, and it may be sent on another
+//     connection. The promise that no statement runs twice depends on this.
+//   - Was a statement refused before it was executed? Then it may be sent again, see Refused.
+//   - What ended the connection? When the reply to a simple query is lost pgx forgets the reason, and says "conn closed";
+//     Err still has it.
 type Tap struct {
-	r       io.Reader
-	w       io.Writer
-	secure  bool // a TLS record may be half sent when its Write fails with n == 0
-	late    func() bool
-	written atomic.Int64
-	sent    atomic.Uint32 // the kind of the first message that was written last
-	failure atomic.Pointer[error]
+	r      io.Reader
+	w      io.Writer
+	secure bool        // TLS: when a Write fails with n == 0, part of its record may have been sent nevertheless
+	late   func() bool // called when a read has run into its deadline: whether to read once more
 
-	answered atomic.Int64 // written, when the server's last word was ReadyForQuery
+	writes   atomic.Int64          // how many writes have reached the connection, at least in part
+	answered atomic.Int64          // the value of writes when the server last said ReadyForQuery, at the end of a read
+	sent     atomic.Uint32         // the type of the first message of the latest write
+	failure  atomic.Pointer[error] // the first error of a read or a write; nil: none
 
-	// What follows belongs to whoever reads, which is one goroutine at a time.
+	// The fields below are used by the goroutine that reads, and by no other.
+
 	tail    [readySize]byte // the last bytes that were read
-	heardOf int64           // what written was when the server was last heard
-	refused bool            // the answer to it began with an error
+	heardAt int64           // the value of writes when bytes last came from the server
+	refused bool            // the answer to that write began with an error
 }
 
-// readySize is the size of ReadyForQuery: its type, its length and the state of the transaction.
+var _ io.ReadWriter = (*Tap)(nil)
+
+// readySize is the size of a ReadyForQuery message in bytes: 1 for its type, 4 for its length, 1 for the transaction's state.
 const readySize = 6
 
-// NewTap returns a Tap in front of r and w. When a read has run into its deadline late is asked whether to try it once
-// more.
+// NewTap returns a Tap in front of r and w. When a read of r has run into its deadline, the Tap calls late, in the reading
+// goroutine. If late reports true (it has set another deadline) the Tap reads once more.
 func NewTap(r io.Reader, w io.Writer, late func() bool) *Tap {
 	_, secure := w.(*tls.Conn)
 	return &Tap{r: r, w: w, secure: secure, late: late}
 }
 
-// Read implements io.Reader.
+// Read implements io.Reader. It notes what the server says, and the first error.
 func (t *Tap) Read(p []byte) (int, error) {
 	n, err := t.r.Read(p)
 	if err != nil && errors.Is(err, os.ErrDeadlineExceeded) && t.late() {
@@ -55,18 +63,18 @@ func (t *Tap) Read(p []byte) (int, error) {
 	}
 	switch {
 	case err != nil:
-		t.fail(err)
+		t.noteFailure(err)
 	case t.failure.Load() != nil:
-		t.revive()
+		t.forgetDeadline()
 	}
 	return n, err
 }
 
-// heard looks whether an answer begins with an error, and whether the server's last word is ReadyForQuery, which it says
-// when it has answered all that was sent.
+// heard is called with the bytes of each read. The first bytes after a write tell whether its answer begins with an error.
+// The last six tell whether the server has said ReadyForQuery, which means that it has answered all that was sent.
 func (t *Tap) heard(p []byte) {
-	if mark := t.written.Load(); mark != t.heardOf {
-		t.heardOf, t.refused = mark, beginsWithError(p)
+	if writes := t.writes.Load(); writes != t.heardAt {
+		t.heardAt, t.refused = writes, beginsWithError(p)
 	}
 	if n := len(p); n < readySize {
 		copy(t.tail[:], t.tail[n:])
@@ -75,63 +83,68 @@ func (t *Tap) heard(p []byte) {
 		copy(t.tail[:], p[n-readySize:])
 	}
 	if t.tail[0] == 'Z' && binary.BigEndian.Uint32(t.tail[1:]) == readySize-1 {
-		t.answered.Store(t.written.Load())
+		t.answered.Store(t.writes.Load())
 	}
 }
 
-// Quiet reports whether the server has answered all that was written. It is safe for concurrent use.
+// Answered reports whether the server has answered all that was written. It is safe for concurrent use.
 //
-// It looks at the end of what was read and not at each message: the end of a row can pass for ReadyForQuery, and of
-// several answers that are under way the first counts. Whoever asks must have another reason to believe that nothing is
-// under way.
-func (t *Tap) Quiet() bool { return t.answered.Load() == t.written.Load() }
+// It is a hint, not a proof: a Tap doesn't parse each message, it looks at the last bytes that were read. The end of a row
+// may look like ReadyForQuery, and where several statements are under way it is true after the first answer. Use it only
+// where something else says as well that no statement is under way.
+func (t *Tap) Answered() bool { return t.answered.Load() == t.writes.Load() }
 
-// Write implements io.Writer. pgx's farewell (a lone Terminate) is not counted: pgx writes it from a goroutine of its
-// own when a connection has failed, at a time when the caller is asking whether the failed statement got out.
+// Write implements io.Writer. A Terminate message that is written alone is not counted: pgx writes it, from a goroutine of
+// its own, when a connection has failed. At that time Mark is used to find out whether the failed statement was sent.
 func (t *Tap) Write(p []byte) (int, error) {
 	n, err := t.w.Write(p)
 	if (n > 0 || t.secure) && !isTerminate(p) {
-		if kind := uint32(p[0]); t.sent.Load() != kind { // a store costs more than a load
+		if kind := uint32(p[0]); t.sent.Load() != kind { // mostly it is the same, and a load is cheaper than a store
 			t.sent.Store(kind)
 		}
-		t.written.Add(1)
+		t.writes.Add(1)
 	}
 	if err != nil {
-		t.fail(err)
+		t.noteFailure(err)
 	}
 	return n, err
 }
 
-func (t *Tap) fail(err error) { t.failure.CompareAndSwap(nil, &err) }
+// noteFailure keeps the first error; later ones mostly follow from it.
+func (t *Tap) noteFailure(err error) { t.failure.CompareAndSwap(nil, &err) }
 
-// revive forgets a deadline that the connection has outlived.
-func (t *Tap) revive() {
+// forgetDeadline is called when a read has succeeded after an error. If the error was a deadline, it has not ended the
+// connection.
+func (t *Tap) forgetDeadline() {
 	if err := t.failure.Load(); errors.Is(*err, os.ErrDeadlineExceeded) {
 		t.failure.CompareAndSwap(err, nil)
 	}
 }
 
-// Mark returns a value that changes with every write that reached the connection. It is safe for concurrent use.
-func (t *Tap) Mark() int64 { return t.written.Load() }
+// Mark returns a value that changes with every write that has reached the connection, if only in part. Two equal marks mean
+// that nothing was sent in between. It is safe for concurrent use.
+func (t *Tap) Mark() int64 { return t.writes.Load() }
 
-// Refused reports whether what was written last was a statement of the extended protocol, and the server answered it
-// with an error before anything else: in place of BindComplete, so that it executed nothing of it. Only the goroutine
-// that reads may ask, when the answer is complete. It is false where the first piece that was read of the answer
-// doesn't tell.
+// Refused reports whether the latest write was a statement of the extended protocol (it begins with Parse or Bind) whose
+// answer began with an error, in place of BindComplete. The server has then executed nothing of it.
+//
+// Call it from the goroutine that reads, when the answer is complete. It judges by the bytes of the first read after the
+// write: if the error came in a later read the result is false.
 func (t *Tap) Refused() bool {
 	const parse, bind = 'P', 'B'
 	sent := t.sent.Load()
-	return t.refused && t.heardOf == t.written.Load() && (sent == parse || sent == bind)
+	return t.refused && t.heardAt == t.writes.Load() && (sent == parse || sent == bind)
 }
 
-// beginsWithError reports whether an error comes first in an answer, but for what the server may say at any time
-// (notices, changed settings, notifications) and that it has parsed the statement.
+// beginsWithError reports whether the first message of an answer is an error. It skips ParseComplete, and what the server
+// may send at any time: notices, changed settings and notifications.
 func beginsWithError(answer []byte) bool {
 	const header = 5 // the kind, and the length of the message without the kind
 	for len(answer) > header {
 		switch answer[0] {
 		case 'E':
-			return answer[header] == 'S' // the severity, which PostgreSQL says first: no byte in the middle of a message
+			// PostgreSQL's errors begin with the field S, the severity. Without it this is no error, but the middle of a message.
+			return answer[header] == 'S'
 		case 'N', 'S', 'A', '1':
 			next := 1 + uint64(binary.BigEndian.Uint32(answer[1:]))
 			if next > uint64(len(answer)) {
@@ -145,7 +158,8 @@ func beginsWithError(answer []byte) bool {
 	return false
 }
 
-// Err returns the first error of the connection, or nil. It is safe for concurrent use.
+// Err returns the first error of the connection, as the network or TLS gave it, or nil. A deadline that was followed by a
+// successful read isn't kept. It is safe for concurrent use.
 func (t *Tap) Err() error {
 	if err := t.failure.Load(); err != nil {
 		return *err
@@ -153,37 +167,40 @@ func (t *Tap) Err() error {
 	return nil
 }
 
+// isTerminate reports whether a write is one Terminate message and nothing else.
 func isTerminate(p []byte) bool {
 	return len(p) == 5 && p[0] == 'X' && p[1] == 0 && p[2] == 0 && p[3] == 0 && p[4] == 4
 }
 
-// State is what a Probe found.
+// State is what a Probe found out about a connection.
 type State int
 
 const (
-	// Quiet: the connection is up as far as this host knows, and nothing is waiting to be read.
-	Quiet State = iota
-	// Pending: the server has sent something while nobody was asking: a notice, a changed setting, or a goodbye.
+	// Silent: nothing waits to be read, and as far as this host knows the connection is up.
+	Silent State = iota
+	// Pending: bytes from the server wait to be read, though no statement is under way: a notice, a changed setting, or
+	// the error that announces the end of the session. Only a read can tell which.
 	Pending
-	// Dead: the server has closed the connection, or its last words are an error.
+	// Dead: the other end has closed the connection, or what waits to be read is an error or a TLS alert.
 	Dead
-	// Unknown: this platform or this kind of connection can't be looked at without reading.
+	// Unknown: this platform, or this kind of net.Conn, doesn't allow to look without reading.
 	Unknown
 )
 
-// rawConn returns the socket below c, or nil where there is none.
-func rawConn(c net.Conn) net.Conn {
+// belowTLS returns the connection below TLS; without TLS that is c itself.
+func belowTLS(c net.Conn) net.Conn {
 	if t, ok := c.(*tls.Conn); ok {
 		return t.NetConn()
 	}
 	return c
 }
 
-// judge tells what the first byte that waits on an idle connection means.
+// judge returns what the first byte that waits on an idle connection means. With TLS all but the type of the record is
+// encrypted: an error can't be told from a notice there.
 func judge(first byte, secure bool) State {
 	const (
-		errorResponse = 'E'  // PostgreSQL says why it is about to hang up
-		tlsAlert      = 0x15 // close_notify, or worse
+		errorResponse = 'E'  // the type of the message in which PostgreSQL says why it closes the connection
+		tlsAlert      = 0x15 // the type of a TLS record: close_notify, or an error of TLS
 	)
 	if (secure && first == tlsAlert) || (!secure && first == errorResponse) {
 		return Dead

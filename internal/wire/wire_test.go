@@ -120,29 +120,29 @@ func TestAProbeSeesWithoutReading(t *testing.T) {
 		t.Run(network, func(t *testing.T) {
 			client, server := connected(t, network, addr)
 			p := NewProbe(client)
-			assert.Equal(t, Quiet, p.Look())
+			assert.Equal(t, Silent, p.Peek())
 
 			_, err := server.Write([]byte{'N', 1})
 			require.NoError(t, err)
-			require.Eventually(t, func() bool { return p.Look() == Pending }, 5*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { return p.Peek() == Pending }, 5*time.Second, time.Millisecond)
 			buf := make([]byte, 2)
 			_, err = io.ReadFull(client, buf)
 			require.NoError(t, err)
 			assert.Equal(t, []byte{'N', 1}, buf, "nothing was taken")
-			assert.Equal(t, Quiet, p.Look())
+			assert.Equal(t, Silent, p.Peek())
 
 			_, err = server.Write([]byte{'E'})
 			require.NoError(t, err)
-			require.Eventually(t, func() bool { return p.Look() == Dead }, 5*time.Second, time.Millisecond, "last words")
+			require.Eventually(t, func() bool { return p.Peek() == Dead }, 5*time.Second, time.Millisecond, "last words")
 			_, err = io.ReadFull(client, buf[:1])
 			require.NoError(t, err)
 
 			require.NoError(t, server.Close())
-			require.Eventually(t, func() bool { return p.Look() == Dead }, 5*time.Second, time.Millisecond, "hung up")
-			assert.Zero(t, testing.AllocsPerRun(100, func() { p.Look() }))
+			require.Eventually(t, func() bool { return p.Peek() == Dead }, 5*time.Second, time.Millisecond, "hung up")
+			assert.Zero(t, testing.AllocsPerRun(100, func() { p.Peek() }))
 
 			require.NoError(t, client.Close())
-			assert.Equal(t, Dead, p.Look())
+			assert.Equal(t, Dead, p.Peek())
 		})
 	}
 }
@@ -157,7 +157,7 @@ func TestAProbeOfSomethingElseKnowsNothing(t *testing.T) {
 	a, b := net.Pipe()
 	defer a.Close()
 	defer b.Close()
-	assert.Equal(t, Unknown, NewProbe(a).Look())
+	assert.Equal(t, Unknown, NewProbe(a).Peek())
 }
 
 // message is one of the server's, or one's own.
