@@ -49,7 +49,7 @@ func (n *network) Dial(ctx context.Context) error {
 	}
 }
 
-func (n *network) Dialled() {}
+func (n *network) DialEnded() {}
 
 func (n *network) Hopeless(err error) bool { return errors.Is(err, errPassword) }
 

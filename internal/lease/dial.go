@@ -6,80 +6,89 @@ import (
 	"time"
 )
 
-// A Dialer makes connections for a Queue.
+// A Dialer makes connections for a Queue. The Queue calls it without holding a lock, from several goroutines at once.
 type Dialer interface {
-	// Dial makes one connection and parks it where the next caller finds it. It must bound itself, and end early when
-	// ctx does. It is called from several goroutines at once.
+	// Dial makes one attempt to connect. When it returns nil the connection exists, and lies where a caller with a place
+	// finds it. It must limit its own time, and end early when ctx ends.
 	Dial(ctx context.Context) error
-	// Dialled is called after Dial, when what it made has been counted. There may be nobody who waits for it any more.
-	Dialled()
-	// Hopeless reports whether there is no use in repeating a dial that failed with err.
+	// DialEnded is called when a dial is over: it has made a connection, which the Queue has counted and perhaps given to a
+	// waiter, or nobody waited for one any more.
+	DialEnded()
+	// Hopeless reports whether it is of no use to repeat an attempt that failed with err.
 	Hopeless(err error) bool
 }
 
 const (
-	firstBurst = 2                      // dials at once while nothing is known about the server
-	stallAfter = 250 * time.Millisecond // a dial that takes longer holds nobody else up
-	minBackoff = 10 * time.Millisecond
-	maxBackoff = 400 * time.Millisecond // full speed within a second of the server's return asks for less
+	firstBurst = 2                      // how many dials may be under way at once while nothing is known about the server
+	slowAfter  = 250 * time.Millisecond // an attempt that takes longer is slow, and doesn't keep others from beginning
+	minBackoff = 10 * time.Millisecond  // the first pause after attempts that failed; each further one is twice as long
+	maxBackoff = 400 * time.Millisecond // the longest; short enough for full speed within a second of the server's return
 )
 
-// A ramp decides how many connections are dialled at once, and when: two at first, then as many again as there are.
-// Whoever waits gets the first connection that is dialled or returned, so that fifty callers with short statements need
-// a handful of connections and not fifty, while the pool still doubles with every round of dials where they need more.
-// Where dials are slow (a far network, one host of several dead) it doubles every quarter of a second as well. Where
-// they fail, all of them pause together, however many callers come and go meanwhile. One that takes twice as long as a
-// later one hangs, and nobody counts on it any more.
+// A ramp decides how many connections are dialled at once, and when. Queue.mu guards it.
+//
+// A dial is what one goroutine does: attempts to connect, one after the other and with pauses, until one succeeds or nobody
+// waits for its connection any more.
+//
+// Two dials may be under way at first, and later as many as there are connections. A caller that waits gets the first
+// connection that is dialled or given back, whoever asked for the dial. So fifty callers with short statements need a
+// handful of connections and not fifty; where they need more, the number of connections doubles with every round of dials.
+//
+// If attempts are slow (the network is far away, or one host of several is dead) the number of dials doubles every quarter
+// of a second as well, since slow ones are not counted. If attempts fail, all dials pause together, however many callers
+// come and go meanwhile. An attempt that takes twice as long as a later one hangs: another is dialled in its place.
 type ramp struct {
 	dialing   int                   // dials under way, those that pause included
-	attempts  int                   // ever begun, which gives each a serial number
-	slow      map[*attempt]struct{} // those that take long
-	hung      int                   // how many of them hang
-	latest    int                   // the serial number of the latest that succeeded
-	took      time.Duration         // how long that one took
-	burst     int                   // dials that may be under way at once, slow ones not counted
-	backoff   time.Duration         // zero while dials succeed
+	attempts  int                   // attempts ever begun; the last one's serial number
+	slow      map[*attempt]struct{} // the attempts under way that have taken longer than slowAfter
+	hung      int                   // how many of the slow attempts hang
+	latest    int                   // the serial number of the latest attempt that succeeded
+	took      time.Duration         // how long that attempt took
+	burst     int                   // how many dials may be under way at once, slow ones not counted
+	backoff   time.Duration         // the length of the latest pause, before jitter; 0: the latest attempt succeeded
 	notBefore time.Time             // when the next attempt may be made
 }
 
-// An attempt is one try to make a connection. What guards the ramp guards it.
+// An attempt is one try to make a connection. Queue.mu guards it.
 type attempt struct {
 	serial int
 	began  time.Time
-	hangs  bool // it takes long, and more than twice as long as one that was begun later
-	over   bool
+	hangs  bool // it is slow, and has taken twice as long as one that was begun later; no waiter counts on it
+	over   bool // Dialer.Dial has returned
 }
 
+// allows reports whether one more dial may begin where open connections exist.
 func (r *ramp) allows(open int) bool { return r.dialing-len(r.slow) < max(r.burst, open) }
 
-// promising is how many dials a waiter may still hope for.
+// promising is the number of dials that waiters may count on: all but those that hang.
 func (r *ramp) promising() int { return r.dialing - r.hung }
 
-// begin is called for each attempt.
-func (r *ramp) begin() *attempt {
+// beginAttempt returns a new attempt with the next serial number.
+func (r *ramp) beginAttempt() *attempt {
 	r.attempts++
 	return &attempt{serial: r.attempts, began: time.Now()}
 }
 
-// stall is called for an attempt that takes long, and again while it goes on.
-func (r *ramp) stall(a *attempt, places int) {
+// markSlow is called for an attempt that has taken longer than slowAfter, and again at intervals while it goes on. A slow
+// attempt isn't counted any more, and the burst grows by one: so two more dials may begin.
+func (r *ramp) markSlow(a *attempt, places int) {
 	if _, again := r.slow[a]; !again {
 		r.slow[a] = struct{}{}
-		r.burst = min(r.burst+1, places) // each makes room for two: it is not counted any more
+		r.burst = min(r.burst+1, places)
 	}
-	r.compare(a)
+	r.checkHung(a)
 }
 
-// compare gives up an attempt that takes long while later ones don't.
-func (r *ramp) compare(a *attempt) {
+// checkHung marks a slow attempt as hanging if it has taken twice as long as a later one that succeeded.
+func (r *ramp) checkHung(a *attempt) {
 	if !a.hangs && a.serial < r.latest && time.Since(a.began) >= 2*r.took {
 		a.hangs = true
 		r.hung++
 	}
 }
 
-// end is called when an attempt is over.
-func (r *ramp) end(a *attempt, err error) {
+// endAttempt is called when an attempt is over. If it succeeded, slow attempts that began before it are compared with it.
+func (r *ramp) endAttempt(a *attempt, err error) {
 	a.over = true
 	delete(r.slow, a)
 	if a.hangs {
@@ -90,15 +99,16 @@ func (r *ramp) end(a *attempt, err error) {
 	}
 	r.latest, r.took = a.serial, time.Since(a.began)
 	for other := range r.slow {
-		r.compare(other)
+		r.checkHung(other)
 	}
 }
 
-// recovered ends the pauses.
-func (r *ramp) recovered() { r.backoff, r.notBefore = 0, time.Time{} }
+// endPauses is called when an attempt has succeeded.
+func (r *ramp) endPauses() { r.backoff, r.notBefore = 0, time.Time{} }
 
-// failed is called for each attempt that failed. Those that were made together cost one pause.
-func (r *ramp) failed() {
+// beginPause is called for each attempt that has failed. If a pause has begun already, for another attempt, that one counts
+// for both.
+func (r *ramp) beginPause() {
 	now := time.Now()
 	if now.Before(r.notBefore) {
 		return
@@ -107,38 +117,43 @@ func (r *ramp) failed() {
 	r.notBefore = now.Add(r.backoff/2 + rand.N(r.backoff/2+1))
 }
 
-// ended is called with each dial that is over.
-func (r *ramp) ended() {
+// endDial is called when a dial is over. When it was the last one the burst starts from the beginning.
+func (r *ramp) endDial() {
 	r.dialing--
 	if r.dialing == 0 {
 		r.burst = firstBurst
 	}
 }
 
-// dialLocked starts dials while callers wait who could use them.
-func (q *Queue) dialLocked() {
-	for !q.closed && q.ramp.promising()+q.aside < q.waiters.Len() && q.open+q.ramp.dialing < q.max && q.ramp.allows(q.open) {
+// startDialsLocked starts as many dials as the callers in the queue need, the limits allow, and the ramp allows. It is
+// called whenever one of these may have changed. A dial has the values of the context of the caller that came last.
+func (q *Queue) startDialsLocked() {
+	for !q.closed && q.ramp.promising()+q.reserved < q.waiters.Len() && q.open+q.ramp.dialing < q.max && q.ramp.allows(q.open) {
 		q.ramp.dialing++
 		q.dials.Add(1)
-		go q.dial(q.waiters.Back().Value.(*waiter).ctx) // ends when it has a connection, when nobody waits for one any more, or with Close
+		requester := q.waiters.Back().Value.(*waiter).ctx
+		go q.dial(requester) // ends when it has made a connection, when nobody waits for one any more, or with Close
 	}
 }
 
-// dial repeats until a connection is made. An attempt that was begun is finished whatever becomes of who asked for it.
+// dial makes attempts until one succeeds or nobody waits for a connection any more. An attempt that has begun is finished
+// even if the requester has gone.
 func (q *Queue) dial(requester context.Context) {
 	defer q.dials.Done()
 	ctx := dialContext{q.ctx, requester}
-	for q.pause() && !q.settleDial(q.attempt(ctx)) {
+	for q.pause() && !q.count(q.attempt(ctx)) {
 	}
-	q.dialer.Dialled()
+	q.dialer.DialEnded()
 }
 
-// A dialContext ends with the queue and not with the requester, but has the requester's values: the dial belongs into
-// its trace.
+// A dialContext ends with the queue and not with the requester, but has the requester's values, so that the span of the
+// dial is in the requester's trace.
 type dialContext struct {
 	context.Context
 	requester context.Context
 }
+
+var _ context.Context = dialContext{}
 
 // Value implements context.Context.
 func (c dialContext) Value(key any) any {
@@ -148,7 +163,7 @@ func (c dialContext) Value(key any) any {
 	return c.requester.Value(key)
 }
 
-// pause waits until an attempt may be made and reports whether one should be.
+// pause waits until an attempt may be made. It reports whether to make it: if not, the dial is over.
 func (q *Queue) pause() bool {
 	q.mu.Lock()
 	rest := time.Until(q.ramp.notBefore)
@@ -164,63 +179,68 @@ func (q *Queue) pause() bool {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return !q.giveUpLocked()
+	return !q.endUnneededDialLocked()
 }
 
-// attempt dials once. If that takes long it lets others start in the meantime.
+// attempt calls Dialer.Dial once, and returns its error. While that is slow, other dials may begin.
 func (q *Queue) attempt(ctx context.Context) error {
 	q.mu.Lock()
-	a := q.ramp.begin()
-	var stall *time.Timer
-	stall = time.AfterFunc(stallAfter, func() { // until the attempt is over
+	a := q.ramp.beginAttempt()
+	var slow *time.Timer
+	slow = time.AfterFunc(slowAfter, func() { // starts itself again until the attempt hangs or is over
 		q.mu.Lock()
 		defer q.mu.Unlock()
 		if a.over {
 			return
 		}
-		q.ramp.stall(a, q.max)
-		q.dialLocked()
+		q.ramp.markSlow(a, q.max)
+		q.startDialsLocked()
 		if !a.hangs {
-			stall.Reset(stallAfter)
+			slow.Reset(slowAfter)
 		}
 	})
 	q.mu.Unlock()
 	err := q.dialer.Dial(ctx)
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	stall.Stop()
-	q.ramp.end(a, err)
+	slow.Stop()
+	q.ramp.endAttempt(a, err)
 	return err
 }
 
-// settleDial books an attempt and reports whether the dial is over.
-func (q *Queue) settleDial(err error) bool {
+// count counts the outcome of an attempt: the connection, which the first waiter gets, or the failure, which begins a pause.
+// It reports whether the dial is over.
+//
+// If no connection exists and the Dialer says that the failure is hopeless, all waiters get the error.
+func (q *Queue) count(err error) (over bool) {
+	hopeless := err != nil && q.dialer.Hopeless(err)
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if err == nil {
 		q.stats.LastError = nil
 		q.open++
-		q.ramp.recovered()
-		q.ramp.ended()
-		q.settleLocked()
+		q.ramp.endPauses()
+		q.ramp.endDial()
+		q.serveLocked()
 		return true
 	}
 	if q.ctx.Err() == nil {
 		q.stats.Failures++
 		q.stats.LastError = err
-		q.ramp.failed()
-		if q.open == 0 && q.dialer.Hopeless(err) {
+		q.ramp.beginPause()
+		if q.open == 0 && hopeless {
 			q.failLocked(err)
 		}
 	}
-	return q.giveUpLocked()
+	return q.endUnneededDialLocked()
 }
 
-// giveUpLocked ends a dial that nobody waits for any more.
-func (q *Queue) giveUpLocked() bool {
+// endUnneededDialLocked ends the dial that calls it, and reports true, if the queue is closed or fewer callers wait than
+// other dials promise connections.
+func (q *Queue) endUnneededDialLocked() bool {
 	if !q.closed && q.waiters.Len() >= q.ramp.promising() {
 		return false
 	}
-	q.ramp.ended()
+	q.ramp.endDial()
 	return true
 }

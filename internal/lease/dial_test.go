@@ -55,7 +55,7 @@ func TestASlowDialHoldsNobodyElseUp(t *testing.T) {
 		b.acquireMany(100)
 		for _, want := range []int{2, 2 + 4, 2 + 4 + 8, 2 + 4 + 8 + 16} {
 			require.Len(t, b.underWay(), want)
-			b.advance(stallAfter - 1)
+			b.advance(slowAfter - 1)
 			require.Len(t, b.underWay(), want)
 			b.advance(1)
 		}
@@ -114,7 +114,7 @@ func TestADialMayBeOvertakenBeforeItHasTakenLong(t *testing.T) {
 		b.settle()
 		require.True(t, callers[0].owns())
 		require.Len(t, b.underWay(), 1, "the other may still come soon")
-		b.advance(stallAfter)
+		b.advance(slowAfter)
 		require.Len(t, b.underWay(), 2, "it does not")
 		b.underWay()[1].answer <- nil
 		b.settle()
@@ -163,7 +163,7 @@ func TestAHangingDialBlocksNobodyWhereAllAreSlowEither(t *testing.T) {
 		require.True(t, callers[0].owns())
 		b.advance(300 * time.Millisecond)
 		require.Equal(t, []*dial{hung}, b.underWay(), "the other may still come")
-		b.advance(stallAfter + 100*time.Millisecond)
+		b.advance(slowAfter + 100*time.Millisecond)
 		require.Len(t, b.underWay(), 2, "it doesn't, though it has had twice the time")
 		b.underWay()[1].answer <- nil
 		b.settle()
@@ -424,7 +424,7 @@ func TestADialThatSucceedsDespiteCloseIsCounted(t *testing.T) {
 		b.q.Close()
 		b.settle()
 		require.ErrorIs(t, c.err, ErrClosed)
-		require.Equal(t, 1, b.q.Stats().Open, "whoever parked it closes it")
+		require.Equal(t, 1, b.q.Stats().Open, "whoever kept it closes it")
 		b.closed()
 		require.Zero(t, b.q.Stats().Open)
 	})
@@ -433,7 +433,7 @@ func TestADialThatSucceedsDespiteCloseIsCounted(t *testing.T) {
 func TestAConnectionClosedBeforeItsDialIsBookedIsMadeGood(t *testing.T) {
 	onBench(t, 2, func(t *testing.T, b *bench) {
 		c := b.acquire(0)
-		b.closed() // parked and flushed in the same moment
+		b.closed() // kept and closed in the same moment
 		b.end(nil)
 		require.False(t, c.done)
 		require.Zero(t, b.q.Stats().Open)

@@ -1,9 +1,10 @@
-// Package lease hands out the right to use a connection: first come, first served, within a time limit, each place
-// given and given back exactly once. It also decides when another connection is dialled, and how many at once.
+// Package lease decides which caller gets a connection next: first come, first served, within a time limit. It also decides
+// when another connection is dialled, and how many at once.
 //
-// The queue does not know the connections, it counts them. A caller that Acquire lets through takes one from wherever
-// they are parked; there is always one, or (when it was closed at that very moment) Retry puts the caller back at the
-// head of the queue.
+// A Queue doesn't know the connections, it only counts them. What it gives to a caller is a place: the right to use one
+// connection. With a place the caller takes an idle connection from where the pool keeps them. As a rule there is one; if it
+// was closed in the meantime, Retry puts the caller back at the head of the queue. A place is given back exactly once, with
+// Release, Retry or GiveUp.
 package lease
 
 import (
@@ -14,66 +15,68 @@ import (
 	"time"
 )
 
-// ErrTimeout: no connection became free within the limit.
+// ErrTimeout is the error of a caller that got no connection within its limit.
 var ErrTimeout = errors.New("no connection became free in time")
 
-// ErrClosed: the queue has been closed.
+// ErrClosed is the error of a caller whose queue is closed, or was closed while it waited.
 var ErrClosed = errors.New("closed")
 
-// A Queue is safe for concurrent use.
+// A Queue gives places to callers, and has connections dialled for them. It is safe for concurrent use. Close ends it.
 type Queue struct {
-	max    int
+	max    int // the most connections that may exist
 	dialer Dialer
 
 	ctx    context.Context // ends with Close; dials run under it, not under their requester's context
 	cancel context.CancelFunc
-	dials  sync.WaitGroup // the dial goroutines; Close waits for them
+	dials  sync.WaitGroup // the goroutines that dial; Close waits for them
 
-	// pool is the queue's own: a timer that was made in a synctest bubble must not turn up outside it.
-	pool sync.Pool // of *waiter
+	// spare has *waiter values for reuse. It belongs to the queue and isn't global, since a timer that was made in a bubble
+	// of testing/synctest must not be used outside of it.
+	spare sync.Pool
 
-	mu      sync.Mutex // guards all below
-	waiters list.List  // of *waiter: those that came back with Retry, then the others, the longest waiting first
-	open    int        // connections that exist, lent or parked
-	lent    int        // places given to callers
-	aside   int        // of those, given by TryAcquire: they come back in a moment
-	closed  bool
-	ramp    ramp
-	stats   Stats
+	mu       sync.Mutex // guards what follows; nothing else is locked, and no Dialer called, while it is held
+	waiters  list.List  // of *waiter: those that came back with Retry first, then the others; of each the oldest first
+	open     int        // connections that exist, lent or idle
+	lent     int        // places in use: those of callers and reserved ones
+	reserved int        // the places in use that TryReserve gave to the pool itself, for a moment
+	closed   bool
+	ramp     ramp
+	stats    Stats // but for the fields that Stats computes
 }
 
-// Stats is a snapshot of a Queue.
+// Stats is a snapshot of a Queue, safe to keep. Counts are since NewQueue.
 type Stats struct {
-	Open      int           // connections that exist
-	Lent      int           // of those, in callers' hands
+	Open      int           // connections that exist, lent or idle
+	Lent      int           // places that callers have
 	Waiting   int           // callers in the queue
-	Longest   time.Duration // how long one of them has waited at most
-	Dialing   int           // connections being made
-	PeakLent  int           // the most that were ever lent at once
-	Waits     int64         // callers that had to wait, however often one came back with Retry
-	WaitTime  time.Duration // the sum of their waits
+	Longest   time.Duration // how long the caller that has waited longest has been in the queue
+	Dialing   int           // dials under way, those that pause included
+	PeakLent  int           // the most places that callers ever had at once
+	Waits     int64         // callers that had to wait; one that comes back with Retry is counted once
+	WaitTime  time.Duration // the sum of all waits, also of those that ended with an error
 	Timeouts  int64         // waits that ended with ErrTimeout
-	Cancelled int64         // waits that ended with their context
-	Deadlines int64         // of those, because its deadline had come
-	Failures  int64         // dials that failed
-	LastError error         // of the latest dial; nil once one succeeds, and when somebody begins to wait while none is under way
+	Cancelled int64         // waits that ended with the caller's context
+	Deadlines int64         // the part of Cancelled whose contexts had a deadline that passed
+	Failures  int64         // attempts to connect that failed
+	LastError error         // of the latest attempt; nil if it succeeded, or once a caller begins to wait while no dial is under way
 }
 
-// NewQueue returns a queue for at most max connections, made by dialer.
+// NewQueue returns a queue for at most max connections, which dialer makes.
 func NewQueue(max int, dialer Dialer) *Queue {
 	q := &Queue{max: max, dialer: dialer}
 	q.ctx, q.cancel = context.WithCancel(context.Background())
-	q.pool.New = newWaiter
+	q.spare.New = newWaiter
 	q.ramp = ramp{burst: firstBurst, slow: map[*attempt]struct{}{}}
 	return q
 }
 
+// A waiter is a caller in the queue.
 type waiter struct {
-	ready chan error // gets nil with the place, or why there will be none; room for one, so that no sender blocks
+	ready chan error // receives nil with a place, or the error why there will be none; it has room for one, so no sender blocks
 	timer *time.Timer
 	ctx   context.Context // the caller's
-	again bool            // came back with Retry
-	since time.Time
+	again bool            // it came back with Retry, and goes ahead of those that have had no place yet
+	since time.Time       // when it began to wait
 }
 
 func newWaiter() any {
@@ -82,9 +85,9 @@ func newWaiter() any {
 	return &waiter{ready: make(chan error, 1), timer: t}
 }
 
-// Acquire waits for a connection, at most for limit (0: as long as ctx lets it), and returns how long it waited. On
-// success the caller owns a place until it calls Release. The error is ErrTimeout, ErrClosed, the context's, or that of
-// a dial which there is no use in repeating.
+// Acquire waits for a place, at most for limit (0: until ctx ends), and returns how long it waited. If the error is nil the
+// caller has a place, and must call Release, Retry or GiveUp. The error is ErrTimeout, ErrClosed, ctx.Err(), or the error of
+// an attempt to connect that is hopeless.
 func (q *Queue) Acquire(ctx context.Context, limit time.Duration) (waited time.Duration, err error) {
 	q.mu.Lock()
 	if q.closed {
@@ -100,31 +103,35 @@ func (q *Queue) Acquire(ctx context.Context, limit time.Duration) (waited time.D
 	return q.wait(ctx, limit, false)
 }
 
-// TryAcquire takes a connection that lies idle, if there is one, for a moment: without a trace in the statistics, and
-// who comes meanwhile waits for it rather than having another dialled. Who gets one calls ReleaseAside.
-func (q *Queue) TryAcquire() bool {
+// TryReserve takes a place for the pool itself, which moves, closes or counts idle connections, and reports whether it got
+// one. It doesn't wait: it fails if no connection is idle or a caller waits. If it reports true call Unreserve, soon.
+//
+// A reserved place isn't in Stats, where connections in use are those of callers. No connection is dialled in its place: a
+// caller that comes meanwhile waits until it is given back.
+func (q *Queue) TryReserve() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed || q.waiters.Len() > 0 || q.lent >= q.open {
 		return false
 	}
 	q.lent++
-	q.aside++
+	q.reserved++
 	return true
 }
 
-// ReleaseAside gives back what TryAcquire took.
-func (q *Queue) ReleaseAside() {
+// Unreserve gives back the place that TryReserve took.
+func (q *Queue) Unreserve() {
 	q.mu.Lock()
-	q.aside--
+	q.reserved--
 	q.lent--
-	q.settleLocked()
+	q.serveLocked()
 	q.mu.Unlock()
 }
 
-// Retry is for a caller that owns a place but found no usable connection: it gives the place back and waits for
-// another, ahead of everybody who has had no place yet. On success it owns a place again, on error it owns none. hasWaited
-// says that the caller has been in the queue before, so that Stats counts it once.
+// Retry is for a caller that has a place but found no usable connection. It gives the place back and waits for another,
+// ahead of all callers that have had none yet. It returns how long it waited this time. If the error is nil the caller has a
+// place again, else it has none; limit and errors are as for Acquire. hasWaited says that the caller has been in the queue
+// before, so that Stats.Waits counts it once.
 func (q *Queue) Retry(ctx context.Context, limit time.Duration, hasWaited bool) (waited time.Duration, err error) {
 	q.mu.Lock()
 	q.lent--
@@ -143,38 +150,38 @@ func (q *Queue) Retry(ctx context.Context, limit time.Duration, hasWaited bool) 
 	return q.wait(ctx, limit, true)
 }
 
-// GiveUp is for a caller that owns a place but found no usable connection within its time limit: it gives the place
-// back, and its wait has timed out.
+// GiveUp is for a caller that has a place but found no usable connection within its time limit. It gives the place back,
+// counts the wait as timed out, and returns ErrTimeout, or ErrClosed if the queue is closed.
 func (q *Queue) GiveUp() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.lent--
-	q.settleLocked()
+	q.serveLocked()
 	if q.closed {
 		return ErrClosed
 	}
-	q.leftLocked(ErrTimeout)
+	q.countUnservedLocked(ErrTimeout)
 	return ErrTimeout
 }
 
-// Left tells that a caller that owns a place has gone without a connection because of why, the end of its context. The
-// place is given back by itself.
-func (q *Queue) Left(why error) {
+// CountCancelled counts a caller that has a place but whose context ended, with err, before it had a usable connection. Its
+// place stays in use: whoever has its connection now calls Release.
+func (q *Queue) CountCancelled(err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.leftLocked(why)
+	q.countUnservedLocked(err)
 }
 
-// wait is called with q.mu held and releases it.
+// wait puts the caller into the queue and waits there. It is called with q.mu held, and releases it.
 func (q *Queue) wait(ctx context.Context, limit time.Duration, again bool) (time.Duration, error) {
 	start := time.Now()
-	w := q.pool.Get().(*waiter)
+	w := q.spare.Get().(*waiter)
 	w.again, w.ctx, w.since = again, ctx, start
-	place := q.enqueueLocked(w)
+	at := q.enqueueLocked(w)
 	if q.ramp.dialing == 0 {
-		q.stats.LastError = nil // what failed for those who waited before is no reason for this wait
+		q.stats.LastError = nil // an old error isn't why this caller waits
 	}
-	q.dialLocked()
+	q.startDialsLocked()
 	q.mu.Unlock()
 
 	var expired <-chan time.Time
@@ -186,13 +193,13 @@ func (q *Queue) wait(ctx context.Context, limit time.Duration, again bool) (time
 	select {
 	case err = <-w.ready:
 	case <-ctx.Done():
-		err = q.leave(w, place, ctx.Err())
+		err = q.leave(w, at, ctx.Err())
 	case <-expired:
-		err = q.leave(w, place, ErrTimeout)
+		err = q.leave(w, at, ErrTimeout)
 	}
 	w.timer.Stop()
 	w.ctx = nil
-	q.pool.Put(w)
+	q.spare.Put(w)
 
 	waited := time.Since(start)
 	q.mu.Lock()
@@ -201,7 +208,7 @@ func (q *Queue) wait(ctx context.Context, limit time.Duration, again bool) (time
 	return waited, err
 }
 
-// enqueueLocked puts w at the end of its kind.
+// enqueueLocked puts w behind the others that came back with Retry, if it did so itself, else at the end of the queue.
 func (q *Queue) enqueueLocked(w *waiter) *list.Element {
 	if !w.again {
 		return q.waiters.PushBack(w)
@@ -214,9 +221,11 @@ func (q *Queue) enqueueLocked(w *waiter) *list.Element {
 	return q.waiters.PushBack(w)
 }
 
-// leave takes w out of the queue because of why. A place that was given in that very moment is kept if the time was
-// up (nobody shall hear of a timeout who has a connection), and passed on if the context ended.
-func (q *Queue) leave(w *waiter, place *list.Element, why error) error {
+// leave takes w, whose limit or context has ended with why, out of the queue, and returns the caller's error.
+//
+// At the same moment w may have been given a place. After a timeout the caller keeps it, and the error is nil. If its
+// context has ended it can't use it: the next one in the queue gets the place.
+func (q *Queue) leave(w *waiter, at *list.Element, why error) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	select {
@@ -225,15 +234,16 @@ func (q *Queue) leave(w *waiter, place *list.Element, why error) error {
 			return err
 		}
 		q.lent--
-		q.settleLocked()
+		q.serveLocked()
 	default:
-		q.waiters.Remove(place)
+		q.waiters.Remove(at)
 	}
-	q.leftLocked(why)
+	q.countUnservedLocked(why)
 	return why
 }
 
-func (q *Queue) leftLocked(why error) {
+// countUnservedLocked counts a caller that goes without a connection, by the reason.
+func (q *Queue) countUnservedLocked(why error) {
 	switch {
 	case why == ErrTimeout:
 		q.stats.Timeouts++
@@ -245,37 +255,40 @@ func (q *Queue) leftLocked(why error) {
 	}
 }
 
-// Release gives a place back. The connection stays where it can be lent again, unless Closed was called for it.
+// Release gives a place back. Before, the caller must have put the connection where the next one finds it, or have called
+// Closed.
 func (q *Queue) Release() {
 	q.mu.Lock()
 	q.lent--
-	q.settleLocked()
+	q.serveLocked()
 	q.mu.Unlock()
 }
 
-// Closed tells that a connection is gone.
+// Closed is called when a connection doesn't exist any more. If it was lent, the place is given back as well, by itself.
 func (q *Queue) Closed() {
 	q.mu.Lock()
 	q.open--
-	q.settleLocked()
+	q.serveLocked()
 	q.mu.Unlock()
 }
 
-// settleLocked brings waiters and connections together after either changed.
-func (q *Queue) settleLocked() {
+// serveLocked gives places to the first waiters while connections are idle, and has connections dialled for the others. It
+// is called whenever a place was given back, or the number of connections has changed.
+func (q *Queue) serveLocked() {
 	for q.lent < q.open && q.waiters.Len() > 0 {
 		q.lendLocked()
 		q.waiters.Remove(q.waiters.Front()).(*waiter).ready <- nil
 	}
-	q.dialLocked()
+	q.startDialsLocked()
 }
 
+// lendLocked counts a place that is given to a caller.
 func (q *Queue) lendLocked() {
 	q.lent++
-	q.stats.PeakLent = max(q.stats.PeakLent, q.lent-q.aside)
+	q.stats.PeakLent = max(q.stats.PeakLent, q.lent-q.reserved)
 }
 
-// failLocked sends everybody away.
+// failLocked empties the queue: all waiters get err.
 func (q *Queue) failLocked(err error) {
 	for q.waiters.Len() > 0 {
 		q.waiters.Remove(q.waiters.Front()).(*waiter).ready <- err
@@ -287,26 +300,26 @@ func (q *Queue) Stats() Stats {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	s := q.stats
-	s.Open, s.Lent, s.Waiting, s.Dialing = q.open, q.lent-q.aside, q.waiters.Len(), q.ramp.dialing
+	s.Open, s.Lent, s.Waiting, s.Dialing = q.open, q.lent-q.reserved, q.waiters.Len(), q.ramp.dialing
 	for e := q.waiters.Front(); e != nil; e = e.Next() {
 		w := e.Value.(*waiter)
 		s.Longest = max(s.Longest, time.Since(w.since))
 		if !w.again {
-			break // the others came later
+			break // the others are behind it, and have waited less
 		}
 	}
 	return s
 }
 
-// Idle is how many connections are neither lent nor spoken for; one that is borrowed aside is back in a moment, and counts.
+// Idle is the number of connections that no caller has or waits for. One whose place is reserved counts as idle.
 func (q *Queue) Idle() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return max(0, q.open-q.lent+q.aside-q.waiters.Len())
+	return max(0, q.open-q.lent+q.reserved-q.waiters.Len())
 }
 
-// Close sends the waiters away with ErrClosed, ends dials under way and waits for their goroutines. Places that are
-// lent stay so until they are released. It may be called more than once.
+// Close gives ErrClosed to all waiters and to all later calls of Acquire and Retry. It ends the dials under way, and waits
+// for their goroutines. Callers keep their places until they give them back. It may be called more than once.
 func (q *Queue) Close() {
 	q.mu.Lock()
 	q.closed = true

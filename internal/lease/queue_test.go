@@ -389,33 +389,33 @@ func TestAQueueServesOutsideABubbleAfterOneInside(t *testing.T) {
 	}
 }
 
-func TestWhatIsTakenAsideIsNoPartOfThePeak(t *testing.T) {
+func TestAReservedPlaceIsNoPartOfThePeak(t *testing.T) {
 	onBench(t, 5, func(t *testing.T, b *bench) {
 		b.open(t, 1)
 		b.q.mu.Lock()
 		b.q.open = 2 // without anybody having had both
 		b.q.mu.Unlock()
-		require.True(t, b.q.TryAcquire())
+		require.True(t, b.q.TryReserve())
 		require.True(t, b.acquire(0).owns())
 		require.Equal(t, 1, b.q.Stats().PeakLent)
-		b.q.ReleaseAside()
+		b.q.Unreserve()
 	})
 }
 
-func TestWhatIsTakenAsideLeavesNoTraceAndNothingIsDialledForIt(t *testing.T) {
+func TestAReservedPlaceLeavesNoTraceAndNothingIsDialledForIt(t *testing.T) {
 	onBench(t, 5, func(t *testing.T, b *bench) {
-		require.False(t, b.q.TryAcquire(), "there is none")
+		require.False(t, b.q.TryReserve(), "there is none")
 		b.open(t, 1)
 		before := b.q.Stats()
-		require.True(t, b.q.TryAcquire())
-		require.False(t, b.q.TryAcquire(), "it was the only one")
+		require.True(t, b.q.TryReserve())
+		require.False(t, b.q.TryReserve(), "it was the only one")
 		require.Equal(t, before, b.q.Stats())
 
 		c := b.acquire(time.Second)
 		require.Zero(t, b.q.Stats().Dialing, "it comes back in a moment")
 		d := b.acquire(time.Second)
 		require.Equal(t, 1, b.q.Stats().Dialing, "it serves but one")
-		b.q.ReleaseAside()
+		b.q.Unreserve()
 		b.advance(0)
 		require.True(t, c.owns(), "first come, first served")
 		require.False(t, d.owns())

@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A garage parks connections as package pool does, and notices if one is given to two callers.
+// A garage is a Dialer that keeps idle connections, as package pool does, and notices if one is given to two callers.
 type garage struct {
 	t      *testing.T
 	q      *Queue
@@ -21,8 +21,8 @@ type garage struct {
 
 	exist atomic.Int64
 
-	mu     sync.Mutex // guards what follows
-	parked []*vehicle
+	mu   sync.Mutex // guards what follows
+	idle []*vehicle
 }
 
 type vehicle struct{ busy atomic.Bool }
@@ -43,28 +43,28 @@ func (g *garage) Dial(ctx context.Context) error {
 		g.exist.Add(-1)
 		return errRefused
 	}
-	g.park(&vehicle{})
+	g.keep(&vehicle{})
 	return nil
 }
 
-func (g *garage) Dialled() {}
+func (g *garage) DialEnded() {}
 
 func (g *garage) Hopeless(error) bool { return false }
 
-func (g *garage) park(v *vehicle) {
+func (g *garage) keep(v *vehicle) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.parked = append(g.parked, v)
+	g.idle = append(g.idle, v)
 }
 
 func (g *garage) take() *vehicle {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(g.parked) == 0 {
+	if len(g.idle) == 0 {
 		return nil
 	}
-	v := g.parked[0]
-	g.parked = g.parked[1:]
+	v := g.idle[0]
+	g.idle = g.idle[1:]
 	return v
 }
 
@@ -97,7 +97,7 @@ func (g *garage) drive(ctx context.Context, limit time.Duration) error {
 		if rand.IntN(16) == 0 {
 			g.scrap()
 		} else {
-			g.park(v)
+			g.keep(v)
 		}
 		g.q.Release()
 		return nil
@@ -160,7 +160,7 @@ func TestUnderStressEveryPlaceComesBack(t *testing.T) {
 		g.q.Close()
 		s = g.q.Stats()
 		require.Zero(t, s.Dialing)
-		require.Len(t, g.parked, s.Open)
+		require.Len(t, g.idle, s.Open)
 		require.EqualValues(t, g.exist.Load(), s.Open)
 	}
 }
@@ -184,6 +184,6 @@ func TestUnderStressCloseWakesEverybody(t *testing.T) {
 		require.False(t, slices.ContainsFunc(errs, func(err error) bool { return !errors.Is(err, ErrClosed) }), "%v", errs)
 		s := g.q.Stats()
 		require.Zero(t, s.Lent+s.Waiting+s.Dialing, "%+v", s)
-		require.Len(t, g.parked, s.Open)
+		require.Len(t, g.idle, s.Open)
 	}
 }

@@ -136,7 +136,7 @@ func (p *Pool) prove(ctx context.Context, m *member, start, now int64) (alive bo
 			}
 			p.queue.Release()
 		})
-		p.queue.Left(ctx.Err())
+		p.queue.CountCancelled(ctx.Err())
 		return false, askingError{ctx.Err()}
 	}
 }

@@ -48,8 +48,8 @@ func (p maker) Dial(ctx context.Context) error {
 	return nil
 }
 
-// Dialled implements lease.Dialer: where nobody waits for what was dialled any more, what is beyond pool_size goes.
-func (p maker) Dialled() {
+// DialEnded implements lease.Dialer: where nobody waits for what was dialled any more, what is beyond pool_size goes.
+func (p maker) DialEnded() {
 	for p.books.size.Load() > int64(p.cfg.PoolSize) {
 		m := p.takeBeyondSize()
 		if m == nil {
@@ -64,10 +64,10 @@ func (p maker) Dialled() {
 func (p *Pool) takeBeyondSize() *member {
 	p.overflow.Lock()
 	defer p.overflow.Unlock()
-	if p.queue.Idle() <= p.cfg.PoolSize || !p.queue.TryAcquire() {
+	if p.queue.Idle() <= p.cfg.PoolSize || !p.queue.TryReserve() {
 		return nil
 	}
-	defer p.queue.ReleaseAside()
+	defer p.queue.Unreserve()
 	m := p.shelf.pop()
 	if m != nil {
 		p.writeOff(m, "overflow")

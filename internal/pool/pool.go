@@ -154,10 +154,10 @@ func (p *Pool) invalidate(generation uint64, cause error) {
 // to be put back, and looks at its generation in any case.
 func (p *Pool) sweep(generation uint64) {
 	var newer []*member
-	for p.queue.TryAcquire() {
+	for p.queue.TryReserve() {
 		m, err := p.takeIdle(p.life)
 		if err != nil {
-			p.queue.ReleaseAside()
+			p.queue.Unreserve()
 			break
 		}
 		if m.generation > generation {
@@ -165,11 +165,11 @@ func (p *Pool) sweep(generation uint64) {
 			continue
 		}
 		p.discard(m, "invalid")
-		p.queue.ReleaseAside()
+		p.queue.Unreserve()
 	}
 	for _, m := range slices.Backward(newer) { // in the order in which they lay there
 		p.keepOrClose(m)
-		p.queue.ReleaseAside()
+		p.queue.Unreserve()
 	}
 }
 

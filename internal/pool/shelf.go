@@ -150,12 +150,12 @@ func (p *Pool) fromInner(ctx context.Context) (m *member, err error) {
 // lent, and nothing is on the shelf for long.
 func (p *Pool) cool() {
 	before := clock.Now() - int64(p.shelf.unused)
-	for p.queue.TryAcquire() {
+	for p.queue.TryReserve() {
 		m := p.shelf.shift(before)
 		if m != nil {
 			_ = m.handle.Close()
 		}
-		p.queue.ReleaseAside()
+		p.queue.Unreserve()
 		if m == nil {
 			break
 		}

@@ -46,10 +46,10 @@ func (v view) HeardSince(since int64) bool {
 // caller's ping is due when it is due.
 func (v view) WithIdle(ask func(*link.Conn) error) (found bool, err error) {
 	p := v.p
-	if !p.queue.TryAcquire() {
+	if !p.queue.TryReserve() {
 		return false, nil
 	}
-	defer p.queue.ReleaseAside()
+	defer p.queue.Unreserve()
 	m, err := p.takeIdle(p.life)
 	if err != nil {
 		return false, nil
