@@ -11,20 +11,21 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// setConnectTimeout bounds a dial; pgx bounds the dialler with what it parsed, which may not be the last word.
+// setConnectTimeout limits a dial, and the dialler for each address. pgx has made the dialler with the connect_timeout that
+// it parsed, which another source may have overridden.
 func setConnectTimeout(conn *pgx.ConnConfig, timeout time.Duration) {
 	conn.ConnectTimeout = timeout
 	conn.DialFunc = (&net.Dialer{Timeout: timeout}).DialContext
 }
 
-// poolName is host:port/database, of the first host.
+// poolName is the default of pool_name: host:port/database of the first host.
 func poolName(conn *pgx.ConnConfig) string {
 	address := net.JoinHostPort(conn.Host, strconv.Itoa(int(conn.Port)))
-	return address + "/" + cmp.Or(conn.Database, conn.User) // without a database the server takes the user's name
+	return address + "/" + cmp.Or(conn.Database, conn.User) // the server's default for the database is the user's name
 }
 
-// attrs are pgx's checks for target_session_attrs.
-var attrs = map[string]pgconn.ValidateConnectFunc{
+// attrChecks are the functions with which pgx checks a new connection, by the value of target_session_attrs.
+var attrChecks = map[string]pgconn.ValidateConnectFunc{
 	"read-write":     pgconn.ValidateConnectTargetSessionAttrsReadWrite,
 	"read-only":      pgconn.ValidateConnectTargetSessionAttrsReadOnly,
 	"primary":        pgconn.ValidateConnectTargetSessionAttrsPrimary,
@@ -32,9 +33,10 @@ var attrs = map[string]pgconn.ValidateConnectFunc{
 	"prefer-standby": pgconn.ValidateConnectTargetSessionAttrsPreferStandby,
 }
 
-// targetSessionAttrs recovers the setting, which pgx keeps only as a function, wherever it was given.
+// targetSessionAttrs returns the value of target_session_attrs, wherever it was given. pgx keeps only the function that
+// checks it, so the function is looked up by its address.
 func targetSessionAttrs(conn *pgx.ConnConfig) string {
-	for name, check := range attrs {
+	for name, check := range attrChecks {
 		if reflect.ValueOf(check).Pointer() == reflect.ValueOf(conn.ValidateConnect).Pointer() {
 			return name
 		}

@@ -10,20 +10,20 @@ import (
 // dsnParts is what the DSN says, and what pgx made of it.
 type dsnParts struct {
 	scanned
-	variable string          // that the DSN was in, if any
-	conn     *pgx.ConnConfig // nil: pgx refused the DSN, which is reported
+	variable string          // the environment variable that held the DSN; "": none, it was Load's argument
+	conn     *pgx.ConnConfig // what pgx made of the DSN; nil: pgx refused it, and problems has the reason
 
-	values  Values            // our keys
-	params  map[string]string // run-time parameters in the DSN
-	ambient map[string]string // run-time parameters that pgx took from PG* variables or a service file
+	values  Values            // our own keys in the DSN
+	params  map[string]string // run-time parameters of the server in the DSN
+	ambient map[string]string // run-time parameters of the server that pgx took from PG* variables or a service file
 
-	service map[string]string // the section of libpq's service file that pgx read, if any
-	nowhere bool              // nothing at all was given, not even a host
+	service map[string]string // the section of libpq's service file that pgx read; nil: there is none, or it wasn't found
+	nowhere bool              // neither a DSN nor any variable says which database is meant
 
-	registered bool // it is a name that pgx/stdlib gave a configuration
+	registered bool // the DSN is a name that stdlib.RegisterConnConfig gave to a configuration
 }
 
-// name names a key of the DSN in errors.
+// name is what errors call a key of the DSN.
 func (d *dsnParts) name(key string) string {
 	if d.variable != "" {
 		return "DSN key " + key + " in " + d.variable
@@ -31,7 +31,7 @@ func (d *dsnParts) name(key string) string {
 	return "DSN key " + key
 }
 
-// self names the DSN as a whole.
+// self is what errors call the DSN as a whole.
 func (d *dsnParts) self() string {
 	if d.variable != "" {
 		return "variable " + d.variable
@@ -44,11 +44,11 @@ func (d *dsnParts) hasPassword() bool {
 	return password != ""
 }
 
-// whereabouts are libpq's variables that tell which database is meant.
+// whereabouts are libpq's variables that say which database is meant.
 var whereabouts = []string{"PGHOST", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE"}
 
-// findDSN returns the DSN and the variable it was in: an empty DSN comes from the environment, and at last from libpq's
-// variables, which pgx reads.
+// findDSN returns the DSN and the variable that it was found in. An argument that isn't empty is the DSN. Else it is in a
+// variable, DB_DSN or DATABASE_URL. Else the DSN is empty, and pgx takes libpq's variables.
 func (l *loader) findDSN(dsn string) (text, variable string) {
 	if strings.TrimSpace(dsn) != "" {
 		return dsn, ""
@@ -64,14 +64,14 @@ func (l *loader) findDSN(dsn string) (text, variable string) {
 		}
 	}
 	if !byDefault && l.vars["PGHOST"] == "" && l.vars["PGSERVICE"] == "" {
-		// Rather than the host that libpq would make up: the prefix tells that a database was meant.
+		// Somebody chose a prefix, and so meant to name a database: an error is better than libpq's default host.
 		l.problems.add("variable "+names[0], "must hold the DSN, since the DSN is empty and PGHOST and PGSERVICE are not set")
 	}
 	l.dsn.nowhere = !slices.ContainsFunc(whereabouts, func(name string) bool { return l.vars[name] != "" })
 	return "", ""
 }
 
-// readDSN has pgx parse the DSN and takes our keys out of its run-time parameters.
+// readDSN has pgx parse the DSN. pgx takes our keys for run-time parameters of the server, from which sortParams takes them.
 func (l *loader) readDSN(text, variable string) {
 	d := &l.dsn
 	text = strings.TrimLeft(text, spaces)
@@ -105,8 +105,8 @@ func (l *loader) readDSN(text, variable string) {
 	d.values = parse(texts, l.namer(SourceDSN), &l.problems)
 }
 
-// checkHosts refuses what can only be the end of a password that isn't escaped: as part of a host or a database it would
-// be in names of pools, in metrics, in logs, and in questions to DNS.
+// checkHosts refuses an @ in a host or a database: it is there if a password isn't escaped, of which the rest is then taken
+// for the host. That rest would be in the pool's name, in metrics, in logs and in DNS queries.
 func (l *loader) checkHosts() {
 	const escape = "in a URL's user, password or database write %40 for @ and %2F for /"
 	if l.dsn.stray {
@@ -117,15 +117,17 @@ func (l *loader) checkHosts() {
 		return
 	}
 	for _, e := range endpoints(l.dsn.conn) {
-		if strings.LastIndexByte(e.host, '@') > 0 && e.host[0] != '/' { // in front it means an abstract socket; directories may
+		// A leading @ means an abstract socket, and the directory of a socket may have an @ anywhere.
+		if strings.LastIndexByte(e.host, '@') > 0 && e.host[0] != '/' {
 			l.problems.add(l.whereGiven("host"), "has an @, as no host has: "+escape)
 			return
 		}
 	}
 }
 
-// sortParams parts run-time parameters into ours, which it returns, those in the DSN and those from elsewhere. What
-// looks like a misspelt key of ours is reported: the server would only refuse it later, and less clearly.
+// sortParams divides pgx's run-time parameters into our own keys, which it returns, and the server's: params are those in the
+// DSN, ambient those from elsewhere. It reports what looks like a misspelt key of ours; the server would refuse that too, but
+// later and less clearly.
 func (l *loader) sortParams(params map[string]string) (texts map[string]string) {
 	d := &l.dsn
 	texts, d.params, d.ambient = make(map[string]string), make(map[string]string), make(map[string]string)
@@ -137,7 +139,7 @@ func (l *loader) sortParams(params map[string]string) (texts map[string]string) 
 		if hint := misspelt(key); hint != "" {
 			if isSettingName(key) {
 				l.problems.add(d.name(key), hint)
-			} else { // it may be anything, so it isn't shown
+			} else { // it may be anything, a part of a password too, so the error doesn't show it
 				l.problems.add(d.self(), "has a key that "+hint)
 			}
 			continue

@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// Duration is a time.Duration that is written as Go does, 30s or 1m30s, or as bare seconds, 30 or 0.25.
+// Duration is a time.Duration whose text is as Go writes it, 30s or 1m30s, or a bare number of seconds, 30 or 0.25.
 type Duration time.Duration
 
 var errDuration = errors.New("pgprod: not a duration: write 30s, 1m30s or bare seconds")
 
 var _ encoding.TextUnmarshaler = (*Duration)(nil)
 
-// UnmarshalText reads 30s, 1m30s, 30 and 0.25; the last two are seconds.
+// UnmarshalText implements encoding.TextUnmarshaler. A bare number is seconds. The error doesn't quote the text.
 func (d *Duration) UnmarshalText(text []byte) error {
 	s := string(bytes.TrimSpace(text))
 	if s != "" && strings.Trim(s, "+-.0123456789") == "" {

@@ -2,10 +2,11 @@ package settings
 
 import "strings"
 
-// problem is one thing that is wrong: where it was written, what is allowed, and a cause where that is safe to show.
+// A problem is one thing that is wrong with the settings.
 type problem struct {
-	where, want string
-	cause       error
+	where string // the key as the user wrote it, such as "DSN key pool_size" or "variable DB_POOL_SIZE"
+	want  string // what is allowed there, or what is wrong
+	cause error  // nil where there is none, or where its text may hold a secret
 }
 
 var _ error = (*problem)(nil)
@@ -20,7 +21,7 @@ func (p *problem) Error() string {
 
 func (p *problem) Unwrap() error { return p.cause }
 
-// problems is everything that is wrong, one line each.
+// problems are all that is wrong. As an error its text has a line for each.
 type problems []error
 
 var _ error = problems(nil)
@@ -31,6 +32,7 @@ func (ps *problems) wrap(where, want string, cause error) {
 	*ps = append(*ps, &problem{where, want, cause})
 }
 
+// err returns nil if there is no problem.
 func (ps problems) err() error {
 	if len(ps) == 0 {
 		return nil

@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// foreign are words that providers of databases, poolers and the libraries of other languages put into a URL, and that
-// mean nothing to the server: it would refuse every connection with "unrecognized configuration parameter". They are in
-// small letters, several of one kind with the hint that all of them get. No run-time parameter of PostgreSQL's or of a
-// server that speaks its protocol is among them: those may stand in a DSN.
+// foreign are keys that providers of databases, poolers and libraries of other languages put into a URL. The server doesn't
+// know them, and would refuse every connection with "unrecognized configuration parameter". The words of a row are in small
+// letters and have the same hint. No run-time parameter of PostgreSQL, or of a server that speaks its protocol, may be here:
+// those are allowed in a DSN.
 var foreign = []struct{ words, hint string }{
 	// Prisma, and the providers that show URLs for it.
 	{"connection_limit", "is Prisma's; pool_size and max_overflow serve here"},
@@ -102,7 +102,7 @@ func keepAliveOf(whose string) string {
 	return "is " + whose + "; leave it out, TCP's keep-alive is on here"
 }
 
-// foreignHints are the hints by their words.
+// foreignHints are the hints of foreign by word.
 var foreignHints = func() map[string]string {
 	all := map[string]string{}
 	for _, f := range foreign {
@@ -113,10 +113,10 @@ var foreignHints = func() map[string]string {
 	return all
 }()
 
-// scheme is what a URL begins with.
+// scheme matches the beginning of a URL, also of one in quotes, and finds the name of its scheme.
 var scheme = regexp.MustCompile(`^["'<]?([A-Za-z][A-Za-z0-9+.:_-]*)://`)
 
-// foreignURL says what is wrong with a DSN that is a URL of another kind, or nothing.
+// foreignURL says what is wrong with a DSN that is a URL, but not one for pgx; "": nothing, or it is no URL.
 func foreignURL(dsn string) string {
 	found := scheme.FindStringSubmatch(dsn)
 	if found == nil {

@@ -2,26 +2,28 @@ package settings
 
 import "strings"
 
-// pair is one key=value as it stands in a DSN: text[start:end] is the value with its quotes or escapes.
+// A pair is one key=value of a DSN.
 type pair struct {
-	key, value string
-	start, end int
-	alias      bool // written under another name, whose values differ
+	key, value string // as pgx understands them: without quotes and escapes
+	start, end int    // where the value stands in the DSN, quotes and escapes included
+	alias      bool   // the DSN has another key that means the same with other values (ssl=true is sslmode=require)
 }
 
-// scanned is a DSN taken apart. pgx reads it again and is the authority; this only tells what was given, and where.
+// scanned is a DSN with the places of its keys. What the DSN means is for pgx to decide, which parses it as well; this only
+// says which keys were given, and where.
 type scanned struct {
 	text  string
 	pairs []pair
-	url   bool
-	query int  // where a URL's query begins, behind the ?; 0: it has none
-	stray bool // a URL has an @ among its hosts or in its path, which is likely in the middle of a password
+	url   bool // it is a URL, else key=value pairs
+	query int  // where the query of a URL begins, after the ?; 0: it has none
+	stray bool // a URL with an @ among its hosts or in its path, where it is probably part of a password
 }
 
+// spaces are what separates key=value pairs.
 const spaces = " \t\n\r\v\f"
 
-// scan finds the keys of a DSN, in the order in which later ones win. It follows pgx's two parsers, and where they
-// refuse the DSN it returns what it had found.
+// scan finds the keys of a DSN, in their order; of several equal ones the last counts. It reads as pgx's two parsers do. If
+// they refuse the DSN it returns what it found up to there.
 func scan(dsn string) scanned {
 	s := scanned{text: dsn}
 	for _, prefix := range []string{"postgresql://", "postgres://"} {
@@ -35,7 +37,7 @@ func scan(dsn string) scanned {
 	return s
 }
 
-// get returns the value that counts for a key, the last one.
+// get returns the value that counts for a key, which is the last one, and whether there is one.
 func (s *scanned) get(key string) (string, bool) {
 	for i := len(s.pairs) - 1; i >= 0; i-- {
 		if s.pairs[i].key == key {
@@ -45,7 +47,7 @@ func (s *scanned) get(key string) (string, bool) {
 	return "", false
 }
 
-// rewrite returns the DSN with every value of a key, as it is written, replaced by what with makes of it.
+// rewrite returns the DSN with every value of a key replaced by with's result for it. with gets the value as it is written.
 func (s *scanned) rewrite(key string, with func(written string) string) string {
 	var b strings.Builder
 	done := 0
@@ -60,7 +62,7 @@ func (s *scanned) rewrite(key string, with func(written string) string) string {
 	return b.String()
 }
 
-// replace returns the DSN with every value of a key replaced by a word that needs no escapes.
+// replace returns the DSN with every value of a key replaced by word, which must need no escapes.
 func (s *scanned) replace(key, word string) string {
 	if !s.url {
 		word = "'" + word + "'" // the next key may follow a closing quote at once
@@ -68,9 +70,9 @@ func (s *scanned) replace(key, word string) string {
 	return s.rewrite(key, func(string) string { return word })
 }
 
-// forPgx returns the DSN with what we allow and pgx refuses written otherwise: in a URL the second = of
-// server_settings=jit=off, and a connect_timeout that is a duration. The caller has read that; one is always given, so
-// that pgx doesn't look at PGCONNECT_TIMEOUT, which may be a duration as well.
+// forPgx returns the DSN with what pgx would refuse, but we allow, written in another way: the second = in a URL's
+// server_settings=jit=off, and a connect_timeout that is a duration, whose value the caller has read already. The result
+// always has a connect_timeout, so that pgx doesn't read PGCONNECT_TIMEOUT, which may be a duration as well.
 func (s *scanned) forPgx() string {
 	text := s.replace("connect_timeout", "1")
 	if _, given := s.get("connect_timeout"); !given {
@@ -85,7 +87,8 @@ func (s *scanned) forPgx() string {
 	})
 }
 
-// add returns the DSN with one more key. In front, among keywords: a value at the end may swallow what follows it.
+// add returns the DSN with one more key. Of key=value pairs it becomes the first: at the end, a quote that isn't closed
+// would make it part of the value before.
 func (s *scanned) add(key, word string) string {
 	if !s.url {
 		return key + "=" + word + " " + s.text
@@ -100,15 +103,16 @@ func (s *scanned) add(key, word string) string {
 	}
 }
 
+// push adds a pair that was found.
 func (s *scanned) push(key, value string, start, end int) {
 	if key == "dbname" {
-		key = "database" // as pgx calls it
+		key = "database" // pgx's name for it
 	}
 	s.pairs = append(s.pairs, pair{key: key, value: value, start: start, end: end})
 }
 
-// scanKeywords reads key = value pairs: a value is one word or stands in single quotes, a backslash takes what follows
-// it literally.
+// scanKeywords reads key = value pairs. A value is one word, or in single quotes; a backslash takes away the meaning of the
+// character after it.
 func (s *scanned) scanKeywords() {
 	at := 0
 	for {
@@ -126,7 +130,7 @@ func (s *scanned) scanKeywords() {
 	}
 }
 
-// keywordValue reads the value at the beginning of text and returns it with its length as written.
+// keywordValue reads the value at the beginning of text. It returns the value, and how many bytes of text it takes.
 func keywordValue(text string) (string, int) {
 	var b strings.Builder
 	i, quoted := 0, strings.HasPrefix(text, "'")
@@ -152,9 +156,11 @@ func keywordValue(text string) (string, int) {
 	return b.String(), i
 }
 
-// scanURL reads user:password@host:port,…/database?key=value&…, of which only what tells more than pgx does is kept:
-// the password, that there are hosts and a port, and the query. As in libpq the first @, if no / is before it, ends the
-// user's part: what follows it is taken for hosts, even if it is the rest of a password.
+// scanURL reads user:password@host:port,…/database?key=value&… from at, which is behind the scheme. It keeps what pgx doesn't
+// tell: the password as it was given, whether there are hosts and a port, and the keys of the query.
+//
+// As in libpq the first @ ends the user's part, if no / is before it. What follows is taken for hosts, even if it is the rest
+// of a password with an @ in it.
 func (s *scanned) scanURL(at int) {
 	if i := strings.IndexAny(s.text[at:], "@/"); i >= 0 && s.text[at+i] == '@' {
 		if colon := strings.IndexByte(s.text[at:at+i], ':'); colon >= 0 && colon+1 < i {
@@ -178,7 +184,7 @@ func (s *scanned) scanURL(at int) {
 	}
 }
 
-// skipHosts returns where host:port,[address]:port,… ends. A ? inside brackets doesn't begin the query.
+// skipHosts returns where the list of hosts that begins at at ends: host:port,[address]:port,… A ? in brackets is part of it.
 func (s *scanned) skipHosts(at int) int {
 	for {
 		if strings.HasPrefix(s.text[at:], "[") {
@@ -188,7 +194,7 @@ func (s *scanned) skipHosts(at int) int {
 			}
 			at += end + 1
 		}
-		at += until(s.text[at:], "/?,") // a port as well
+		at += until(s.text[at:], "/?,") // past the host or, behind brackets, the port
 		if !strings.HasPrefix(s.text[at:], ",") {
 			return at
 		}
@@ -196,8 +202,9 @@ func (s *scanned) skipHosts(at int) int {
 	}
 }
 
+// scanQuery reads key=value&… from at to the end.
 func (s *scanned) scanQuery(at int) {
-	ssl := -1 // the pair of a last ssl=true, which is another name for sslmode=require
+	ssl := -1 // the last pair with the key ssl; ssl=true is another name for sslmode=require
 	for at < len(s.text) {
 		end := at + until(s.text[at:], "&")
 		raw, _, found := strings.Cut(s.text[at:end], "=")
@@ -216,7 +223,7 @@ func (s *scanned) scanQuery(at int) {
 	}
 }
 
-// decode undoes percent-encoding; pgx refuses what it leaves alone.
+// decode undoes percent-encoding. It leaves wrong encodings alone, which pgx refuses.
 func decode(raw string) string {
 	raw = strings.Trim(raw, " ")
 	var b strings.Builder
@@ -234,6 +241,7 @@ func decode(raw string) string {
 	return b.String()
 }
 
+// hexDigit returns the value of a hexadecimal digit, negative if it is none.
 func hexDigit(c byte) int {
 	i := strings.IndexByte("0123456789abcdefABCDEF", c)
 	if i >= 16 {
@@ -242,6 +250,7 @@ func hexDigit(c byte) int {
 	return i
 }
 
+// until is the number of bytes before the first one of set, or of the whole text.
 func until(text, set string) int {
 	if i := strings.IndexAny(text, set); i >= 0 {
 		return i
@@ -249,4 +258,5 @@ func until(text, set string) int {
 	return len(text)
 }
 
+// leading is the number of bytes of set with which text begins.
 func leading(text, set string) int { return len(text) - len(strings.TrimLeft(text, set)) }

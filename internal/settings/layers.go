@@ -2,10 +2,10 @@ package settings
 
 import "reflect"
 
-// field returns a row's field, a pointer or a map.
+// field returns the field of a row: a pointer, or the map of server_settings. It can be set.
 func (v *Values) field(r *row) reflect.Value { return reflect.ValueOf(v).Elem().FieldByName(r.field) }
 
-// isSet tells whether a field says anything: an empty text doesn't, wherever it stands.
+// isSet reports whether a field has a value. An empty text counts as none, wherever it was given.
 func isSet(field reflect.Value) bool {
 	if field.IsNil() {
 		return false
@@ -14,7 +14,7 @@ func isSet(field reflect.Value) bool {
 	return target.Kind() != reflect.String || target.Len() > 0
 }
 
-// Apply sets every field that over sets, to a copy; server settings are merged by name.
+// Apply sets each field of v that is set in over to a copy of over's value. Server settings are merged by name, over's win.
 func (v *Values) Apply(over Values) {
 	for i := range table {
 		r := &table[i]
@@ -30,13 +30,14 @@ func (v *Values) Apply(over Values) {
 	}
 }
 
-// layer is what one source says.
+// A layer is what one source says.
 type layer struct {
 	source Source
 	values Values
 }
 
-// stack puts layers over each other, weakest first, and tells for every row which one decided.
+// stack merges layers, the weakest first, and returns for each row, by its key, which source its value is from. Empty texts
+// in the layers are removed on the way.
 func stack(layers ...layer) (Values, map[string]Source) {
 	var all Values
 	sources := make(map[string]Source, len(table))
@@ -49,7 +50,7 @@ func stack(layers ...layer) (Values, map[string]Source) {
 			if field := l.values.field(r); isSet(field) {
 				sources[r.key] = l.source
 			} else {
-				field.SetZero() // an empty text must not cover the layer below
+				field.SetZero() // an empty text must not win over a weaker layer
 			}
 		}
 		all.Apply(l.values)

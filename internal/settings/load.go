@@ -6,9 +6,9 @@ import (
 	"github.com/caarlos0/env/v11"
 )
 
-// Load settles every setting. The environment is lines of NAME=value, as os.Environ returns them. hasPasswordFunc tells
-// that code supplies passwords, which contradicts a password file and a password in the DSN. Everything that is wrong
-// is in the one error.
+// Load reads and validates all settings. environ has entries NAME=value, as os.Environ returns them; code has the options.
+// hasPasswordFunc says that a function supplies the password: a password file or a password in the DSN is then an error. All
+// that is wrong is in the one error that Load returns, a line for each.
 func Load(dsn string, environ []string, code Values, hasPasswordFunc bool) (*Config, error) {
 	l := loader{vars: env.ToMap(environ), hasPasswordFunc: hasPasswordFunc}
 	l.readCode(code)
@@ -26,21 +26,23 @@ func Load(dsn string, environ []string, code Values, hasPasswordFunc bool) (*Con
 	return l.config(), nil
 }
 
-// loader is one run of Load; its methods go in the order above.
+// A loader is the state of one call of Load, which calls its methods in the order above.
 type loader struct {
-	vars            map[string]string
+	vars            map[string]string // the environment
 	hasPasswordFunc bool
 
-	code, env Values
-	dsn       dsnParts
-	prefix    string // of environment variables
+	code   Values   // the options in code
+	env    Values   // what environment variables say
+	dsn    dsnParts // the DSN, and what it says
+	prefix string   // what the names of environment variables begin with
 
-	values   Values // of all layers
-	sources  map[string]Source
+	values   Values            // all layers merged
+	sources  map[string]Source // which layer each value is from, by DSN key
 	problems problems
 }
 
-// defaults is the lowest layer, and profileValues the one above; both go through the parser like any other text.
+// defaults is the weakest layer, profileValues, by the profile's name, the one above it. Their texts are in the table, and go
+// through the parser like all others.
 var defaults = func() Values {
 	texts := make(map[string]string)
 	for _, r := range table {
@@ -57,6 +59,7 @@ var profileValues = func() map[string]Values {
 	return all
 }()
 
+// mustParse is parse for texts of our own.
 func mustParse(texts map[string]string) Values {
 	var ps problems
 	v := parse(texts, func(r *row) string { return r.key }, &ps)
@@ -66,6 +69,7 @@ func mustParse(texts map[string]string) Values {
 	return v
 }
 
+// readCode copies and checks the options in code. They may set the prefix of the environment variables, which findDSN needs.
 func (l *loader) readCode(code Values) {
 	l.code.Apply(code) // a copy
 	l.code.check(l.namer(SourceOption), &l.problems)
@@ -79,6 +83,7 @@ func (l *loader) choosePrefix(prefix *string) {
 	}
 }
 
+// readEnvironment reads the variables with the prefix from code, else the one from the DSN, else the default.
 func (l *loader) readEnvironment() {
 	if p := l.code.EnvPrefix; p == nil || *p == "" {
 		l.choosePrefix(l.dsn.values.EnvPrefix)
@@ -99,7 +104,7 @@ func (l *loader) readEnvironment() {
 	}
 }
 
-// libpqTimeout is connect_timeout where only libpq has it. It may be a duration there too.
+// libpqTimeout is connect_timeout from libpq's service file, else from PGCONNECT_TIMEOUT. Unlike libpq we take durations too.
 func (l *loader) libpqTimeout() *Duration {
 	where, text := "variable PGCONNECT_TIMEOUT", l.vars["PGCONNECT_TIMEOUT"]
 	if inFile := l.dsn.service["connect_timeout"]; inFile != "" {
@@ -109,7 +114,8 @@ func (l *loader) libpqTimeout() *Duration {
 	return parse(texts, func(*row) string { return where }, &l.problems).ConnectTimeout
 }
 
-// settle stacks the layers. Twice: the profile and the environment that win have defaults of their own.
+// settle merges the layers. It does so twice: the first time it finds out which profile and which environment win, since
+// these bring defaults of their own.
 func (l *loader) settle() {
 	given := []layer{{SourceEnvironment, l.env}, {SourceDSN, l.dsn.values}, {SourceOption, l.code}}
 	chosen, from := stack(append([]layer{{SourceDefault, defaults}}, given...)...)
@@ -126,7 +132,7 @@ func (l *loader) settle() {
 	l.values, l.sources = stack(append(below, given...)...)
 }
 
-// namer names a row as the user wrote it in a source.
+// namer returns the function that says what errors call a row of the table where it was given in a source.
 func (l *loader) namer(source Source) func(*row) string {
 	return func(r *row) string {
 		switch source {
@@ -142,7 +148,7 @@ func (l *loader) namer(source Source) func(*row) string {
 	}
 }
 
-// config puts the outcome together; nothing can fail any more.
+// config makes the Config, when everything has been checked.
 func (l *loader) config() *Config {
 	v, conn := &l.values, l.dsn.conn
 	c := &Config{
@@ -179,7 +185,7 @@ func (l *loader) config() *Config {
 	return c
 }
 
-// text is what a field of text says; stack has left no empty ones.
+// text is the text that a field points to; "": the field isn't set.
 func text(s *string) string {
 	if s == nil {
 		return ""

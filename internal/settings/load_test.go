@@ -262,7 +262,7 @@ func TestThePoolIsNamedAfterItsFirstHost(t *testing.T) {
 
 func TestTargetSessionAttrsIsKnownWhereverItIsGiven(t *testing.T) {
 	require.Equal(t, "any", load(t, remote).TargetSessionAttrs)
-	for name := range attrs {
+	for name := range attrChecks {
 		require.Equal(t, name, load(t, remote+"?target_session_attrs="+name).TargetSessionAttrs)
 	}
 	require.Equal(t, "primary", load(t, remote, "PGTARGETSESSIONATTRS=primary").TargetSessionAttrs)

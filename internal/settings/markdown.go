@@ -2,7 +2,7 @@ package settings
 
 import "strings"
 
-// Markdown is the table of settings for the README.
+// Markdown is the table of settings as Markdown. Tests compare it with the README.
 func Markdown() string {
 	var b strings.Builder
 	b.WriteString("| DSN key | environment | default | sets |\n|---|---|---|---|\n")

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// hints are keys of others, in small letters, with what serves here.
+// hints say, by keys of other libraries in small letters, what to use here instead.
 var hints = map[string]string{
 	"pool_max_conns":                 "is pgxpool's; pool_size and max_overflow serve here",
 	"pool_min_conns":                 "is pgxpool's; pool_size serves here",
@@ -45,7 +45,7 @@ var hints = map[string]string{
 	"currentschema":   "is JDBC's; search_path serves here",
 	"schema":          "is not libpq's; search_path serves here",
 
-	// With these the password would come beside: as a parameter of the server, which isn't one.
+	// Misspellings of password and of what goes with it. Taken for a parameter of the server, the password would be in the startup message.
 	"passwd":   "is not a key; password serves here",
 	"pwd":      "is not a key; password serves here",
 	"pass":     "is not a key; password serves here",
@@ -57,13 +57,13 @@ var hints = map[string]string{
 
 const keepAlive = "is libpq's; leave it out, TCP's keep-alive is on here"
 
-// pgxKeys are pgx's own, and no parameters of the server.
+// pgxKeys are the keys that pgx itself understands; it doesn't send them to the server as parameters.
 var pgxKeys = strings.Fields(`host port database dbname user password passfile connect_timeout sslmode sslkey sslcert
 	sslcertmode sslrootcert sslnegotiation sslpassword sslsni krbspn krbsrvname target_session_attrs service servicefile
 	min_protocol_version max_protocol_version channel_binding require_auth statement_cache_capacity
 	description_cache_capacity default_query_exec_mode`)
 
-// misspelt says what is wrong with a key of a DSN that is not ours, or nothing if it may be the server's.
+// misspelt says what is wrong with a key of a DSN that isn't one of ours; "" if it may be a parameter of the server.
 func misspelt(key string) string {
 	small := strings.ToLower(key)
 	if hint, ok := hints[small]; ok {
@@ -90,6 +90,7 @@ func misspelt(key string) string {
 	return ""
 }
 
+// keys are the DSN keys of all settings.
 func keys() []string {
 	all := make([]string, len(table))
 	for i, r := range table {
@@ -98,10 +99,11 @@ func keys() []string {
 	return all
 }
 
-// nearest returns the row whose key is at most two letters off, one letter for short keys, or nil.
+// nearest returns the row whose key differs from key by at most two letters, by one if the row's key is short; nil if none
+// does.
 func nearest(key string) *row {
 	if len(key) > 63 {
-		return nil
+		return nil // none of ours is nearly as long
 	}
 	key = strings.ToLower(key)
 	var best *row
@@ -118,7 +120,7 @@ func nearest(key string) *row {
 	return best
 }
 
-// distance counts the letters to insert, delete, replace or swap with their neighbour to get from a to b.
+// distance is how many letters must be inserted, deleted, replaced or swapped with their neighbour to get from a to b.
 func distance(a, b string) int {
 	rows := make([][]int, len(a)+1)
 	for i := range rows {

@@ -2,8 +2,8 @@ package settings
 
 import "strings"
 
-// optionNames are the settings that libpq's options make, read as the server reads them: words with a backslash before
-// what is literal, -c name=value, -cname=value or --name=value, and in a name - for _.
+// optionNames are the names of the settings in libpq's options, which are read as the server reads them: -c name=value,
+// -cname=value or --name=value, where a name may have - for _.
 func optionNames(options string) (names []string) {
 	words := optionWords(options)
 	for i, word := range words {
@@ -21,6 +21,7 @@ func optionNames(options string) (names []string) {
 	return names
 }
 
+// optionWords divides libpq's options into words. A space or a backslash is part of a word if a backslash is before it.
 func optionWords(options string) (words []string) {
 	for at := leading(options, spaces); at < len(options); at += leading(options[at:], spaces) {
 		var b strings.Builder

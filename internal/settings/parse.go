@@ -10,10 +10,11 @@ import (
 	"github.com/caarlos0/env/v11"
 )
 
-// parse reads texts by DSN key. It is the only reader of texts: a DSN, an environment, a profile and the defaults all
-// come through here. Keys that are not understood are reported under the name that where gives them, and left out.
+// parse reads the texts of settings, which are given by DSN key. All texts are read here: those of a DSN, of the environment,
+// of a profile and the defaults. A value that isn't understood or not allowed is added to ps under the name that where
+// returns for its row, and isn't set in the result.
 func parse(texts map[string]string, where func(*row) string, ps *problems) Values {
-	environment := make(map[string]string, len(texts)) // never nil: env would take the process's
+	environment := make(map[string]string, len(texts)) // not nil, for which package env would take the process's environment
 	for key, text := range texts {
 		environment[rowOf(key).env()] = text
 	}
@@ -24,7 +25,7 @@ func parse(texts map[string]string, where func(*row) string, ps *problems) Value
 		if !errors.As(err, &failed) {
 			panic("pgprod: BUG: the table can't be parsed into: " + err.Error())
 		}
-		// The cause quotes the text, so it isn't shown.
+		// The cause isn't shown: it quotes the text, which may be anything.
 		r := rowOfField(failed.Name)
 		ps.add(where(r), r.want)
 		v.field(r).SetZero()
@@ -33,6 +34,7 @@ func parse(texts map[string]string, where func(*row) string, ps *problems) Value
 	return v
 }
 
+// failures are the errors of which an error of package env consists, one for each field.
 func failures(err error) []error {
 	var all env.AggregateError
 	if errors.As(err, &all) {
@@ -41,6 +43,7 @@ func failures(err error) []error {
 	return nil
 }
 
+// parsers are package env's parsers for types that it reads otherwise than we do.
 var parsers = map[reflect.Type]env.ParserFunc{
 	reflect.TypeFor[bool](): func(text string) (any, error) {
 		b, ok := parseBool(text)
@@ -55,8 +58,10 @@ var parsers = map[reflect.Type]env.ParserFunc{
 	},
 }
 
+// errText stands for any error of a parser. It isn't shown.
 var errText = errors.New("not understood")
 
+// unless returns nil if ok is true.
 func unless(ok bool) error {
 	if ok {
 		return nil
@@ -74,9 +79,11 @@ func parseBool(text string) (value, ok bool) {
 	return false, false
 }
 
-// nextName finds where a server setting begins, so that search_path=a,b,jit=off has two.
+// nextName matches the beginning of a server setting. A comma separates two settings only if a name and = follow it:
+// search_path=a,b,jit=off has two.
 var nextName = regexp.MustCompile(`(?:^|,)\s*([A-Za-z_][A-Za-z0-9_.$]*)\s*=`)
 
+// parseServerSettings reads name=value,… and reports whether it could.
 func parseServerSettings(text string) (map[string]string, bool) {
 	text = strings.Trim(text, ", \t\r\n")
 	found := nextName.FindAllStringSubmatchIndex(text, -1)
@@ -94,7 +101,7 @@ func parseServerSettings(text string) (map[string]string, bool) {
 	return m, true
 }
 
-// check reports every value that is not allowed, and takes it out.
+// check adds each value that isn't allowed to ps, and unsets its field.
 func (v *Values) check(where func(*row) string, ps *problems) {
 	for i := range table {
 		r := &table[i]

@@ -11,9 +11,11 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-const maxPassword = 64 << 10 // a file larger than this is something else
+// maxPassword is the largest password in bytes; a larger file holds something else.
+const maxPassword = 64 << 10
 
-// ReadPassword reads a password file and takes one newline off its end. Its errors never hold the file's content.
+// ReadPassword returns the content of a password file, without a newline at its end. A file that is empty, larger than 64 KiB,
+// or has a NUL byte is an error. Errors don't show the content.
 func ReadPassword(path string) (string, error) {
 	password, err := readPassword(path)
 	if err != nil {
@@ -47,8 +49,8 @@ func readPassword(path string) (string, error) {
 	return password, nil
 }
 
-// checkPassword reports contradictions and a password file that can't be read. PGPASSWORD and .pgpass contradict
-// nothing: they are only what is left when nobody else has a password.
+// checkPassword reports a password that is given in two ways, and a password file that can't be read. PGPASSWORD and .pgpass
+// may be there in any case: they are used only if the password isn't given in another way.
 func (l *loader) checkPassword() {
 	const one = "are both given; give one of them"
 	if path := l.values.PasswordFile; path != nil {
@@ -70,7 +72,8 @@ func (l *loader) checkPassword() {
 	}
 }
 
-// withoutPath takes the path off an error: somebody may have given the password itself for the path of its file.
+// withoutPath returns the cause of an error about a file, without the path: a user may have given the password itself as
+// the path of its file.
 func withoutPath(err error) error {
 	var failed *fs.PathError
 	if errors.As(err, &failed) {
@@ -79,7 +82,8 @@ func withoutPath(err error) error {
 	return err
 }
 
-// setPassword leaves none where a file or a function will be asked, lest an old one be used instead.
+// setPassword settles the password in the Config. If a file or a function has it, which are read at each dial, the Config has
+// none, so that an old password can't be used in its place.
 func (l *loader) setPassword(conn *pgx.ConnConfig) {
 	fromEnv := l.vars[l.prefix+"PASSWORD"]
 	switch {

@@ -8,13 +8,14 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// reason maps the beginning of one of pgx's messages to the key that it is about and what that key allows.
-type reason struct{ begins, key, want string }
+// A refusal is what we say in place of an error of pgx whose message begins with begins: the key that it is about, and what
+// is allowed there.
+type refusal struct{ begins, key, want string }
 
 const wantDSN = "can't be read; a DSN is postgres://user@host:port/database?key=value&… or key=value pairs"
 
-// syntax are the messages after which nothing can be said of the keys.
-var syntax = []reason{
+// syntaxErrors are about the DSN as a whole. pgx couldn't read it, so which keys it has isn't known.
+var syntaxErrors = []refusal{
 	{"failed to parse as URL (extra key/value separator", "",
 		"is not a URL: a value in it has a =, write %3D"},
 	{"failed to parse as URL (invalid percent-encoded token", "",
@@ -25,7 +26,8 @@ var syntax = []reason{
 	{"failed to parse as keyword/value", "", wantDSN},
 }
 
-var reasons = []reason{
+// keyErrors are about one key of a DSN that could be read. The first one that matches counts.
+var keyErrors = []refusal{
 	{"invalid port", "port", "must be a number from 1 to 65535; in a URL's password write %3A for :, %2F for / and %40 for @"},
 	{"could not match", "port", "must give one port, or one for every host"},
 	{"unknown target_session_attrs value", "target_session_attrs",
@@ -57,8 +59,8 @@ var reasons = []reason{
 	{"failed to configure TLS", "sslmode", "can't be satisfied: see sslrootcert, sslcert and sslkey"},
 }
 
-// explain reports an error of pgx in our words. Its own never get out: they quote the DSN, with the password masked as
-// well as can be, and carry it whole in a field. It tells whether the keys of the DSN can be made out nevertheless.
+// explain adds an error of pgx to the problems, in our words. pgx's own error is never shown: it quotes the DSN, in which the
+// password is masked by guessing, and has the whole DSN in a field. The result says whether the DSN's keys can be read.
 func (l *loader) explain(err error) (readable bool) {
 	if l.dsn.registered {
 		l.problems.add(l.dsn.self(), "is a name of stdlib.RegisterConnConfig, whose configurations only the driver pgx knows: "+
@@ -71,13 +73,13 @@ func (l *loader) explain(err error) (readable bool) {
 		return false
 	}
 	message := strings.TrimPrefix(err.Error(), pgconn.NewParseConfigError(failed.ConnString, "", nil).Error())
-	for _, r := range syntax {
+	for _, r := range syntaxErrors {
 		if strings.HasPrefix(message, r.begins) {
 			l.problems.add(l.dsn.self(), r.want)
 			return false
 		}
 	}
-	for _, r := range reasons {
+	for _, r := range keyErrors {
 		if strings.HasPrefix(message, r.begins) {
 			want := r.want
 			if mode, _ := l.dsn.get("sslmode"); r.key == "sslmode" && mode == "no-verify" {
@@ -91,7 +93,8 @@ func (l *loader) explain(err error) (readable bool) {
 	return true
 }
 
-// fileError is why a file can't be read, with its path where that doesn't come from the DSN.
+// fileError returns the part of pgx's error that says why a file can't be read; nil if it is about something else. The path
+// is in it only if it isn't from the DSN.
 func (l *loader) fileError(err error) error {
 	var failed *fs.PathError
 	if !errors.As(err, &failed) {
@@ -105,7 +108,8 @@ func (l *loader) fileError(err error) error {
 	return failed
 }
 
-// whereGiven names one of pgx's keys as the user wrote it: in the DSN, as a PG* variable, or else in a service file.
+// whereGiven is what errors call one of pgx's keys: a key of the DSN, or the PG* variable that has it. Where it is in neither
+// (but in a service file) it is called a key of the DSN.
 func (l *loader) whereGiven(key string) string {
 	if _, ok := l.dsn.get(key); ok {
 		return l.dsn.name(key)

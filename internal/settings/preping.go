@@ -6,21 +6,21 @@ import (
 	"strings"
 )
 
-// PrePing says when a connection is checked before it is lent.
+// PrePing says whether and how a connection is checked before it is lent.
 type PrePing string
 
 var _ encoding.TextUnmarshaler = (*PrePing)(nil)
 
 // The values of pool_pre_ping.
 const (
-	PrePingAuto   PrePing = "auto"   // peek at the socket at every borrow, ping after an idle second
-	PrePingAlways PrePing = "always" // ping at every borrow
-	PrePingOff    PrePing = "off"
+	PrePingAuto   PrePing = "auto"   // look at the socket at each borrow, and ping if it was idle for more than a second
+	PrePingAlways PrePing = "always" // ping at each borrow
+	PrePingOff    PrePing = "off"    // neither
 )
 
 var errPrePing = errors.New("pgprod: pool_pre_ping is auto, always or off")
 
-// parsePrePing takes true and false as well, since that is what other pools' config files say.
+// parsePrePing reads the texts of the constants, and booleans as other pools' config files have: true means always.
 func parsePrePing(text string) (PrePing, bool) {
 	text = strings.ToLower(strings.TrimSpace(text))
 	switch p := PrePing(text); p {
@@ -37,10 +37,11 @@ func parsePrePing(text string) (PrePing, bool) {
 	return PrePingOff, true
 }
 
-// UnmarshalText reads auto, always, off, or a boolean: true is always, false is off.
+// UnmarshalText implements encoding.TextUnmarshaler. It reads auto, always, off, or a boolean: true is always, false is off.
+// An empty text leaves *p as it is.
 func (p *PrePing) UnmarshalText(text []byte) error {
 	if len(text) == 0 {
-		return nil // not set, as with any other text
+		return nil
 	}
 	parsed, ok := parsePrePing(string(text))
 	if !ok {

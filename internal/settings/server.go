@@ -13,10 +13,11 @@ import (
 	"time"
 )
 
-// serverDefaults are the settings of the production guide.
+// serverDefaults is the default of server_settings.
 const serverDefaults = "jit=off,random_page_cost=1.1,effective_cache_size=1GB,idle_in_transaction_session_timeout=300000"
 
-// programName is what application_name says unless told otherwise: the program's file, within the server's limits.
+// programName is the default of application_name: the name of the program's file, in the characters and the length (63 bytes)
+// that the server allows.
 func programName() string {
 	if len(os.Args) == 0 {
 		return ""
@@ -31,9 +32,12 @@ func programName() string {
 	return name[:min(len(name), 63)]
 }
 
-// serverParams settles the run-time parameters: those that pgx took from its own environment lie over our defaults,
-// those in the DSN over server_settings in the DSN, and the options in code over everything. To the server what is in
-// libpq's options is weaker than any parameter beside it, so the defaults give way to it.
+// serverParams are the run-time parameters of the server, by name. Of several sources the later one wins: our defaults, what
+// pgx took from PG* variables and the service file, server_settings in our variables, server_settings in the DSN, parameters
+// in the DSN, and the options in code.
+//
+// To the server, a setting in libpq's options is weaker than a parameter of its own. So that our defaults don't win over
+// options, a default that options set as well is left out.
 func (l *loader) serverParams() map[string]string {
 	byDefault := merged(defaults.ServerSettings, map[string]string{"application_name": programName()})
 	given := merged(l.dsn.ambient, l.env.ServerSettings, l.dsn.values.ServerSettings, l.dsn.params, l.code.ServerSettings)
@@ -44,7 +48,7 @@ func (l *loader) serverParams() map[string]string {
 	return merged(byDefault, given)
 }
 
-// merged returns the union of maps, later ones winning.
+// merged returns a new map with the entries of all layers. Later ones win.
 func merged(layers ...map[string]string) map[string]string {
 	all := make(map[string]string)
 	for _, m := range layers {
@@ -55,16 +59,18 @@ func merged(layers ...map[string]string) map[string]string {
 	return all
 }
 
-// put sets a server setting; to the server jit and JIT are the same name.
+// put sets a server setting, in place of one whose name differs in case only: to the server jit and JIT are the same.
 func put(m map[string]string, name, value string) {
 	drop(m, name)
 	m[name] = value
 }
 
+// drop removes a server setting, whatever the case of its name.
 func drop(m map[string]string, name string) {
 	maps.DeleteFunc(m, func(have, _ string) bool { return strings.EqualFold(have, name) })
 }
 
+// lookup finds a server setting, whatever the case of its name.
 func lookup(m map[string]string, name string) (string, bool) {
 	for have, value := range m {
 		if strings.EqualFold(have, name) {
@@ -76,7 +82,8 @@ func lookup(m map[string]string, name string) (string, bool) {
 
 func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
 
-// checkEncoding refuses what would change texts without a word: pgx takes what it gets from the server for UTF-8.
+// checkEncoding refuses a client_encoding other than UTF8. pgx takes all texts from the server for UTF-8, so that with another
+// encoding they would be wrong without an error.
 func (l *loader) checkEncoding() {
 	encoding, _ := lookup(l.serverParams(), "client_encoding")
 	plain := strings.NewReplacer("-", "", "_", "", "'", "").Replace(strings.ToLower(encoding))
@@ -85,24 +92,24 @@ func (l *loader) checkEncoding() {
 	}
 }
 
-// backstop adds a statement_timeout a second above our own, for when this program dies or hangs with a statement on the
-// server. What the user said of statement_timeout, in libpq's options too, stands.
+// backstop sets the server's statement_timeout to command plus a second, so that a statement ends even if this program dies
+// or hangs meanwhile. It does nothing if command is 0, or if the user has set statement_timeout, be it in libpq's options.
 func backstop(params map[string]string, command time.Duration) {
 	options, _ := lookup(params, "options")
 	isTimeout := func(name string) bool { return strings.EqualFold(name, "statement_timeout") }
 	if _, given := lookup(params, "statement_timeout"); given || command <= 0 || slices.ContainsFunc(optionNames(options), isTimeout) {
 		return
 	}
-	// The server's unit is the millisecond, and its limit that of an int32.
+	// The server takes milliseconds as an int32.
 	ms := min(int64(math.MaxInt32), int64(command/time.Millisecond)+1000)
 	params["statement_timeout"] = strconv.FormatInt(ms, 10)
 }
 
-// startupOnly are parameters that can't be set later, or that every pooler knows.
+// startupOnly are parameters that can't be set later, or that poolers accept in the startup message.
 var startupOnly = []string{"application_name", "client_encoding", "options", "replication"}
 
-// split parts the run-time parameters into those of the startup message and those to be set afterwards. Empty ones are
-// dropped.
+// split divides the run-time parameters into those for the startup message and, in mode set, those to be set on the new
+// connection, which are sorted by name. Those with an empty value are left out.
 func split(params map[string]string, mode string) (startup map[string]string, later []Setting) {
 	startup = make(map[string]string, len(params))
 	for name, value := range params {
@@ -118,7 +125,8 @@ func split(params map[string]string, mode string) (startup map[string]string, la
 	return startup, later
 }
 
-// areServerSettings checks what a map in code may hold; texts can't get past the parser.
+// areServerSettings reports whether the names and values of a map are allowed. It matters for maps in code: the parser
+// doesn't let others through.
 func areServerSettings(v reflect.Value) bool {
 	for it := v.MapRange(); it.Next(); {
 		if !isSettingName(it.Key().String()) || strings.ContainsRune(it.Value().String(), 0) {
@@ -128,6 +136,7 @@ func areServerSettings(v reflect.Value) bool {
 	return true
 }
 
+// isSettingName reports whether a name can be that of a server setting.
 func isSettingName(name string) bool {
 	return name != "" && strings.Trim(name, wordChars+".$") == "" && strings.IndexByte("0123456789.$", name[0]) < 0
 }

@@ -7,8 +7,8 @@ import (
 	"github.com/jackc/pgservicefile"
 )
 
-// readService reads the section of libpq's service file that is in force. pgx reads it too, and reports what is wrong
-// with it, but doesn't tell which settings came from there.
+// readService reads the section of libpq's service file that the DSN or PGSERVICE names, if any. pgx reads it as well, and
+// reports errors, but doesn't say which settings are from there.
 func (l *loader) readService() {
 	if !l.hasService() {
 		return
@@ -22,12 +22,13 @@ func (l *loader) readService() {
 	}
 }
 
+// hasService reports whether a section of a service file is to be used.
 func (l *loader) hasService() bool {
 	_, ok := l.dsn.get("service")
 	return ok || l.vars["PGSERVICE"] != ""
 }
 
-// libpq is one of libpq's settings: a key of the DSN, else a variable, else what it is without.
+// libpq returns the value of one of libpq's settings: of a key of the DSN, else of a variable, else otherwise.
 func (l *loader) libpq(key, variable, otherwise string) string {
 	if value, ok := l.dsn.get(key); ok {
 		return value
@@ -38,6 +39,7 @@ func (l *loader) libpq(key, variable, otherwise string) string {
 	return otherwise
 }
 
+// homeServices is the path of libpq's default service file, "" if there is no home directory.
 func homeServices() string {
 	home, err := os.UserHomeDir()
 	if err != nil {

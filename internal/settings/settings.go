@@ -1,9 +1,11 @@
-// Package settings turns a DSN, an environment and options in code into one validated Config: an option in code wins
-// over a DSN key, that over an environment variable, that over the profile, and that over the default.
+// Package settings turns a DSN, an environment and options in code into one validated Config. An option in code wins over a
+// DSN key, a DSN key over an environment variable, that over the profile, and the profile over the default.
 //
-// Load is a pure function of its arguments, apart from what pgx itself reads: PG* variables, the password file of
-// libpq and its service file. Every setting is one row of one table (table.go), and its text is read by one and the
-// same parser wherever it stands. Errors name the key as it was written and never show a password or a DSN.
+// Each setting is one row of one table (table.go), and its text is read by the same parser wherever it was given. Errors name
+// the key as the user wrote it, and never show a password or a DSN.
+//
+// Besides its arguments, Load reads what pgx reads by itself (PG* variables, libpq's password file and service file), the
+// password file to see that it can be read, and the program's name.
 package settings
 
 import (
@@ -13,8 +15,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Values holds one field per row of the table; nil is not set. The root package's Options have the same fields, with the tags
-// of config files.
+// Values has one field for each row of the table, which is nil if it isn't set. The root package's Options have the same
+// fields in the same order, so that one can be converted into the other, with tags for config files.
 type Values struct {
 	Profile            *string           `env:"PROFILE"`
 	PoolSize           *int              `env:"POOL_SIZE"`
@@ -38,10 +40,10 @@ type Values struct {
 	EnvPrefix          *string           `env:"ENV_PREFIX"`
 }
 
-// Source says where a setting came from.
+// Source is where the value of a setting was given.
 type Source string
 
-// The sources, weakest first.
+// The sources, the weakest first: each wins over those before it.
 const (
 	SourceDefault     Source = "default"
 	SourceProfile     Source = "profile"
@@ -50,21 +52,21 @@ const (
 	SourceOption      Source = "option"
 )
 
-// Values of Config.Environment and Config.ServerSettingsMode.
+// The values of Config.Environment and Config.ServerSettingsMode.
 const (
 	Production  = "production"
 	Development = "development"
-	ModeStartup = "startup"
-	ModeSet     = "set"
+	ModeStartup = "startup" // server settings travel in the startup message
+	ModeSet     = "set"     // server settings are set by set_config on each new connection
 )
 
-// Setting is one server setting to be made with set_config after connecting.
+// Setting is a server setting that set_config sets on each new connection.
 type Setting struct{ Name, Value string }
 
-// Config is the validated outcome of Load; it shares nothing with Load's arguments.
+// Config is the validated outcome of Load. It shares no memory with Load's arguments, and isn't changed any more.
 type Config struct {
-	Conn *pgx.ConnConfig // RuntimeParams, TLS, password and timeout are settled; copy before changing
-	Set  []Setting       // made after connecting, sorted by name; empty unless server_settings_mode is set
+	Conn *pgx.ConnConfig // for pgx; RuntimeParams, TLS, password and timeouts are final. Copy it before changing it
+	Set  []Setting       // what set_config sets on each new connection, sorted by name; empty unless the mode is ModeSet
 
 	Profile            string
 	PoolSize           int           // at least 1
@@ -73,30 +75,30 @@ type Config struct {
 	PoolRecycle        time.Duration // 0: never
 	PoolIdleTimeout    time.Duration // 0: never
 	PrePing            PrePing
-	PoolName           string
-	Environment        string
+	PoolName           string // never empty
+	Environment        string // Production or Development
 	Echo               bool
 	EchoPool           bool
 	SlowQuery          time.Duration // 0: never
 	LeakDetection      time.Duration // 0: never
 	Preflight          bool
-	ServerSettingsMode string
+	ServerSettingsMode string        // ModeStartup or ModeSet
 	CommandTimeout     time.Duration // 0: none
 	ConnectTimeout     time.Duration // above 0
-	PasswordFile       string        // read at every dial, with ReadPassword
-	EnvPrefix          string
+	PasswordFile       string        // read at every dial, with ReadPassword; "": there is none
+	EnvPrefix          string        // what environment variables begin with
 
 	TargetSessionAttrs string            // any, read-write, read-only, primary, standby or prefer-standby
-	PasswordInDSN      bool              // the DSN itself carries a password
-	Sources            map[string]Source // by DSN key, one entry per row of the table
-	Warnings           []string          // to be logged once; never a secret
-	NoDSN              string            // why nobody has said where the database is, "" if somebody has: for errors of dials
+	PasswordInDSN      bool              // the DSN has a password
+	Sources            map[string]Source // by DSN key, one entry for each row of the table
+	Warnings           []string          // for the log, once; there is never a secret in them
+	NoDSN              string            // for errors of dials: says that neither DSN nor variables name a database; "": they do
 
-	values          Values // of all layers, for Shown
-	hasPasswordFunc bool   // code supplies the password
+	values          Values // what was given, in all layers together; Shown lists it
+	hasPasswordFunc bool   // a function in code supplies the password
 }
 
-// Capacity is the largest number of connections: pool_size + max_overflow, or math.MaxInt32 where that is unlimited.
+// Capacity is the most connections that there may be: pool_size + max_overflow, or math.MaxInt32 if that is unlimited.
 func (c *Config) Capacity() int {
 	if c.MaxOverflow < 0 || c.PoolSize > math.MaxInt32-c.MaxOverflow {
 		return math.MaxInt32
@@ -104,7 +106,7 @@ func (c *Config) Capacity() int {
 	return c.PoolSize + c.MaxOverflow
 }
 
-// MaxConns is how many connections there may be, 0 where max_overflow says unlimited.
+// MaxConns is Capacity for people and metrics: 0 if max_overflow is unlimited.
 func (c *Config) MaxConns() int64 {
 	if c.MaxOverflow < 0 {
 		return 0

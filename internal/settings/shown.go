@@ -9,17 +9,17 @@ import (
 	"time"
 )
 
-// Shown is a setting as people may see it.
+// Shown is a setting as it may be shown to people: secrets are masked.
 type Shown struct {
 	Key, Value string
 	Source     Source
 }
 
-// mask stands for a secret that is there.
+// mask is shown in place of a secret.
 const mask = "••••"
 
-// Shown lists the settings in force, in the order of the table. There are no secrets in it: server settings are given
-// by name, with what they are set to, and of a password only that there is one.
+// Shown lists the settings in force, in the order of the table, and at the end whether there is a password. Passwords and
+// server settings that may hold a secret are masked.
 func (c *Config) Shown() []Shown {
 	all := make([]Shown, 0, len(table)+1)
 	for i := range table {
@@ -62,8 +62,9 @@ func (c *Config) shown(r *row) string {
 	}
 }
 
-// serverSettings are those that each connection makes, by whatever way. options is not shown: it may hold anything, as may
-// parameters of the application's own, which have a dot, and those that sound like a password.
+// serverSettings are the server settings of each connection, in the startup message or set later, as name=value, … options is
+// left out, since it may hold anything. For the same reason the values of the application's own parameters, which have a dot
+// in their names, are masked, and so are those whose names sound like a password.
 func (c *Config) serverSettings() string {
 	all := maps.Clone(c.Conn.RuntimeParams)
 	for _, s := range c.Set {

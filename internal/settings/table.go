@@ -8,19 +8,22 @@ import (
 	"unicode"
 )
 
-// row is one setting. Its environment variable is the prefix and the key in capitals, its option With and the field.
+// A row is one setting.
 type row struct {
-	key     string // in a DSN and in a config file
-	field   string // of Values
-	noEnv   bool   // no environment variable of ours
-	initial string // the default, as text
-	shown   string // the default in the README, where the text alone doesn't tell
-	sets    string
-	want    string // what is allowed, for errors
-	ok      func(reflect.Value) bool
+	key     string                   // the key in a DSN and in a config file
+	field   string                   // the name of the field of Values
+	noEnv   bool                     // it has no environment variable
+	initial string                   // the default, as the text that the parser reads; "": none
+	shown   string                   // the default as the README shows it; "": as initial
+	sets    string                   // what the setting does, for the README
+	want    string                   // what is allowed, for errors
+	ok      func(reflect.Value) bool // reports whether a value is allowed; nil: each that the parser understands
 }
 
-func (r *row) env() string    { return strings.ToUpper(r.key) }
+// env is the environment variable of the setting, without the prefix.
+func (r *row) env() string { return strings.ToUpper(r.key) }
+
+// option is the root package's option for the setting.
 func (r *row) option() string { return "With" + r.field }
 
 const (
@@ -29,7 +32,7 @@ const (
 	wantSettings = "must be name=value, several separated by commas; names are letters, digits, _ . and $, values have no NUL"
 )
 
-// table is every setting there is.
+// table has all settings. It must have a row for each field of Values.
 var table = []row{
 	{key: "profile", field: "Profile", initial: "medium",
 		sets: "pool_size, max_overflow, pool_timeout, pool_recycle: small 10/5/20s/30m, medium 20/10/30s/30m, large 50/20/10s/15m",
@@ -92,14 +95,14 @@ var table = []row{
 		want: "must be letters, digits and underscores", ok: isPrefix},
 }
 
-// profiles give the defaults of the rows they name.
+// profiles are the defaults that each value of profile brings, by DSN key.
 var profiles = map[string]map[string]string{
 	"small":  {"pool_size": "10", "max_overflow": "5", "pool_timeout": "20s", "pool_recycle": "30m"},
 	"medium": {"pool_size": "20", "max_overflow": "10", "pool_timeout": "30s", "pool_recycle": "30m"},
 	"large":  {"pool_size": "50", "max_overflow": "20", "pool_timeout": "10s", "pool_recycle": "15m"},
 }
 
-// rowOf finds a row by its DSN key, nil if there is none.
+// rowOf returns the row with a DSN key; nil: there is none.
 func rowOf(key string) *row {
 	for i := range table {
 		if table[i].key == key {
@@ -109,7 +112,7 @@ func rowOf(key string) *row {
 	return nil
 }
 
-// rowOfField finds a row by its field of Values.
+// rowOfField returns the row with a field of Values; nil: there is none.
 func rowOfField(field string) *row {
 	for i := range table {
 		if table[i].field == field {
@@ -119,11 +122,12 @@ func rowOfField(field string) *row {
 	return nil
 }
 
-// The checks below get what a field of Values points to, or its map.
+// The functions below are for row.ok. They get what a field of Values points to, or the map of server_settings.
 
+// atLeast allows numbers and durations from n on.
 func atLeast(n int64) func(reflect.Value) bool {
 	return func(v reflect.Value) bool {
-		// A duration may be longer, a count that large is a mistake and would overflow a sum.
+		// A count above MaxInt32 is a mistake, and would overflow a sum. Durations are int64 and may be longer.
 		return v.Int() >= n && (v.Kind() == reflect.Int64 || v.Int() <= math.MaxInt32)
 	}
 }
@@ -147,4 +151,5 @@ func isPrefix(v reflect.Value) bool {
 	return prefix[0] > '9' && strings.Trim(prefix, wordChars) == ""
 }
 
+// wordChars are letters, digits and the underscore.
 const wordChars = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"

@@ -9,16 +9,17 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// requireTLS parses the DSN once more with sslmode=require, if it is for production, some host is not local, and nobody
-// said a word about sslmode. libpq's own default, prefer, would go on without encryption if anyone in between asked.
+// requireTLS makes sslmode=require the default in production where a host isn't local: it parses the DSN once more with that
+// if sslmode isn't given anywhere. With libpq's own default, prefer, somebody between the program and the server could turn
+// encryption off.
 func (l *loader) requireTLS() {
 	mode, _ := l.sslmode()
-	unknown := l.hasService() && l.dsn.service == nil // pgx found a service file where we don't look
+	unknown := l.hasService() && l.dsn.service == nil // the service file may have sslmode, but wasn't found where we look
 	if *l.values.Environment != Production || allLocal(l.dsn.conn) || mode != "" || unknown {
 		return
 	}
 	text := l.dsn.add("sslmode", "require")
-	if _, given := l.dsn.get("sslmode"); given { // and empty
+	if _, given := l.dsn.get("sslmode"); given { // as an empty text
 		text = l.dsn.replace("sslmode", "require")
 	}
 	conn, err := pgx.ParseConfig(text)
@@ -29,7 +30,8 @@ func (l *loader) requireTLS() {
 	l.dsn.conn = conn
 }
 
-// tlsWarning says which choice may leave the way to a host that is not local unencrypted.
+// tlsWarning is a warning for production if connections to a host that isn't local may be unencrypted, and names the sslmode
+// that allows it; "": there is nothing to warn of.
 func (l *loader) tlsWarning() string {
 	exposed := func(e endpoint) bool { return !IsLocal(e.host) && !e.encrypted }
 	if *l.values.Environment != Production || !slices.ContainsFunc(endpoints(l.dsn.conn), exposed) {
@@ -43,7 +45,8 @@ func (l *loader) tlsWarning() string {
 		"require encrypts them, verify-full also checks who answers"
 }
 
-// sslmode is the mode that was given and where: in the DSN, else in the service file, else in PGSSLMODE.
+// sslmode returns the sslmode that was given, "" if none was, and what errors call the place: the DSN, else the service file,
+// else PGSSLMODE.
 func (l *loader) sslmode() (mode, where string) {
 	mode, inDSN := l.dsn.get("sslmode")
 	if inDSN {
@@ -55,12 +58,13 @@ func (l *loader) sslmode() (mode, where string) {
 	return l.vars["PGSSLMODE"], "variable PGSSLMODE"
 }
 
+// An endpoint is one address that pgx may connect to, in one way.
 type endpoint struct {
 	host      string
 	encrypted bool
 }
 
-// endpoints are all that pgx will try, in turn.
+// endpoints are all that pgx will try, in this order.
 func endpoints(conn *pgx.ConnConfig) []endpoint {
 	all := []endpoint{{conn.Host, conn.TLSConfig != nil}}
 	for _, f := range conn.Fallbacks {
@@ -69,11 +73,13 @@ func endpoints(conn *pgx.ConnConfig) []endpoint {
 	return all
 }
 
+// allLocal reports whether all hosts are local.
 func allLocal(conn *pgx.ConnConfig) bool {
 	return !slices.ContainsFunc(endpoints(conn), func(e endpoint) bool { return !IsLocal(e.host) })
 }
 
-// IsLocal tells whether packets to a host stay on this machine.
+// IsLocal reports whether what is sent to a host stays on this machine: it is the directory of a socket, localhost or a
+// loopback address.
 func IsLocal(host string) bool {
 	if network, _ := pgconn.NetworkAddress(host, 0); network == "unix" || strings.EqualFold(host, "localhost") {
 		return true
