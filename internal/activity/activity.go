@@ -1,28 +1,28 @@
-// Package activity remembers what a pool did lately, in bounded memory, for people to look at: statements by summary,
-// utilisation over the last minutes, errors and events. It knows nothing of connections.
+// Package activity remembers, in bounded memory, what a pool did in the last minutes: statements by summary, how full the pool
+// was, errors and events. The live page shows it. It knows nothing of connections.
 //
-//	activity.go    what is shown: one snapshot of one pool
-//	statements.go  durations, rows and errors of statements by summary
-//	recent.go      the last few of anything; events, of which those that are alike are one
+//	activity.go    the data that is shown: a Snapshot of one pool, with its parts
+//	statements.go  Statements collects durations, rows and errors of statements by summary
+//	recent.go      Recent keeps the last few values of any type; Events keeps events, and counts those that repeat
 package activity
 
 import "time"
 
-// A Snapshot is what is known of one pool at one moment. It is safe to keep, and holds no secrets, no parameter values
-// and no literals of statements.
+// A Snapshot is what is known of one pool at one moment. It is safe to keep. There are no secrets, parameter values or literals
+// of statements in it.
 type Snapshot struct {
 	At         time.Time   `json:"at"`
 	Status     Status      `json:"status"`
-	History    []Sample    `json:"history"`    // the oldest first, one every Interval
-	Holders    []Holder    `json:"holders"`    // who has a connection, the longest first
-	Statements []Statement `json:"statements"` // by time spent in all, the most first
+	History    []Sample    `json:"history"`    // the oldest first, one every Interval while somebody watches
+	Holders    []Holder    `json:"holders"`    // callers that have a connection, the one that has it longest first
+	Statements []Statement `json:"statements"` // by total time, the most first
 	Errors     []Event     `json:"errors"`     // the newest first
 	Events     []Event     `json:"events"`     // of connections, the newest first
 	Settings   []Setting   `json:"settings"`
 	Warnings   []string    `json:"warnings"` // what the preflight found
 }
 
-// Status is a pool's numbers. The root package exports and documents it as PoolStatus.
+// Status has a pool's numbers. The root package has the same struct as PoolStatus, where the fields are documented.
 type Status struct {
 	PoolName        string           `json:"pool_name"`
 	PoolSize        int              `json:"pool_size"`
@@ -42,11 +42,11 @@ type Status struct {
 	Closed          map[string]int64 `json:"closed"`
 }
 
-// Health is how the server and the pool are, as a check found them. The root package exports and documents it as Health,
-// with JSON of its own; the tags here are those of the live page, which shows the rest elsewhere.
+// Health is the health of the server and the pool, as a check found it. The root package has the same fields in its own Health,
+// with other JSON names. The names here are for the live page's JSON, which leaves out what is in the Snapshot beside it.
 type Health struct {
-	Status        string        `json:"status"`   // Healthy, Degraded, Unhealthy, or "" if nobody knows
-	Database      string        `json:"database"` // Connected, Disconnected
+	Status        string        `json:"status"`   // Healthy, Degraded or Unhealthy; "": it isn't known
+	Database      string        `json:"database"` // Connected or Disconnected
 	Reason        string        `json:"reason,omitempty"`
 	CheckedAt     time.Time     `json:"-"`
 	Latency       time.Duration `json:"latency_ns"`     // of one round trip; 0: not known
@@ -56,7 +56,7 @@ type Health struct {
 	Warnings      []string      `json:"-"`
 }
 
-// The words of Health.
+// The values of Health.Status and Health.Database.
 const (
 	Healthy      = "healthy"
 	Degraded     = "degraded"
@@ -65,13 +65,14 @@ const (
 	Disconnected = "disconnected"
 )
 
-// Interval is how often a pool that is watched is sampled, and Samples how many of those are kept: five minutes.
 const (
+	// Interval is the time between two Samples of a pool that is watched.
 	Interval = 2 * time.Second
-	Samples  = 150
+	// Samples is how many Samples are kept: those of five minutes.
+	Samples = 150
 )
 
-// A Sample is how full the pool was at one moment.
+// A Sample says how full the pool was at one moment.
 type Sample struct {
 	At         time.Time `json:"at"`
 	CheckedOut int       `json:"checked_out"`
@@ -83,40 +84,41 @@ type Sample struct {
 // A Holder is a caller that has a connection.
 type Holder struct {
 	Held      time.Duration `json:"held_ns"`
-	Leak      bool          `json:"leak"` // held longer than leak_detection
-	Running   bool          `json:"running"`
+	Leak      bool          `json:"leak"`            // it has been held longer than leak_detection
+	Running   bool          `json:"running"`         // a statement is under way
 	RowsOpen  bool          `json:"rows_open"`       // command_timeout has ended the statement, and its rows were not closed
-	Statement string        `json:"statement"`       // the summary of the last, or the one that runs
+	Statement string        `json:"statement"`       // the summary of the statement that runs, or of the last one
 	PID       uint32        `json:"pid"`             // of the server's process
 	Stack     []string      `json:"stack,omitempty"` // of the borrower, "function file:line", the innermost first
 }
 
-// A Statement is what is known of the statements of one summary, of the last five to ten minutes.
+// A Statement says how the statements with one summary did in the last five to ten minutes. The percentiles are upper bounds:
+// they may be a quarter too long.
 type Statement struct {
 	Summary string        `json:"summary"`
-	Count   int64         `json:"count"`
-	Errors  int64         `json:"errors"`
-	Rows    int64         `json:"rows"`
-	Total   time.Duration `json:"total_ns"`
+	Count   int64         `json:"count"`    // executions, failed ones included
+	Errors  int64         `json:"errors"`   // executions that failed
+	Rows    int64         `json:"rows"`     // rows returned or affected
+	Total   time.Duration `json:"total_ns"` // the sum of all durations
 	P50     time.Duration `json:"p50_ns"`
 	P95     time.Duration `json:"p95_ns"`
 	P99     time.Duration `json:"p99_ns"`
 	Max     time.Duration `json:"max_ns"`
 }
 
-// An Event is something that happened, once or again and again.
+// An Event is something that happened, once or several times.
 type Event struct {
-	At      time.Time `json:"at"`    // the last time
-	First   time.Time `json:"first"` // the first time
-	Kind    string    `json:"kind"`
-	Text    string    `json:"text"` // of the last time
-	Count   int       `json:"count"`
-	Warning bool      `json:"warning"` // it is what an application has to expect
+	At      time.Time `json:"at"`      // when it happened last
+	First   time.Time `json:"first"`   // when it happened first
+	Kind    string    `json:"kind"`    // such as connect, close, statement
+	Text    string    `json:"text"`    // what happened the last time, in words
+	Count   int       `json:"count"`   // how often it happened
+	Warning bool      `json:"warning"` // an application has to expect it, as the violation of a unique constraint
 }
 
-// A Setting is a setting in force, and where it came from: default, profile, environment, DSN or option.
+// A Setting is a setting in force.
 type Setting struct {
 	Key    string `json:"key"`
 	Value  string `json:"value"`
-	Source string `json:"source"`
+	Source string `json:"source"` // default, profile, environment, DSN or option; connection: it says where the pool connects to
 }

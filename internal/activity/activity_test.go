@@ -96,7 +96,7 @@ func TestWhatHappensAgainIsOneEventHoweverItsTextVaries(t *testing.T) {
 		assert.Equal(t, "terminating connection", got[2].Text, "the first cause is still there")
 
 		time.Sleep(incident)
-		e.Warn("connect", "refused", "refused again")
+		e.AddWarning("connect", "refused", "refused again")
 		got = e.List()
 		assert.Equal(t, 1, got[0].Count, "another incident is another event")
 		assert.True(t, got[0].Warning)

@@ -7,18 +7,18 @@ import (
 	"time"
 )
 
-// Recent keeps the last few of what is added to it. It is safe for concurrent use.
+// Recent keeps the last values that were added to it. It is safe for concurrent use.
 type Recent[T any] struct {
-	mu   sync.Mutex // guards the fields below
-	all  []T        // a ring, once it is full
-	next int        // where the oldest is, and the next goes
+	mu   sync.Mutex // guards what follows
+	all  []T        // grows up to max, and is a ring from then on
+	next int        // in the ring, the index of the oldest value, which the next one replaces
 	max  int
 }
 
-// NewRecent returns one for the last max values.
+// NewRecent returns a Recent for the last max values.
 func NewRecent[T any](max int) *Recent[T] { return &Recent[T]{max: max} }
 
-// Add adds v, in place of the oldest if there are too many.
+// Add adds v. If there are max values already it replaces the oldest.
 func (r *Recent[T]) Add(v T) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -30,42 +30,43 @@ func (r *Recent[T]) Add(v T) {
 	r.next = (r.next + 1) % r.max
 }
 
-// List returns a copy, the oldest first.
+// List returns a copy of the values, the oldest first.
 func (r *Recent[T]) List() []T {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return append(slices.Clone(r.all[r.next:]), r.all[:r.next]...)
 }
 
-// Events keeps the last events. What happens again within an incident is one event with a count, wherever it stands, so
-// that an outage doesn't push out what led to it. It is safe for concurrent use.
+// Events keeps the last events. What happens again within ten minutes is counted in the event that is there already, so that
+// the repetitions of an outage don't push out the events that led to it. It is safe for concurrent use.
 type Events struct {
 	mu  sync.Mutex // guards all
-	all []known    // the one that happened last at the end
+	all []keyed    // in the order in which they happened last, the latest at the end
 	max int
 }
 
-// known is an event with what tells it from others.
-type known struct {
+// keyed is an event with its key: events with the same kind and key are the same event.
+type keyed struct {
 	Event
 	key string
 }
 
 const (
-	// maxText bounds an event's text.
+	// maxText is the most bytes of an event's text that are kept.
 	maxText = 500
-	// incident is how long a thing must not have happened to be another event when it happens again.
+	// incident is how long something must not have happened to be a new event when it happens again.
 	incident = 10 * time.Minute
 )
 
-// NewEvents returns one for the last max events.
+// NewEvents returns Events for the last max ones.
 func NewEvents(max int) *Events { return &Events{max: max} }
 
-// Add notes that something happened now. Events of one kind and key are the same, whatever numbers are in their texts.
+// Add adds an event that happens now. If one with the same kind and key has happened within the last ten minutes, that is
+// counted up and gets the new text. So put into the key what makes events different, and numbers that vary only into the text.
 func (e *Events) Add(kind, key, text string) { e.add(Event{Kind: kind, Text: text}, key) }
 
-// Warn is Add for what an application has to expect.
-func (e *Events) Warn(kind, key, text string) {
+// AddWarning is Add for what an application has to expect: it sets Event.Warning.
+func (e *Events) AddWarning(kind, key, text string) {
 	e.add(Event{Kind: kind, Text: text, Warning: true}, key)
 }
 
@@ -85,26 +86,26 @@ func (e *Events) add(event Event, key string) {
 		}
 	}
 	if len(e.all) == e.max {
-		i := e.leastLocked()
+		i := e.dispensableLocked()
 		e.all = slices.Delete(e.all, i, i+1)
 	}
-	e.all = append(e.all, known{event, key})
+	e.all = append(e.all, keyed{event, key})
 }
 
-// leastLocked is the event that is missed least: the oldest of the kind of which there are most.
-func (e *Events) leastLocked() int {
-	count, most, least := map[string]int{}, 0, 0
+// dispensableLocked is the index of the event to remove when there are too many: the oldest of the most frequent kind.
+func (e *Events) dispensableLocked() int {
+	count, most, oldest := map[string]int{}, 0, 0
 	for _, one := range e.all {
 		count[one.Kind]++
 		most = max(most, count[one.Kind])
 	}
-	for count[e.all[least].Kind] < most {
-		least++
+	for count[e.all[oldest].Kind] < most {
+		oldest++
 	}
-	return least
+	return oldest
 }
 
-// List returns a copy, the newest first.
+// List returns a copy of the events, the newest first.
 func (e *Events) List() []Event {
 	e.mu.Lock()
 	defer e.mu.Unlock()

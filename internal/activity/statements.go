@@ -10,43 +10,44 @@ import (
 )
 
 const (
-	// window is how long durations are kept apart: what is shown is the current window and the one before.
+	// window is how long sums are collected before new ones are begun. The current window and the one before are shown.
 	window = 5 * time.Minute
-	// maxStatements bounds the summaries that are told apart.
+	// maxStatements bounds the summaries that are kept apart. Statements with further ones are added up as others.
 	maxStatements = 500
 	others        = "(other statements)"
 )
 
-// Statements keeps durations, rows and errors by summary. It is safe for concurrent use.
+// Statements collects durations, rows and errors of statements by summary. It is safe for concurrent use.
 type Statements struct {
-	mu    sync.Mutex // guards m; each entry has a lock of its own
+	mu    sync.Mutex // guards m; an entry's own mutex may be locked under it
 	m     map[string]*entry
-	clock func() time.Time // time.Now, but in tests
+	clock func() time.Time // time.Now; tests have another
 }
 
-// NewStatements returns an empty one.
+// NewStatements returns empty Statements.
 func NewStatements() *Statements { return &Statements{m: map[string]*entry{}, clock: time.Now} }
 
-// entry is one summary's.
+// An entry has the sums of one summary.
 type entry struct {
-	mu       sync.Mutex // guards the fields below
-	began    time.Time  // of the current window
-	now, old sums
+	mu    sync.Mutex // guards what follows
+	began time.Time  // when the current window began
+	now   sums       // of the current window
+	old   sums       // of the window before
 }
 
-// sums are those of one window.
+// sums are what the statements of one summary add up to in one window.
 type sums struct {
 	errors, rows int64
 	total        time.Duration
 	took         *histogram.Histogram
 }
 
-// precision makes quantiles that are a quarter too long at worst, and histograms of about a kilobyte.
+// precision is that of the histograms: quantiles are at most a quarter too long, and a histogram takes about a kilobyte.
 const precision = 2
 
 func newSums() sums { return sums{took: histogram.New(precision)} }
 
-// Record adds a statement that took a duration.
+// Record adds one execution of a statement: how long it took, how many rows it returned or affected, and whether it failed.
 func (s *Statements) Record(summary string, took time.Duration, rows int64, failed bool) {
 	e := s.entry(summary)
 	e.mu.Lock()
@@ -60,6 +61,7 @@ func (s *Statements) Record(summary string, took time.Duration, rows int64, fail
 	e.now.took.Record(took)
 }
 
+// entry finds or makes the entry of a summary, or that of others if there are too many.
 func (s *Statements) entry(summary string) *entry {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -75,7 +77,7 @@ func (s *Statements) entry(summary string) *entry {
 	return e
 }
 
-// turnLocked begins another window when it is time.
+// turnLocked begins a new window if the current one is over. If nothing was recorded for two windows both are empty.
 func (e *entry) turnLocked(now time.Time) {
 	switch age := now.Sub(e.began); {
 	case age < window:
@@ -88,8 +90,8 @@ func (e *entry) turnLocked(now time.Time) {
 	e.now = newSums()
 }
 
-// List returns what was recorded in the last one to two windows, by the time spent in all, the most first. Summaries
-// that weren't used in that time are forgotten, which makes room for others.
+// List returns what was recorded in the current window and the one before, by total time, the most first. Summaries that
+// weren't recorded in that time are removed, which makes room for others.
 func (s *Statements) List() []Statement {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -110,7 +112,7 @@ func (s *Statements) List() []Statement {
 	return all
 }
 
-// plus is a sum of its own: neither s nor o changes with it.
+// plus returns the sum of both, which shares no memory with them.
 func (s sums) plus(o sums) sums {
 	both := newSums()
 	both.errors, both.rows, both.total = s.errors+o.errors, s.rows+o.rows, s.total+o.total

@@ -128,7 +128,7 @@ func (d *Diary) tell(ctx context.Context, limiter *quiet.Limiter, key string,
 	if !d.wants(ctx, level) {
 		return
 	}
-	limiter.Tell(key, func(r quiet.Repeats) {
+	limiter.Log(key, func(r quiet.Repeats) {
 		if r.Count > 0 {
 			attrs = append(attrs, slog.Time("last", r.Last)) // it may be over by now
 		}

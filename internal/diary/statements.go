@@ -74,7 +74,7 @@ func (d *Diary) failed(ctx context.Context, s Statement) {
 	case slog.LevelError:
 		d.errors.Add("statement", key, text)
 	case slog.LevelWarn:
-		d.errors.Warn("statement", key, text)
+		d.errors.AddWarning("statement", key, text)
 	}
 	d.tellOfStatement(ctx, key, e.Level, "pgprod: statement failed", append(attrs, duration("duration", s.Took))...)
 }

@@ -1,5 +1,6 @@
-// Package quiet keeps a log short when the same thing happens again and again: the first few times are told, then how
-// often it happened, after ever longer pauses. When many different things happen it keeps to so many lines a minute.
+// Package quiet keeps a log short when the same thing happens again and again. The first few times are logged at once. Later
+// ones are counted, and a line says how often they happened, after pauses that grow longer. When many different things happen
+// there is a limit for the lines of a minute.
 package quiet
 
 import (
@@ -9,84 +10,87 @@ import (
 )
 
 const (
-	// burst is how often in a row a thing is told at once.
+	// burst is how many lines of a kind are logged at once. After it, what happens until the end of the pause is counted.
 	burst = 3
-	// firstPause is how long further ones are then counted; each pause in which there were some is followed by one twice
-	// as long, up to longestPause.
+	// firstPause is how long a kind's first pause is. A pause in which something was counted is followed by one twice as
+	// long, up to longestPause.
 	firstPause   = 10 * time.Second
 	longestPause = 5 * time.Minute
-	// maxKinds bounds the kinds that are told apart.
+	// maxKinds bounds the kinds that are counted apart. Those beyond it are counted together, as the kind other.
 	maxKinds = 256
 	other    = "other"
-	// maxLines is how many lines a minute there are, whatever their kinds. The rest is counted.
+	// maxLines is how many lines are logged in a minute, of all kinds together.
 	maxLines = 60
 )
 
-// Repeats is how often something happened since it was last told, and when it did for the last time. The zero value is
-// for what is told at once.
+// Repeats says how often something happened since it was last logged, and when it happened last. The zero value stands for one
+// event that is logged at once.
 type Repeats struct {
 	Count int
 	Last  time.Time
 }
 
-// A Limiter decides what is told. It is safe for concurrent use. The zero value is ready; Close ends its timers.
+// A Limiter decides what is logged when. The zero value is ready for use, and must not be copied after first use. It is safe
+// for concurrent use. Close ends its timers.
 type Limiter struct {
-	// LeftOut is told at the end of a minute how many lines were not written though their kinds were new, and by Close
-	// how many things it had no room for. It must be set before first use; nil: nobody wants to know.
+	// LeftOut is called at the end of a minute with how many lines were not logged because the minute had too many; what
+	// they were about is counted, and may be logged later. Close calls it with how many events it could not log any more.
+	// It must be set before first use; nil: nothing is called.
 	LeftOut func(n int)
 
-	telling sync.WaitGroup // timers that tell; Close waits for them
+	logging sync.WaitGroup // calls of log functions by timers and Flush; Close waits for them
 
-	mu     sync.Mutex // guards the fields below; nothing is told while it is held
-	kinds  map[string]*kind
-	closed bool
-	minute time.Time   // when the present one began
-	lines  int         // told in it
-	left   int         // left out in it
-	ending *time.Timer // tells what was left out; nil: nothing was
+	mu          sync.Mutex // guards what follows; no function of the caller's is called while it is held
+	kinds       map[string]*kind
+	closed      bool
+	minute      time.Time   // when the current minute began
+	lines       int         // lines that were logged in it
+	leftOut     int         // lines that were left out in it
+	minuteTimer *time.Timer // calls logLeftOut at the end of the minute; nil: nothing was left out
 }
 
-// kind is one thing that happens.
+// A kind is what the Limiter knows of events with the same name.
 type kind struct {
-	told    int
-	more    Repeats       // since the last was told
-	last    func(Repeats) // tells the last of those
-	pause   time.Duration
-	timer   *time.Timer // ends the pause
-	running bool
+	logged  int           // lines that were logged at once, up to burst
+	repeats Repeats       // what was counted since the latest line
+	log     func(Repeats) // the latest event's, which logs repeats; nil: nothing was counted
+	pause   time.Duration // how long the current pause is
+	timer   *time.Timer   // calls pauseOver at its end
+	running bool          // the timer was started
 }
 
-// Tell calls tell with nothing now, or with what happened in a pause later, once: it is then that of the last, called by
-// another goroutine, but not after Close has returned.
-func (l *Limiter) Tell(name string, tell func(Repeats)) {
-	if !l.count(name, tell) {
-		tell(Repeats{})
+// Log logs an event, or counts it if events of this name happen too often. It calls log at most once: with the zero Repeats,
+// before Log returns; or later, from another goroutine and with how often the event was repeated, if this was the last one
+// in a pause. After Close has returned, log isn't called any more for what was counted before.
+func (l *Limiter) Log(name string, log func(Repeats)) {
+	if !l.count(name, log) {
+		log(Repeats{})
 	}
 }
 
-// count reports whether it is only counted.
-func (l *Limiter) count(name string, tell func(Repeats)) bool {
+// count reports whether the event was counted. If not, it is to be logged at once.
+func (l *Limiter) count(name string, log func(Repeats)) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	k := l.kindLocked(name)
-	if k.told < burst {
-		if l.roomLocked() {
-			k.told++
+	if k.logged < burst {
+		if l.takeLineLocked() {
+			k.logged++
 			return false
 		}
 		l.leaveOutLocked()
 	}
 	if l.closed {
-		return true // nobody would come to tell it
+		return true // and forgotten: no timer would log it
 	}
-	k.more.Count++
-	k.more.Last = time.Now()
-	k.last = tell
+	k.repeats.Count++
+	k.repeats.Last = time.Now()
+	k.log = log
 	return true
 }
 
-// roomLocked takes one of the minute's lines, if there is one.
-func (l *Limiter) roomLocked() bool {
+// takeLineLocked takes one of the lines that the current minute may have, and reports whether there was one left.
+func (l *Limiter) takeLineLocked() bool {
 	if now := time.Now(); now.Sub(l.minute) >= time.Minute {
 		l.minute, l.lines = now, 0
 	}
@@ -97,33 +101,33 @@ func (l *Limiter) roomLocked() bool {
 	return true
 }
 
-// leaveOutLocked counts a line that there is no room for.
+// leaveOutLocked counts a line that the current minute has no room for.
 func (l *Limiter) leaveOutLocked() {
 	if l.LeftOut == nil || l.closed {
 		return
 	}
-	l.left++
-	if l.ending == nil {
-		l.ending = time.AfterFunc(time.Until(l.minute.Add(time.Minute)), l.tellLeftOut)
+	l.leftOut++
+	if l.minuteTimer == nil {
+		l.minuteTimer = time.AfterFunc(time.Until(l.minute.Add(time.Minute)), l.logLeftOut)
 	}
 }
 
-// tellLeftOut is called at the end of a minute in which something was left out.
-func (l *Limiter) tellLeftOut() {
+// logLeftOut is called by the timer at the end of a minute in which lines were left out.
+func (l *Limiter) logLeftOut() {
 	l.mu.Lock()
-	n := l.left
-	l.left, l.ending = 0, nil
+	n := l.leftOut
+	l.leftOut, l.minuteTimer = 0, nil
 	if l.closed || n == 0 {
 		l.mu.Unlock()
 		return
 	}
-	l.telling.Add(1)
+	l.logging.Add(1)
 	l.mu.Unlock()
-	defer l.telling.Done()
+	defer l.logging.Done()
 	l.LeftOut(n)
 }
 
-// kindLocked finds a kind, and starts its pause.
+// kindLocked returns the kind with a name, and begins a pause if none is running.
 func (l *Limiter) kindLocked(name string) *kind {
 	if l.kinds == nil {
 		l.kinds = map[string]*kind{}
@@ -139,95 +143,97 @@ func (l *Limiter) kindLocked(name string) *kind {
 	}
 	if !k.running && !l.closed {
 		k.running = true
-		k.timer = time.AfterFunc(k.pause, func() { l.turn(name, k) })
+		k.timer = time.AfterFunc(k.pause, func() { l.pauseOver(name, k) })
 	}
 	return k
 }
 
-// turn is called when a pause is over. A kind that didn't happen in it begins anew.
-func (l *Limiter) turn(name string, k *kind) {
+// pauseOver is called by a kind's timer. It logs what was counted in the pause, and begins the next one. If nothing was counted
+// the kind is forgotten, so that its next events are logged at once again.
+func (l *Limiter) pauseOver(name string, k *kind) {
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()
 		return
 	}
-	if k.more.Count == 0 {
+	if k.repeats.Count == 0 {
 		delete(l.kinds, name)
 		l.mu.Unlock()
 		return
 	}
-	if !l.roomLocked() {
+	if !l.takeLineLocked() {
 		k.timer.Reset(k.pause)
 		l.mu.Unlock()
 		return
 	}
-	tell := k.takeLocked()
+	log := k.takeLocked()
 	k.pause = min(2*k.pause, longestPause)
 	k.timer.Reset(k.pause)
-	l.telling.Add(1)
+	l.logging.Add(1)
 	l.mu.Unlock()
-	defer l.telling.Done()
-	tell()
+	defer l.logging.Done()
+	log()
 }
 
-// takeLocked returns what tells the repetitions, of which there are some, and forgets them.
+// takeLocked returns a function that logs what was counted, and resets the count. Something must have been counted.
 func (k *kind) takeLocked() func() {
-	more, last := k.more, k.last
-	k.more, k.last = Repeats{}, nil
-	return func() { last(more) }
+	repeats, log := k.repeats, k.log
+	k.repeats, k.log = Repeats{}, nil
+	return func() { log(repeats) }
 }
 
-// pendingLocked are the kinds that were only counted, in the order in which they happened last.
-func (l *Limiter) pendingLocked() (all []*kind) {
+// countedLocked returns the kinds of which something was counted, by the time of the last event.
+func (l *Limiter) countedLocked() (all []*kind) {
 	for _, k := range l.kinds {
-		if k.more.Count > 0 {
+		if k.repeats.Count > 0 {
 			all = append(all, k)
 		}
 	}
-	slices.SortFunc(all, func(a, b *kind) int { return a.more.Last.Compare(b.more.Last) })
+	slices.SortFunc(all, func(a, b *kind) int { return a.repeats.Last.Compare(b.repeats.Last) })
 	return all
 }
 
-// takeAllLocked returns what tells all that was only counted, as far as there is room.
-func (l *Limiter) takeAllLocked() (rest []func()) {
-	for _, k := range l.pendingLocked() {
-		if l.roomLocked() {
-			rest = append(rest, k.takeLocked())
+// takeAllLocked returns functions that log all that was counted, as far as the minute has lines left.
+func (l *Limiter) takeAllLocked() (logs []func()) {
+	for _, k := range l.countedLocked() {
+		if l.takeLineLocked() {
+			logs = append(logs, k.takeLocked())
 		}
 	}
-	return rest
+	return logs
 }
 
-// Flush tells at once what has only been counted: what it belonged to is over.
+// Flush logs at once what was counted, as far as the minute has lines left. It is for the end of an outage, when what was
+// counted is over.
 func (l *Limiter) Flush() {
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()
 		return
 	}
-	rest := l.takeAllLocked()
-	l.telling.Add(1)
+	logs := l.takeAllLocked()
+	l.logging.Add(1)
 	l.mu.Unlock()
-	defer l.telling.Done()
-	for _, tell := range rest {
-		tell()
+	defer l.logging.Done()
+	for _, log := range logs {
+		log()
 	}
 }
 
-// Close tells what has only been counted, and ends the timers. Of what happens later the first few are told. It may be
-// called more than once.
+// Close logs what was counted, ends the timers, and waits for log functions that they have called. Later events are logged by
+// Log until their kind has had its burst, and then forgotten. It may be called more than once.
 func (l *Limiter) Close() {
 	l.mu.Lock()
-	rest := l.endLocked()
+	logs := l.closeLocked()
 	l.mu.Unlock()
-	for _, tell := range rest {
-		tell()
+	for _, log := range logs {
+		log()
 	}
-	l.telling.Wait()
+	l.logging.Wait()
 }
 
-// endLocked ends the timers, and returns what tells the rest.
-func (l *Limiter) endLocked() []func() {
+// closeLocked ends the timers, and returns functions that log the rest.
+func (l *Limiter) closeLocked() []func() {
 	if l.closed {
 		return nil
 	}
@@ -235,16 +241,16 @@ func (l *Limiter) endLocked() []func() {
 	for _, k := range l.kinds {
 		k.timer.Stop()
 	}
-	rest := l.takeAllLocked()
-	left := 0
-	for _, k := range l.pendingLocked() {
-		left += k.more.Count
+	logs := l.takeAllLocked()
+	rest := 0
+	for _, k := range l.countedLocked() {
+		rest += k.repeats.Count
 	}
-	if l.ending != nil {
-		l.ending.Stop()
+	if l.minuteTimer != nil {
+		l.minuteTimer.Stop()
 	}
-	if left > 0 && l.LeftOut != nil {
-		rest = append(rest, func() { l.LeftOut(left) })
+	if rest > 0 && l.LeftOut != nil {
+		logs = append(logs, func() { l.LeftOut(rest) })
 	}
-	return rest
+	return logs
 }

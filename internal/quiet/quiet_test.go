@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// log collects what is told: n for n repetitions.
+// log collects what is logged: n for n repetitions.
 type log struct {
 	mu    sync.Mutex // guards lines
 	lines []int
@@ -29,20 +29,20 @@ func (l *log) take() (lines []int) {
 	return lines
 }
 
-func TestTheFirstFewAreToldAndTheRestCounted(t *testing.T) {
+func TestTheFirstFewAreLoggedAndTheRestCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var l Limiter
 		defer l.Close()
 		var got log
 		for range 1000 {
-			l.Tell("refused", got.tell)
+			l.Log("refused", got.tell)
 		}
 		assert.Equal(t, []int{0, 0, 0}, got.take())
 		time.Sleep(firstPause + time.Second)
 		assert.Equal(t, []int{997}, got.take())
 		time.Sleep(2*firstPause + time.Second)
 		assert.Empty(t, got.take(), "nothing happened")
-		l.Tell("refused", got.tell)
+		l.Log("refused", got.tell)
 		assert.Equal(t, []int{0}, got.take(), "after a quiet pause it begins anew")
 	})
 }
@@ -54,7 +54,7 @@ func TestAnHourOfTheSameGivesAFewLines(t *testing.T) {
 		const times = 3600 * 10
 		for range times {
 			time.Sleep(100 * time.Millisecond)
-			l.Tell("refused", got.tell)
+			l.Log("refused", got.tell)
 		}
 		l.Close()
 		lines, sum := got.take(), 0
@@ -62,7 +62,7 @@ func TestAnHourOfTheSameGivesAFewLines(t *testing.T) {
 		for _, n := range lines {
 			sum += max(n, 1)
 		}
-		assert.Equal(t, times, sum, "each is told or counted")
+		assert.Equal(t, times, sum, "each is logged or counted")
 	})
 }
 
@@ -72,7 +72,7 @@ func TestKindsDoNotKeepEachOtherQuietButAreBounded(t *testing.T) {
 		defer l.Close()
 		var got log
 		for i := range 10_000 {
-			l.Tell(fmt.Sprint(i), got.tell)
+			l.Log(fmt.Sprint(i), got.tell)
 		}
 		assert.Equal(t, maxLines, len(got.take()))
 		assert.Len(t, l.kinds, maxKinds+1)
@@ -87,16 +87,16 @@ func TestManyKindsGiveSoManyLinesAMinuteAndOneThatSaysHowManyWereLeftOut(t *test
 		for range minutes {
 			for range 60 {
 				for kind := range kinds {
-					l.Tell(fmt.Sprint(kind), got.tell)
+					l.Log(fmt.Sprint(kind), got.tell)
 				}
 				time.Sleep(time.Second)
 			}
 		}
 		lines := got.take()
 		assert.LessOrEqual(t, len(lines), (minutes+1)*maxLines)
-		told := left.take()
-		assert.NotEmpty(t, told)
-		assert.LessOrEqual(t, len(told), minutes)
+		said := left.take()
+		assert.NotEmpty(t, said)
+		assert.LessOrEqual(t, len(said), minutes)
 
 		l.Close()
 		sum := 0
@@ -106,18 +106,18 @@ func TestManyKindsGiveSoManyLinesAMinuteAndOneThatSaysHowManyWereLeftOut(t *test
 		for _, n := range left.take() {
 			sum += n
 		}
-		assert.Equal(t, minutes*60*kinds, sum, "each is told or counted in the end")
+		assert.Equal(t, minutes*60*kinds, sum, "each is logged or counted in the end")
 	})
 }
 
-func TestWhatIsOverIsToldAtOnceWithTheTimeOfTheLast(t *testing.T) {
+func TestWhatIsOverIsLoggedAtOnceWithTheTimeOfTheLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var l Limiter
 		defer l.Close()
 		var got []Repeats
 		tell := func(r Repeats) { got = append(got, r) }
 		for range 10 {
-			l.Tell("refused", tell)
+			l.Log("refused", tell)
 		}
 		last := time.Now()
 		time.Sleep(firstPause / 2)
@@ -131,16 +131,16 @@ func TestWhatIsOverIsToldAtOnceWithTheTimeOfTheLast(t *testing.T) {
 	})
 }
 
-func TestNothingIsToldAfterClose(t *testing.T) {
+func TestNothingIsLoggedAfterClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var l Limiter
 		var got log
 		for range 10 {
-			l.Tell("refused", got.tell)
+			l.Log("refused", got.tell)
 		}
 		l.Close()
 		l.Close()
-		assert.Equal(t, []int{0, 0, 0, 7}, got.take(), "what was counted is told at the end")
+		assert.Equal(t, []int{0, 0, 0, 7}, got.take(), "what was counted is logged at the end")
 		time.Sleep(time.Hour)
 		assert.Empty(t, got.take())
 	})
@@ -153,7 +153,7 @@ func TestALimiterIsSafeForConcurrentUse(t *testing.T) {
 	for i := range 8 {
 		wg.Go(func() {
 			for range 1000 {
-				l.Tell(fmt.Sprint(i%2), got.tell)
+				l.Log(fmt.Sprint(i%2), got.tell)
 			}
 		})
 	}

@@ -1,5 +1,5 @@
-// Package sqlcomment appends tags to a statement, by the specification of sqlcommenter, so that the server's logs and
-// views tell who sent it: select 1 /*application='shop',route='%2Fcart'*/.
+// Package sqlcomment appends tags to a statement, as sqlcommenter specifies, so that the server's logs and views show who sent
+// it: select 1 /*application='shop',route='%2Fcart'*/.
 package sqlcomment
 
 import (
@@ -12,15 +12,16 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 )
 
-// A Commenter is safe for concurrent use.
+// A Commenter appends tags to statements. It is safe for concurrent use, if its functions are.
 type Commenter struct {
 	application string
 	tags        func(context.Context) map[string]string // nil: none
 	propagator  func() propagation.TextMapPropagator    // nil: no trace context
-	constant    string                                  // the whole comment, where nothing in it changes
+	constant    string                                  // the comment, if it is the same for all statements; "": it may differ
 }
 
-// New returns a Commenter for the given application.
+// New returns a Commenter. Each comment has the tag application, unless that is empty; the tags that the function tags returns
+// for a statement's context (nil: none); and what propagator's result injects from the context (nil: no trace context).
 func New(application string, tags func(context.Context) map[string]string, propagator func() propagation.TextMapPropagator) *Commenter {
 	c := &Commenter{application: application, tags: tags, propagator: propagator}
 	if tags == nil && propagator == nil {
@@ -29,7 +30,8 @@ func New(application string, tags func(context.Context) map[string]string, propa
 	return c
 }
 
-// Append returns sql with the comment. A statement that is empty, or ends in a comment already, stays as it is.
+// Append returns sql with the comment at its end. It returns sql as it is if that is empty, if it ends with */ already, or if
+// there are no tags.
 func (c *Commenter) Append(ctx context.Context, sql string) string {
 	trimmed := strings.TrimRight(sql, " \t\r\n")
 	if trimmed == "" || strings.HasSuffix(trimmed, closes) {
@@ -50,20 +52,21 @@ const (
 	closes = "*/"
 )
 
-// Bare returns sql without the comment that Append has put at its end. It may take a comment of the application's for one;
-// what it leaves has the same meaning.
+// Bare returns sql without a comment at its end as Append makes it: one on a line of its own. If the application itself has
+// written such a comment, that is taken away as well, which changes nothing for the server.
 func Bare(sql string) string {
 	if !strings.HasSuffix(sql, closes) {
 		return sql
 	}
 	at := strings.LastIndex(sql, opens)
 	if at < 0 || at+len(opens) > len(sql)-len(closes) || strings.Contains(sql[at+len(opens):len(sql)-len(closes)], closes) {
-		return sql // it ends another comment
+		return sql // the */ at the end belongs to another comment
 	}
 	return sql[:at]
 }
 
-// comment begins on a line of its own: the statement may end in a comment that reaches to the end of its line.
+// comment returns the comment for a statement with this context. It begins with a newline, since the statement may end in a
+// comment that goes on to the end of its line (-- …).
 func (c *Commenter) comment(ctx context.Context) string {
 	tags := map[string]string{"application": c.application}
 	if c.tags != nil {
@@ -84,5 +87,6 @@ func (c *Commenter) comment(ctx context.Context) string {
 	return opens + strings.Join(pairs, ",") + closes
 }
 
-// escape is URL encoding, which leaves nothing that could end the quotes or the comment: ' is %27, * is %2A, / is %2F.
+// escape encodes a key or a value as in a URL. What could end the quotes or the comment is encoded: ' is %27, * is %2A, / is
+// %2F.
 func escape(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "+", "%20") }
