@@ -16,6 +16,7 @@ import (
 	"github.com/pgprod/pgprod/internal/sqlsummary"
 )
 
+// The values of error.type that are neither a SQLSTATE nor a Go type.
 const (
 	canceled       = "canceled"
 	timeout        = "timeout"
@@ -23,17 +24,17 @@ const (
 	abandoned      = "abandoned"
 )
 
-// ErrAbandoned is the failure of an operation of which nobody saw the end.
+// ErrAbandoned is the error of an operation that was still under way when its connection was given back.
 var ErrAbandoned = errors.New("the connection was given back in the middle of the statement")
 
-// sqlState is what *pgconn.PgError implements.
+// sqlState is an error of the server; *pgconn.PgError implements it.
 type sqlState interface {
 	error
 	SQLState() string
 }
 
-// ErrorType is the error's class for error.type: the SQLSTATE if the server gave one, else canceled, timeout,
-// connection_lost or abandoned, else the Go type. It has few values, whatever happens.
+// ErrorType returns the value of error.type: the SQLSTATE if the error is the server's; else canceled, timeout,
+// connection_lost or abandoned; else the Go type of the error. So the number of values is small. err must not be nil.
 func ErrorType(err error) string {
 	var state sqlState
 	var netErr net.Error
@@ -53,7 +54,7 @@ func ErrorType(err error) string {
 	return fmt.Sprintf("%T", err)
 }
 
-// statusCode is the SQLSTATE, or "".
+// statusCode is the SQLSTATE of an error, "" if the error isn't the server's.
 func statusCode(err error) string {
 	var state sqlState
 	if errors.As(err, &state) {
@@ -62,15 +63,16 @@ func statusCode(err error) string {
 	return ""
 }
 
-// Describe is the message for a span's status or a line of log: the server's without the SQLSTATE, which has an
-// attribute of its own. The caller gets the error as it is; here what may be shown is a list (sayings), and the rest is
-// hidden, since it may hold a value. sql is the text as the caller wrote it, before pgx put any value into it, "" if it
-// isn't known: the names that stand in it may be shown.
+// Describe returns the message of an error for a span's status or a line of log: without values, which error messages may
+// quote, and without the SQLSTATE, which is an attribute of its own. The caller of a statement gets the error as it is.
+//
+// What may be shown is listed in messages. The rest is hidden. sql is the text as the caller wrote it, before pgx put any value
+// into it, "" if it isn't known: names that are in it may be shown as well.
 func Describe(err error, sql string) string {
 	var login *pgconn.ConnectError
 	switch pg := pgerror.From(err); {
 	case errors.As(err, &login) && pg != nil:
-		return pg.Message // of the DSN: no statement was there yet, and no value
+		return pg.Message // there was no statement yet, and so no value
 	case login != nil:
 		return login.Error()
 	case pg != nil:
@@ -79,13 +81,13 @@ func Describe(err error, sql string) string {
 	return describeClient(err, sql)
 }
 
-// describeServer is the server's message as far as it may be shown.
+// describeServer is Describe for an error of the server.
 func describeServer(pg *pgconn.PgError, sql string) string {
 	switch {
 	case pg.Routine == "exec_stmt_raise" && pg.SeverityUnlocalized == "WARNING":
 		return "a function raised a warning"
 	case pg.Routine == "exec_stmt_raise", pg.Routine == "exec_stmt_assert":
-		return "a function raised an exception" // whose message is whatever its author put together
+		return "a function raised an exception" // whose message its author made, perhaps of values
 	}
 	shown, ok := say(pg.Message, func(kind byte, part string) bool { return mayShow(kind, part, pg, sql) })
 	if ok {
@@ -94,10 +96,11 @@ func describeServer(pg *pgconn.PgError, sql string) string {
 	return pgerror.Subject(pg) + notShown
 }
 
+// notShown follows what is shown in place of a message.
 const notShown = " (the message is not shown: it may hold a value)"
 
-// describeClient is the text of an error that didn't come from the server. pgx's encoding errors quote the argument, and
-// an application's own functions may say anything.
+// describeClient is Describe for an error that isn't the server's. pgx's errors about an argument quote the argument, and those
+// of an application's own types and functions may say anything.
 func describeClient(err error, sql string) string {
 	var network *net.OpError
 	if text, ok := say(err.Error(), func(kind byte, part string) bool { return mayShow(kind, part, &pgconn.PgError{}, sql) }); ok {
@@ -117,8 +120,9 @@ func describeClient(err error, sql string) string {
 	return fmt.Sprintf("an error of type %T%s", err, notShown)
 }
 
-// say is a message with the parts that may be shown, if its form is a known one.
-func say(message string, may func(kind byte, part string) bool) (string, bool) {
+// say returns a message of a known shape, with … in place of each part that may reports false for. ok is false if the message
+// has none of the known shapes.
+func say(message string, may func(kind byte, part string) bool) (shown string, ok bool) {
 	for _, s := range shapes() {
 		parts, ok := s.match(message)
 		if !ok {
@@ -134,7 +138,8 @@ func say(message string, may func(kind byte, part string) bool) (string, bool) {
 	return "", false
 }
 
-// mayShow reports whether a part of a message that stands for a placeholder of this kind is no value.
+// mayShow reports whether a part of a message may be shown, by the kind of its placeholder; messages lists the kinds. sql is
+// the statement, pg the error.
 func mayShow(kind byte, part string, pg *pgconn.PgError, sql string) bool {
 	switch kind {
 	case 'n':
@@ -152,7 +157,7 @@ func mayShow(kind byte, part string, pg *pgconn.PgError, sql string) bool {
 	return false
 }
 
-// objects are the names that an error has fields for, if the server itself has filled them.
+// objects are the names in the fields of an error, if they are from the server itself.
 func objects(pg *pgconn.PgError) []string {
 	if !slices.Contains(namers, pg.File) {
 		return nil
@@ -160,13 +165,13 @@ func objects(pg *pgconn.PgError) []string {
 	return []string{pg.ConstraintName, pg.TableName, pg.ColumnName, pg.DataTypeName}
 }
 
-// namers are the server's source files that fill these fields. A function's RAISE, or another language's raising, may
-// fill them with anything, and says that it is of a file of its own.
+// namers are the server's source files whose errors have names of objects in their fields. A function in the database may raise
+// an error with anything in these fields; it then has another file, that of the function's language.
 var namers = []string{"nbtinsert.c", "tuplesort.c", "tuplesortvariants.c", "execIndexing.c", "execMain.c", "execPartition.c",
 	"execExprInterp.c", "ri_triggers.c", "domains.c", "tablecmds.c", "typecmds.c"}
 
-// Constraint is the name of the constraint that a statement broke, "" if there is none or if it isn't the server that
-// names it.
+// Constraint returns the name of the constraint that a statement has violated; "" if the error is about something else, or if
+// the name isn't from the server itself.
 func Constraint(pg *pgconn.PgError) string {
 	if !slices.Contains(namers, pg.File) {
 		return ""

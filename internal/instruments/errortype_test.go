@@ -82,7 +82,7 @@ func TestADescriptionOfAnErrorOfTheClientsHasNoValues(t *testing.T) {
 
 // TestNoPartOfAMessageGetsOutThatIsInNoSaying puts a secret into each placeholder, and each placeholder's neighbourhood.
 func TestNoPartOfAMessageGetsOutThatIsInNoSaying(t *testing.T) {
-	for line := range strings.Lines(sayings) {
+	for line := range strings.Lines(messages) {
 		line = strings.TrimSpace(line)
 		for _, secret := range []string{"s3cret", `"s3cret"`, "4711", "s3cret' does not exist", `x" does not exist s3cret`, "a.s3cret(1)"} {
 			message := line

@@ -1,11 +1,12 @@
-// Package instruments holds what pgprod reports to OpenTelemetry: instruments and attribute sets, made once, by the
-// stable database conventions (semconv v1.43.0). It knows nothing of the driver.
+// Package instruments reports spans and metrics to OpenTelemetry, by its stable conventions for databases (semconv v1.43.0).
+// What is the same for many spans or measurements is made once and kept. The package knows nothing of the driver.
 //
-//	instruments.go  one pool's instruments, and what a collection reads from the pool
-//	target.go       the statements of one server: names and span options, kept by text, record options by summary
-//	operation.go    one statement under way
-//	provider.go     the tracer, now or once the application has set a provider
-//	errortype.go    what went wrong, in few words
+//	instruments.go  Instruments: the metrics of one pool
+//	target.go       Target: one server, with the names and attributes of its statements
+//	operation.go    Operation: one statement under way, from which a span and measurements come
+//	provider.go     the tracer: of the provider that the application gave, or sets globally at any time
+//	errortype.go    what went wrong: error.type, and a message without values
+//	shapes.go       the messages of errors of which something may be shown
 package instruments
 
 import (
@@ -21,50 +22,54 @@ import (
 	"go.opentelemetry.io/otel/semconv/v1.43.0/dbconv"
 )
 
-// Scope is the instrumentation scope.
+// Scope is the name of the instrumentation scope of all spans and metrics.
 const Scope = "github.com/pgprod/pgprod"
 
-// Options choose where telemetry goes.
+// Options say where telemetry goes.
 type Options struct {
-	TracerProvider trace.TracerProvider // nil: the global one, whenever it is set
-	MeterProvider  metric.MeterProvider // nil: the global one, whenever it is set
-	ParentOnly     bool                 // no span for what has no parent
+	TracerProvider trace.TracerProvider // nil: the global one, even if it is set later
+	MeterProvider  metric.MeterProvider // nil: the global one, even if it is set later
+	ParentOnly     bool                 // a statement whose context has no span gets none
 	PoolName       string
 }
 
-// PoolState is what a collection reads: the gauges of this moment, and counters since the pool was opened.
+// PoolState is what each collection of metrics reads from the pool: numbers of this moment, and counts since it was opened.
 type PoolState struct {
-	Idle, Used, Pending int64
-	IdleMax, Max        int64 // Max is 0 where there is no limit
-	Timeouts            int64
-	FailedConnects      int64
-	OverflowOpened      int64
-	Closed              map[string]int64 // by reason
-	Leaks               int64            // checkouts held beyond leak_detection
+	Idle, Used     int64            // connections that are idle, and that callers have
+	Pending        int64            // callers that wait for a connection
+	IdleMax        int64            // pool_size
+	Max            int64            // pool_size + max_overflow; 0: there is no limit
+	Timeouts       int64            // waits that ended with pool_timeout
+	FailedConnects int64            // attempts to connect that failed
+	OverflowOpened int64            // connections opened beyond pool_size
+	Closed         map[string]int64 // connections closed, by reason
+	Leaks          int64            // connections that a caller held longer than leak_detection
 }
 
-// Instruments are one pool's. They are safe for concurrent use.
+// Instruments are the metrics and spans of one pool. They are safe for concurrent use. Close ends them.
 type Instruments struct {
-	tracers  provider
-	orphans  bool
-	poolName attribute.KeyValue
-	pool     metric.MeasurementOption // poolName
-	duration metric.Float64Histogram
-	rows     metric.Int64Histogram
-	create   metric.Float64Histogram
-	wait     metric.Float64Histogram
-	use      metric.Float64Histogram
-	inPool   []metric.RecordOption // pool, kept so that a record allocates nothing
-	callback metric.Registration
+	tracers  tracerSource
+	roots    bool                     // a statement whose context has no span gets one, which begins a trace
+	poolName attribute.KeyValue       // db.client.connection.pool.name
+	pool     metric.MeasurementOption // poolName as an option
+	duration metric.Float64Histogram  // of statements, in seconds, as the three below
+	create   metric.Float64Histogram  // of dials
+	wait     metric.Float64Histogram  // of waits for a connection
+	use      metric.Float64Histogram  // of the time that a caller has a connection
+	rows     metric.Int64Histogram    // returned by statements
+	inPool   []metric.RecordOption    // pool as a slice, made once so that recording doesn't allocate
+	callback metric.Registration      // of the instruments that collections read; nil: none
 	targets  targets
 }
 
+// The boundaries of the histograms' buckets, as the conventions advise: seconds and rows.
 var (
 	durationBuckets = []float64{0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10}
 	rowBuckets      = []float64{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000}
 )
 
-// New makes a pool's instruments. state is called at each collection until Close.
+// New returns the instruments of a pool. Until Close, each collection of metrics calls state, which must be safe for concurrent
+// use and must not wait.
 func New(o Options, state func() PoolState) (*Instruments, error) {
 	meters := o.MeterProvider
 	if meters == nil {
@@ -73,19 +78,19 @@ func New(o Options, state func() PoolState) (*Instruments, error) {
 	m := meters.Meter(Scope, metric.WithSchemaURL(semconv.SchemaURL))
 	name := metric.WithAttributeSet(attribute.NewSet(semconv.DBClientConnectionPoolName(o.PoolName)))
 	i := &Instruments{
-		orphans:  !o.ParentOnly,
+		roots:    !o.ParentOnly,
 		poolName: semconv.DBClientConnectionPoolName(o.PoolName),
 		pool:     name,
 		inPool:   []metric.RecordOption{name},
 	}
-	i.tracers.use(o.TracerProvider)
+	i.tracers.setProvider(o.TracerProvider)
 	if err := errors.Join(i.makeHistograms(m), i.observe(m, o.PoolName, state)); err != nil {
 		return nil, errors.Join(err, i.Close())
 	}
 	return i, nil
 }
 
-// Close unregisters from the meter.
+// Close ends the calls of the state function. Other methods may still be called. Call it once.
 func (i *Instruments) Close() error {
 	if i.callback == nil {
 		return nil
@@ -105,7 +110,7 @@ func (i *Instruments) makeHistograms(m metric.Meter) error {
 	return errors.Join(e1, e2, e3, e4, e5)
 }
 
-// observe registers what is read from the pool at each collection: those instruments cost the pool's users nothing.
+// observe registers the instruments whose values a collection reads from the pool. They cost callers of the pool nothing.
 func (i *Instruments) observe(m metric.Meter, pool string, state func() PoolState) error {
 	count, e1 := dbconv.NewClientConnectionCountObservable(m)
 	idleMax, e2 := dbconv.NewClientConnectionIdleMaxObservable(m)
@@ -149,6 +154,7 @@ func (i *Instruments) observe(m metric.Meter, pool string, state func() PoolStat
 	return err
 }
 
+// inState is the option for connections in one state, idle or used.
 func (i *Instruments) inState(pool string, state attribute.KeyValue) metric.MeasurementOption {
 	return metric.WithAttributeSet(attribute.NewSet(semconv.DBClientConnectionPoolName(pool), state))
 }
@@ -160,7 +166,8 @@ func (i *Instruments) Created(ctx context.Context, seconds float64) {
 	}
 }
 
-// Waited records how long a caller waited for a connection. Only a wait points to the caller's span.
+// Waited records how long a caller waited for a connection, 0 if it got one at once. Only a wait has an exemplar, which points
+// to the caller's span.
 func (i *Instruments) Waited(ctx context.Context, seconds float64) {
 	if seconds == 0 {
 		ctx = context.Background()
@@ -170,7 +177,7 @@ func (i *Instruments) Waited(ctx context.Context, seconds float64) {
 	}
 }
 
-// Used records how long a caller had a connection.
+// Used records how long a caller had a connection, when it gives it back.
 func (i *Instruments) Used(ctx context.Context, seconds float64) {
 	if i.use.Enabled(ctx) {
 		i.use.Record(ctx, seconds, i.inPool...)

@@ -16,23 +16,28 @@ import (
 	"github.com/pgprod/pgprod/internal/sqlsummary"
 )
 
-// An Operation is one statement under way. The zero value is none: its methods do nothing.
+// An Operation is a statement under way, or a dial. Its Begin methods begin a span; End ends it, and records the duration and
+// the rows. The zero value is no operation: its methods do nothing. It isn't safe for concurrent use.
 type Operation struct {
-	target *Target
-	stmt   *statement
+	target *Target    // nil: no operation, or one that has ended
+	stmt   *statement // name and attributes
 	span   trace.Span // nil: not traced
 	start  time.Time
 }
 
-// enabled reports whether anybody listens.
+// enabled returns the tracer, nil if no span is wanted, and whether somebody collects the durations. If neither, the caller
+// has nothing to do.
 func (t *Target) enabled(ctx context.Context) (tracer trace.Tracer, metrics bool) {
 	return t.in.tracer(ctx), t.in.duration.Enabled(ctx)
 }
 
-// tracer returns nil where no span is wanted: nobody records any, the context has no span and roots are off, or it has
-// one that this provider decided not to record. Another decision for its child, which costs as much as a span, would
-// only give the child a parent that isn't there. A span of another provider's is somebody else's decision. One that was
-// sampled and has ended records nothing any more, but is there.
+// tracer returns the tracer for a statement with this context, or nil if it gets no span:
+//
+//   - nobody records spans;
+//   - the context has no span, and statements without a parent get none (WithRootSpans);
+//   - the context has a span that our own provider has decided not to record. Asking its sampler again for the child costs as
+//     much as a span, and if it decided otherwise the child's parent would be missing. If the parent is of another provider,
+//     or remote, the decision isn't ours. A parent that was sampled but has ended doesn't record any more, and is no reason.
 func (i *Instruments) tracer(ctx context.Context) trace.Tracer {
 	tracer := i.tracers.tracer()
 	if tracer == nil {
@@ -41,29 +46,29 @@ func (i *Instruments) tracer(ctx context.Context) trace.Tracer {
 	parent := trace.SpanFromContext(ctx)
 	switch sc := parent.SpanContext(); {
 	case !sc.IsValid():
-		if !i.orphans {
+		if !i.roots {
 			return nil
 		}
-	case !sc.IsRemote() && !sc.IsSampled() && !parent.IsRecording() && i.tracers.made(parent):
+	case !sc.IsRemote() && !sc.IsSampled() && !parent.IsRecording() && i.tracers.isOurs(parent):
 		return nil
 	}
 	return tracer
 }
 
-// Returning reports whether the statement has a RETURNING clause, as far as anybody listens.
+// Returning reports whether the statement has a RETURNING clause. If it is neither traced nor measured the result is false.
 func (op *Operation) Returning() bool { return op.target != nil && op.stmt.returning }
 
-// Pending reports whether the operation has begun and not ended.
-func (op *Operation) Pending() bool { return op.target != nil }
+// UnderWay reports whether the operation has begun and not ended.
+func (op *Operation) UnderWay() bool { return op.target != nil }
 
-// Again goes on with an operation for another attempt at its statement, now on a server that may be another one. The
-// context that it returns has the span.
+// Again is called when the statement is tried again, on a connection to t, which may be another server. The operation goes on:
+// both attempts are one span. It returns ctx with the span.
 func (op *Operation) Again(ctx context.Context, t *Target, sql string) context.Context {
 	if op.target != t {
 		op.target, op.stmt = t, t.texts.Get(sql).Value
 		if op.span != nil {
 			op.span.SetAttributes(t.common...)
-			if t.port != 0 { // that of the other can't be taken off
+			if t.port != 0 { // a span's attributes can't be removed, so the first server's port must be overwritten
 				op.span.SetAttributes(semconv.ServerPort(t.port))
 			}
 		}
@@ -74,7 +79,7 @@ func (op *Operation) Again(ctx context.Context, t *Target, sql string) context.C
 	return ctx
 }
 
-// Begin begins the operation that a statement's text stands for. The context that it returns has the span.
+// Begin begins the operation of a statement. It returns ctx with the span.
 func (t *Target) Begin(ctx context.Context, sql string) (context.Context, Operation) {
 	tracer, metrics := t.enabled(ctx)
 	if tracer == nil && !metrics {
@@ -83,7 +88,8 @@ func (t *Target) Begin(ctx context.Context, sql string) (context.Context, Operat
 	return t.begin(ctx, tracer, t.texts.Get(sql).Value)
 }
 
-// BeginBatch begins a batch of statements. Its summary is BATCH, with that of the statements if they are alike.
+// BeginBatch begins the operation of a batch of statements. Its summary is BATCH, followed by that of the statements if all
+// have the same. A batch of one statement is as that statement. It returns ctx with the span.
 func (t *Target) BeginBatch(ctx context.Context, texts []string) (context.Context, Operation) {
 	tracer, metrics := t.enabled(ctx)
 	if tracer == nil && !metrics {
@@ -99,8 +105,8 @@ func (t *Target) BeginBatch(ctx context.Context, texts []string) (context.Contex
 	return t.begin(ctx, tracer, t.statement(t.batch(texts), more))
 }
 
-// batch is the summary of several texts: of each part, what they have in common. Texts that differ are joined, as the
-// conventions say.
+// batch is the summary of several texts. Each of its parts is what all texts have in common, else empty. The text is that of
+// all, or they are joined if they differ, as the conventions say.
 func (t *Target) batch(texts []string) (s sqlsummary.Summary) {
 	var joined strings.Builder
 	for n, text := range texts {
@@ -127,7 +133,7 @@ func (t *Target) batch(texts []string) (s sqlsummary.Summary) {
 	return s
 }
 
-// join adds a text to those of a batch, until there is more than a span takes.
+// join adds a text to those of a batch, unless they are longer already than what a span gets.
 func join(b *strings.Builder, text string) {
 	if b.Len() > maxText {
 		return
@@ -138,6 +144,7 @@ func join(b *strings.Builder, text string) {
 	b.WriteString(text)
 }
 
+// common is a if b is the same, else "".
 func common(a, b string) string {
 	if a != b {
 		return ""
@@ -145,10 +152,10 @@ func common(a, b string) string {
 	return a
 }
 
-// maxSummary is the longest db.query.summary.
+// maxSummary is the longest db.query.summary in bytes, by the conventions.
 const maxSummary = 255
 
-// prefixed puts a word before a summary, which it shortens by whole words and names if need be.
+// prefixed is a summary with a word in front. If that is too long, words and names are left out at its end.
 func prefixed(word, summary string) string {
 	s := strings.TrimSpace(word + " " + summary)
 	if len(s) <= maxSummary {
@@ -162,12 +169,13 @@ func prefixed(word, summary string) string {
 	return word
 }
 
-// BeginCopy begins a COPY into a table.
+// BeginCopy begins the operation of pgx's CopyFrom into a table. It returns ctx with the span.
 func (t *Target) BeginCopy(ctx context.Context, table string) (context.Context, Operation) {
-	return t.Begin(ctx, "COPY "+table+" FROM STDIN BINARY") // through the cache, which bounds the summaries
+	return t.Begin(ctx, "COPY "+table+" FROM STDIN BINARY") // as any statement, so that the number of summaries is bounded
 }
 
-// BeginConnect begins the making of a connection.
+// BeginConnect begins the operation of a dial. If the server isn't known yet, the Target is one without an address, and Reached
+// tells the server later. It returns ctx with the span.
 func (t *Target) BeginConnect(ctx context.Context) (context.Context, Operation) {
 	tracer, metrics := t.enabled(ctx)
 	if tracer == nil && !metrics {
@@ -176,11 +184,12 @@ func (t *Target) BeginConnect(ctx context.Context) (context.Context, Operation) 
 	return t.begin(ctx, tracer, t.connecting())
 }
 
+// connecting has the name and attributes of a dial.
 func (t *Target) connecting() *statement {
 	return t.statement(sqlsummary.Summary{Summary: "CONNECT", Operation: "CONNECT"}, nil)
 }
 
-// Reached says which server a connection was made to, where BeginConnect's target left it open.
+// Reached is called with the server to which a dial has connected. It becomes the operation's target.
 func (op *Operation) Reached(t *Target) {
 	if op.target == nil || op.target == t {
 		return
@@ -191,11 +200,13 @@ func (op *Operation) Reached(t *Target) {
 	}
 }
 
+// begin begins the span, if there is a tracer, and takes the time.
 func (t *Target) begin(ctx context.Context, tracer trace.Tracer, s *statement) (context.Context, Operation) {
 	op := Operation{target: t, stmt: s}
 	if tracer != nil {
 		ctx, op.span = tracer.Start(ctx, s.name, s.start...)
-		if timed, ok := op.span.(interface{ StartTime() time.Time }); ok { // the SDK's: one duration for span and metric
+		// The SDK's spans tell their times, which are used for the metric too, so that both have the same duration.
+		if timed, ok := op.span.(interface{ StartTime() time.Time }); ok {
 			op.start = timed.StartTime()
 			return ctx, op
 		}
@@ -204,8 +215,8 @@ func (t *Target) begin(ctx context.Context, tracer trace.Tracer, s *statement) (
 	return ctx, op
 }
 
-// Prepared is the operation of having the server prepare a text. That it had to is known only afterwards; start is when
-// it was asked.
+// Prepared returns the operation of preparing a statement on the server, which began at start. It is called afterwards: only
+// then is known that pgx had to prepare the statement, and that it wasn't in its cache. It returns ctx with the span.
 func (t *Target) Prepared(ctx context.Context, sql string, start time.Time) (context.Context, Operation) {
 	tracer, metrics := t.enabled(ctx)
 	if tracer == nil && !metrics {
@@ -220,11 +231,12 @@ func (t *Target) Prepared(ctx context.Context, sql string, start time.Time) (con
 	return ctx, op
 }
 
+// waitName is the name of the span of a wait for a connection, and of the event that stands for it in a root span.
 const waitName = "pgprod.wait"
 
-// Waited shows in the root span of a statement that it has waited for a connection: an event, at the time when the wait
-// began. A caller that has a span has one of the wait already, see WaitedSpan; its context is the one without op's span.
-func (op *Operation) Waited(caller context.Context, from time.Time, waited time.Duration) {
+// AddWait adds the wait for a connection, which began at from, to the statement's span as an event. caller is the context that
+// the statement had before Begin. If it has a span nothing is added: the wait has a span of its own there, see WaitedSpan.
+func (op *Operation) AddWait(caller context.Context, from time.Time, waited time.Duration) {
 	if op.span == nil || trace.SpanContextFromContext(caller).IsValid() {
 		return
 	}
@@ -232,8 +244,9 @@ func (op *Operation) Waited(caller context.Context, from time.Time, waited time.
 		trace.WithAttributes(op.target.in.poolName, attribute.Float64("pgprod.wait.duration", waited.Seconds())))
 }
 
-// WaitedSpan shows in the caller's trace that it has just waited for a connection: a span of its own, before that of
-// the statement. Where there is no trace yet, only a wait in vain has one: there will be no statement to show it.
+// WaitedSpan adds a span to the caller's trace for its wait for a connection, which is just over and may have ended with err.
+// If the caller has no trace, a span is made only if there is an error: otherwise the statement's span has the wait, see
+// AddWait. It does nothing if waited is 0.
 func (i *Instruments) WaitedSpan(ctx context.Context, waited time.Duration, err error) {
 	if waited <= 0 || err == nil && !trace.SpanContextFromContext(ctx).IsValid() {
 		return
@@ -251,8 +264,8 @@ func (i *Instruments) WaitedSpan(ctx context.Context, waited time.Duration, err 
 	span.End()
 }
 
-// waitFailure tells why a wait ended without a connection. The error may have the last failure to connect in it, which
-// has a span of its own.
+// waitFailure is error.type, and a message, for a wait that ended without a connection. The error may wrap the last failure to
+// connect, but that isn't why the wait ended, and has a span of its own.
 func waitFailure(err error) (kind, why string) {
 	var netErr net.Error
 	switch {
@@ -264,9 +277,9 @@ func waitFailure(err error) (kind, why string) {
 	return ErrorType(err), Describe(err, "")
 }
 
-// End ends the operation: rows is how many the server returned, negative if that has no meaning here. ctx is what Begin
-// returned, so that the metric of the duration can point to the span. The others don't: an exemplar costs as much again.
-// sql is the text that the server had to do with, see Describe.
+// End ends the operation, successfully if err is nil. rows is the number of rows that the server returned; if it is negative
+// none is recorded. ctx is what Begin returned: the duration's exemplar points to its span. (The rows have no exemplar, which
+// would cost as much again.) sql is the text that the caller sent, for Describe.
 func (op *Operation) End(ctx context.Context, rows int64, err error, sql string) {
 	if op.target == nil {
 		return
@@ -282,7 +295,7 @@ func (op *Operation) End(ctx context.Context, rows int64, err error, sql string)
 	*op = Operation{}
 }
 
-// end ends the span and returns the duration: the span's own if it has one.
+// end ends the span and returns the duration, by the times of the span if it tells them.
 func (op *Operation) end(err error, sql string) time.Duration {
 	if op.span == nil {
 		return time.Since(op.start)
@@ -291,12 +304,13 @@ func (op *Operation) end(err error, sql string) time.Duration {
 		op.fail(err, sql)
 	}
 	op.span.End()
-	if timed, ok := op.span.(interface{ EndTime() time.Time }); ok { // the SDK's
+	if timed, ok := op.span.(interface{ EndTime() time.Time }); ok {
 		return timed.EndTime().Sub(op.start)
 	}
 	return time.Since(op.start)
 }
 
+// fail sets the status and the attributes of a span whose statement has failed.
 func (op *Operation) fail(err error, sql string) {
 	if !op.span.IsRecording() {
 		return

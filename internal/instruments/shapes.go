@@ -6,19 +6,19 @@ import (
 	"sync"
 )
 
-// sayings are the messages of PostgreSQL's, of poolers' and of pgx's of which something may be shown, one a line. Whatever
-// has the form of none is not shown, and so are translations. What stands between the placeholders is shown as it is here;
-// a placeholder is for a part that varies:
+// messages are the messages of PostgreSQL, of poolers and of pgx of which something may be shown, one a line. A message that
+// has no such shape isn't shown; translated ones never have. The text between placeholders is shown as it is here. A
+// placeholder stands for a part that varies:
 //
 //	%n  a name, a keyword or an operator: shown if the statement has it outside of literals
-//	%t  a type, or several with names and operators: likewise, or if it is one of the server's own types
-//	%o  the name of a constraint, table or column: likewise, or if the server itself names it in a field of the error
-//	%s  a token that a syntax error is near to: as %n, where the statement has no quotes that could be out of place
-//	%a  the number of an argument, counted from 0: shown if the statement has its parameter
+//	%t  a type, or several with names and operators: shown as %n, or if it is one of the server's own types
+//	%o  the name of a constraint, table or column: shown as %n, or if the server itself has it in a field of the error
+//	%s  a token near which a syntax error is: shown as %n, but only if the statement has no quotes that could be misplaced
+//	%a  the number of an argument, counted from 0: shown if the statement has the parameter
 //	%_  may be a value: never shown
 //
-// The SQLSTATE isn't looked at: no part of a message gets out that isn't here or in the statement, whoever made it.
-const sayings = `
+// The SQLSTATE doesn't matter. Whoever made an error, only what is here or in the statement can be shown.
+const messages = `
 syntax error at or near "%s"
 syntax error at end of input
 unterminated quoted string at or near "%_"
@@ -501,9 +501,10 @@ unable to map destination
 unexpected EOF
 `
 
-// shapes are the sayings, taken apart at first use, those with the most text of their own first: they say the most.
+// shapes are the messages as shapes, made at first use. Those with the most text come first: a message that fits several is
+// shown by the one of which the most may be shown.
 var shapes = sync.OnceValue(func() (all []shape) {
-	for line := range strings.Lines(sayings) {
+	for line := range strings.Lines(messages) {
 		if line = strings.TrimSuffix(line, "\n"); line != "" {
 			all = append(all, newShape(line))
 		}
@@ -514,10 +515,11 @@ var shapes = sync.OnceValue(func() (all []shape) {
 
 // A shape is a message with placeholders: a text, a placeholder, a text, …, and a text at the end.
 type shape struct {
-	texts []string // one more than kinds
-	kinds []byte
+	texts []string // what is between the placeholders; one more than kinds, and may be ""
+	kinds []byte   // of the placeholders: the letter after %
 }
 
+// newShape returns the shape of a line of messages.
 func newShape(line string) (s shape) {
 	for {
 		text, rest, found := strings.Cut(line, "%")
@@ -530,7 +532,7 @@ func newShape(line string) (s shape) {
 	}
 }
 
-// length is that of the texts.
+// length is how many bytes of a message are text and not placeholders.
 func (s shape) length() (n int) {
 	for _, text := range s.texts {
 		n += len(text)
@@ -538,8 +540,8 @@ func (s shape) length() (n int) {
 	return n
 }
 
-// match returns what stands in a message for the placeholders. Where that can be divided in several ways it is one of
-// them, which does no harm: each part is looked at by itself.
+// match reports whether a message has this shape, and returns the parts that are in the place of the placeholders. If they can
+// be divided in several ways the result is one of them, which is safe: whether to show a part is decided for each alone.
 func (s shape) match(message string) (parts []string, ok bool) {
 	rest, ok := strings.CutPrefix(message, s.texts[0])
 	if !ok || len(s.kinds) == 0 {
@@ -559,7 +561,7 @@ func (s shape) match(message string) (parts []string, ok bool) {
 	return append(parts, rest), true
 }
 
-// fill is the message with what show makes of each part.
+// fill returns the message with show's result in place of each part.
 func (s shape) fill(parts []string, show func(kind byte, part string) string) string {
 	var b strings.Builder
 	for i, part := range parts {
@@ -570,7 +572,7 @@ func (s shape) fill(parts []string, show func(kind byte, part string) string) st
 	return b.String()
 }
 
-// typeWords are the words of which the names of the server's own types consist.
+// typeWords are the words that the names of the server's own types are made of.
 var typeWords = setOf(`anyarray anyelement anyenum anynonarray anyrange anycompatible array bigint bit boolean
 	box bytea char character cidr circle citext cstring date daterange double enum float hstore inet int int2 int4 int4range
 	int8 int8range integer internal interval json jsonb jsonpath line lseg macaddr macaddr8 money name numeric numrange oid
@@ -578,6 +580,7 @@ var typeWords = setOf(`anyarray anyelement anyenum anynonarray anyrange anycompa
 	tid time timestamp timestamptz timetz timezone trigger tsquery tsrange tstzrange tsvector txid_snapshot unknown uuid
 	varbit varchar variadic varying vector void with without xid xid8 xml zone`)
 
+// setOf returns the set of the words of a text.
 func setOf(words string) map[string]bool {
 	set := map[string]bool{}
 	for word := range strings.FieldsSeq(words) {

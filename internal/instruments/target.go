@@ -14,35 +14,36 @@ import (
 	"github.com/pgprod/pgprod/internal/sqlsummary"
 )
 
-// Server is where a connection leads.
+// Server names a server and a database in spans and metrics.
 type Server struct {
-	Address   string // host or socket directory; "" while it isn't known
-	Port      int
+	Address   string // host or directory of the socket; "": not known yet
+	Port      int    // 0: not known yet
 	Namespace string // the database
 }
 
-// A Target is one server as telemetry sees it: its statements by text, bounded, with all that is the same for each
-// execution of one made beforehand. It is safe for concurrent use.
+// A Target is a server as spans and metrics show it. It keeps its statements by text, a bounded number of them, with all that
+// is the same for each execution of a statement. It is safe for concurrent use.
 type Target struct {
 	in     *Instruments
-	common []attribute.KeyValue // of spans and metrics
-	texts  *sqlsummary.Cache[*statement]
+	common []attribute.KeyValue          // what all its spans and metrics have
+	texts  *sqlsummary.Cache[*statement] // its statements by text
 
-	fallback string // the name of spans that have no summary
+	fallback string // the name of spans whose statements have no summary
 	port     int    // 0: not known
 
 	mu       sync.Mutex // guards what follows
 	series   map[seriesKey]*series
-	failures int // kinds of error in all series
+	failures int // different error types in all series together
 }
 
-// targets are those of the servers that were met: as many as the DSN has hosts, or as their names resolve to.
+// targets are the Targets of all servers that the pool has connected to: as many as the DSN has hosts, or as these have
+// addresses.
 type targets struct {
 	mu  sync.Mutex // guards all
 	all map[Server]*Target
 }
 
-// Target returns the Target of a server, which all connections to it share. It is safe for concurrent use.
+// Target returns the Target of a server, which all connections to it share.
 func (i *Instruments) Target(s Server) *Target {
 	i.targets.mu.Lock()
 	defer i.targets.mu.Unlock()
@@ -75,18 +76,18 @@ func (i *Instruments) newTarget(s Server) *Target {
 	return t
 }
 
-// Summary says what a text is, without a literal.
+// Summary returns the summary of a statement. There are no literals in it.
 func (t *Target) Summary(sql string) sqlsummary.Summary { return t.texts.Get(sql).Summary }
 
-// statement is what all executions of a text have in common.
+// A statement is what all executions of a text have in common.
 type statement struct {
 	*series
-	name      string
-	start     []trace.SpanStartOption
-	returning bool
+	name      string                  // of its spans
+	start     []trace.SpanStartOption // of its spans: kind and attributes
+	returning bool                    // it has a RETURNING clause
 }
 
-// statement makes what all executions of a summary have in common; more are further attributes of its spans.
+// statement returns the statement with a summary. Its spans have the attributes more as well.
 func (t *Target) statement(s sqlsummary.Summary, more []attribute.KeyValue) *statement {
 	in := t.seriesOf(s)
 	span := append(append([]attribute.KeyValue(nil), in.attrs...), more...)
@@ -101,11 +102,11 @@ func (t *Target) statement(s sqlsummary.Summary, more []attribute.KeyValue) *sta
 	}
 }
 
-// maxText bounds db.query.text, in bytes. Exporters send spans by the hundred and collectors take 4 MiB at once: a few
-// INSERTs of many rows would cost all the spans that travel with them.
+// maxText bounds db.query.text, in bytes. Exporters send hundreds of spans in one message, of which collectors take 4 MiB. A
+// message with a few INSERTs of many rows would be refused, and all the other spans in it lost.
 const maxText = 8 << 10
 
-// shortened is a text cut behind the last space or comma that is within maxText, if there is one near.
+// shortened is a text, or if it is longer than maxText its beginning, cut behind a space or comma if one is near.
 func shortened(text string) string {
 	if len(text) <= maxText {
 		return text
@@ -114,25 +115,25 @@ func shortened(text string) string {
 	if at := strings.LastIndexAny(text, " \t\n,"); at > maxText-256 {
 		text = text[:at+1]
 	}
-	return strings.ToValidUTF8(text, "") + "…" // the text was valid, but for where it is cut
+	return strings.ToValidUTF8(text, "") + "…" // the cut may be in the middle of a character
 }
 
-// seriesKey is what tells the series of one target apart.
+// A seriesKey identifies a series of one Target.
 type seriesKey struct{ summary, operation, collection string }
 
-// series is what all executions of all texts with one summary have in common. It outlives the texts, which come and go
-// in the cache: what a series counts is counted for good.
+// A series is what all texts with one summary have in common: the attributes of their metrics, of which each different set is
+// a time series. A text may be removed from the Target's cache, its series stays.
 type series struct {
 	target *Target
-	attrs  []attribute.KeyValue // of metrics, and of spans among others
-	ok     []metric.RecordOption
+	attrs  []attribute.KeyValue  // of metrics; spans have them too, and more
+	ok     []metric.RecordOption // for an execution that succeeded
 
-	failed   sync.Map // error.type → []metric.RecordOption; changed with target.mu held
-	failures int      // how many kinds are in failed; guarded by target.mu
+	failed   sync.Map // error.type → []metric.RecordOption, for executions that failed; written with target.mu held
+	failures int      // how many error types are in failed; guarded by target.mu
 }
 
-// seriesOf finds or makes the series of a summary. There are as many as the cache gives summaries, and as many again for
-// each of PREPARE and BATCH.
+// seriesOf finds or makes the series of a summary. The cache bounds the number of summaries, and so that of series: there may
+// be as many again for PREPARE, and for BATCH.
 func (t *Target) seriesOf(s sqlsummary.Summary) *series {
 	key := seriesKey{s.Summary, s.Operation, s.Collection}
 	t.mu.Lock()
@@ -159,18 +160,20 @@ func (t *Target) newSeries(key seriesKey) *series {
 	return &series{target: t, attrs: attrs, ok: recordOptions(attrs)}
 }
 
+// recordOptions are the options with which a measurement with these attributes is recorded.
 func recordOptions(attrs []attribute.KeyValue) []metric.RecordOption {
 	return []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(attrs...))}
 }
 
 const (
-	// maxFailures bounds the kinds of error that one summary has in metrics: a function can raise any SQLSTATE.
+	// maxFailures bounds the error types that a series has: a function in the database can raise any SQLSTATE.
 	maxFailures = 50
-	// maxAllFailures bounds them for all summaries of a target together.
+	// maxAllFailures bounds the error types of all series of a Target together.
 	maxAllFailures = 1000
 )
 
-// failure returns the record options for an execution that failed. What is one kind too many becomes _OTHER.
+// failure returns the record options for an execution that failed. If there are too many error types already, the type is
+// _OTHER.
 func (s *series) failure(err error) []metric.RecordOption {
 	kind := ErrorType(err)
 	if opts, ok := s.failed.Load(kind); ok {

@@ -68,7 +68,7 @@ func (c *Conn) Unsent() bool { return c.pg.IsClosed() && c.sentNothing() }
 func (c *Conn) TakeBack() Carried {
 	t := &c.stmt.telling
 	carried := Carried{op: t.op, sql: c.stmt.CallersText()}
-	if !t.op.Pending() {
+	if !t.op.UnderWay() {
 		carried.op = c.attempt.carried // the attempt didn't come to its statement
 	}
 	*t = telling{}

@@ -235,7 +235,7 @@ func (c *Conn) abandon() {
 		c.dirty = true
 		c.tell()
 		return
-	case c.depth == 0 && !s.telling.op.Pending():
+	case c.depth == 0 && !s.telling.op.UnderWay():
 		return
 	}
 	c.depth = 0

@@ -35,7 +35,7 @@ func (c *Conn) observe(ctx context.Context, begin func(*instruments.Target) (con
 // showWait notes the wait for the connection in the span of the first statement.
 func (c *Conn) showWait(caller context.Context, op *instruments.Operation) {
 	if waited := c.attempt.waited; waited > 0 {
-		op.Waited(caller, time.Now().Add(-time.Duration(clock.Now()-c.attempt.lent)-waited), waited)
+		op.AddWait(caller, time.Now().Add(-time.Duration(clock.Now()-c.attempt.lent)-waited), waited)
 	}
 }
 
@@ -64,7 +64,7 @@ func (c *Conn) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQuer
 	}
 	c.stmt.args = d.Args
 	op := &c.stmt.telling.op
-	if c.attempt.carried.Pending() { // the statement is tried again
+	if c.attempt.carried.UnderWay() { // the statement is tried again
 		*op, c.attempt.carried = c.attempt.carried, instruments.Operation{}
 		return op.Again(ctx, c.target, sql)
 	}
