@@ -7,13 +7,13 @@ import (
 	"sync/atomic"
 )
 
-// Limits bound a cache.
+// Limits bound a Cache. 0, and less, means the default.
 type Limits struct {
-	// Entries is how many texts are kept. Default 1024.
+	// Entries is how many texts are kept. Default: 1024.
 	Entries int
-	// TextBytes is the longest text that is kept; longer ones are parsed each time. Default 4096.
+	// TextBytes is the length in bytes of the longest text that is kept; longer ones are parsed each time. Default: 4096.
 	TextBytes int
-	// Summaries is how many distinct summaries there may ever be, kept or not; see Cache. Default 1000.
+	// Summaries is how many different summaries a Cache ever returns, see there. Default: 1000.
 	Summaries int
 }
 
@@ -31,51 +31,50 @@ func defaulted(n, otherwise int) int {
 	return n
 }
 
-// Entry is what a cache has on a text. It doesn't change.
+// An Entry is what a Cache knows of a text. It doesn't change.
 type Entry[T any] struct {
 	Summary
-	// Value is what the cache's build made of the summary.
+	// Value is what the Cache's build function made of the summary.
 	Value T
 }
 
-// Cache remembers the summaries of texts, each with a value built from it. It is safe for concurrent use.
+// A Cache remembers the summaries of texts, each with a value that is made from it. It is safe for concurrent use.
 //
-// A hit takes no lock and allocates nothing. The entries are a fixed number of hash buckets, each a list that readers walk
-// while writers, under a mutex, add and remove nodes. Once full, the cache evicts by the clock algorithm: of the entries
-// not asked for since the hand last passed, the first. The memory is bounded by Entries × TextBytes, about three times
-// that at worst (the text, and a sanitised text, which is longer where it's all digits).
+// Finding an entry takes no lock and doesn't allocate. The entries are in a fixed number of hash buckets. Each bucket is a list
+// that readers walk while a writer, under a mutex, adds and removes nodes. When the Cache is full it evicts by the clock
+// algorithm: a hand goes round, and the first entry goes that wasn't used since the hand was last there. The memory is at most
+// about three times Entries × TextBytes: for each text itself, and its sanitised text, which is longer if it is all digits.
 //
-// The summary names spans and is an attribute of metrics, each value a time series for ever. Therefore a cache gives no
-// more than Limits.Summaries different ones, with their operation and collection: later ones become "SELECT _OTHER", the
-// first operation, in capitals and as one of a fixed set, and _OTHER, without a collection. The text stays, as it's on
-// spans only.
+// Each different summary, with operation and collection, is a time series in metrics that never ends. So a Cache returns at
+// most Limits.Summaries different ones. Later ones are shortened to the first operation and _OTHER, as in "SELECT _OTHER",
+// without a collection. Their Text is not shortened: only spans have it.
 type Cache[T any] struct {
 	limits Limits
 	build  func(Summary) T
 	seed   maphash.Seed
-	// buckets has a power of two of lists; a node is in the one for its hash.
+	// buckets are the heads of the lists. Their number is a power of two, and the lowest bits of a text's hash are the index.
 	buckets []atomic.Pointer[node[T]]
 
-	mu        sync.Mutex // guards the fields below and all changes to the buckets
-	ring      []*node[T] // all nodes, in no order
-	hand      int
+	mu        sync.Mutex // guards what follows, and is held for each change of a bucket
+	ring      []*node[T] // all nodes, as the clock's hand passes them
+	hand      int        // index in ring
 	summaries map[series]struct{}
 }
 
-// series is what of a summary is in metrics. The same words may be other operations and collections.
+// series is the part of a summary that metrics have. Two summaries with the same words may differ in operation or collection.
 type series struct{ summary, operation, collection string }
 
-// node is an entry of a bucket's list. Readers may still stand on a node that was removed; its next leads on.
+// A node is an element of a bucket's list. Its next is kept when it is removed, so that a reader that is there goes on.
 type node[T any] struct {
 	hash  uint64
 	text  string
 	entry Entry[T]
-	asked atomic.Bool // since the clock's hand passed
+	used  atomic.Bool // since the clock's hand was last here
 	next  atomic.Pointer[node[T]]
 }
 
-// NewCache makes an empty cache. Goroutines that ask for the same new text at the same time may each call build; all but
-// one result is dropped.
+// NewCache returns an empty Cache. build makes the Value of an entry; it must be safe for concurrent use. It may be called more
+// than once for a text that several goroutines ask for at the same time: one of the results is kept.
 func NewCache[T any](limits Limits, build func(Summary) T) *Cache[T] {
 	limits = limits.withDefaults()
 	size := 1
@@ -91,19 +90,19 @@ func NewCache[T any](limits Limits, build func(Summary) T) *Cache[T] {
 	}
 }
 
-// Get is the entry for the text, which it makes if need be.
+// Get returns the entry for a text, which is parsed if it isn't in the Cache.
 func (c *Cache[T]) Get(sql string) *Entry[T] {
 	if len(sql) > c.limits.TextBytes {
 		return c.parse(sql)
 	}
 	hash := maphash.String(c.seed, sql)
 	if n := c.find(hash, sql); n != nil {
-		if !n.asked.Load() { // a store would take the cache line from the other readers
-			n.asked.Store(true)
+		if !n.used.Load() { // not each time: a store takes the cache line away from other readers
+			n.used.Store(true)
 		}
 		return &n.entry
 	}
-	text := strings.Clone(sql) // the caller's may be a piece of something large
+	text := strings.Clone(sql) // the caller's may be part of a larger string, which would then be kept
 	n := &node[T]{hash: hash, text: text, entry: *c.parse(text)}
 	return &c.keep(n).entry
 }
@@ -115,10 +114,12 @@ func (c *Cache[T]) Len() int {
 	return len(c.ring)
 }
 
+// bucket returns the head of the list for a hash.
 func (c *Cache[T]) bucket(hash uint64) *atomic.Pointer[node[T]] {
 	return &c.buckets[hash&uint64(len(c.buckets)-1)]
 }
 
+// find returns the node of a text; nil: there is none. It takes no lock.
 func (c *Cache[T]) find(hash uint64, sql string) *node[T] {
 	for n := c.bucket(hash).Load(); n != nil; n = n.next.Load() {
 		if n.hash == hash && n.text == sql {
@@ -128,13 +129,13 @@ func (c *Cache[T]) find(hash uint64, sql string) *node[T] {
 	return nil
 }
 
-// parse makes an entry.
+// parse makes an entry, which isn't in the Cache yet.
 func (c *Cache[T]) parse(sql string) *Entry[T] {
 	s := c.limit(Parse(sql))
 	return &Entry[T]{Summary: s, Value: c.build(s)}
 }
 
-// limit replaces a summary that would be one too many.
+// limit returns s, or s shortened if there are too many different summaries already.
 func (c *Cache[T]) limit(s Summary) Summary {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -146,10 +147,10 @@ func (c *Cache[T]) limit(s Summary) Summary {
 		c.summaries[key] = struct{}{}
 		return s
 	}
-	return s.overflow()
+	return s.shortened()
 }
 
-// keep adds the node, unless the text is known by now, and returns the one to use.
+// keep adds a node, unless another goroutine has added one with the same text meanwhile. It returns the node that is kept.
 func (c *Cache[T]) keep(n *node[T]) *node[T] {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -168,9 +169,9 @@ func (c *Cache[T]) keep(n *node[T]) *node[T] {
 	return n
 }
 
-// evictLocked moves the hand to a node that can go, and removes that from its bucket.
+// evictLocked moves the hand to the next node that wasn't used, and removes it from its bucket. The caller replaces it in ring.
 func (c *Cache[T]) evictLocked() {
-	for c.hand = (c.hand + 1) % len(c.ring); c.ring[c.hand].asked.Swap(false); c.hand = (c.hand + 1) % len(c.ring) {
+	for c.hand = (c.hand + 1) % len(c.ring); c.ring[c.hand].used.Swap(false); c.hand = (c.hand + 1) % len(c.ring) {
 	}
 	gone := c.ring[c.hand]
 	at := c.bucket(gone.hash)

@@ -2,26 +2,26 @@ package sqlsummary
 
 import "strings"
 
-// Change is what a statement may change of what the names in other statements mean.
+// A Change says how a statement may change which objects the names in other statements stand for, and so whether statements
+// that were prepared before are still right. It is a set of bits; 0: it changes nothing of that.
 type Change uint8
 
 const (
-	// Schema: tables, types, functions.
+	// Schema: the statement may create, alter or drop objects that all sessions see: tables, types, functions.
 	Schema Change = 1 << iota
-	// Unseen: whatever is in the body of DO or of the procedure of CALL.
+	// Unseen: the text doesn't say what the statement changes: DO, CALL, DISCARD.
 	Unseen
-	// Path: search_path, or the role, whose name may be in it.
+	// Path: the statement sets search_path, or the role, whose name may be part of the path.
 	Path
-	// PathByArgument: a setting whose name is no literal: set_config($1, …).
+	// PathByArgument: the statement sets a setting whose name is an argument, set_config($1, …), and may be a Path.
 	PathByArgument
-	// Temporary: an object of the session's own, which hides others of its name.
+	// Temporary: the statement creates an object that only this session sees, and that hides others of its name.
 	Temporary
-	// Session: the change outlives the transaction.
+	// Session: what the statement changes in the session, by the bits above, doesn't end with the transaction.
 	Session
 )
 
-// ChangeOf says what one statement may change of what the names in others mean. Functions that it calls aren't looked
-// into.
+// ChangeOf returns the Change of a text with one statement. It doesn't know what the functions do that the statement calls.
 func ChangeOf(sql string) Change {
 	l := lexer{src: sql}
 	t := l.nextVisible()
@@ -49,12 +49,12 @@ func ChangeOf(sql string) Change {
 	return 0
 }
 
-// lower is the text of a word or name in lower case, without quotes.
+// lower is the text of a token in lower case, without double quotes.
 func (l *lexer) lower(t token) string {
 	return strings.ToLower(strings.Trim(l.src[t.start:t.end], `"`))
 }
 
-// created is what CREATE changes. TEMPORARY, or the schema of such objects, stands in front of the object's name.
+// created is the Change of CREATE, behind that word. TEMPORARY, or the schema pg_temp, comes before the end of the object's name.
 func (l *lexer) created() Change {
 	for {
 		switch t := l.nextVisible(); {
@@ -66,7 +66,7 @@ func (l *lexer) created() Change {
 	}
 }
 
-// isTemporary reports whether a word says that what is created is the session's own.
+// isTemporary reports whether a word in CREATE says that only the session sees the object.
 func (l *lexer) isTemporary(t token) bool {
 	switch l.lower(t) {
 	case "temp", "temporary", "pg_temp":
@@ -75,7 +75,7 @@ func (l *lexer) isTemporary(t token) bool {
 	return false
 }
 
-// set is what SET and RESET change.
+// set is the Change of SET and RESET, behind that word.
 func (l *lexer) set() Change {
 	change := Session
 	for {
@@ -83,7 +83,7 @@ func (l *lexer) set() Change {
 		switch l.lower(t) {
 		case "local":
 			change = 0
-		case "session": // SESSION search_path, or SESSION AUTHORIZATION
+		case "session": // SET SESSION search_path, or SET SESSION AUTHORIZATION: the next word decides
 		case "search_path", "schema", "role", "authorization", "all":
 			return change | Path
 		default:
@@ -92,7 +92,7 @@ func (l *lexer) set() Change {
 	}
 }
 
-// inQuery is what a query changes that begins with a token: by SELECT … INTO, and by calls of set_config.
+// inQuery is the Change of a query, whose first word is before: by SELECT … INTO, and by calls of set_config.
 func (l *lexer) inQuery(before token) (change Change) {
 	selects := before.key == kwSelect || before.key == kwWith
 	for depth := 0; ; {
@@ -115,9 +115,9 @@ func (l *lexer) inQuery(before token) (change Change) {
 	}
 }
 
-// into is what SELECT … INTO changes.
+// into is the Change of SELECT … INTO, behind INTO. It looks ahead on a copy of the lexer.
 func (l lexer) into() Change {
-	for range 2 { // LOCAL TEMPORARY
+	for range 2 { // of LOCAL TEMPORARY the second word counts
 		if l.isTemporary(l.nextVisible()) {
 			return Temporary | Session
 		}
@@ -125,7 +125,7 @@ func (l lexer) into() Change {
 	return Schema
 }
 
-// setConfig is what set_config changes, whose parenthesis comes next.
+// setConfig is the Change of a call of set_config, behind that word. It looks ahead on a copy of the lexer.
 func (l lexer) setConfig() Change {
 	if l.nextVisible().symbol != '(' {
 		return 0
@@ -142,12 +142,12 @@ func (l lexer) setConfig() Change {
 	return change | l.isLocal()
 }
 
-// IsPath reports whether a setting, in lower case, has a part in where names are looked for.
+// IsPath reports whether a setting, whose name is in lower case, has an influence on where the server looks for names.
 func IsPath(name string) bool {
 	return name == "search_path" || name == "role" || name == "session_authorization"
 }
 
-// isLocal is Session unless the third argument of set_config is true.
+// isLocal is 0 if the third argument of set_config is true, so that the setting ends with the transaction; else Session.
 func (l *lexer) isLocal() Change {
 	for depth, commas := 0, 0; ; {
 		t := l.nextVisible()

@@ -2,8 +2,8 @@ package sqlsummary
 
 import "strings"
 
-// CopiesIn reports whether a statement in the text is COPY … FROM STDIN, after which the server waits for the client to
-// send rows. STDOUT stands for the same there.
+// CopiesIn reports whether one of the statements in a text is COPY … FROM STDIN, after which the server waits for rows from the
+// client. (To the server, FROM STDOUT means the same.)
 func CopiesIn(sql string) bool {
 	l := lexer{src: sql}
 	for {
@@ -13,7 +13,7 @@ func CopiesIn(sql string) bool {
 		case t.symbol == ';':
 		case t.key == kwCopy && l.fromStdin():
 			return true
-		case t.key == kwCopy: // the lexer is past its end
+		case t.key == kwCopy: // fromStdin has moved past its end
 		default:
 			l.skipStatement()
 		}
@@ -31,7 +31,7 @@ func (l *lexer) nextVisible() token {
 
 // skipStatement moves past the next semicolon.
 func (l *lexer) skipStatement() {
-	if strings.IndexByte(l.src[l.pos:], ';') < 0 { // as a rule, and sooner known than by looking at each token
+	if strings.IndexByte(l.src[l.pos:], ';') < 0 { // mostly there is none, and this finds out sooner than the tokens do
 		l.pos = len(l.src)
 	}
 	for t := l.next(); t.kind != end && t.symbol != ';'; {
@@ -39,8 +39,8 @@ func (l *lexer) skipStatement() {
 	}
 }
 
-// fromStdin moves past the end of a COPY and reports whether it is one from STDIN. What is in parentheses, names of
-// columns and options, doesn't count.
+// fromStdin reports whether a COPY, whose first word was read, is one from STDIN, and moves past its end. It doesn't look at what
+// is in parentheses: names of columns, options, or a query.
 func (l *lexer) fromStdin() (found bool) {
 	depth, from := 0, false
 	for {
@@ -58,6 +58,7 @@ func (l *lexer) fromStdin() (found bool) {
 	}
 }
 
+// isStdin reports whether a word after FROM means the client.
 func isStdin(word string) bool {
 	return strings.EqualFold(word, "stdin") || strings.EqualFold(word, "stdout")
 }

@@ -1,10 +1,10 @@
 package sqlsummary
 
-// A statement of DDL is named by its verb and the kind of object, CREATE INDEX, and one about tables or views by their
-// names too, as it is these that a service's own statements use. Other names are left out, and so is what an object is
-// made of, but for the query of CREATE TABLE t AS.
+// The summary of a DDL statement is its verb and the kind of object, as CREATE INDEX. Tables and views are named too, since these
+// are what the statements of a service use; other objects are not. What an object consists of is left out, except for the query
+// of CREATE TABLE t AS.
 
-// ddlKind reads the words between the verb and the name: noise such as OR REPLACE, and the kind of object.
+// ddlKind reads the words between the verb and the name: the kind of object, and words such as OR REPLACE, which are left out.
 func ddlKind(p *parser, t token) state {
 	switch t.key {
 	case kwModifier, kwLocal, kwRecursive:
@@ -38,7 +38,7 @@ func ddlName(p *parser, t token) state {
 	return p.startName(t, collection, ddlRest)
 }
 
-// ddlRest is what follows the kind or the name. Of ALTER it may have the value of a parameter in it, which is hidden.
+// ddlRest reads what follows the kind or the name. In ALTER it waits for SET: a setting may get a value, which is hidden.
 func ddlRest(p *parser, t token) state {
 	p.child = skip
 	if p.verb == kwAlter && t.key == kwSet {
@@ -47,7 +47,7 @@ func ddlRest(p *parser, t token) state {
 	return ddlRest
 }
 
-// alterSet is what follows SET in ALTER: a parameter that gets a value, or something else.
+// alterSet reads what follows SET in ALTER: the name of a setting, or something else.
 func alterSet(p *parser, t token) state {
 	if startsName(t) {
 		return alterTo
@@ -55,8 +55,8 @@ func alterSet(p *parser, t token) state {
 	return ddlRest(p, t)
 }
 
-// alterTo is what follows the name of a parameter, which may have several parts. If another word comes, the SET before was
-// the name of what is altered, or what is set is no parameter.
+// alterTo reads what follows the name of a setting in ALTER … SET: a dot and another part, or = or TO and the value. If another
+// word follows, what came before may not have been a setting (ALTER ROLE set SET …), and the word may be one.
 func alterTo(p *parser, t token) state {
 	switch {
 	case t.symbol == '.':

@@ -5,22 +5,22 @@ import (
 	"strings"
 )
 
-// maxSearched bounds how much of a statement Has reads: names stand at the beginning, and rows of values behind.
+// maxSearched is how many bytes of a statement Has reads. In a long statement the names are at the beginning, before the rows.
 const maxSearched = 1 << 16
 
-// maxText bounds the texts that are looked for. A name has at most 63 bytes.
+// maxText is the length in bytes of the longest text that Has looks for. A name has at most 63 bytes.
 const maxText = 1 << 10
 
-// Has reports whether every name, keyword, parameter and operator of a text stands in a statement too, outside of its
-// literals and comments, and of what Parse hides besides (the value of a SET), or is among the other words. Whether
-// letters are capital doesn't matter. It is false for a text with a literal or a comment in it.
+// Has reports whether a text can be shown without showing a value: each name, keyword, parameter and operator in it is also in
+// the statement sql, or is one of the words others. What Parse hides in sql doesn't count: literals, comments and values of SET.
+// The case of letters doesn't matter. The result is false if text has a literal or a comment.
 func Has(sql, text string, others map[string]bool) bool {
 	wanted, punctuation := map[string]bool{}, map[string]bool{}
 	if len(text) > maxText || !collect(wanted, punctuation, text) {
 		return false
 	}
 	if len(wanted) == 0 {
-		wanted = punctuation // a part of the statement's, and not what stands between two types
+		wanted = punctuation // the text has nothing else, so the statement must have this
 	}
 	maps.DeleteFunc(wanted, func(word string, _ bool) bool { return others[word] })
 	if len(sql) > maxSearched {
@@ -36,14 +36,14 @@ func Has(sql, text string, others map[string]bool) bool {
 		case space, comment:
 			continue
 		}
-		if p.token(t); !p.isValue {
+		if p.take(t); !p.isValue {
 			strike(wanted, t, sql)
 		}
 	}
 	return true
 }
 
-// strike takes a token of a statement, or the words of a quoted name, from those that are wanted.
+// strike removes a token of the statement, or the words of a quoted name, from those that are wanted.
 func strike(wanted map[string]bool, t token, sql string) {
 	text := strings.ToLower(sql[t.start:t.end])
 	switch t.kind {
@@ -57,7 +57,8 @@ func strike(wanted map[string]bool, t token, sql string) {
 	}
 }
 
-// collect sorts the tokens of a text, and reports whether there is none that may be a value.
+// collect adds the tokens of a text to wanted, and commas, dots and brackets to punctuation. It reports false if one of the
+// tokens is a literal or a comment, and so may be a value.
 func collect(wanted, punctuation map[string]bool, text string) bool {
 	l := lexer{src: text}
 	for {
@@ -83,7 +84,7 @@ func collect(wanted, punctuation map[string]bool, text string) bool {
 	}
 }
 
-// unquoted is what stands within the quotes of a name.
+// unquoted is a quoted name without its quotes; "" if it has none.
 func unquoted(name string) string {
 	if at := strings.IndexByte(name, '"'); at >= 0 && len(name) > at+1 {
 		return strings.ReplaceAll(name[at+1:len(name)-1], `""`, `"`)

@@ -1,6 +1,6 @@
 package sqlsummary
 
-// keyword is a word the state machine looks at; all others are noKey.
+// A keyword stands for one or several words that the state machine treats alike. All other words are noKey.
 type keyword uint8
 
 const (
@@ -14,25 +14,24 @@ const (
 	kwExcept // and intersect, union
 	kwFor
 	kwFrom
-	kwFunction // that is called without parentheses, as current_date
+	kwFunction // functions that are called without parentheses, as current_date
 	kwGroup
 	kwInto
 	kwJoin
 	kwLateral
 	kwOn
 	kwOnly
-	kwOther // looked at only because it's reserved
+	kwOther // words that matter only because they are reserved
 	kwReturning
 	kwSelect
 	kwTable
-	kwTail // what ends a list of tables: where, having, window, order, limit, offset
+	kwTail // words that end a list of tables: where, having, window, order, limit, offset
 	kwTo
 	kwUsing
 	kwWith
 
-	// Statements that are named by their first word.
+	// The first words of statements. Those of kwSimple have that word as their whole summary.
 	kwSimple
-	// Other statements.
 	kwAlter
 	kwCall
 	kwCopy
@@ -50,14 +49,14 @@ const (
 	kwRefresh // and reindex
 	kwSet
 	kwShow     // and reset, start
-	kwTruncate // and what else has a list of tables: lock, vacuum
+	kwTruncate // and others that have a list of tables: lock, vacuum
 	kwUpdate
 	kwValues
 
 	// Words within statements.
 	kwCycle // and search
 	kwLocal
-	kwOption // what may stand before the name of a table: if exists, concurrently, full, …
+	kwOption // words that may come before the name of a table: if exists, concurrently, full, …
 	kwRecursive
 	kwRows
 	kwSession
@@ -73,16 +72,17 @@ const (
 
 	numKeywords
 
-	// reserved marks, in the table, words that are no names of tables: in pg_get_keywords(), the categories R and T.
+	// reserved is a bit that is set in the table below for words that can't be names of tables without quotes: those of the
+	// categories R and T in pg_get_keywords().
 	reserved keyword = 0x80
 )
 
-const _ = uint(reserved - numKeywords) // the mark is no part of a keyword
+const _ = uint(reserved - numKeywords) // doesn't compile if a keyword uses that bit
 
-// maxKeyword is the length of the longest keyword.
+// maxKeyword is the length of the longest word in the table.
 const maxKeyword = len("current_timestamp")
 
-// lookup finds the keyword, in any case, with its mark.
+// lookup returns the keyword of a word, whatever its case, with the bit reserved.
 func lookup(name string) keyword {
 	if len(name) > maxKeyword {
 		return noKey
@@ -98,6 +98,7 @@ func lookup(name string) keyword {
 	return keywords[string(lower[:len(name)])]
 }
 
+// keywords are the keywords by word, in lower case.
 var keywords = map[string]keyword{
 	"all": kwAll | reserved, "analyze": kwAnalyze | reserved, "analyse": kwAnalyze | reserved, "as": kwAs | reserved,
 	"authorization": kwOther | reserved, "case": kwOther | reserved, "concurrently": kwOption | reserved,

@@ -16,23 +16,24 @@ const (
 	symbol       // any other byte: operators and punctuation come byte by byte, except ..
 )
 
-// token is a piece of the text; the tokens of a text cover it without gaps.
+// A token is a piece of the text; the tokens of a text cover it without gaps.
 type token struct {
 	kind       kind
-	symbol     byte    // the byte of a symbol
-	key        keyword // of a word
-	reserved   bool    // whether the word is no name
-	start, end int
+	symbol     byte    // the byte of a symbol; 0 for other kinds, and for two dots
+	key        keyword // the keyword of a word
+	reserved   bool    // the word can't be a name
+	start, end int     // where the token is in the text
 }
 
-// lexer splits a text as PostgreSQL's scan.l does. There is a library, go-sqllexer, but 0.2.6 lets literals through: 1_000,
-// 0b11, E'a' continued on the next line, comments in comments, an open $$. The inputs on which it failed are in the tests.
+// A lexer divides a text into tokens as PostgreSQL's scan.l does. There is a library for this, go-sqllexer, but version 0.2.6
+// lets literals through: 1_000, 0b11, E'a' that is continued on the next line, comments in comments, a $$ that isn't closed.
+// The texts on which it failed are in the tests.
 type lexer struct {
 	src string
 	pos int
 }
 
-// next is the next token; at the end of the text it is of kind end, for ever.
+// next returns the next token. At the end of the text each further one is of the kind end.
 func (l *lexer) next() token {
 	if l.pos >= len(l.src) {
 		return token{kind: end, start: l.pos, end: l.pos}
@@ -52,7 +53,7 @@ func (l *lexer) next() token {
 	return t
 }
 
-// scan moves over one token.
+// scan moves past one token, and returns its kind. It isn't called at the end of the text.
 func (l *lexer) scan() kind {
 	c := l.src[l.pos]
 	switch {
@@ -83,7 +84,7 @@ func (l *lexer) scan() kind {
 	return symbol
 }
 
-// at is the byte n further on, 0 beyond the end.
+// at is the byte that is n bytes ahead, 0 beyond the end of the text.
 func (l *lexer) at(n int) byte {
 	if l.pos+n < len(l.src) {
 		return l.src[l.pos+n]
@@ -91,7 +92,7 @@ func (l *lexer) at(n int) byte {
 	return 0
 }
 
-// word is a name, a keyword, or a string or quoted name with a prefix.
+// word moves past a name or a keyword that begins with c, or past a string or a quoted name whose prefix begins with c.
 func (l *lexer) word(c byte) kind {
 	switch c | 0x20 {
 	case 'e':
@@ -117,15 +118,15 @@ func (l *lexer) word(c byte) kind {
 	return word
 }
 
-// name moves over the rest of a name.
+// name moves past the rest of a name.
 func (l *lexer) name() {
 	for l.pos < len(l.src) && isNamePart(l.src[l.pos]) {
 		l.pos++
 	}
 }
 
-// quotedName moves over a name whose text begins after skip bytes. An open one hides the rest of the text, as it's
-// probably a slip in the quotes.
+// quotedName moves past a quoted name. skip is the length of its prefix and the opening quote. If it isn't closed the rest of the
+// text is a literal, and so hidden: a quote is probably in the wrong place.
 func (l *lexer) quotedName(skip int) kind {
 	if l.untilQuote(skip, '"') {
 		return quoted
@@ -133,7 +134,7 @@ func (l *lexer) quotedName(skip int) kind {
 	return literal
 }
 
-// untilQuote moves past the closing quote; two of them are one in the text. It says whether there is one.
+// untilQuote moves past the closing quote, and reports whether there is one. Two quotes are one in the string, and don't end it.
 func (l *lexer) untilQuote(skip int, quote byte) bool {
 	l.pos += skip
 	for {
@@ -159,7 +160,7 @@ func (l *lexer) lineComment() {
 	l.pos = len(l.src)
 }
 
-// blockComment moves past a comment, which may hold others. An open one reaches to the end.
+// blockComment moves past a comment, in which there may be others. One that isn't closed goes on to the end of the text.
 func (l *lexer) blockComment() kind {
 	depth := 1
 	for l.pos += 2; l.pos < len(l.src); l.pos++ {
@@ -182,6 +183,7 @@ func (l *lexer) blockComment() kind {
 func isSpace(c byte) bool { return c == ' ' || '\t' <= c && c <= '\r' }
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 
-// isNameStart and isNamePart take all bytes above ASCII, as PostgreSQL does, whatever the encoding.
+// isNameStart and isNamePart report whether a name may begin with a byte, and go on with it. As in PostgreSQL all bytes above
+// ASCII belong to names, whatever the encoding.
 func isNameStart(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' || c == '_' || c >= 0x80 }
 func isNamePart(c byte) bool  { return isNameStart(c) || isDigit(c) || c == '$' }

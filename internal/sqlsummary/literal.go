@@ -2,13 +2,14 @@ package sqlsummary
 
 import "strings"
 
-// plainString moves over a string in which a backslash is only a backslash; its text begins after skip bytes.
+// plainString moves past a string in which a backslash has no meaning. skip is the length of its prefix and the opening quote.
 func (l *lexer) plainString(skip int) kind {
 	l.untilQuote(skip, '\'')
 	return literal
 }
 
-// escapeString moves over an E string and its continuations, in which backslashes escape too.
+// escapeString moves past an E string and its continuations, in which a backslash is an escape as well. skip is the length of its
+// prefix and the opening quote.
 func (l *lexer) escapeString(skip int) kind {
 	l.pos += skip
 	for l.pos < len(l.src) {
@@ -27,8 +28,9 @@ func (l *lexer) escapeString(skip int) kind {
 	return literal
 }
 
-// continued says whether a string goes on, which takes a newline and then a quote, and moves past that quote. There may
-// be more white space and line comments between, but no block comment.
+// continued reports whether the string that has just ended is continued, and moves past the quote with which it is: white space
+// with a newline and then a quote continue a string. There may be line comments between them, but no block comment. If the
+// string isn't continued the lexer stays where it is.
 func (l *lexer) continued() bool {
 	from := *l
 	for newline := false; l.pos < len(l.src); {
@@ -50,7 +52,8 @@ func (l *lexer) continued() bool {
 	return false
 }
 
-// dollar is a parameter, a dollar-quoted string or a dollar sign with no meaning. An open string reaches to the end.
+// dollar moves past what a dollar sign begins: a parameter, a dollar-quoted string, or nothing. A string that isn't closed goes
+// on to the end of the text.
 func (l *lexer) dollar() kind {
 	if isDigit(l.at(1)) {
 		for l.pos++; isDigit(l.at(0)); l.pos++ {
@@ -71,7 +74,7 @@ func (l *lexer) dollar() kind {
 	return literal
 }
 
-// tag is the opening quote here, $$ or $tag$, or "".
+// tag is the opening quote of a dollar-quoted string, $$ or $tag$, that is here; "": there is none.
 func (l *lexer) tag() string {
 	i := l.pos + 1
 	for i < len(l.src) && (isNameStart(l.src[i]) || i > l.pos+1 && isDigit(l.src[i])) {
@@ -83,8 +86,8 @@ func (l *lexer) tag() string {
 	return ""
 }
 
-// number moves over a number and the letters glued to it. Those are an error since PostgreSQL 15; before, they began the
-// next token, so that an e before a quote is an E string: 1e'\”.
+// number moves past a number and the letters that touch it. Such letters are an error since PostgreSQL 15. Before, they began
+// the next token, so that an e before a quote begins an E string: 1e'…'.
 func (l *lexer) number() kind {
 	l.digits()
 	if l.at(0) == '.' && l.at(1) != '.' {
@@ -106,6 +109,7 @@ func (l *lexer) number() kind {
 	return literal
 }
 
+// digits moves past digits and underscores.
 func (l *lexer) digits() {
 	for isDigit(l.at(0)) || l.at(0) == '_' {
 		l.pos++

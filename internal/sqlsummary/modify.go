@@ -8,7 +8,7 @@ func insertInto(p *parser, t token) state {
 	return p.oneTable(t, collection, insertInto, insertRows)
 }
 
-// insertRows expects what is inserted. VALUES is no operation here.
+// insertRows waits for what is inserted: a query or VALUES, which is no operation here.
 func insertRows(p *parser, t token) state {
 	switch p.clause(t) {
 	case kwSelect, kwWith, kwTable:
@@ -24,7 +24,7 @@ func insertRows(p *parser, t token) state {
 // updateTable expects the table after UPDATE.
 func updateTable(p *parser, t token) state { return p.oneTable(t, collection, updateTable, updateSet) }
 
-// updateSet is the rest of an UPDATE up to FROM.
+// updateSet reads the rest of an UPDATE up to FROM, after which tables follow.
 func updateSet(p *parser, t token) state {
 	switch p.clause(t) {
 	case kwFrom:
@@ -53,7 +53,7 @@ func mergeInto(p *parser, t token) state {
 	return p.oneTable(t, collection, mergeInto, untilUsing)
 }
 
-// untilUsing waits for the tables a DELETE or MERGE reads.
+// untilUsing waits for USING in DELETE and MERGE, after which tables follow.
 func untilUsing(p *parser, t token) state {
 	switch p.clause(t) {
 	case kwUsing:

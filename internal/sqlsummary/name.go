@@ -2,41 +2,41 @@ package sqlsummary
 
 import "strings"
 
-// use is what a name is for.
+// A use says what a name is.
 type use uint8
 
 const (
-	// fromItem is a table or view, unless it is a function or a CTE.
+	// fromItem: a table or view, unless a parenthesis follows, which makes it a function, or a CTE has the name.
 	fromItem use = iota
-	// collection is a table or view.
+	// collection: a table or view.
 	collection
-	// object is another target.
+	// object: another target.
 	object
-	// cte is the name of a CTE.
+	// cte: the name of a CTE, in its WITH.
 	cte
 )
 
-// name is the name being read: parts with dots between.
+// A name is the one that is being read: parts with dots between them.
 type name struct {
 	use        use
-	then       state  // takes the first token after the name
-	start, end int    // where it is in the text
-	joined     string // the name, where something else than dots separates its parts
-	parts      int
-	dot        bool // a part must follow
-	first      keyword
+	then       state   // takes the first token after the name
+	start, end int     // where the name is in the text
+	joined     string  // the name, if its parts have more than a dot between them: a space or a comment; else ""
+	parts      int     // how many parts were read
+	dot        bool    // the last token was a dot, so another part must follow
+	first      keyword // the keyword of the first part
 }
 
-// startsName says whether the token can begin the name of a table.
+// startsName reports whether a token can be the first part of the name of a table.
 func startsName(t token) bool { return t.kind == quoted || t.kind == word && !t.reserved }
 
-// startName reads a name that begins with the token, and goes on with then.
+// startName begins to read a name, whose first part is t. The state then takes the first token after the name.
 func (p *parser) startName(t token, u use, then state) state {
 	p.name = name{use: u, then: then, start: t.start, end: t.end, parts: 1, first: t.key}
 	return inName
 }
 
-// inName reads the rest of a name.
+// inName is the state in which the rest of a name is read.
 func inName(p *parser, t token) state {
 	n := &p.name
 	switch {
@@ -51,7 +51,7 @@ func inName(p *parser, t token) state {
 	return n.then(p, t)
 }
 
-// addPart adds the part after a dot. Of a name that doesn't fit in a summary anyway it keeps no more.
+// addPart adds the part of a name after a dot. It keeps no more of a name that is too long for a summary already.
 func (p *parser) addPart(t token) {
 	n := &p.name
 	n.dot = false
@@ -68,7 +68,7 @@ func (p *parser) addPart(t token) {
 	}
 }
 
-// endName puts the name to its use; t is the token after it.
+// endName is called at the end of a name, with the token t after it. It adds the name to the summary, or keeps that of a CTE.
 func (p *parser) endName(t token) {
 	n := &p.name
 	text := n.joined
@@ -90,7 +90,7 @@ func (p *parser) endName(t token) {
 	}
 }
 
-// isCTE says whether a CTE of that name is visible.
+// isCTE reports whether a name is that of a CTE which is visible here.
 func (p *parser) isCTE(text string) bool {
 	if len(p.ctes) == 0 {
 		return false
@@ -104,7 +104,7 @@ func (p *parser) isCTE(text string) bool {
 	return false
 }
 
-// addCTE makes the frame's CTE visible.
+// addCTE makes the CTE that the current frame has read visible.
 func (p *parser) addCTE() {
 	f := &p.stack[p.depth]
 	if f.cte != "" && len(p.ctes) < maxCTEs && !p.isCTE(f.cte) {
@@ -113,7 +113,7 @@ func (p *parser) addCTE() {
 	f.cte = ""
 }
 
-// fold is the name PostgreSQL sees: plain names in lower case, as far as they are ASCII, quoted ones without quotes.
+// fold is a name as PostgreSQL compares it: without quotes if it has some, else with its ASCII letters in lower case.
 func fold(text string) string {
 	if len(text) > 1 && text[0] == '"' {
 		return strings.ReplaceAll(text[1:len(text)-1], `""`, `"`)

@@ -1,55 +1,55 @@
 package sqlsummary
 
 const (
-	// maxDepth is how deep parentheses are looked into; what is deeper adds nothing to the summary.
+	// maxDepth is how many levels of parentheses are read. What is deeper adds nothing to the summary.
 	maxDepth = 64
-	// maxCTEs is how many CTEs are remembered; a later one passes for a table.
+	// maxCTEs is how many CTEs are remembered at a time. Further ones are taken for tables.
 	maxCTEs = 64
 )
 
-// state takes a token and returns the state for the next one in the same pair of parentheses.
+// A state takes a token, and returns the state that takes the next one in the same pair of parentheses. The functions of this
+// type are named after what they expect; comments say that they expect, read or wait for it.
 type state func(*parser, token) state
 
-// frame is the state of one pair of parentheses; the outermost frame is that of the statement.
+// A frame is what is known of one pair of parentheses that is open. The outermost frame is that of the statement.
 type frame struct {
-	state state
-	// cte is the name of a CTE whose body isn't complete; recursive is its WITH's.
-	cte       string
-	recursive bool
+	state     state  // takes the next token
+	cte       string // the name of a CTE in this frame's WITH whose body isn't complete; "": none
+	recursive bool   // this frame's WITH is WITH RECURSIVE
 }
 
-// visibleCTE is the folded name of a CTE, visible from its depth on.
+// A visibleCTE is a CTE that names in FROM may mean.
 type visibleCTE struct {
-	name  string
-	depth int
+	name  string // folded
+	depth int    // that of its WITH; it is visible there and deeper
 }
 
-// parser follows the tokens of a text.
+// A parser is the state machine that follows the tokens of a text and makes the summary.
 type parser struct {
 	src       string
 	summary   summary
-	stack     [maxDepth]frame
+	stack     [maxDepth]frame // the open parentheses, up to depth
 	depth     int
 	tooDeep   int   // open parentheses beyond maxDepth
-	child     state // how the parenthesis that begins with this token starts; each state may set it
-	isValue   bool  // the token is a value, though it looks like a name; a state sets it
-	prev      token
-	name      name
+	child     state // the first state of the parenthesis that this token opens, if it does; the state may set it
+	isValue   bool  // the token is a value though it looks like a name; the state sets it
+	prev      token // the token before
+	name      name  // the name that is being read
 	ctes      []visibleCTE
-	ahead     int     // bytes that were read ahead
-	verb      keyword // what a statement begins with that is no query
-	returning bool    // RETURNING came outside of parentheses since the statement began
+	ahead     int     // how many bytes addAhead has read, in all
+	verb      keyword // the first word of the statement, if that is no query
+	returning bool    // the statement has a RETURNING outside of parentheses
 }
 
-// reset prepares for the next statement.
+// reset is called before each statement.
 func (p *parser) reset() {
 	p.stack[0] = frame{state: statement}
 	p.ctes = p.ctes[:0]
 	p.prev = token{}
 }
 
-// token takes the next token that is neither white space nor a comment.
-func (p *parser) token(t token) {
+// take takes the next token that is neither white space nor a comment.
+func (p *parser) take(t token) {
 	p.isValue = false
 	opens, closes := t.symbol == '(' || t.symbol == '[', t.symbol == ')' || t.symbol == ']'
 	if p.tooDeep > 0 {
@@ -79,6 +79,7 @@ func (p *parser) token(t token) {
 	}
 }
 
+// skipDeep counts the parentheses beyond maxDepth, of which nothing else is looked at.
 func (p *parser) skipDeep(opens, closes bool) {
 	switch {
 	case opens:
@@ -88,6 +89,7 @@ func (p *parser) skipDeep(opens, closes bool) {
 	}
 }
 
+// push begins a frame for a parenthesis that was opened.
 func (p *parser) push() {
 	if p.depth == maxDepth-1 {
 		p.tooDeep++
@@ -97,6 +99,7 @@ func (p *parser) push() {
 	p.stack[p.depth] = frame{state: p.child}
 }
 
+// pop ends the frame of a parenthesis that was closed, and with it the CTEs of its WITH.
 func (p *parser) pop() {
 	if p.depth == 0 {
 		return
@@ -107,9 +110,10 @@ func (p *parser) pop() {
 	}
 }
 
+// text is the text of a token.
 func (p *parser) text(t token) string { return p.src[t.start:t.end] }
 
-// clause is the token's keyword, but after AS it's a name.
+// clause is the keyword of a token that may begin a clause; noKey after AS, where the word is a name.
 func (p *parser) clause(t token) keyword {
 	if p.prev.key == kwAs {
 		return noKey
@@ -117,19 +121,19 @@ func (p *parser) clause(t token) keyword {
 	return t.key
 }
 
-// operation adds the token to the summary and goes on with next.
+// operation adds the token to the summary as the first word of an operation, and goes on with next.
 func (p *parser) operation(t token, next state) state {
 	p.summary.addOperation(p.text(t))
 	return next
 }
 
-// extend adds the token to the operation and goes on with next.
+// extend adds the token to the last operation in the summary, and goes on with next.
 func (p *parser) extend(t token, next state) state {
 	p.summary.extend(p.text(t))
 	return next
 }
 
-// skip ignores the rest of the frame, and what is in parentheses there.
+// skip reads the rest of the frame, parentheses included, and ignores it.
 func skip(p *parser, t token) state {
 	p.child = skip
 	return skip

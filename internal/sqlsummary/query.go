@@ -15,7 +15,7 @@ func statement(p *parser, t token) state {
 	return statement
 }
 
-// command is the state after the first word of a statement.
+// command returns the state after the first word of a statement, which is t.
 func (p *parser) command(t token) state {
 	switch t.key {
 	case kwSelect, kwWith, kwTable, kwValues:
@@ -34,7 +34,7 @@ func (p *parser) command(t token) state {
 	return p.utility(t)
 }
 
-// query is the state after the first word of a query. VALUES is an operation only if nothing is around it.
+// query returns the state after the first word of a query, which is t. VALUES is an operation only outside of parentheses.
 func (p *parser) query(t token) state {
 	switch t.key {
 	case kwSelect:
@@ -51,7 +51,7 @@ func (p *parser) query(t token) state {
 	return tail
 }
 
-// operand is the beginning of a parenthesis in an expression, which may be a subquery.
+// operand reads the first token of a parenthesis in an expression, which may be a subquery.
 func operand(p *parser, t token) state {
 	switch t.key {
 	case kwSelect, kwWith, kwTable:
@@ -63,10 +63,10 @@ func operand(p *parser, t token) state {
 	return expression
 }
 
-// expression has nothing of interest but parentheses.
+// expression reads an expression, in which only parentheses are of interest.
 func expression(p *parser, t token) state { return expression }
 
-// selectList is what follows SELECT.
+// selectList reads what follows SELECT, up to FROM or INTO.
 func selectList(p *parser, t token) state {
 	switch p.clause(t) {
 	case kwFrom:
@@ -83,7 +83,7 @@ func selectList(p *parser, t token) state {
 	return selectList
 }
 
-// selectInto expects the table SELECT … INTO creates.
+// selectInto expects the table that SELECT … INTO creates.
 func selectInto(p *parser, t token) state {
 	switch t.key {
 	case kwLocal, kwModifier, kwTable:
@@ -109,7 +109,7 @@ func fromNext(p *parser, t token) state {
 	return fromList(p, t)
 }
 
-// fromParen is the beginning of a parenthesis in a list of tables: a subquery or a join.
+// fromParen reads the first token of a parenthesis in a list of tables: of a subquery or a join.
 func fromParen(p *parser, t token) state {
 	switch t.key {
 	case kwSelect, kwWith, kwTable, kwValues:
@@ -118,7 +118,7 @@ func fromParen(p *parser, t token) state {
 	return fromNext(p, t)
 }
 
-// fromList is what follows a table in a list of tables.
+// fromList reads what follows a table in a list of tables, up to the next table or the end of the list.
 func fromList(p *parser, t token) state {
 	if t.symbol == ',' {
 		return fromNext
@@ -134,7 +134,7 @@ func fromList(p *parser, t token) state {
 	return fromList
 }
 
-// tail is the rest of a statement, where a set operation is all that may come.
+// tail reads the rest of a statement, in which only UNION, INTERSECT and EXCEPT are of interest.
 func tail(p *parser, t token) state {
 	if p.clause(t) == kwExcept {
 		return setOperation
@@ -142,7 +142,7 @@ func tail(p *parser, t token) state {
 	return tail
 }
 
-// setOperation is what follows UNION, INTERSECT or EXCEPT.
+// setOperation reads what follows UNION, INTERSECT or EXCEPT.
 func setOperation(p *parser, t token) state {
 	switch t.key {
 	case kwAll, kwDistinct:
@@ -156,7 +156,7 @@ func setOperation(p *parser, t token) state {
 // tableName expects the table of TABLE t.
 func tableName(p *parser, t token) state { return p.oneTable(t, fromItem, tableName, tail) }
 
-// oneTable is a state, itself self, that expects one table and goes on with then.
+// oneTable is what a state does that expects one table and goes on with then; self is that state.
 func (p *parser) oneTable(t token, u use, self, then state) state {
 	switch {
 	case t.key == kwOnly:

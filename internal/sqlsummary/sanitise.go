@@ -5,24 +5,22 @@ import (
 	"unicode/utf8"
 )
 
-// placeholder stands for a literal; it's a literal itself, which makes sanitising idempotent.
+// placeholder is what a literal is replaced with. It is a literal itself, so that a sanitised text isn't changed any more.
 const placeholder = "'?'"
 
-// sanitiser copies a text token by token, without its literals and comments. It copies nothing before the first change.
+// A sanitiser copies a text, token by token, without its literals and comments. It doesn't copy before the first change.
 type sanitiser struct {
-	src     string
-	out     []byte
-	from    int  // what is before it in src is in out, or dropped
-	changed bool // whether out is in use; else the output so far is src
-	// inLiteral says that nothing but white space, comments and UESCAPE came since the last literal, whose placeholder
-	// ends at litEnd of the output.
-	inLiteral bool
-	litEnd    int
-	commented bool
+	src       string
+	out       []byte // the output, if changed
+	from      int    // how many bytes of src have been copied to out, or dropped
+	changed   bool   // the output differs from src; else it is src as far as it was read
+	inLiteral bool   // since the last literal only white space, comments and UESCAPE came, so that another one continues it
+	litEnd    int    // where in the output the placeholder of the last literal ends
+	commented bool   // a comment was removed
 }
 
-// token takes the next token.
-func (s *sanitiser) token(t token) {
+// take takes the next token.
+func (s *sanitiser) take(t token) {
 	switch t.kind {
 	case space, end:
 	case comment:
@@ -34,7 +32,7 @@ func (s *sanitiser) token(t token) {
 	}
 }
 
-// text is the result.
+// text is the sanitised text, when all tokens have been taken.
 func (s *sanitiser) text() string {
 	text := s.src
 	if s.changed {
@@ -50,7 +48,7 @@ func (s *sanitiser) text() string {
 	return text
 }
 
-// flush brings the output up to the offset in src.
+// flush copies src up to an offset into the output.
 func (s *sanitiser) flush(upTo int) {
 	if !s.changed {
 		s.changed = true
@@ -62,7 +60,7 @@ func (s *sanitiser) flush(upTo int) {
 	}
 }
 
-// comment drops the comment, but leaves white space in its place, as that separates tokens.
+// comment drops a comment. If there is no white space beside it, a space takes its place, as a comment separates tokens.
 func (s *sanitiser) comment(t token) {
 	s.commented = true
 	s.flush(t.start)
@@ -78,14 +76,14 @@ func (s *sanitiser) comment(t token) {
 	}
 }
 
-// skip drops the bytes of the set that follow.
+// skip drops the bytes of set that come next.
 func (s *sanitiser) skip(set string) {
 	for s.from < len(s.src) && strings.IndexByte(set, s.src[s.from]) >= 0 {
 		s.from++
 	}
 }
 
-// literal writes the placeholder, unless the literal continues the one before.
+// literal writes the placeholder of a literal, unless it continues the literal before.
 func (s *sanitiser) literal(t token) {
 	if s.inLiteral {
 		if !s.changed {
@@ -110,7 +108,8 @@ func (s *sanitiser) literal(t token) {
 	s.litEnd = len(s.out)
 }
 
-// glued says whether the placeholder would touch a letter or &, and so could be read as a string with a prefix.
+// glued reports whether the placeholder of a literal would touch a letter, a digit or & before it, so that these could be read
+// as the prefix of a string.
 func (s *sanitiser) glued(t token) bool {
 	var last byte
 	switch {

@@ -5,31 +5,31 @@ import (
 	"unicode/utf8"
 )
 
-// maxSummary is the longest summary the conventions allow, in bytes.
+// maxSummary is the longest summary in bytes that OpenTelemetry's conventions allow.
 const maxSummary = 255
 
 // Summary is what telemetry may show of a statement.
 type Summary struct {
 	// Text is the statement without literals and comments: db.query.text.
 	Text string
-	// Summary is db.query.summary, at most 255 bytes; empty where the text begins with no known operation.
+	// Summary is db.query.summary, at most 255 bytes; "": the text begins with no known operation.
 	Summary string
-	// Operation is the statement's one operation, else empty.
+	// Operation is the operation, if the text has exactly one, else "".
 	Operation string
-	// Collection is the one table or view it names, else empty.
+	// Collection is the table or view, if the text has exactly one, else "".
 	Collection string
-	// Returning says that the last statement has a RETURNING clause, and not only something inside it.
+	// Returning says that the last statement itself has a RETURNING clause, and not only a CTE in it.
 	Returning bool
 
 	first string // the first operation
 }
 
-// other stands for the targets where there are too many different summaries.
+// other stands for the targets in a summary that was shortened because there are too many different ones.
 const other = "_OTHER"
 
-// overflow is the summary with only the first word of its first operation, in capitals, which is one of few. It has an
-// operation where s has one, and no collection.
-func (s Summary) overflow() Summary {
+// shortened is s with only the first word of its first operation, in capitals, in place of the summary. There are few different
+// ones. It has an operation if s has one, and no collection.
+func (s Summary) shortened() Summary {
 	verb, _, _ := strings.Cut(strings.ToUpper(s.first), " ")
 	s.Collection, s.first = "", verb
 	if s.Operation != "" {
@@ -39,7 +39,7 @@ func (s Summary) overflow() Summary {
 	return s
 }
 
-// Parse looks at the text of one or more statements.
+// Parse returns the summary of a text with one or more statements. It never fails.
 func Parse(sql string) Summary {
 	text := sanitiser{src: sql}
 	p := parser{src: sql}
@@ -47,12 +47,12 @@ func Parse(sql string) Summary {
 	for l := (lexer{src: sql}); ; {
 		t := l.next()
 		if t.kind != space && t.kind != comment {
-			p.token(t)
+			p.take(t)
 			if p.isValue {
 				t.kind = literal
 			}
 		}
-		text.token(t)
+		text.take(t)
 		if t.kind == end {
 			break
 		}
@@ -62,19 +62,21 @@ func Parse(sql string) Summary {
 	return s
 }
 
-// span is a piece of a summary.
+// A span is a piece of a summary, from the byte from up to the byte to.
 type span struct{ from, to int }
 
-// summary is built in place; what doesn't fit is counted only.
+// A summary is one that is being made. Once it is full, further operations and targets are only counted.
 type summary struct {
-	buf                     [maxSummary]byte
-	length                  int
-	full                    bool
-	operations, collections int
-	operation, collection   span // the first ones
+	buf         [maxSummary]byte
+	length      int  // of buf, as far as it is written
+	full        bool // something didn't fit
+	operations  int  // in the text
+	collections int  // tables and views in the text
+	operation   span // the first operation
+	collection  span // the first table or view
 }
 
-// add appends a token and says where it is.
+// add appends a token, and returns where it is; the zero span if it doesn't fit.
 func (s *summary) add(text string) span {
 	if !utf8.ValidString(text) {
 		text = strings.ToValidUTF8(text, string(utf8.RuneError))
@@ -94,6 +96,7 @@ func (s *summary) add(text string) span {
 	return span{from, s.length}
 }
 
+// addOperation appends the first word of an operation.
 func (s *summary) addOperation(text string) {
 	at := s.add(text)
 	if s.operations++; s.operations == 1 {
@@ -101,14 +104,15 @@ func (s *summary) addOperation(text string) {
 	}
 }
 
-// extend adds a word to the operation that was added last.
+// extend appends a further word of the operation that was added last, directly after it.
 func (s *summary) extend(text string) {
 	at := s.add(text)
 	if s.operations == 1 && at.to > 0 {
-		s.operation.to = at.to // the operation's words follow one another
+		s.operation.to = at.to
 	}
 }
 
+// addTarget appends the name of a target. collection says that it is a table or view.
 func (s *summary) addTarget(text string, collection bool) {
 	at := s.add(text)
 	if !collection {
@@ -119,6 +123,7 @@ func (s *summary) addTarget(text string, collection bool) {
 	}
 }
 
+// result returns the Summary, without what others find out: Text and Returning.
 func (s *summary) result() Summary {
 	text := string(s.buf[:s.length])
 	r := Summary{Summary: text, first: text[s.operation.from:s.operation.to]}

@@ -2,7 +2,8 @@ package sqlsummary
 
 import "strings"
 
-// utility is the state after the first word of a statement that is no query. Most are named by that word alone.
+// utility returns the state after the first word, which is t, of a statement that is no query. The summary of most of them is
+// that word alone.
 func (p *parser) utility(t token) state {
 	p.verb = t.key
 	switch t.key {
@@ -26,7 +27,7 @@ func (p *parser) utility(t token) state {
 	return skip
 }
 
-// explain expects the options and the statement of EXPLAIN.
+// explain expects the options of EXPLAIN, and then its statement.
 func explain(p *parser, t token) state {
 	switch {
 	case t.key == kwAnalyze, t.key == kwOption, t.symbol == '(':
@@ -69,7 +70,7 @@ func copyWhat(p *parser, t token) state {
 	return skip
 }
 
-// objectName expects the one name a statement is about.
+// objectName expects the one name of a target that is no table.
 func objectName(p *parser, t token) state {
 	if startsName(t) {
 		return p.startName(t, object, tail)
@@ -95,7 +96,7 @@ func listNext(p *parser, t token) state {
 	return list(p, t)
 }
 
-// list is what follows a table in such a list.
+// list reads what follows a table in such a list.
 func list(p *parser, t token) state {
 	p.child = skip
 	if t.symbol == ',' {
@@ -104,7 +105,7 @@ func list(p *parser, t token) state {
 	return list
 }
 
-// setting expects the parameter of SET, SHOW or RESET, or a word that stands in its place: ROLE, TRANSACTION.
+// setting expects the name of a setting after SET, SHOW or RESET, or a word in its place: ROLE, TRANSACTION.
 func setting(p *parser, t token) state {
 	switch {
 	case t.key == kwLocal, t.key == kwSession:
@@ -119,7 +120,7 @@ func setting(p *parser, t token) state {
 	return skip
 }
 
-// setTo expects what is between a parameter and its value.
+// setTo expects = or TO, which is between a setting and its value.
 func setTo(p *parser, t token) state {
 	if t.symbol == '=' || t.key == kwTo {
 		return setValue
@@ -127,7 +128,8 @@ func setTo(p *parser, t token) state {
 	return skip(p, t)
 }
 
-// setValue is the value of a parameter, which needs no quotes: SET app.tenant = acme. What says nothing stays.
+// setValue reads the value of a setting, which may have no quotes: SET app.tenant = acme. It is hidden as a literal is, unless
+// it says nothing.
 func setValue(p *parser, t token) state {
 	p.child = setValue
 	switch {
@@ -139,7 +141,7 @@ func setValue(p *parser, t token) state {
 	return setValue
 }
 
-// saysNothing is true of the words that many parameters have as values.
+// saysNothing reports whether a word is one that many settings may have as their value.
 func saysNothing(word string) bool {
 	switch strings.ToLower(word) {
 	case "on", "off", "true", "false", "yes", "no", "none", "default", "local":
@@ -148,7 +150,7 @@ func saysNothing(word string) bool {
 	return false
 }
 
-// timeZone is the second word of TIME ZONE.
+// timeZone expects the second word of SET TIME ZONE.
 func timeZone(p *parser, t token) state {
 	switch {
 	case t.key != kwZone:

@@ -1,6 +1,6 @@
 package sqlsummary
 
-// withFirst is what follows WITH.
+// withFirst reads the first token after WITH: RECURSIVE, or the name of a CTE.
 func withFirst(p *parser, t token) state {
 	f := &p.stack[p.depth]
 	f.recursive = t.key == kwRecursive
@@ -19,10 +19,11 @@ func withName(p *parser, t token) state {
 	return withAs(p, t)
 }
 
-// maxAhead bounds how much of a text is read twice, because of all its WITH RECURSIVEs.
+// maxAhead is how many bytes of a text are read twice, for all its WITH RECURSIVEs together.
 const maxAhead = 64 << 10
 
-// addAhead makes the CTEs of a WITH RECURSIVE visible, whose list begins at from: each may be used before it comes.
+// addAhead reads the CTEs of a WITH RECURSIVE, whose list begins at from, ahead of the parser, and makes them visible: each of
+// them may be used in those before it.
 func (p *parser) addAhead(from int) {
 	depth, named, columns := 0, false, false
 	for l := (lexer{src: p.src, pos: from}); ; {
@@ -54,7 +55,7 @@ func (p *parser) addAhead(from int) {
 	}
 }
 
-// beginsMain reports whether a word begins the main statement, behind the list of WITH.
+// beginsMain reports whether a word begins the main statement, after the CTEs of a WITH.
 func beginsMain(key keyword) bool {
 	switch key {
 	case kwSelect, kwTable, kwValues, kwInsert, kwUpdate, kwDelete, kwMerge:
@@ -63,7 +64,7 @@ func beginsMain(key keyword) bool {
 	return false
 }
 
-// withAs waits for the AS after the name and the columns of a CTE.
+// withAs waits for AS after the name and the columns of a CTE.
 func withAs(p *parser, t token) state {
 	if t.key != kwAs {
 		return withAs
@@ -74,7 +75,7 @@ func withAs(p *parser, t token) state {
 	return withBody
 }
 
-// withBody waits for the statement in parentheses, in which the CTE isn't visible unless recursive.
+// withBody waits for the parenthesis with the statement of a CTE. The CTE is visible in it only after WITH RECURSIVE.
 func withBody(p *parser, t token) state {
 	if t.symbol != '(' {
 		return withBody
@@ -98,7 +99,7 @@ func withNext(p *parser, t token) state {
 	return p.withMain(t, withNext)
 }
 
-// withSearch is a SEARCH or CYCLE clause up to its SET: in it, commas separate columns.
+// withSearch reads a SEARCH or CYCLE clause up to its SET. Commas in it separate columns, and not CTEs.
 func withSearch(p *parser, t token) state {
 	if t.key == kwSet {
 		return withNext
@@ -106,7 +107,7 @@ func withSearch(p *parser, t token) state {
 	return p.withMain(t, withSearch)
 }
 
-// withMain leaves the state self for the main statement.
+// withMain goes on with the main statement if t begins it, else stays in the state self.
 func (p *parser) withMain(t token, self state) state {
 	if beginsMain(t.key) {
 		return p.command(t)
