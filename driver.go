@@ -120,7 +120,7 @@ func Open(dsn string, opts ...Option) (*sql.DB, error) {
 	return sql.OpenDB(c), nil
 }
 
-// A Connector is a pool, for sql.OpenDB. It is safe for concurrent use.
+// A Connector is a pool, to be passed to sql.OpenDB. It is safe for concurrent use.
 type Connector struct{ pool *pool.Pool }
 
 var (
@@ -128,8 +128,8 @@ var (
 	_ io.Closer        = (*Connector)(nil) // for (*sql.DB).Close
 )
 
-// NewConnector returns a Connector for one *sql.DB, which closes it. Without one, Close must be called. Errors are as
-// for Open.
+// NewConnector returns a Connector, to be passed to sql.OpenDB once. Closing that *sql.DB closes the Connector; if it is
+// passed to nobody, call Close. Errors are as for Open.
 func NewConnector(dsn string, opts ...Option) (*Connector, error) {
 	cfg, c, err := resolve(dsn, opts)
 	if err != nil {
@@ -145,23 +145,27 @@ func NewConnector(dsn string, opts ...Option) (*Connector, error) {
 	return &Connector{p}, nil
 }
 
-// Connect implements driver.Connector. What it returns takes a connection from the pool at its first use, and gives it
-// back when database/sql puts it away.
+// Connect implements driver.Connector. It returns a session, and does no I/O. The session takes a connection from the pool
+// at its first use, and gives it back when database/sql puts the session into its own pool.
 func (c *Connector) Connect(context.Context) (driver.Conn, error) { return c.pool.Session(), nil }
 
-// Driver implements driver.Connector. The driver that it returns knows its pool, which is how Status finds it.
+// Driver implements driver.Connector. The driver that it returns knows its pool, so that Status and the like find the pool
+// of a *sql.DB.
 func (c *Connector) Driver() driver.Driver { return poolDriver{pool: c.pool} }
 
 // Close closes the pool: it waits for dials, pings and goodbyes under way to end, a few seconds at most, and not for
 // connections in use, which are closed when they are given back. It may be called more than once. (*sql.DB).Close calls it.
 func (c *Connector) Close() error { return c.pool.Close() }
 
-// sqlDriver is what is registered with database/sql.
+// sqlDriver is the driver that is registered with database/sql.
 type sqlDriver struct{}
 
-var _ driver.DriverContext = sqlDriver{}
+var (
+	_ driver.Driver        = sqlDriver{}
+	_ driver.DriverContext = sqlDriver{}
+)
 
-// OpenConnector implements driver.DriverContext. sql.Open calls it.
+// OpenConnector implements driver.DriverContext. sql.Open calls it, and so validates all settings.
 func (sqlDriver) OpenConnector(dsn string) (driver.Connector, error) {
 	c, err := NewConnector(dsn)
 	if err != nil {
@@ -170,7 +174,8 @@ func (sqlDriver) OpenConnector(dsn string) (driver.Connector, error) {
 	return c, nil
 }
 
-// Open implements driver.Driver, for callers that don't know OpenConnector. The connection has a pool of its own.
+// Open implements driver.Driver, for callers that don't know OpenConnector. Each connection has a pool of its own, which is
+// closed with it.
 func (d sqlDriver) Open(dsn string) (driver.Conn, error) {
 	c, err := NewConnector(dsn)
 	if err != nil {
@@ -179,7 +184,7 @@ func (d sqlDriver) Open(dsn string) (driver.Conn, error) {
 	return c.pool.OnlySession(), nil
 }
 
-// poolDriver is the driver of one *sql.DB.
+// poolDriver is the driver of one *sql.DB, as (*sql.DB).Driver returns it.
 type poolDriver struct {
 	sqlDriver
 	pool *pool.Pool

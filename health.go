@@ -13,36 +13,37 @@ import (
 	"github.com/pgprod/pgprod/internal/debugpage"
 )
 
-// Health says how the database and the pool are, at one moment. It is safe to keep.
+// Health is the state of the database and the pool at one moment, as [Check] found it. It is safe to keep.
 type Health struct {
-	Status        string        `json:"status"`                   // healthy, degraded, unhealthy
-	Database      string        `json:"database"`                 // connected, disconnected
-	Reason        string        `json:"reason,omitempty"`         // in words; "" if healthy
+	Status        string        `json:"status"`                   // healthy, degraded or unhealthy
+	Database      string        `json:"database"`                 // connected or disconnected
+	Reason        string        `json:"reason,omitempty"`         // why it isn't healthy, in words; "" if it is
 	CheckedAt     time.Time     `json:"checked_at"`               // when the server was asked
-	Latency       time.Duration `json:"latency_ns"`               // of one round trip to the server
-	ServerVersion string        `json:"server_version,omitempty"` // "" if it could not be asked
+	Latency       time.Duration `json:"latency_ns"`               // of one round trip to the server; 0 if it didn't answer
+	ServerVersion string        `json:"server_version,omitempty"` // "" if the server didn't answer
 	InRecovery    bool          `json:"in_recovery"`              // the server is a standby
 	Pool          PoolStatus    `json:"pool"`
-	Warnings      []string      `json:"warnings,omitempty"` // of the settings, and of the preflight
+	Warnings      []string      `json:"warnings,omitempty"` // about the settings, and from the preflight
 }
 
-// Check says how the database behind db is, and its pool:
+// Check asks the server behind db a question, and returns the state of the server and the pool:
 //
-//   - healthy: the server answers, and connections are to be had.
+//   - healthy: the server answers, and the pool has connections for callers.
 //   - degraded: the pool is exhausted, a caller has waited for more than a second, the server is of another kind than
-//     target_session_attrs asks for, or it takes no connections beyond those that the pool has. Also where the server or
-//     the network is slow: the check has no answer within two seconds, or could not connect, but the server was heard in
-//     that time, or has answered on one of the pool's connections within the last second. A pooler that lets the check in
-//     but has no connection to the server free is such a case.
-//   - unhealthy: nothing is heard of the server within two seconds, or it refuses; or it is heard but has answered nobody
-//     for as long as a statement may take (command_timeout, at least 6 and at most 30 seconds).
+//     target_session_attrs demands, or it takes no connections beyond those that the pool has. Also if the server or the
+//     network is slow: the check has no answer within two seconds, or could not connect, but something came from the server
+//     in that time, or it has answered on one of the pool's connections within the last second. A pooler that accepts the
+//     check's connection but has none to the server free for it is such a case.
+//   - unhealthy: nothing comes from the server within two seconds, or it refuses the connection; or something comes, but it
+//     has answered nobody for as long as a statement may take (command_timeout, at least 6 and at most 30 seconds).
 //
-// The server is asked over a connection outside of the pool's places, which is opened by the first Check and closed after
-// a minute without one. Connecting may take as long as a dial may: it goes on when the check is over, and the next check
-// uses the connection. The server is asked at most once a second: a storm of checks gets the same answer. When ctx ends
-// first the result is unhealthy, and its reason says so, unless the pool's connections have just had answers. The
-// beginning and the end of an outage that checks see are logged. Nothing in a result is secret. For a db that isn't
-// pgprod's the result is unhealthy and says so. Check is safe for concurrent use.
+// The check has a connection of its own, which doesn't count for pool_size. It is opened by the first Check, and closed
+// after a minute without one. Connecting may take as long as any dial: it goes on when the check is over, and the next check
+// uses the connection. The server is asked at most once a second; all checks within that second get the same answer.
+//
+// If ctx ends first the result is unhealthy, and its reason says so, unless the pool's connections have just had answers. If
+// db isn't pgprod's the result is unhealthy, and says so. When checks see an outage, its beginning and its end are logged.
+// There are no secrets in a result. Check is safe for concurrent use.
 func Check(ctx context.Context, db *sql.DB) Health {
 	h := check(ctx, db)
 	return Health{
@@ -51,7 +52,7 @@ func Check(ctx context.Context, db *sql.DB) Health {
 	}
 }
 
-// check is Check with the fields as the live page takes them.
+// check is Check with the result as the live page needs it.
 func check(ctx context.Context, db *sql.DB) activity.Health {
 	p, err := poolOf(db)
 	if err != nil {
@@ -62,11 +63,11 @@ func check(ctx context.Context, db *sql.DB) activity.Health {
 	return p.Check(ctx)
 }
 
-// HealthHandler answers GET and HEAD requests with Check's result as JSON: status 200 for healthy and degraded, 503 for
-// unhealthy. That is a readiness probe.
+// HealthHandler returns a handler for probes. It answers GET and HEAD requests with Check's result as JSON: with status 200
+// for healthy and degraded, and 503 for unhealthy. That is a readiness probe.
 //
-// A request whose path ends in /livez, /live or /liveness, before or after a router has cut something off it, is a
-// liveness probe: it is answered without asking the database, with 200, since restarting a service doesn't mend its
+// A request whose path ends in /livez, /live or /liveness, be it before or after a router has removed a prefix, is a
+// liveness probe. It is answered with 200, and the database isn't asked: to restart the service wouldn't repair its
 // database. The handler is safe for concurrent use.
 func HealthHandler(db *sql.DB) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -89,7 +90,7 @@ func HealthHandler(db *sql.DB) http.Handler {
 	})
 }
 
-// asksForLife reports whether a path is a liveness probe's.
+// asksForLife reports whether a path is that of a liveness probe.
 func asksForLife(p string) bool {
 	switch path.Base(p) {
 	case "livez", "live", "liveness":
@@ -104,16 +105,17 @@ func asSent(r *http.Request) string {
 	return sent
 }
 
-// DebugHandler serves a live page about the pools of dbs, for an internal port as net/http/pprof is: how full they are and
-// were in the last minutes, who waits, who holds connections for how long and with which stack, statements by summary
-// with their durations, recent errors and events of connections, and the settings in force with where each came from. It
-// needs nothing from elsewhere and works without JavaScript; with ?format=json it gives the same as JSON. There are no
-// passwords, parameter values or literals of statements in it, but names of tables, hosts and functions: don't show it to
-// the world.
+// DebugHandler returns a handler for a live page about the pools of dbs. It shows how full they are and were in the last
+// minutes, which callers wait, which hold a connection, for how long and with which stack, statements by summary with their
+// durations, recent errors and events of connections, and the settings in force with the source of each. The page loads
+// nothing from elsewhere and works without JavaScript. With ?format=json the same comes as JSON.
 //
-// Durations of statements are collected from this call on, until the pool is closed, in bounded memory; each statement
-// then costs a few tenths of a microsecond more. It may be mounted at any path. A db that isn't pgprod's is shown as such.
-// It is safe for concurrent use.
+// Serve it on an internal port, as net/http/pprof: there are no passwords, parameter values or literals of statements in it,
+// but names of tables, hosts and functions. It may be mounted at any path.
+//
+// From this call on until a pool is closed, durations of statements are collected, in bounded memory; each statement then
+// costs a few tenths of a microsecond more. A db that isn't pgprod's is shown as such. The handler is safe for concurrent
+// use.
 func DebugHandler(dbs ...*sql.DB) http.Handler {
 	sources := make([]debugpage.Source, len(dbs))
 	for i, db := range dbs {
@@ -122,6 +124,7 @@ func DebugHandler(dbs ...*sql.DB) http.Handler {
 	return debugpage.Handler(func() []debugpage.Source { return sources })
 }
 
+// debugSource is the live page's view of a db.
 func debugSource(db *sql.DB) debugpage.Source {
 	source := debugpage.Source{Health: func(ctx context.Context) activity.Health { return check(ctx, db) }}
 	p, err := poolOf(db)
@@ -134,6 +137,7 @@ func debugSource(db *sql.DB) debugpage.Source {
 	return source
 }
 
+// writeJSON answers a request with v as JSON.
 func writeJSON(w http.ResponseWriter, r *http.Request, code int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")

@@ -20,10 +20,9 @@ import (
 	"github.com/pgprod/pgprod/internal/settings"
 )
 
-// Options holds every setting as one struct, for config files: decode the `database:` section of a JSON or YAML file
-// into it and pass it to [WithOptions]. A nil field is not set, and an empty text counts as not set: the DSN, the
-// environment, the profile or the default decides. (An empty text for a duration is an error: leave the key out, or say
-// null.)
+// Options has all settings in one struct, for config files: decode the `database:` section of a JSON or YAML file into it,
+// and pass it to [WithOptions]. A field that is nil isn't set, and neither is an empty text: then the DSN, the environment,
+// the profile or the default decides. (An empty text for a duration is an error: leave the key out, or write null.)
 type Options struct {
 	// Profile sets PoolSize, MaxOverflow, PoolTimeout and PoolRecycle together: small is 10, 5, 20s, 30m; medium is
 	// 20, 10, 30s, 30m; large is 50, 20, 10s, 15m. Default: medium.
@@ -71,9 +70,9 @@ type Options struct {
 	// never.
 	LeakDetection *Duration `json:"leak_detection,omitempty" yaml:"leak_detection,omitempty"`
 
-	// Preflight says whether to look once, after the first connection and in the background, at what the server thinks
-	// of it: a superuser's role, no TLS, too few connections left, settings that aren't in force, an old version, clocks
-	// apart. Each is logged as a warning and part of Check's result. Default: true.
+	// Preflight says whether to look once, in the background after the first connection, for what is wrong: the role is a
+	// superuser, TLS is off, the server has too few connections left, settings aren't in force, its version is old, the
+	// clocks differ. Each finding is logged as a warning, and is part of Check's result. Default: true.
 	Preflight *bool `json:"preflight,omitempty" yaml:"preflight,omitempty"`
 
 	// ServerSettings are run-time parameters of the server, by name, merged over the defaults; an empty value drops
@@ -81,8 +80,8 @@ type Options struct {
 	// idle_in_transaction_session_timeout=300000, application_name=the program's name.
 	ServerSettings map[string]string `json:"server_settings,omitempty" yaml:"server_settings,omitempty"`
 
-	// ServerSettingsMode is startup, which sends the server settings with the startup message, or set, which makes
-	// them after connecting and works behind PgBouncer. Default: startup.
+	// ServerSettingsMode is startup, which sends the server settings in the startup message, or set, which sets them after
+	// connecting, with set_config, and works behind PgBouncer. Default: startup.
 	ServerSettingsMode *ServerSettingsMode `json:"server_settings_mode,omitempty" yaml:"server_settings_mode,omitempty"`
 
 	// CommandTimeout is the longest time for one statement, its rows included. The server's statement_timeout is set
@@ -97,12 +96,12 @@ type Options struct {
 	// password needs no restart. Default: none.
 	PasswordFile *string `json:"password_file,omitempty" yaml:"password_file,omitempty"`
 
-	// EnvPrefix begins the names of the environment variables: another one serves a second database in the same
-	// process. Default: DB_.
+	// EnvPrefix is what the names of the environment variables begin with. A second database in the same process needs
+	// another one. Default: DB_.
 	EnvPrefix *string `json:"env_prefix,omitempty" yaml:"env_prefix,omitempty"`
 }
 
-// values is o as the settings package reads it, whose fields have the same names and the same kinds.
+// values converts o into the type of the settings package, whose fields have the same names and the same kinds.
 func (o Options) values() settings.Values {
 	var v settings.Values
 	from, to := reflect.ValueOf(o), reflect.ValueOf(&v).Elem()
@@ -112,8 +111,8 @@ func (o Options) values() settings.Values {
 	return v
 }
 
-// Duration is a time.Duration that a config file may write as 30s, as 1m30s, or as a number of seconds, and code as
-// Duration(30 * time.Second).
+// Duration is a time.Duration for [Options]. A config file may have it as 30s, as 1m30s, or as a number of seconds; code
+// writes Duration(30 * time.Second).
 type Duration time.Duration
 
 var (
@@ -129,7 +128,7 @@ func (d Duration) String() string { return time.Duration(d).String() }
 // MarshalText writes what UnmarshalText reads.
 func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
-// UnmarshalText reads 30s, 1m30s, 30 and 0.25; the last two are seconds.
+// UnmarshalText reads 30s, 1m30s, 30 and 0.25; the last two are seconds. An error doesn't quote the text.
 func (d *Duration) UnmarshalText(text []byte) error {
 	return (*settings.Duration)(d).UnmarshalText(text)
 }
@@ -137,14 +136,14 @@ func (d *Duration) UnmarshalText(text []byte) error {
 // UnmarshalJSON reads a number of seconds, or a string as UnmarshalText does.
 func (d *Duration) UnmarshalJSON(data []byte) error { return unmarshalJSON(data, d) }
 
-// PrePing says when a connection is checked before it is lent; see [WithPoolPrePing].
+// PrePing says how a connection is checked before a caller gets it; see [WithPoolPrePing].
 type PrePing string
 
 // The values of pool_pre_ping.
 const (
-	PrePingAuto   PrePing = "auto"   // peek at the socket at each borrow, ping after an idle second
+	PrePingAuto   PrePing = "auto"   // peek at the socket at each borrow, and ping if it was idle for more than a second
 	PrePingAlways PrePing = "always" // ping at each borrow
-	PrePingOff    PrePing = "off"    // never
+	PrePingOff    PrePing = "off"    // no check
 )
 
 var (
@@ -166,8 +165,8 @@ func unmarshalJSON(data []byte, into encoding.TextUnmarshaler) error {
 	return into.UnmarshalText(bytes.Trim(data, `"`))
 }
 
-// Environment is where the program runs; see [WithEnvironment]. It is a string by another name, so that a text that the
-// program has read will do.
+// Environment says where the program runs; see [WithEnvironment]. It is an alias of string, so that a text that the program
+// has read needs no conversion.
 type Environment = string
 
 // The values of environment.
@@ -176,34 +175,35 @@ const (
 	Development Environment = "development"
 )
 
-// ServerSettingsMode is how the server settings are made; see [WithServerSettingsMode]. It is a string by another name, so
-// that a text that the program has read will do.
+// ServerSettingsMode says how server settings are set; see [WithServerSettingsMode]. It is an alias of string, so that a
+// text that the program has read needs no conversion.
 type ServerSettingsMode = string
 
 // The values of server_settings_mode.
 const (
-	ServerSettingsStartup ServerSettingsMode = "startup" // with the startup message, which costs no round trip
-	ServerSettingsSet     ServerSettingsMode = "set"     // with set_config after connecting, which works behind PgBouncer
+	ServerSettingsStartup ServerSettingsMode = "startup" // in the startup message, which costs no round trip
+	ServerSettingsSet     ServerSettingsMode = "set"     // by set_config after connecting, which works behind PgBouncer
 )
 
-// Option is one setting made in code. It wins over the DSN, the environment, the profile and the default; of two
-// options for the same setting the later wins. An empty text counts as not set. An Option may be used for several pools.
+// An Option is a setting in code. It wins over the DSN, the environment, the profile and the default. Of two options for the
+// same setting the later one wins. An empty text counts as not set. An Option may be used for several pools, concurrently
+// too.
 type Option func(*config)
 
-// config collects what options say.
+// config is what the options of a pool say.
 type config struct {
-	values   settings.Values
-	logger   *slog.Logger // nil: slog.Default()
-	password func(context.Context) (string, error)
-	notice   func(*pgconn.Notice)
+	values   settings.Values                       // those that may be in a DSN or a config file too
+	logger   *slog.Logger                          // nil: slog.Default()
+	password func(context.Context) (string, error) // nil: none
+	notice   func(*pgconn.Notice)                  // nil: none
 
 	telemetry  instruments.Options
 	commenter  SQLCommenterMode
-	tags       func(context.Context) map[string]string
-	propagator propagation.TextMapPropagator
+	tags       func(context.Context) map[string]string // of WithSQLCommenter; nil: none
+	propagator propagation.TextMapPropagator           // nil: the global one
 }
 
-// resolve applies the options over the DSN and the process's environment, and validates the outcome.
+// resolve merges the options with the DSN and the process's environment, and validates the outcome.
 func resolve(dsn string, opts []Option) (*settings.Config, config, error) {
 	var c config
 	for _, opt := range opts {
@@ -215,10 +215,10 @@ func resolve(dsn string, opts []Option) (*settings.Config, config, error) {
 	return s, c, errors.Join(err, c.checkCommenter())
 }
 
-// WithOptions makes every setting that o holds; server settings are merged by name. Default: none.
+// WithOptions sets all that is set in o; server settings are merged by name. Default: none.
 func WithOptions(o Options) Option {
 	values := settings.Values{}
-	values.Apply(o.values()) // a copy: the caller may go on changing o
+	values.Apply(o.values()) // copies, so that the caller may change o later
 	return func(c *config) { c.values.Apply(values) }
 }
 
@@ -255,8 +255,9 @@ func WithPoolIdleTimeout(d time.Duration) Option {
 	return func(c *config) { c.values.PoolIdleTimeout = (*settings.Duration)(&d) }
 }
 
-// WithPoolPrePing says when a connection is checked before it is lent: auto peeks at the socket each time and pings
-// after an idle second, always pings each time, off never checks. A text that the program has read will do. Default: auto.
+// WithPoolPrePing says how a connection is checked before a caller gets it: auto peeks at the socket each time, and pings if
+// the connection was idle for more than a second; always pings each time; off doesn't check. A string may be passed too.
+// Default: auto.
 func WithPoolPrePing[Mode PrePing | string](mode Mode) Option {
 	return func(c *config) { c.values.PoolPrePing = new(settings.PrePing(mode)) }
 }
@@ -267,8 +268,8 @@ func WithPoolName(name string) Option {
 	return func(c *config) { c.values.PoolName = &name }
 }
 
-// WithEnvironment says production or development; development turns echo and echo_pool on and leaves the choice of TLS
-// to libpq's rules. Default: production.
+// WithEnvironment sets the environment, production or development. Development turns echo and echo_pool on, and leaves the
+// choice of TLS to libpq's rules. Default: production.
 func WithEnvironment(environment Environment) Option {
 	return func(c *config) { c.values.Environment = &environment }
 }
@@ -294,8 +295,8 @@ func WithLeakDetection(d time.Duration) Option {
 	return func(c *config) { c.values.LeakDetection = (*settings.Duration)(&d) }
 }
 
-// WithPreflight sets whether to look once, after the first connection, for what is wrong with the server, the role or
-// their settings; see [Options]. Default: true.
+// WithPreflight sets whether to look once, after the first connection, for what is wrong with the server, the role or the
+// settings; [Options] lists what is looked for. Default: true.
 func WithPreflight(on bool) Option {
 	return func(c *config) { c.values.Preflight = &on }
 }
@@ -308,8 +309,8 @@ func WithServerSettings(params map[string]string) Option {
 	return func(c *config) { c.values.Apply(values) }
 }
 
-// WithServerSettingsMode says how server settings are made: startup sends them with the startup message, set makes them
-// after connecting and works behind PgBouncer. Default: startup.
+// WithServerSettingsMode says how server settings are set: startup sends them in the startup message; set sets them after
+// connecting, with set_config, and works behind PgBouncer. Default: startup.
 func WithServerSettingsMode(mode ServerSettingsMode) Option {
 	return func(c *config) { c.values.ServerSettingsMode = &mode }
 }
@@ -325,14 +326,14 @@ func WithConnectTimeout(d time.Duration) Option {
 	return func(c *config) { c.values.ConnectTimeout = (*settings.Duration)(&d) }
 }
 
-// WithPasswordFile names a file that holds the password; it is read at every dial, so that a rotated password needs no
-// restart. A file that can't be read is an error, as is a password besides, in the DSN or the environment. Default: none.
+// WithPasswordFile names a file with the password. It is read at each dial, so that a rotated password needs no restart. It
+// is an error if the file can't be read, or if there is a password in the DSN or in DB_PASSWORD as well. Default: none.
 func WithPasswordFile(path string) Option {
 	return func(c *config) { c.values.PasswordFile = &path }
 }
 
-// WithEnvPrefix sets the beginning of the environment variables' names: another one serves a second database in the
-// same process. Default: DB_.
+// WithEnvPrefix sets what the names of the environment variables begin with. A second database in the same process needs
+// another prefix. Default: DB_.
 func WithEnvPrefix(prefix string) Option {
 	return func(c *config) { c.values.EnvPrefix = &prefix }
 }
@@ -342,25 +343,27 @@ func WithLogger(logger *slog.Logger) Option {
 	return func(c *config) { c.logger = logger }
 }
 
-// WithPasswordFunc sets a function that is called at every dial for the password, as for tokens that expire. Dials that
-// begin while a call is under way wait for its result, so that there is one call at a time for each pool: it has to end
-// with its context. It must be safe for concurrent use where several pools share it. Its error fails the dial, which is
-// repeated; if the server refuses the role or the password, it is asked anew for two seconds before callers are told. An
-// empty password is none: DB_PASSWORD, PGPASSWORD and the passfile aren't asked instead, lest an old one be used. It can't
-// be combined with a password file or with a password in the DSN. Default: none, which nil means as well.
+// WithPasswordFunc sets a function that returns the password, such as a token that expires. It is called at each dial. Dials
+// that begin while a call is under way wait for its result, so that each pool makes one call at a time; the function must
+// return when its context ends. If several pools share it, it must be safe for concurrent use.
+//
+// An error fails the dial, which is repeated while callers wait. If the server refuses the role or the password, dials are
+// repeated with a new call each for two seconds, before callers get the error. An empty password means no password:
+// DB_PASSWORD, PGPASSWORD and the passfile aren't used in its place, since they may have an old one. A password file, or a
+// password in the DSN, besides is an error. Default: none, which nil means as well.
 func WithPasswordFunc(password func(ctx context.Context) (string, error)) Option {
 	return func(c *config) { c.password = password }
 }
 
-// WithNoticeHandler sets a function that is called for each notice of the server: of every severity, complete, and also
-// those that come while a connection is made or checked. Warnings are logged besides, without what may be a value.
+// WithNoticeHandler sets a function that is called with each notice from the server, whatever its severity. It gets the
+// complete notice, also of those that come while a connection is made or checked. Warnings are logged as well, without what
+// may be a value.
 //
-// The handler is called by whichever goroutine reads from the connection, in the midst of a statement: that of the
-// statement's caller, or one of the pool's while it connects or checks. So calls of several connections overlap, the
-// handler must be safe for concurrent use, must not block, and must not use the connection or wait for its caller. A
-// panic in it is one in the middle of the statement, as with pgx, and costs the connection; while connecting, where there
-// is no caller, it ends the program.
-// Default: none, which nil means as well.
+// The handler runs in the goroutine that reads from the connection, in the middle of a statement: that of the statement's
+// caller, or one of the pool's while it connects or checks. So it must be safe for concurrent use, must not block, and must
+// not use the connection or wait for the statement's caller. If it panics, the panic goes on through the statement, as with
+// pgx, and the connection is closed. While connecting there is no caller, and a panic ends the program. Default: none, which
+// nil means as well.
 func WithNoticeHandler(handler func(*pgconn.Notice)) Option {
 	return func(c *config) { c.notice = handler }
 }

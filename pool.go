@@ -13,42 +13,41 @@ import (
 	"github.com/pgprod/pgprod/internal/pool"
 )
 
-// ErrPoolTimeout is found by errors.Is in the error of a statement that got no connection within pool_timeout. The
-// error says how large the pool is, how many connections are in use, how many callers wait, how long this one waited,
-// and why the last attempt to connect failed, if it did.
+// ErrPoolTimeout is the error of a statement that got no connection within pool_timeout; test for it with errors.Is. The
+// text says how large the pool is, how many connections are in use, how many callers wait, how long this one waited, and why
+// the last attempt to connect failed, if it did.
 var ErrPoolTimeout error = pool.ErrTimeout
 
-// ErrCommitUnknown is found by errors.Is in the error of a Commit whose reply was lost: the transaction may have been
-// committed or not. Any other error of Commit means that it was not.
+// ErrCommitUnknown is the error of a Commit whose reply was lost, so that the transaction may have been committed or not;
+// test for it with errors.Is. Any other error of Commit means that the transaction was not committed.
 //
-// It is also found in the error of whatever the server says it has committed without the confirmation of a synchronous
-// standby, statements outside a transaction included: it is there, and a failover may undo it. The error says which of the
-// two it is.
+// It is also the error of a Commit, or of a statement outside a transaction, that the server has committed without the
+// confirmation of a synchronous standby: it is committed there, but a failover may undo it. The text says which of the two
+// it is.
 var ErrCommitUnknown error = pool.ErrCommitUnknown
 
-// PoolStatus is a snapshot of a pool, safe to keep. Counts are since it was opened.
+// PoolStatus is a snapshot of a pool, and safe to keep. Counts are since the pool was opened.
 type PoolStatus struct {
 	PoolName        string           `json:"pool_name"`
 	PoolSize        int              `json:"pool_size"`
 	MaxOverflow     int              `json:"max_overflow"`     // -1: unlimited
 	CheckedOut      int              `json:"checked_out"`      // connections in use
 	CheckedIn       int              `json:"checked_in"`       // idle connections
-	Overflow        int              `json:"overflow"`         // connections beyond pool_size
+	Overflow        int              `json:"overflow"`         // connections beyond pool_size that exist
 	Waiting         int              `json:"waiting"`          // callers that wait for a connection
 	Connecting      int              `json:"connecting"`       // connections being made
 	Utilisation     float64          `json:"utilisation"`      // checked out ÷ (pool_size + max_overflow); ÷ pool_size where that is unlimited
 	PeakCheckedOut  int              `json:"peak_checked_out"` // the most that were ever in use at once
-	PeakUtilisation float64          `json:"peak_utilisation"`
-	Waits           int64            `json:"waits"`           // how often a caller had to wait
-	WaitTime        time.Duration    `json:"wait_time_ns"`    // the sum of all waits
-	Timeouts        int64            `json:"timeouts"`        // waits that ended with ErrPoolTimeout
-	FailedConnects  int64            `json:"failed_connects"` // attempts to connect that failed
-	Closed          map[string]int64 `json:"closed"`          // connections closed, by reason: lifetime, idle, overflow, invalid, dirty, closed
+	PeakUtilisation float64          `json:"peak_utilisation"` // PeakCheckedOut, as Utilisation
+	Waits           int64            `json:"waits"`            // how often a caller had to wait
+	WaitTime        time.Duration    `json:"wait_time_ns"`     // the sum of all waits
+	Timeouts        int64            `json:"timeouts"`         // waits that ended with ErrPoolTimeout
+	FailedConnects  int64            `json:"failed_connects"`  // attempts to connect that failed
+	Closed          map[string]int64 `json:"closed"`           // connections closed, by reason: lifetime, idle, overflow, invalid, dirty, closed
 }
 
-// Status returns a snapshot of the pool behind db. It costs two locks and no round trip. The error is for a db that was
-// not opened by pgprod, or whose driver is wrapped by another so that the pool can't be seen. It is safe for concurrent
-// use.
+// Status returns a snapshot of the pool behind db. It costs two locks and no round trip. It is an error if db was not opened
+// by pgprod, or if another driver wraps pgprod's, so that the pool can't be found. It is safe for concurrent use.
 func Status(db *sql.DB) (PoolStatus, error) {
 	p, err := poolOf(db)
 	if err != nil {
@@ -57,15 +56,16 @@ func Status(db *sql.DB) (PoolStatus, error) {
 	return PoolStatus(p.Status()), nil
 }
 
-// Raw calls fn with the *pgx.Conn below a connection of db, for what database/sql has no words for: CopyFrom, batches,
-// LISTEN. It waits for a connection as a statement does. The connection is fn's until fn returns; a transaction that fn
-// leaves open, a subscription, or a statement prepared under a name of fn's costs the connection; types registered in its
-// TypeMap stay with it, whoever borrows it next. (What goes past pgx.Conn, by its PgConn, is neither bounded by
-// command_timeout nor looked at for what it leaves behind.)
+// Raw calls fn with the *pgx.Conn of a connection of db, for what database/sql can't express: CopyFrom, batches, LISTEN. It
+// waits for a connection as a statement does. fn has the connection to itself until it returns, and must not keep it.
 //
-// The error is fn's own, or why there was no connection, or that db isn't pgprod's. Inside fn errors are pgx's own: a
-// statement that a deadline or command_timeout has cut short has the server's (57014) and nothing else. What Raw returns,
-// if fn returns that error, is the context's as well, as for any statement. It is safe for concurrent use.
+// If fn leaves a transaction open, a subscription, or a statement that it prepared under a name of its own, the connection
+// is closed afterwards. Types that fn registers in the TypeMap stay with the connection, whoever borrows it next. What fn
+// does by the connection's PgConn isn't limited by command_timeout, and what it leaves behind isn't noticed.
+//
+// The error is fn's, or says why there was no connection, or that db isn't pgprod's. Inside fn errors are pgx's own: a
+// statement that a deadline or command_timeout has ended has only the server's error (57014). If fn returns that error,
+// Raw's error is also the context's, as for any statement. Raw is safe for concurrent use.
 func Raw(ctx context.Context, db *sql.DB, fn func(*pgx.Conn) error) error {
 	if _, err := poolOf(db); err != nil {
 		return err
@@ -89,40 +89,43 @@ func Raw(ctx context.Context, db *sql.DB, fn func(*pgx.Conn) error) error {
 // A TxOption changes how InTx runs its transaction: [TxIsolation], [TxReadOnly], [TxRetries].
 type TxOption func(*txConfig)
 
-// txConfig is what the options of a transaction say.
+// txConfig is what the options of a transaction say. TxOption has a type of the root package, which pkg.go.dev shows.
 type txConfig intx.Config
 
-// TxIsolation sets the isolation level. Default: the server's, which is Read Committed unless it was told otherwise. A
-// level that PostgreSQL doesn't have (Write Committed, Linearizable) is an error.
+// TxIsolation sets the isolation level. Default: the server's, which is Read Committed unless default_transaction_isolation
+// says otherwise. A level that PostgreSQL doesn't have (Write Committed, Linearizable) is an error.
 func TxIsolation(level sql.IsolationLevel) TxOption {
 	return func(c *txConfig) { c.Isolation = level }
 }
 
-// TxReadOnly makes the transaction read-only. Default: the server's, read-write unless it was told otherwise.
+// TxReadOnly makes the transaction read-only. Default: the server's, which is read-write unless
+// default_transaction_read_only says otherwise.
 func TxReadOnly() TxOption {
 	return func(c *txConfig) { c.ReadOnly = true }
 }
 
-// TxRetries sets how often a transaction is repeated that was rolled back for one of the reasons that InTx names. Default:
-// 5; 0 means never.
+// TxRetries sets how often a transaction is repeated, at most, after it was rolled back for one of the reasons that [InTx]
+// names. Default: 5; 0 means never.
 func TxRetries(n int) TxOption {
 	return func(c *txConfig) { c.Retries = n }
 }
 
-// InTx calls fn with a transaction and commits it if fn returns nil. If fn returns an error or panics it rolls back, and
-// returns the error or panics on.
+// InTx begins a transaction, calls fn with it, and commits it if fn returns nil. If fn returns an error InTx rolls back and
+// returns the error; if fn panics it rolls back and panics.
 //
-// InTx begins a new transaction and calls fn again, after a growing pause with jitter, when one was rolled back for certain
-// and may succeed next time: the server gave it up in favour of another (SQLSTATE 40001, 40P01; from fn's statements or from
-// the COMMIT), it refused a statement that was prepared before somebody changed the schema, or the connection was lost
-// before COMMIT was sent. So fn must not do anything outside of the transaction that may not be done twice, and must return
-// the errors of its statements (wrapped or not). InTx never repeats after ErrCommitUnknown. A fn that commits or rolls
-// back itself gets an error.
+// InTx begins a new transaction and calls fn again, after a growing pause with jitter, if the last one was rolled back for
+// certain and may succeed next time: the server ended it in favour of another (SQLSTATE 40001 or 40P01, from a statement of
+// fn or from the COMMIT), the server refused a statement that was prepared before somebody changed the schema, or the
+// connection was lost before COMMIT was sent. InTx never repeats after ErrCommitUnknown.
 //
-// Within fn don't call InTx for the same database, but pass tx on: another InTx would wait for a second connection while it
-// holds the first, and commit on its own whatever becomes of the outer transaction.
+// So fn must not do anything outside of the transaction that must not be done twice, and must return the errors of its
+// statements, wrapped or not. If fn itself commits or rolls back, InTx returns an error.
 //
-// ctx covers all of it; when it ends, the transaction is rolled back. It is safe for concurrent use.
+// Inside fn don't call InTx for the same database, but pass tx on: another InTx would wait for a second connection while fn
+// holds the first, and it would commit even if the outer transaction is rolled back.
+//
+// When ctx ends, the transaction is rolled back. ctx must not be nil, and covers pauses and repetitions as well. InTx is
+// safe for concurrent use.
 func InTx(ctx context.Context, db *sql.DB, fn func(*sql.Tx) error, opts ...TxOption) error {
 	if ctx == nil {
 		return errors.New("pgprod: InTx needs a context, got nil")
@@ -140,7 +143,7 @@ func InTx(ctx context.Context, db *sql.DB, fn func(*sql.Tx) error, opts ...TxOpt
 	return p.InTx(ctx, db, fn, intx.Config(cfg))
 }
 
-// poolOf finds the pool behind db.
+// poolOf returns the pool behind db.
 func poolOf(db *sql.DB) (*pool.Pool, error) {
 	d, ok := db.Driver().(poolDriver)
 	if !ok {

@@ -12,45 +12,45 @@ import (
 	"github.com/pgprod/pgprod/internal/sqlcomment"
 )
 
-// WithTracerProvider sets where spans go. Default, and nil: the global provider (otel.SetTracerProvider), whether it is
-// set before or after the pool is opened; without one, spans allocate nothing.
+// WithTracerProvider sets where spans go. Default, and nil: the global provider (otel.SetTracerProvider), whether it is set
+// before or after the pool is opened. Without a provider no spans are made, and nothing is allocated for them.
 func WithTracerProvider(p trace.TracerProvider) Option {
 	return func(c *config) { c.telemetry.TracerProvider = p }
 }
 
-// WithMeterProvider sets where metrics go. Default, and nil: the global provider (otel.SetMeterProvider), whether it is
-// set before or after the pool is opened; without one, metrics allocate nothing.
+// WithMeterProvider sets where metrics go. Default, and nil: the global provider (otel.SetMeterProvider), whether it is set
+// before or after the pool is opened. Without a provider metrics allocate nothing.
 func WithMeterProvider(p metric.MeterProvider) Option {
 	return func(c *config) { c.telemetry.MeterProvider = p }
 }
 
-// WithRootSpans sets whether a statement whose context has no span gets one, which is then the root of a trace of its
-// own. Default: true.
+// WithRootSpans sets whether a statement whose context has no span gets a span, which is then the root of a new trace.
+// Default: true.
 func WithRootSpans(on bool) Option {
 	return func(c *config) { c.telemetry.ParentOnly = !on }
 }
 
-// SQLCommenterMode is what [WithSQLCommenter] appends to a statement. It is a string by another name, so that a text that
-// the program has read will do.
+// SQLCommenterMode says what [WithSQLCommenter] appends to a statement. It is an alias of string, so that a text that the
+// program has read needs no conversion.
 type SQLCommenterMode = string
 
 // The modes of [WithSQLCommenter].
 const (
-	// SQLCommenterOff appends nothing, which is the default; so does "".
+	// SQLCommenterOff appends nothing. It is the default, and "" means the same.
 	SQLCommenterOff SQLCommenterMode = "off"
-	// SQLCommenterStatic appends application (application_name) and the tags of the statement's context, such as the
-	// route. Texts that are alike stay alike, so that they are prepared once.
+	// SQLCommenterStatic appends application (application_name) and the tags for the statement's context, such as the
+	// route. As long as the tags are the same the text is the same, and is prepared once.
 	SQLCommenterStatic SQLCommenterMode = "static"
-	// SQLCommenterFull appends the trace context of the caller's span as well (traceparent), by WithPropagator. Each text
-	// is then different, and is prepared anew: use it with default_query_exec_mode=exec in the DSN.
+	// SQLCommenterFull also appends the trace context of the caller's span (traceparent), by WithPropagator. So each text is
+	// different, and would be prepared each time: use it with default_query_exec_mode=exec in the DSN.
 	SQLCommenterFull SQLCommenterMode = "full"
 )
 
-// WithSQLCommenter appends tags to each statement, as sqlcommenter specifies, for the server's logs and views to tell
-// who sent it. tags returns those for a statement's context, and may be nil; it must be safe for concurrent use.
+// WithSQLCommenter appends tags to each statement, as sqlcommenter specifies, so that the server's logs and views show who
+// sent it. tags returns the tags for a statement's context; nil means none. It must be safe for concurrent use.
 //
-// Keys and values are URL-encoded, nothing in them can end the comment. Statements that end in a comment already, and
-// those sent by Raw, are left alone. Default: [SQLCommenterOff].
+// Keys and values are URL-encoded, so that nothing in them can end the comment. Statements that end in a comment already,
+// and those that are sent by Raw, are left as they are. Default: [SQLCommenterOff].
 func WithSQLCommenter(mode SQLCommenterMode, tags func(ctx context.Context) map[string]string) Option {
 	return func(c *config) { c.commenter, c.tags = mode, tags }
 }
@@ -61,7 +61,7 @@ func WithPropagator(p propagation.TextMapPropagator) Option {
 	return func(c *config) { c.propagator = p }
 }
 
-// checkCommenter finds a mode that there isn't.
+// checkCommenter returns an error if the mode of WithSQLCommenter is none that exists.
 func (c *config) checkCommenter() error {
 	switch c.commenter {
 	case "", SQLCommenterOff, SQLCommenterStatic, SQLCommenterFull:
@@ -70,7 +70,7 @@ func (c *config) checkCommenter() error {
 	return errors.New("pgprod: option WithSQLCommenter: mode must be off, static or full")
 }
 
-// sqlCommenter returns nil for mode off.
+// sqlCommenter returns the Commenter for the pool's statements; nil in mode off.
 func (c *config) sqlCommenter(application string) *sqlcomment.Commenter {
 	switch c.commenter {
 	case SQLCommenterStatic:

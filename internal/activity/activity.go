@@ -1,5 +1,5 @@
-// Package activity remembers, in bounded memory, what a pool did in the last minutes: statements by summary, how full the pool
-// was, errors and events. The live page shows it. It knows nothing of connections.
+// Package activity remembers, in bounded memory, what a pool did in the last minutes: statements by summary, how full the
+// pool was, errors and events. The live page shows it. It knows nothing of connections.
 //
 //	activity.go    the data that is shown: a Snapshot of one pool, with its parts
 //	statements.go  Statements collects durations, rows and errors of statements by summary
@@ -8,8 +8,8 @@ package activity
 
 import "time"
 
-// A Snapshot is what is known of one pool at one moment. It is safe to keep. There are no secrets, parameter values or literals
-// of statements in it.
+// A Snapshot is what is known of one pool at one moment. It is safe to keep. There are no secrets, parameter values or
+// literals of statements in it.
 type Snapshot struct {
 	At         time.Time   `json:"at"`
 	Status     Status      `json:"status"`
@@ -42,8 +42,9 @@ type Status struct {
 	Closed          map[string]int64 `json:"closed"`
 }
 
-// Health is the health of the server and the pool, as a check found it. The root package has the same fields in its own Health,
-// with other JSON names. The names here are for the live page's JSON, which leaves out what is in the Snapshot beside it.
+// Health is the health of the server and the pool, as a check found it. The root package has the same fields in its own
+// Health, with other JSON names. The names here are for the live page's JSON, which leaves out what is in the Snapshot
+// beside it.
 type Health struct {
 	Status        string        `json:"status"`   // Healthy, Degraded or Unhealthy; "": it isn't known
 	Database      string        `json:"database"` // Connected or Disconnected
@@ -92,8 +93,8 @@ type Holder struct {
 	Stack     []string      `json:"stack,omitempty"` // of the borrower, "function file:line", the innermost first
 }
 
-// A Statement says how the statements with one summary did in the last five to ten minutes. The percentiles are upper bounds:
-// they may be a quarter too long.
+// A Statement says how the statements with one summary did in the last five to ten minutes. The percentiles are upper
+// bounds: they may be a quarter too long.
 type Statement struct {
 	Summary string        `json:"summary"`
 	Count   int64         `json:"count"`    // executions, failed ones included

@@ -62,7 +62,8 @@ const (
 func NewEvents(max int) *Events { return &Events{max: max} }
 
 // Add adds an event that happens now. If one with the same kind and key has happened within the last ten minutes, that is
-// counted up and gets the new text. So put into the key what makes events different, and numbers that vary only into the text.
+// counted up and gets the new text. So put into the key what makes events different, and numbers that vary only into the
+// text.
 func (e *Events) Add(kind, key, text string) { e.add(Event{Kind: kind, Text: text}, key) }
 
 // AddWarning is Add for what an application has to expect: it sets Event.Warning.

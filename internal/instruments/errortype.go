@@ -66,8 +66,8 @@ func statusCode(err error) string {
 // Describe returns the message of an error for a span's status or a line of log: without values, which error messages may
 // quote, and without the SQLSTATE, which is an attribute of its own. The caller of a statement gets the error as it is.
 //
-// What may be shown is listed in messages. The rest is hidden. sql is the text as the caller wrote it, before pgx put any value
-// into it, "" if it isn't known: names that are in it may be shown as well.
+// What may be shown is listed in messages. The rest is hidden. sql is the text as the caller wrote it, before pgx put any
+// value into it, "" if it isn't known: names that are in it may be shown as well.
 func Describe(err error, sql string) string {
 	var login *pgconn.ConnectError
 	switch pg := pgerror.From(err); {
@@ -99,8 +99,8 @@ func describeServer(pg *pgconn.PgError, sql string) string {
 // notShown follows what is shown in place of a message.
 const notShown = " (the message is not shown: it may hold a value)"
 
-// describeClient is Describe for an error that isn't the server's. pgx's errors about an argument quote the argument, and those
-// of an application's own types and functions may say anything.
+// describeClient is Describe for an error that isn't the server's. pgx's errors about an argument quote the argument, and
+// those of an application's own types and functions may say anything.
 func describeClient(err error, sql string) string {
 	var network *net.OpError
 	if text, ok := say(err.Error(), func(kind byte, part string) bool { return mayShow(kind, part, &pgconn.PgError{}, sql) }); ok {
@@ -120,8 +120,8 @@ func describeClient(err error, sql string) string {
 	return fmt.Sprintf("an error of type %T%s", err, notShown)
 }
 
-// say returns a message of a known shape, with … in place of each part that may reports false for. ok is false if the message
-// has none of the known shapes.
+// say returns a message of a known shape, with … in place of each part that may reports false for. ok is false if the
+// message has none of the known shapes.
 func say(message string, may func(kind byte, part string) bool) (shown string, ok bool) {
 	for _, s := range shapes() {
 		parts, ok := s.match(message)
@@ -165,13 +165,13 @@ func objects(pg *pgconn.PgError) []string {
 	return []string{pg.ConstraintName, pg.TableName, pg.ColumnName, pg.DataTypeName}
 }
 
-// namers are the server's source files whose errors have names of objects in their fields. A function in the database may raise
-// an error with anything in these fields; it then has another file, that of the function's language.
+// namers are the server's source files whose errors have names of objects in their fields. A function in the database may
+// raise an error with anything in these fields; it then has another file, that of the function's language.
 var namers = []string{"nbtinsert.c", "tuplesort.c", "tuplesortvariants.c", "execIndexing.c", "execMain.c", "execPartition.c",
 	"execExprInterp.c", "ri_triggers.c", "domains.c", "tablecmds.c", "typecmds.c"}
 
-// Constraint returns the name of the constraint that a statement has violated; "" if the error is about something else, or if
-// the name isn't from the server itself.
+// Constraint returns the name of the constraint that a statement has violated; "" if the error is about something else, or
+// if the name isn't from the server itself.
 func Constraint(pg *pgconn.PgError) string {
 	if !slices.Contains(namers, pg.File) {
 		return ""

@@ -68,8 +68,8 @@ var (
 	rowBuckets      = []float64{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000}
 )
 
-// New returns the instruments of a pool. Until Close, each collection of metrics calls state, which must be safe for concurrent
-// use and must not wait.
+// New returns the instruments of a pool. Until Close, each collection of metrics calls state, which must be safe for
+// concurrent use and must not wait.
 func New(o Options, state func() PoolState) (*Instruments, error) {
 	meters := o.MeterProvider
 	if meters == nil {
@@ -166,8 +166,8 @@ func (i *Instruments) Created(ctx context.Context, seconds float64) {
 	}
 }
 
-// Waited records how long a caller waited for a connection, 0 if it got one at once. Only a wait has an exemplar, which points
-// to the caller's span.
+// Waited records how long a caller waited for a connection, 0 if it got one at once. Only a wait has an exemplar, which
+// points to the caller's span.
 func (i *Instruments) Waited(ctx context.Context, seconds float64) {
 	if seconds == 0 {
 		ctx = context.Background()

@@ -16,8 +16,8 @@ import (
 	"github.com/pgprod/pgprod/internal/sqlsummary"
 )
 
-// An Operation is a statement under way, or a dial. Its Begin methods begin a span; End ends it, and records the duration and
-// the rows. The zero value is no operation: its methods do nothing. It isn't safe for concurrent use.
+// An Operation is a statement under way, or a dial. Its Begin methods begin a span; End ends it, and records the duration
+// and the rows. The zero value is no operation: its methods do nothing. It isn't safe for concurrent use.
 type Operation struct {
 	target *Target    // nil: no operation, or one that has ended
 	stmt   *statement // name and attributes
@@ -35,9 +35,10 @@ func (t *Target) enabled(ctx context.Context) (tracer trace.Tracer, metrics bool
 //
 //   - nobody records spans;
 //   - the context has no span, and statements without a parent get none (WithRootSpans);
-//   - the context has a span that our own provider has decided not to record. Asking its sampler again for the child costs as
-//     much as a span, and if it decided otherwise the child's parent would be missing. If the parent is of another provider,
-//     or remote, the decision isn't ours. A parent that was sampled but has ended doesn't record any more, and is no reason.
+//   - the context has a span that our own provider has decided not to record. Asking its sampler again for the child costs
+//     as much as a span, and if it decided otherwise the child's parent would be missing. If the parent is of another
+//     provider, or remote, the decision isn't ours. A parent that was sampled but has ended doesn't record any more, and is
+//     no reason.
 func (i *Instruments) tracer(ctx context.Context) trace.Tracer {
 	tracer := i.tracers.tracer()
 	if tracer == nil {
@@ -61,8 +62,8 @@ func (op *Operation) Returning() bool { return op.target != nil && op.stmt.retur
 // UnderWay reports whether the operation has begun and not ended.
 func (op *Operation) UnderWay() bool { return op.target != nil }
 
-// Again is called when the statement is tried again, on a connection to t, which may be another server. The operation goes on:
-// both attempts are one span. It returns ctx with the span.
+// Again is called when the statement is tried again, on a connection to t, which may be another server. The operation goes
+// on: both attempts are one span. It returns ctx with the span.
 func (op *Operation) Again(ctx context.Context, t *Target, sql string) context.Context {
 	if op.target != t {
 		op.target, op.stmt = t, t.texts.Get(sql).Value
@@ -174,8 +175,8 @@ func (t *Target) BeginCopy(ctx context.Context, table string) (context.Context, 
 	return t.Begin(ctx, "COPY "+table+" FROM STDIN BINARY") // as any statement, so that the number of summaries is bounded
 }
 
-// BeginConnect begins the operation of a dial. If the server isn't known yet, the Target is one without an address, and Reached
-// tells the server later. It returns ctx with the span.
+// BeginConnect begins the operation of a dial. If the server isn't known yet, the Target is one without an address, and
+// Reached tells the server later. It returns ctx with the span.
 func (t *Target) BeginConnect(ctx context.Context) (context.Context, Operation) {
 	tracer, metrics := t.enabled(ctx)
 	if tracer == nil && !metrics {
@@ -234,8 +235,9 @@ func (t *Target) Prepared(ctx context.Context, sql string, start time.Time) (con
 // waitName is the name of the span of a wait for a connection, and of the event that stands for it in a root span.
 const waitName = "pgprod.wait"
 
-// AddWait adds the wait for a connection, which began at from, to the statement's span as an event. caller is the context that
-// the statement had before Begin. If it has a span nothing is added: the wait has a span of its own there, see WaitedSpan.
+// AddWait adds the wait for a connection, which began at from, to the statement's span as an event. caller is the context
+// that the statement had before Begin. If it has a span nothing is added: the wait has a span of its own there, see
+// WaitedSpan.
 func (op *Operation) AddWait(caller context.Context, from time.Time, waited time.Duration) {
 	if op.span == nil || trace.SpanContextFromContext(caller).IsValid() {
 		return
@@ -244,9 +246,9 @@ func (op *Operation) AddWait(caller context.Context, from time.Time, waited time
 		trace.WithAttributes(op.target.in.poolName, attribute.Float64("pgprod.wait.duration", waited.Seconds())))
 }
 
-// WaitedSpan adds a span to the caller's trace for its wait for a connection, which is just over and may have ended with err.
-// If the caller has no trace, a span is made only if there is an error: otherwise the statement's span has the wait, see
-// AddWait. It does nothing if waited is 0.
+// WaitedSpan adds a span to the caller's trace for its wait for a connection, which is just over and may have ended with
+// err. If the caller has no trace, a span is made only if there is an error: otherwise the statement's span has the wait,
+// see AddWait. It does nothing if waited is 0.
 func (i *Instruments) WaitedSpan(ctx context.Context, waited time.Duration, err error) {
 	if waited <= 0 || err == nil && !trace.SpanContextFromContext(ctx).IsValid() {
 		return
@@ -264,8 +266,8 @@ func (i *Instruments) WaitedSpan(ctx context.Context, waited time.Duration, err 
 	span.End()
 }
 
-// waitFailure is error.type, and a message, for a wait that ended without a connection. The error may wrap the last failure to
-// connect, but that isn't why the wait ended, and has a span of its own.
+// waitFailure is error.type, and a message, for a wait that ended without a connection. The error may wrap the last failure
+// to connect, but that isn't why the wait ended, and has a span of its own.
 func waitFailure(err error) (kind, why string) {
 	var netErr net.Error
 	switch {
@@ -278,8 +280,8 @@ func waitFailure(err error) (kind, why string) {
 }
 
 // End ends the operation, successfully if err is nil. rows is the number of rows that the server returned; if it is negative
-// none is recorded. ctx is what Begin returned: the duration's exemplar points to its span. (The rows have no exemplar, which
-// would cost as much again.) sql is the text that the caller sent, for Describe.
+// none is recorded. ctx is what Begin returned: the duration's exemplar points to its span. (The rows have no exemplar,
+// which would cost as much again.) sql is the text that the caller sent, for Describe.
 func (op *Operation) End(ctx context.Context, rows int64, err error, sql string) {
 	if op.target == nil {
 		return

@@ -83,8 +83,8 @@ const (
 	noopPackage   = "go.opentelemetry.io/otel/trace/noop"
 )
 
-// recordsNothing reports whether a provider is one of otel's stand-ins. Their types aren't exported, so they are recognised by
-// the package that declares them.
+// recordsNothing reports whether a provider is one of otel's stand-ins. Their types aren't exported, so they are recognised
+// by the package that declares them.
 func recordsNothing(p trace.TracerProvider) bool {
 	from := packageOf(p)
 	return from == globalPackage || from == noopPackage

@@ -540,8 +540,8 @@ func (s shape) length() (n int) {
 	return n
 }
 
-// match reports whether a message has this shape, and returns the parts that are in the place of the placeholders. If they can
-// be divided in several ways the result is one of them, which is safe: whether to show a part is decided for each alone.
+// match reports whether a message has this shape, and returns the parts that are in the place of the placeholders. If they
+// can be divided in several ways the result is one of them, which is safe: whether to show a part is decided for each alone.
 func (s shape) match(message string) (parts []string, ok bool) {
 	rest, ok := strings.CutPrefix(message, s.texts[0])
 	if !ok || len(s.kinds) == 0 {

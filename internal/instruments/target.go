@@ -21,8 +21,8 @@ type Server struct {
 	Namespace string // the database
 }
 
-// A Target is a server as spans and metrics show it. It keeps its statements by text, a bounded number of them, with all that
-// is the same for each execution of a statement. It is safe for concurrent use.
+// A Target is a server as spans and metrics show it. It keeps its statements by text, a bounded number of them, with all
+// that is the same for each execution of a statement. It is safe for concurrent use.
 type Target struct {
 	in     *Instruments
 	common []attribute.KeyValue          // what all its spans and metrics have
@@ -121,8 +121,8 @@ func shortened(text string) string {
 // A seriesKey identifies a series of one Target.
 type seriesKey struct{ summary, operation, collection string }
 
-// A series is what all texts with one summary have in common: the attributes of their metrics, of which each different set is
-// a time series. A text may be removed from the Target's cache, its series stays.
+// A series is what all texts with one summary have in common: the attributes of their metrics, of which each different set
+// is a time series. A text may be removed from the Target's cache, its series stays.
 type series struct {
 	target *Target
 	attrs  []attribute.KeyValue  // of metrics; spans have them too, and more
@@ -132,8 +132,8 @@ type series struct {
 	failures int      // how many error types are in failed; guarded by target.mu
 }
 
-// seriesOf finds or makes the series of a summary. The cache bounds the number of summaries, and so that of series: there may
-// be as many again for PREPARE, and for BATCH.
+// seriesOf finds or makes the series of a summary. The cache bounds the number of summaries, and so that of series: there
+// may be as many again for PREPARE, and for BATCH.
 func (t *Target) seriesOf(s sqlsummary.Summary) *series {
 	key := seriesKey{s.Summary, s.Operation, s.Collection}
 	t.mu.Lock()

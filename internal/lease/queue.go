@@ -58,7 +58,7 @@ type Stats struct {
 	Cancelled int64         // waits that ended with the caller's context
 	Deadlines int64         // the part of Cancelled whose contexts had a deadline that passed
 	Failures  int64         // attempts to connect that failed
-	LastError error         // of the latest attempt; nil if it succeeded, or once a caller begins to wait while no dial is under way
+	LastError error         // of the latest attempt; nil if that succeeded, or if a caller began to wait while nothing was dialled
 }
 
 // NewQueue returns a queue for at most max connections, which dialer makes.

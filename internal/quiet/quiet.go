@@ -1,6 +1,6 @@
 // Package quiet keeps a log short when the same thing happens again and again. The first few times are logged at once. Later
-// ones are counted, and a line says how often they happened, after pauses that grow longer. When many different things happen
-// there is a limit for the lines of a minute.
+// ones are counted, and a line says how often they happened, after pauses that grow longer. When many different things
+// happen there is a limit for the lines of a minute.
 package quiet
 
 import (
@@ -23,8 +23,8 @@ const (
 	maxLines = 60
 )
 
-// Repeats says how often something happened since it was last logged, and when it happened last. The zero value stands for one
-// event that is logged at once.
+// Repeats says how often something happened since it was last logged, and when it happened last. The zero value stands for
+// one event that is logged at once.
 type Repeats struct {
 	Count int
 	Last  time.Time
@@ -148,8 +148,8 @@ func (l *Limiter) kindLocked(name string) *kind {
 	return k
 }
 
-// pauseOver is called by a kind's timer. It logs what was counted in the pause, and begins the next one. If nothing was counted
-// the kind is forgotten, so that its next events are logged at once again.
+// pauseOver is called by a kind's timer. It logs what was counted in the pause, and begins the next one. If nothing was
+// counted the kind is forgotten, so that its next events are logged at once again.
 func (l *Limiter) pauseOver(name string, k *kind) {
 	l.mu.Lock()
 	if l.closed {
@@ -220,8 +220,8 @@ func (l *Limiter) Flush() {
 	}
 }
 
-// Close logs what was counted, ends the timers, and waits for log functions that they have called. Later events are logged by
-// Log until their kind has had its burst, and then forgotten. It may be called more than once.
+// Close logs what was counted, ends the timers, and waits for log functions that they have called. Later events are logged
+// by Log until their kind has had its burst, and then forgotten. It may be called more than once.
 func (l *Limiter) Close() {
 	l.mu.Lock()
 	logs := l.closeLocked()

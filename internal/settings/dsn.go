@@ -125,9 +125,9 @@ func (l *loader) checkHosts() {
 	}
 }
 
-// sortParams divides pgx's run-time parameters into our own keys, which it returns, and the server's: params are those in the
-// DSN, ambient those from elsewhere. It reports what looks like a misspelt key of ours; the server would refuse that too, but
-// later and less clearly.
+// sortParams divides pgx's run-time parameters into our own keys, which it returns, and the server's: params are those in
+// the DSN, ambient those from elsewhere. It reports what looks like a misspelt key of ours; the server would refuse that
+// too, but later and less clearly.
 func (l *loader) sortParams(params map[string]string) (texts map[string]string) {
 	d := &l.dsn
 	texts, d.params, d.ambient = make(map[string]string), make(map[string]string), make(map[string]string)

@@ -156,11 +156,11 @@ func keywordValue(text string) (string, int) {
 	return b.String(), i
 }
 
-// scanURL reads user:password@host:port,…/database?key=value&… from at, which is behind the scheme. It keeps what pgx doesn't
-// tell: the password as it was given, whether there are hosts and a port, and the keys of the query.
+// scanURL reads user:password@host:port,…/database?key=value&… from at, which is behind the scheme. It keeps what pgx
+// doesn't tell: the password as it was given, whether there are hosts and a port, and the keys of the query.
 //
-// As in libpq the first @ ends the user's part, if no / is before it. What follows is taken for hosts, even if it is the rest
-// of a password with an @ in it.
+// As in libpq the first @ ends the user's part, if no / is before it. What follows is taken for hosts, even if it is the
+// rest of a password with an @ in it.
 func (s *scanned) scanURL(at int) {
 	if i := strings.IndexAny(s.text[at:], "@/"); i >= 0 && s.text[at+i] == '@' {
 		if colon := strings.IndexByte(s.text[at:at+i], ':'); colon >= 0 && colon+1 < i {
@@ -184,7 +184,8 @@ func (s *scanned) scanURL(at int) {
 	}
 }
 
-// skipHosts returns where the list of hosts that begins at at ends: host:port,[address]:port,… A ? in brackets is part of it.
+// skipHosts returns where the list of hosts that begins at at ends: host:port,[address]:port,… A ? in brackets is part of
+// it.
 func (s *scanned) skipHosts(at int) int {
 	for {
 		if strings.HasPrefix(s.text[at:], "[") {

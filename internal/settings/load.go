@@ -41,8 +41,8 @@ type loader struct {
 	problems problems
 }
 
-// defaults is the weakest layer, profileValues, by the profile's name, the one above it. Their texts are in the table, and go
-// through the parser like all others.
+// defaults is the weakest layer, profileValues, by the profile's name, the one above it. Their texts are in the table, and
+// go through the parser like all others.
 var defaults = func() Values {
 	texts := make(map[string]string)
 	for _, r := range table {
@@ -104,7 +104,8 @@ func (l *loader) readEnvironment() {
 	}
 }
 
-// libpqTimeout is connect_timeout from libpq's service file, else from PGCONNECT_TIMEOUT. Unlike libpq we take durations too.
+// libpqTimeout is connect_timeout from libpq's service file, else from PGCONNECT_TIMEOUT. Unlike libpq we take durations
+// too.
 func (l *loader) libpqTimeout() *Duration {
 	where, text := "variable PGCONNECT_TIMEOUT", l.vars["PGCONNECT_TIMEOUT"]
 	if inFile := l.dsn.service["connect_timeout"]; inFile != "" {

@@ -45,7 +45,8 @@ var hints = map[string]string{
 	"currentschema":   "is JDBC's; search_path serves here",
 	"schema":          "is not libpq's; search_path serves here",
 
-	// Misspellings of password and of what goes with it. Taken for a parameter of the server, the password would be in the startup message.
+	// Misspellings of password and of what goes with it. Taken for a parameter of the server, the password would be in the
+	// startup message.
 	"passwd":   "is not a key; password serves here",
 	"pwd":      "is not a key; password serves here",
 	"pass":     "is not a key; password serves here",

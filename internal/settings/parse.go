@@ -10,9 +10,9 @@ import (
 	"github.com/caarlos0/env/v11"
 )
 
-// parse reads the texts of settings, which are given by DSN key. All texts are read here: those of a DSN, of the environment,
-// of a profile and the defaults. A value that isn't understood or not allowed is added to ps under the name that where
-// returns for its row, and isn't set in the result.
+// parse reads the texts of settings, which are given by DSN key. All texts are read here: those of a DSN, of the
+// environment, of a profile and the defaults. A value that isn't understood or not allowed is added to ps under the name
+// that where returns for its row, and isn't set in the result.
 func parse(texts map[string]string, where func(*row) string, ps *problems) Values {
 	environment := make(map[string]string, len(texts)) // not nil, for which package env would take the process's environment
 	for key, text := range texts {

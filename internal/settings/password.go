@@ -14,8 +14,8 @@ import (
 // maxPassword is the largest password in bytes; a larger file holds something else.
 const maxPassword = 64 << 10
 
-// ReadPassword returns the content of a password file, without a newline at its end. A file that is empty, larger than 64 KiB,
-// or has a NUL byte is an error. Errors don't show the content.
+// ReadPassword returns the content of a password file, without a newline at its end. A file that is empty, larger than 64
+// KiB, or has a NUL byte is an error. Errors don't show the content.
 func ReadPassword(path string) (string, error) {
 	password, err := readPassword(path)
 	if err != nil {
@@ -82,8 +82,8 @@ func withoutPath(err error) error {
 	return err
 }
 
-// setPassword settles the password in the Config. If a file or a function has it, which are read at each dial, the Config has
-// none, so that an old password can't be used in its place.
+// setPassword settles the password in the Config. If a file or a function has it, which are read at each dial, the Config
+// has none, so that an old password can't be used in its place.
 func (l *loader) setPassword(conn *pgx.ConnConfig) {
 	fromEnv := l.vars[l.prefix+"PASSWORD"]
 	switch {

@@ -59,8 +59,8 @@ var keyErrors = []refusal{
 	{"failed to configure TLS", "sslmode", "can't be satisfied: see sslrootcert, sslcert and sslkey"},
 }
 
-// explain adds an error of pgx to the problems, in our words. pgx's own error is never shown: it quotes the DSN, in which the
-// password is masked by guessing, and has the whole DSN in a field. The result says whether the DSN's keys can be read.
+// explain adds an error of pgx to the problems, in our words. pgx's own error is never shown: it quotes the DSN, in which
+// the password is masked by guessing, and has the whole DSN in a field. The result says whether the DSN's keys can be read.
 func (l *loader) explain(err error) (readable bool) {
 	if l.dsn.registered {
 		l.problems.add(l.dsn.self(), "is a name of stdlib.RegisterConnConfig, whose configurations only the driver pgx knows: "+
@@ -108,8 +108,8 @@ func (l *loader) fileError(err error) error {
 	return failed
 }
 
-// whereGiven is what errors call one of pgx's keys: a key of the DSN, or the PG* variable that has it. Where it is in neither
-// (but in a service file) it is called a key of the DSN.
+// whereGiven is what errors call one of pgx's keys: a key of the DSN, or the PG* variable that has it. Where it is in
+// neither (but in a service file) it is called a key of the DSN.
 func (l *loader) whereGiven(key string) string {
 	if _, ok := l.dsn.get(key); ok {
 		return l.dsn.name(key)

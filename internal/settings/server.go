@@ -16,8 +16,8 @@ import (
 // serverDefaults is the default of server_settings.
 const serverDefaults = "jit=off,random_page_cost=1.1,effective_cache_size=1GB,idle_in_transaction_session_timeout=300000"
 
-// programName is the default of application_name: the name of the program's file, in the characters and the length (63 bytes)
-// that the server allows.
+// programName is the default of application_name: the name of the program's file, in the characters and the length (63
+// bytes) that the server allows.
 func programName() string {
 	if len(os.Args) == 0 {
 		return ""
@@ -82,8 +82,8 @@ func lookup(m map[string]string, name string) (string, bool) {
 
 func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
 
-// checkEncoding refuses a client_encoding other than UTF8. pgx takes all texts from the server for UTF-8, so that with another
-// encoding they would be wrong without an error.
+// checkEncoding refuses a client_encoding other than UTF8. pgx takes all texts from the server for UTF-8, so that with
+// another encoding they would be wrong without an error.
 func (l *loader) checkEncoding() {
 	encoding, _ := lookup(l.serverParams(), "client_encoding")
 	plain := strings.NewReplacer("-", "", "_", "", "'", "").Replace(strings.ToLower(encoding))

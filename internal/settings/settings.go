@@ -1,8 +1,8 @@
 // Package settings turns a DSN, an environment and options in code into one validated Config. An option in code wins over a
 // DSN key, a DSN key over an environment variable, that over the profile, and the profile over the default.
 //
-// Each setting is one row of one table (table.go), and its text is read by the same parser wherever it was given. Errors name
-// the key as the user wrote it, and never show a password or a DSN.
+// Each setting is one row of one table (table.go), and its text is read by the same parser wherever it was given. Errors
+// name the key as the user wrote it, and never show a password or a DSN.
 //
 // Besides its arguments, Load reads what pgx reads by itself (PG* variables, libpq's password file and service file), the
 // password file to see that it can be read, and the program's name.

@@ -62,9 +62,9 @@ func (c *Config) shown(r *row) string {
 	}
 }
 
-// serverSettings are the server settings of each connection, in the startup message or set later, as name=value, … options is
-// left out, since it may hold anything. For the same reason the values of the application's own parameters, which have a dot
-// in their names, are masked, and so are those whose names sound like a password.
+// serverSettings are the server settings of each connection, in the startup message or set later, as name=value, … options
+// is left out, since it may hold anything. For the same reason the values of the application's own parameters, which have a
+// dot in their names, are masked, and so are those whose names sound like a password.
 func (c *Config) serverSettings() string {
 	all := maps.Clone(c.Conn.RuntimeParams)
 	for _, s := range c.Set {

@@ -45,8 +45,8 @@ func (l *loader) tlsWarning() string {
 		"require encrypts them, verify-full also checks who answers"
 }
 
-// sslmode returns the sslmode that was given, "" if none was, and what errors call the place: the DSN, else the service file,
-// else PGSSLMODE.
+// sslmode returns the sslmode that was given, "" if none was, and what errors call the place: the DSN, else the service
+// file, else PGSSLMODE.
 func (l *loader) sslmode() (mode, where string) {
 	mode, inDSN := l.dsn.get("sslmode")
 	if inDSN {

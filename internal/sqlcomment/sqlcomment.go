@@ -1,5 +1,5 @@
-// Package sqlcomment appends tags to a statement, as sqlcommenter specifies, so that the server's logs and views show who sent
-// it: select 1 /*application='shop',route='%2Fcart'*/.
+// Package sqlcomment appends tags to a statement, as sqlcommenter specifies, so that the server's logs and views show who
+// sent it: select 1 /*application='shop',route='%2Fcart'*/.
 package sqlcomment
 
 import (
@@ -20,8 +20,9 @@ type Commenter struct {
 	constant    string                                  // the comment, if it is the same for all statements; "": it may differ
 }
 
-// New returns a Commenter. Each comment has the tag application, unless that is empty; the tags that the function tags returns
-// for a statement's context (nil: none); and what propagator's result injects from the context (nil: no trace context).
+// New returns a Commenter. Each comment has the tag application, unless that is empty; the tags that the function tags
+// returns for a statement's context (nil: none); and what propagator's result injects from the context (nil: no trace
+// context).
 func New(application string, tags func(context.Context) map[string]string, propagator func() propagation.TextMapPropagator) *Commenter {
 	c := &Commenter{application: application, tags: tags, propagator: propagator}
 	if tags == nil && propagator == nil {
@@ -30,8 +31,8 @@ func New(application string, tags func(context.Context) map[string]string, propa
 	return c
 }
 
-// Append returns sql with the comment at its end. It returns sql as it is if that is empty, if it ends with */ already, or if
-// there are no tags.
+// Append returns sql with the comment at its end. It returns sql as it is if that is empty, if it ends with */ already, or
+// if there are no tags.
 func (c *Commenter) Append(ctx context.Context, sql string) string {
 	trimmed := strings.TrimRight(sql, " \t\r\n")
 	if trimmed == "" || strings.HasSuffix(trimmed, closes) {

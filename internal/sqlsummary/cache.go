@@ -40,10 +40,11 @@ type Entry[T any] struct {
 
 // A Cache remembers the summaries of texts, each with a value that is made from it. It is safe for concurrent use.
 //
-// Finding an entry takes no lock and doesn't allocate. The entries are in a fixed number of hash buckets. Each bucket is a list
-// that readers walk while a writer, under a mutex, adds and removes nodes. When the Cache is full it evicts by the clock
-// algorithm: a hand goes round, and the first entry goes that wasn't used since the hand was last there. The memory is at most
-// about three times Entries × TextBytes: for each text itself, and its sanitised text, which is longer if it is all digits.
+// Finding an entry takes no lock and doesn't allocate. The entries are in a fixed number of hash buckets. Each bucket is a
+// list that readers walk while a writer, under a mutex, adds and removes nodes. When the Cache is full it evicts by the
+// clock algorithm: a hand goes round, and the first entry goes that wasn't used since the hand was last there. The memory is
+// at most about three times Entries × TextBytes: for each text itself, and its sanitised text, which is longer if it is all
+// digits.
 //
 // Each different summary, with operation and collection, is a time series in metrics that never ends. So a Cache returns at
 // most Limits.Summaries different ones. Later ones are shortened to the first operation and _OTHER, as in "SELECT _OTHER",
@@ -52,7 +53,8 @@ type Cache[T any] struct {
 	limits Limits
 	build  func(Summary) T
 	seed   maphash.Seed
-	// buckets are the heads of the lists. Their number is a power of two, and the lowest bits of a text's hash are the index.
+	// buckets are the heads of the lists. Their number is a power of two, and the lowest bits of a text's hash are the
+	// index.
 	buckets []atomic.Pointer[node[T]]
 
 	mu        sync.Mutex // guards what follows, and is held for each change of a bucket
@@ -61,7 +63,8 @@ type Cache[T any] struct {
 	summaries map[series]struct{}
 }
 
-// series is the part of a summary that metrics have. Two summaries with the same words may differ in operation or collection.
+// series is the part of a summary that metrics have. Two summaries with the same words may differ in operation or
+// collection.
 type series struct{ summary, operation, collection string }
 
 // A node is an element of a bucket's list. Its next is kept when it is removed, so that a reader that is there goes on.
@@ -73,8 +76,8 @@ type node[T any] struct {
 	next  atomic.Pointer[node[T]]
 }
 
-// NewCache returns an empty Cache. build makes the Value of an entry; it must be safe for concurrent use. It may be called more
-// than once for a text that several goroutines ask for at the same time: one of the results is kept.
+// NewCache returns an empty Cache. build makes the Value of an entry; it must be safe for concurrent use. It may be called
+// more than once for a text that several goroutines ask for at the same time: one of the results is kept.
 func NewCache[T any](limits Limits, build func(Summary) T) *Cache[T] {
 	limits = limits.withDefaults()
 	size := 1
@@ -169,7 +172,8 @@ func (c *Cache[T]) keep(n *node[T]) *node[T] {
 	return n
 }
 
-// evictLocked moves the hand to the next node that wasn't used, and removes it from its bucket. The caller replaces it in ring.
+// evictLocked moves the hand to the next node that wasn't used, and removes it from its bucket. The caller replaces it in
+// ring.
 func (c *Cache[T]) evictLocked() {
 	for c.hand = (c.hand + 1) % len(c.ring); c.ring[c.hand].used.Swap(false); c.hand = (c.hand + 1) % len(c.ring) {
 	}

@@ -54,7 +54,8 @@ func (l *lexer) lower(t token) string {
 	return strings.ToLower(strings.Trim(l.src[t.start:t.end], `"`))
 }
 
-// created is the Change of CREATE, behind that word. TEMPORARY, or the schema pg_temp, comes before the end of the object's name.
+// created is the Change of CREATE, behind that word. TEMPORARY, or the schema pg_temp, comes before the end of the object's
+// name.
 func (l *lexer) created() Change {
 	for {
 		switch t := l.nextVisible(); {

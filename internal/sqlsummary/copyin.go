@@ -2,8 +2,8 @@ package sqlsummary
 
 import "strings"
 
-// CopiesIn reports whether one of the statements in a text is COPY … FROM STDIN, after which the server waits for rows from the
-// client. (To the server, FROM STDOUT means the same.)
+// CopiesIn reports whether one of the statements in a text is COPY … FROM STDIN, after which the server waits for rows from
+// the client. (To the server, FROM STDOUT means the same.)
 func CopiesIn(sql string) bool {
 	l := lexer{src: sql}
 	for {
@@ -39,8 +39,8 @@ func (l *lexer) skipStatement() {
 	}
 }
 
-// fromStdin reports whether a COPY, whose first word was read, is one from STDIN, and moves past its end. It doesn't look at what
-// is in parentheses: names of columns, options, or a query.
+// fromStdin reports whether a COPY, whose first word was read, is one from STDIN, and moves past its end. It doesn't look at
+// what is in parentheses: names of columns, options, or a query.
 func (l *lexer) fromStdin() (found bool) {
 	depth, from := 0, false
 	for {

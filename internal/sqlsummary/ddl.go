@@ -1,10 +1,11 @@
 package sqlsummary
 
-// The summary of a DDL statement is its verb and the kind of object, as CREATE INDEX. Tables and views are named too, since these
-// are what the statements of a service use; other objects are not. What an object consists of is left out, except for the query
-// of CREATE TABLE t AS.
+// The summary of a DDL statement is its verb and the kind of object, as CREATE INDEX. Tables and views are named too, since
+// these are what the statements of a service use; other objects are not. What an object consists of is left out, except for
+// the query of CREATE TABLE t AS.
 
-// ddlKind reads the words between the verb and the name: the kind of object, and words such as OR REPLACE, which are left out.
+// ddlKind reads the words between the verb and the name: the kind of object, and words such as OR REPLACE, which are left
+// out.
 func ddlKind(p *parser, t token) state {
 	switch t.key {
 	case kwModifier, kwLocal, kwRecursive:
@@ -55,8 +56,8 @@ func alterSet(p *parser, t token) state {
 	return ddlRest(p, t)
 }
 
-// alterTo reads what follows the name of a setting in ALTER … SET: a dot and another part, or = or TO and the value. If another
-// word follows, what came before may not have been a setting (ALTER ROLE set SET …), and the word may be one.
+// alterTo reads what follows the name of a setting in ALTER … SET: a dot and another part, or = or TO and the value. If
+// another word follows, what came before may not have been a setting (ALTER ROLE set SET …), and the word may be one.
 func alterTo(p *parser, t token) state {
 	switch {
 	case t.symbol == '.':

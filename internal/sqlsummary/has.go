@@ -5,15 +5,16 @@ import (
 	"strings"
 )
 
-// maxSearched is how many bytes of a statement Has reads. In a long statement the names are at the beginning, before the rows.
+// maxSearched is how many bytes of a statement Has reads. In a long statement the names are at the beginning, before the
+// rows.
 const maxSearched = 1 << 16
 
 // maxText is the length in bytes of the longest text that Has looks for. A name has at most 63 bytes.
 const maxText = 1 << 10
 
-// Has reports whether a text can be shown without showing a value: each name, keyword, parameter and operator in it is also in
-// the statement sql, or is one of the words others. What Parse hides in sql doesn't count: literals, comments and values of SET.
-// The case of letters doesn't matter. The result is false if text has a literal or a comment.
+// Has reports whether a text can be shown without showing a value: each name, keyword, parameter and operator in it is also
+// in the statement sql, or is one of the words others. What Parse hides in sql doesn't count: literals, comments and values
+// of SET. The case of letters doesn't matter. The result is false if text has a literal or a comment.
 func Has(sql, text string, others map[string]bool) bool {
 	wanted, punctuation := map[string]bool{}, map[string]bool{}
 	if len(text) > maxText || !collect(wanted, punctuation, text) {

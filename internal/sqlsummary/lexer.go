@@ -25,9 +25,9 @@ type token struct {
 	start, end int     // where the token is in the text
 }
 
-// A lexer divides a text into tokens as PostgreSQL's scan.l does. There is a library for this, go-sqllexer, but version 0.2.6
-// lets literals through: 1_000, 0b11, E'a' that is continued on the next line, comments in comments, a $$ that isn't closed.
-// The texts on which it failed are in the tests.
+// A lexer divides a text into tokens as PostgreSQL's scan.l does. There is a library for this, go-sqllexer, but version
+// 0.2.6 lets literals through: 1_000, 0b11, E'a' that is continued on the next line, comments in comments, a $$ that isn't
+// closed. The texts on which it failed are in the tests.
 type lexer struct {
 	src string
 	pos int
@@ -125,8 +125,8 @@ func (l *lexer) name() {
 	}
 }
 
-// quotedName moves past a quoted name. skip is the length of its prefix and the opening quote. If it isn't closed the rest of the
-// text is a literal, and so hidden: a quote is probably in the wrong place.
+// quotedName moves past a quoted name. skip is the length of its prefix and the opening quote. If it isn't closed the rest
+// of the text is a literal, and so hidden: a quote is probably in the wrong place.
 func (l *lexer) quotedName(skip int) kind {
 	if l.untilQuote(skip, '"') {
 		return quoted
@@ -134,7 +134,8 @@ func (l *lexer) quotedName(skip int) kind {
 	return literal
 }
 
-// untilQuote moves past the closing quote, and reports whether there is one. Two quotes are one in the string, and don't end it.
+// untilQuote moves past the closing quote, and reports whether there is one. Two quotes are one in the string, and don't end
+// it.
 func (l *lexer) untilQuote(skip int, quote byte) bool {
 	l.pos += skip
 	for {
@@ -183,7 +184,7 @@ func (l *lexer) blockComment() kind {
 func isSpace(c byte) bool { return c == ' ' || '\t' <= c && c <= '\r' }
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 
-// isNameStart and isNamePart report whether a name may begin with a byte, and go on with it. As in PostgreSQL all bytes above
-// ASCII belong to names, whatever the encoding.
+// isNameStart and isNamePart report whether a name may begin with a byte, and go on with it. As in PostgreSQL all bytes
+// above ASCII belong to names, whatever the encoding.
 func isNameStart(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' || c == '_' || c >= 0x80 }
 func isNamePart(c byte) bool  { return isNameStart(c) || isDigit(c) || c == '$' }

@@ -2,14 +2,15 @@ package sqlsummary
 
 import "strings"
 
-// plainString moves past a string in which a backslash has no meaning. skip is the length of its prefix and the opening quote.
+// plainString moves past a string in which a backslash has no meaning. skip is the length of its prefix and the opening
+// quote.
 func (l *lexer) plainString(skip int) kind {
 	l.untilQuote(skip, '\'')
 	return literal
 }
 
-// escapeString moves past an E string and its continuations, in which a backslash is an escape as well. skip is the length of its
-// prefix and the opening quote.
+// escapeString moves past an E string and its continuations, in which a backslash is an escape as well. skip is the length
+// of its prefix and the opening quote.
 func (l *lexer) escapeString(skip int) kind {
 	l.pos += skip
 	for l.pos < len(l.src) {
@@ -28,9 +29,9 @@ func (l *lexer) escapeString(skip int) kind {
 	return literal
 }
 
-// continued reports whether the string that has just ended is continued, and moves past the quote with which it is: white space
-// with a newline and then a quote continue a string. There may be line comments between them, but no block comment. If the
-// string isn't continued the lexer stays where it is.
+// continued reports whether the string that has just ended is continued, and moves past the quote with which it is: white
+// space with a newline and then a quote continue a string. There may be line comments between them, but no block comment. If
+// the string isn't continued the lexer stays where it is.
 func (l *lexer) continued() bool {
 	from := *l
 	for newline := false; l.pos < len(l.src); {
@@ -52,8 +53,8 @@ func (l *lexer) continued() bool {
 	return false
 }
 
-// dollar moves past what a dollar sign begins: a parameter, a dollar-quoted string, or nothing. A string that isn't closed goes
-// on to the end of the text.
+// dollar moves past what a dollar sign begins: a parameter, a dollar-quoted string, or nothing. A string that isn't closed
+// goes on to the end of the text.
 func (l *lexer) dollar() kind {
 	if isDigit(l.at(1)) {
 		for l.pos++; isDigit(l.at(0)); l.pos++ {
@@ -86,8 +87,8 @@ func (l *lexer) tag() string {
 	return ""
 }
 
-// number moves past a number and the letters that touch it. Such letters are an error since PostgreSQL 15. Before, they began
-// the next token, so that an e before a quote begins an E string: 1e'…'.
+// number moves past a number and the letters that touch it. Such letters are an error since PostgreSQL 15. Before, they
+// began the next token, so that an e before a quote begins an E string: 1e'…'.
 func (l *lexer) number() kind {
 	l.digits()
 	if l.at(0) == '.' && l.at(1) != '.' {

@@ -68,7 +68,8 @@ func (p *parser) addPart(t token) {
 	}
 }
 
-// endName is called at the end of a name, with the token t after it. It adds the name to the summary, or keeps that of a CTE.
+// endName is called at the end of a name, with the token t after it. It adds the name to the summary, or keeps that of a
+// CTE.
 func (p *parser) endName(t token) {
 	n := &p.name
 	text := n.joined

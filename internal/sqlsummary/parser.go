@@ -7,8 +7,8 @@ const (
 	maxCTEs = 64
 )
 
-// A state takes a token, and returns the state that takes the next one in the same pair of parentheses. The functions of this
-// type are named after what they expect; comments say that they expect, read or wait for it.
+// A state takes a token, and returns the state that takes the next one in the same pair of parentheses. The functions of
+// this type are named after what they expect; comments say that they expect, read or wait for it.
 type state func(*parser, token) state
 
 // A frame is what is known of one pair of parentheses that is open. The outermost frame is that of the statement.

@@ -108,8 +108,8 @@ func (s *sanitiser) literal(t token) {
 	s.litEnd = len(s.out)
 }
 
-// glued reports whether the placeholder of a literal would touch a letter, a digit or & before it, so that these could be read
-// as the prefix of a string.
+// glued reports whether the placeholder of a literal would touch a letter, a digit or & before it, so that these could be
+// read as the prefix of a string.
 func (s *sanitiser) glued(t token) bool {
 	var last byte
 	switch {

@@ -2,8 +2,8 @@ package sqlsummary
 
 import "iter"
 
-// Split yields the statements of a text, without the spaces, comments and semicolons between them. Each semicolon ends one, also
-// in the body of a function that is written without quotes (BEGIN ATOMIC).
+// Split yields the statements of a text, without the spaces, comments and semicolons between them. Each semicolon ends one,
+// also in the body of a function that is written without quotes (BEGIN ATOMIC).
 func Split(sql string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		l := lexer{src: sql}
@@ -27,8 +27,8 @@ func Split(sql string) iter.Seq[string] {
 	}
 }
 
-// FirstWords returns the first two words of a statement, as they are written. A word is "" if something else is in its place.
-// Spaces and comments don't count.
+// FirstWords returns the first two words of a statement, as they are written. A word is "" if something else is in its
+// place. Spaces and comments don't count.
 func FirstWords(sql string) (first, second string) {
 	l := lexer{src: sql}
 	if t := l.nextVisible(); t.kind == word {

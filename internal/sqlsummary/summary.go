@@ -27,8 +27,8 @@ type Summary struct {
 // other stands for the targets in a summary that was shortened because there are too many different ones.
 const other = "_OTHER"
 
-// shortened is s with only the first word of its first operation, in capitals, in place of the summary. There are few different
-// ones. It has an operation if s has one, and no collection.
+// shortened is s with only the first word of its first operation, in capitals, in place of the summary. There are few
+// different ones. It has an operation if s has one, and no collection.
 func (s Summary) shortened() Summary {
 	verb, _, _ := strings.Cut(strings.ToUpper(s.first), " ")
 	s.Collection, s.first = "", verb

@@ -2,8 +2,8 @@ package sqlsummary
 
 import "strings"
 
-// utility returns the state after the first word, which is t, of a statement that is no query. The summary of most of them is
-// that word alone.
+// utility returns the state after the first word, which is t, of a statement that is no query. The summary of most of them
+// is that word alone.
 func (p *parser) utility(t token) state {
 	p.verb = t.key
 	switch t.key {
@@ -128,8 +128,8 @@ func setTo(p *parser, t token) state {
 	return skip(p, t)
 }
 
-// setValue reads the value of a setting, which may have no quotes: SET app.tenant = acme. It is hidden as a literal is, unless
-// it says nothing.
+// setValue reads the value of a setting, which may have no quotes: SET app.tenant = acme. It is hidden as a literal is,
+// unless it says nothing.
 func setValue(p *parser, t token) state {
 	p.child = setValue
 	switch {

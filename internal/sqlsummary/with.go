@@ -22,8 +22,8 @@ func withName(p *parser, t token) state {
 // maxAhead is how many bytes of a text are read twice, for all its WITH RECURSIVEs together.
 const maxAhead = 64 << 10
 
-// addAhead reads the CTEs of a WITH RECURSIVE, whose list begins at from, ahead of the parser, and makes them visible: each of
-// them may be used in those before it.
+// addAhead reads the CTEs of a WITH RECURSIVE, whose list begins at from, ahead of the parser, and makes them visible: each
+// of them may be used in those before it.
 func (p *parser) addAhead(from int) {
 	depth, named, columns := 0, false, false
 	for l := (lexer{src: p.src, pos: from}); ; {

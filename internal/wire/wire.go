@@ -42,7 +42,8 @@ type Tap struct {
 
 var _ io.ReadWriter = (*Tap)(nil)
 
-// readySize is the size of a ReadyForQuery message in bytes: 1 for its type, 4 for its length, 1 for the transaction's state.
+// readySize is the size of a ReadyForQuery message in bytes: 1 for its type, 4 for its length, 1 for the transaction's
+// state.
 const readySize = 6
 
 // NewTap returns a Tap in front of r and w. When a read of r has run into its deadline, the Tap calls late, in the reading
@@ -143,7 +144,8 @@ func beginsWithError(answer []byte) bool {
 	for len(answer) > header {
 		switch answer[0] {
 		case 'E':
-			// PostgreSQL's errors begin with the field S, the severity. Without it this is no error, but the middle of a message.
+			// PostgreSQL's errors begin with the field S, the severity. Without it this is no error, but the middle of a
+			// message.
 			return answer[header] == 'S'
 		case 'N', 'S', 'A', '1':
 			next := 1 + uint64(binary.BigEndian.Uint32(answer[1:]))
