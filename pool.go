@@ -76,13 +76,13 @@ func Raw(ctx context.Context, db *sql.DB, fn func(*pgx.Conn) error) error {
 	}
 	defer conn.Close()
 	return conn.Raw(func(dc any) error {
-		lender, ok := dc.(interface {
-			Lend(context.Context, func(*pgx.Conn) error) error
+		raw, ok := dc.(interface {
+			Raw(context.Context, func(*pgx.Conn) error) error
 		})
 		if !ok {
 			return fmt.Errorf("pgprod: the connection belongs to %T, which wraps pgprod's", dc)
 		}
-		return lender.Lend(ctx, fn)
+		return raw.Raw(ctx, fn)
 	})
 }
 

@@ -15,29 +15,33 @@ import (
 )
 
 const (
-	// provenFor is how long a connection that answered needs no ping in pre-ping mode auto.
+	// provenFor applies to pool_pre_ping=auto: a connection on which the server answered less than this ago is lent without
+	// a ping.
 	provenFor = time.Second
-	// hotFor is how long it needs no look at the socket either: next to nothing dies and is seen to be dead in so short a
-	// time, and a busy pool saves a system call with most statements.
+	// hotFor is how long after an answer a connection is lent without even a look at its socket. Hardly any connection dies
+	// in so short a time, and a busy pool saves a system call for most statements.
 	hotFor = 50 * time.Microsecond
-	// minPing is the least time that a ping gets, even beyond pool_timeout: less would condemn healthy connections.
+	// minPing is the least time that a ping gets, even if that exceeds pool_timeout: with less, healthy connections would
+	// fail it and be closed.
 	minPing = 50 * time.Millisecond
 )
 
-// borrow gets the session a connection that may be used at once.
+// borrow gets a connection for a session that has none. It waits for a place in the queue, for pool_timeout at most, and then
+// takes idle connections until one of them is alive. If the error is nil, s.m may be used at once, and the session owns the
+// place until giveBack.
 //
-// The session keeps what Raw shows it for as long as it holds the *sql.Conn, which database/sql tells its users not to
-// do. What it guards against, two users of one connection, can't happen: nobody else reaches that connection before
-// the *sql.Conn is closed, and the session is the only one to close it.
+// A connection out of the inner *sql.DB is reached by (*sql.Conn).Raw (see fromInner), and is used after Raw has returned,
+// which database/sql forbids so that no connection gets two users. Here it has one: the session owns the *sql.Conn, nobody
+// else knows it, and only the session's giveBack closes it or hands it on.
 func (s *session) borrow(ctx context.Context) error {
 	p := s.pool
 	start := clock.Now()
 	waited, err := p.queue.Acquire(ctx, p.cfg.PoolTimeout)
-	hasWaited := waited > 0
-	for err == nil {
+	hasWaited := waited > 0 // so that a caller that comes back to the queue is counted as one wait
+	for err == nil {        // the caller owns a place
 		now := start + int64(waited)
 		if err = s.take(ctx, start, now); err == nil {
-			s.m.lend(now)
+			s.m.checkOut(now)
 			s.m.conn.Lent(now, waited)
 			p.in.Waited(ctx, waited.Seconds())
 			if waited > 0 {
@@ -48,26 +52,28 @@ func (s *session) borrow(ctx context.Context) error {
 		}
 		waited = time.Duration(clock.Now() - start)
 		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-			break
+			break // the caller's context has ended; take sees to the place
 		}
 		if !errors.Is(err, errNoneIdle) {
-			return err
+			return err // the pool is closed; take has given the place back
 		}
 		if p.cfg.PoolTimeout > 0 && waited >= p.cfg.PoolTimeout {
-			err = p.queue.GiveUp()
+			err = p.queue.GiveUp() // which gives the place back
 			break
 		}
+		// The connection was dead. The caller waits for another one, ahead of all who have had no place yet.
 		waited, err = p.queue.Retry(ctx, p.timeLeft(start), hasWaited)
 		hasWaited = hasWaited || waited > 0
 		waited = time.Duration(clock.Now() - start)
 	}
 	err = p.waitError(err, waited)
 	p.in.WaitedSpan(ctx, waited, err)
-	p.unserved(ctx, err, waited)
+	p.noteUnserved(ctx, err, waited)
 	return err
 }
 
-// timeLeft is how much longer a caller may wait who began at start; zero is without limit.
+// timeLeft returns how much longer a caller may wait that began to at start. It is at least a nanosecond if pool_timeout is
+// set, and 0, which stands for no limit, if it isn't.
 func (p *Pool) timeLeft(start int64) time.Duration {
 	if p.cfg.PoolTimeout <= 0 {
 		return 0
@@ -75,8 +81,9 @@ func (p *Pool) timeLeft(start int64) time.Duration {
 	return max(p.cfg.PoolTimeout-time.Duration(clock.Now()-start), time.Nanosecond)
 }
 
-// take gets the session an idle connection that is alive. The caller has a place in the queue, and keeps it if the error
-// is nil, or errNoneIdle, which means that the connection was no good. With any other error the place is given back.
+// take sets s.m to an idle connection that is alive. It is called by a session that owns a place in the queue and has waited
+// from start to now. The session still owns the place if the error is nil, or errNoneIdle, which means that there was no
+// connection or that it was dead. With any other error the place has been given back, or will be, see prove.
 func (s *session) take(ctx context.Context, start, now int64) error {
 	p := s.pool
 	m, err := p.takeIdle(ctx)
@@ -95,17 +102,17 @@ func (s *session) take(ctx context.Context, start, now int64) error {
 		s.m = m
 		return nil
 	case err != nil:
-		return err // the place and the connection go back by themselves
+		return err // prove gives back the place and the connection
 	}
 	p.discard(m, m.condemned)
 	return errNoneIdle
 }
 
-// prove reports whether a connection that was just taken is alive; if not, it is condemned. If the caller's context ends
-// first the error is the context's, and the connection and the caller's place go back by themselves once the server has
-// answered.
+// prove reports whether a connection that its caller has just taken is alive. If it is not, m.condemned says why, and the
+// caller discards it. If the caller's context ends before the server has answered a ping, the error is the context's. Then
+// the caller owns neither the connection nor its place any more: a task gives back both when the ping is over.
 func (p *Pool) prove(ctx context.Context, m *member, start, now int64) (alive bool, err error) {
-	if m.condemn(now) {
+	if m.condemn(now) { // because of what is known of it without asking, such as its age
 		return false, nil
 	}
 	if !p.needsPing(m, now) {
@@ -119,16 +126,16 @@ func (p *Pool) prove(ctx context.Context, m *member, start, now int64) (alive bo
 	if left := p.timeLeft(start); left > 0 {
 		limit = min(limit, max(left, minPing))
 	}
-	if ctx.Done() == nil {
+	if ctx.Done() == nil { // the context can't end, so no second goroutine is needed
 		return p.pinged(m, limit), nil
 	}
-	done := make(chan bool, 1)
-	p.tasks.run(func() { done <- p.pinged(m, limit) }) // bounded by the ping's own limit
+	done := make(chan bool, 1)                         // has room for the result, so that the task ends though nobody waits for it
+	p.tasks.run(func() { done <- p.pinged(m, limit) }) // ends within limit
 	select {
 	case alive := <-done:
 		return alive, nil
 	case <-ctx.Done():
-		p.tasks.run(func() {
+		p.tasks.run(func() { // ends when the ping does
 			if <-done {
 				p.keepOrClose(m)
 			} else {
@@ -141,7 +148,8 @@ func (p *Pool) prove(ctx context.Context, m *member, start, now int64) (alive bo
 	}
 }
 
-// needsPing reports whether a connection has to answer before it is lent. It condemns it if a look at the socket is enough.
+// needsPing reports whether a connection has to answer a ping before it is lent. It is called by prove. If a look at the
+// socket shows that the other end has closed the connection, it is condemned, and no ping is needed.
 func (p *Pool) needsPing(m *member, now int64) bool {
 	neverLent := m.neverLent
 	m.neverLent = false
@@ -161,15 +169,16 @@ func (p *Pool) needsPing(m *member, now int64) bool {
 	case wire.Dead:
 		m.condemned = "invalid"
 		return false
-	case wire.Pending:
+	case wire.Pending: // the server has sent something that nobody has read; it may be why it ends the session
 		return true
 	}
 	return age > provenFor || m.conn.Heard() < p.trust.suspicion.Load()
 }
 
-// foundDead is called for a connection that the other end has closed while it lay idle. What the server said last still
-// lies in the socket, and tells whether it ended this session only (idle_session_timeout) or leaves altogether. Without a
-// word of its the others are not to be trusted either.
+// foundDead is called by prove for a connection that the other end has closed while it was idle. The ping reads the server's
+// last message, which is still in the socket, and which says whether the server has ended only this session (as
+// idle_session_timeout does) or shuts down. If there is no message, the cause may concern all connections: then, as when the
+// server shuts down, the whole generation is replaced.
 func (p *Pool) foundDead(m *member) {
 	err := m.conn.Ping(p.life, guard.LastLook, guard.HangingUp)
 	if !pgerror.ServerLeaves(err) {
@@ -182,10 +191,12 @@ func (p *Pool) foundDead(m *member) {
 	p.invalidate(m.generation, cause)
 }
 
-// fairPing is the time that a server must have had for a ping before its silence counts against its other connections.
+// fairPing is how long a server must have had to answer a ping, before a ping that failed is a reason to replace the other
+// connections of the same generation as well. A ping may get less, if little is left of pool_timeout.
 const fairPing = time.Second
 
-// pinged pings a connection, and condemns it if there is no answer within limit.
+// pinged pings a connection that is not lent, and reports whether the server has answered within limit. If it has not, the
+// connection is condemned, and its generation is replaced if the failure says something of the other connections too.
 func (p *Pool) pinged(m *member, limit time.Duration) bool {
 	err := m.conn.Ping(p.life, limit, guard.HangingUp)
 	if err == nil {
@@ -198,7 +209,9 @@ func (p *Pool) pinged(m *member, limit time.Duration) bool {
 	return false
 }
 
-// giveBack returns the session's connection. It may be called when there is none.
+// giveBack gives the session's connection and its place in the queue back to the pool. It is called when database/sql puts
+// the session away, before a statement is tried again on another connection, and after a panic. Afterwards s.m is nil, and
+// the connection is idle or closed. If the session has no connection, nothing happens.
 func (s *session) giveBack() {
 	p, m := s.pool, s.m
 	if m == nil {
@@ -209,25 +222,25 @@ func (s *session) giveBack() {
 	now := clock.Now()
 	m.condemn(now)
 	m.checkedIn = now
-	held := p.returned(m, now)
-	p.in.Used(context.Background(), clock.Seconds(held))
-	p.diary.CheckedIn(m.conn.PID(), time.Duration(held))
+	used := p.checkIn(m, now)
+	p.in.Used(context.Background(), clock.Seconds(used))
+	p.diary.CheckedIn(m.conn.PID(), time.Duration(used))
 	switch {
 	case m.condemned != "":
 		p.discard(m, m.condemned)
-	case p.books.size.Load() <= int64(p.cfg.PoolSize):
+	case p.books.size.Load() <= int64(p.cfg.PoolSize): // as a rule: there is no overflow, and no lock is needed to see it
 		p.keepOrClose(m)
 	case p.keepWithinSize(m):
-		return
+		return // it has released the place
 	default:
 		p.discard(m, "overflow")
 	}
 	p.queue.Release()
 }
 
-// keepWithinSize keeps a connection that was given back and releases its place, unless pool_size connections are idle
-// without it. Connections are counted and kept one at a time, so that exactly those beyond pool_size are closed; the caller
-// closes this one if the result is false.
+// keepWithinSize is called by giveBack when there are more than pool_size connections. If fewer than pool_size are idle, it
+// puts the connection on the shelf, releases its place and returns true. Otherwise it does nothing, and its caller closes the
+// connection. The overflow lock is held meanwhile: two callers that counted at the same time would both keep theirs.
 func (p *Pool) keepWithinSize(m *member) bool {
 	p.overflow.Lock()
 	defer p.overflow.Unlock()

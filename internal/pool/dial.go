@@ -16,7 +16,8 @@ type maker struct{ *Pool }
 
 var _ lease.Dialer = maker{}
 
-// Dial implements lease.Dialer: it makes a connection, which then lies on the shelf.
+// Dial implements lease.Dialer. The queue calls it, in a goroutine of its own, when callers wait and there is room. If the
+// error is nil, a connection was made and is on the shelf, where one of the waiting callers finds it.
 func (p maker) Dial(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, p.dialer.Limit())
 	defer cancel()
@@ -31,7 +32,7 @@ func (p maker) Dial(ctx context.Context) error {
 	if err != nil {
 		failure := p.dialer.Failed(err)
 		failure.Final = p.isFinal(err)
-		p.dialFailed(ctx, failure)
+		p.noteDialFailure(ctx, failure)
 		return failure
 	}
 	p.doubts.End()
@@ -39,7 +40,7 @@ func (p maker) Dial(ctx context.Context) error {
 	m.conn = conn
 	m.dialled = conn.Heard()
 	m.checkedIn = m.dialled
-	m.expires = p.expiry(m.dialled) // not from its begin: a dial that takes longer than pool_recycle would be in vain
+	m.expires = p.expiry(m.dialled) // counted from the end of the dial, which may have taken longer than a short pool_recycle
 	overflow := p.remember(m)
 	p.in.Created(ctx, clock.Seconds(m.dialled-start))
 	p.preflight.Plan()
@@ -59,8 +60,9 @@ func (p maker) DialEnded() {
 	}
 }
 
-// takeBeyondSize takes an idle connection out, if more than pool_size are idle, and writes it off. It returns nil if they
-// aren't, or if somebody has just taken the connection, who will give it back.
+// takeBeyondSize is called by Dialled. If more than pool_size connections are idle it takes one from the shelf, writes it off
+// and returns it, for its caller to close. It returns nil if no more are idle, or if the shelf is empty, because the
+// connection has just been taken: then giveBack decides about it.
 func (p *Pool) takeBeyondSize() *member {
 	p.overflow.Lock()
 	defer p.overflow.Unlock()
@@ -75,10 +77,11 @@ func (p *Pool) takeBeyondSize() *member {
 	return m
 }
 
-// isFinal is called by Dial with the error of a dial that failed. It reports whether there is no use in trying again, which may
-// depend on the dials before it. While the password can't be got there always is: the next dial asks for it again.
+// isFinal is called by Dial with the error of a dial that failed. It reports whether a further dial would fail in the same
+// way, which may depend on the dials before this one. A failure to get the password is never final, since the next dial asks
+// for the password again.
 func (p *Pool) isFinal(err error) bool {
-	if _, none := errors.AsType[*link.PasswordError](err); none {
+	if _, noPassword := errors.AsType[*link.PasswordError](err); noPassword {
 		p.doubts.End()
 		return false
 	}
@@ -91,8 +94,8 @@ func (p maker) Hopeless(err error) bool {
 	return ok && failure.Final
 }
 
-// expiry is when a connection made now is too old: up to a tenth earlier than pool_recycle says, so that those which
-// were made together don't end together.
+// expiry returns when a connection that was made at now is too old, by package clock, or 0 for never. It is up to a tenth
+// earlier than pool_recycle says, at random, so that connections which were made together are not all replaced together.
 func (p *Pool) expiry(now int64) int64 {
 	if p.cfg.PoolRecycle <= 0 {
 		return 0

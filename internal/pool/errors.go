@@ -13,26 +13,27 @@ import (
 	"github.com/pgprod/pgprod/internal/pgerror"
 )
 
-// ErrTimeout and ErrCommitUnknown are what errors.Is finds; the root package exports them.
+// ErrTimeout and ErrCommitUnknown are the errors that applications look for with errors.Is. The root package exports them.
 var (
 	ErrTimeout       = errors.New("pgprod: no connection became free within pool_timeout")
 	ErrCommitUnknown = link.ErrCommitUnknown
 )
 
 var (
-	errNoneIdle  = errors.New("pgprod: no connection is idle") // never leaves this package
+	errNoneIdle  = errors.New("pgprod: no connection is idle") // the caller goes back to the queue; no application sees it
 	errPanicked  = errors.New("pgprod: a panic in the middle of a statement has ended this *sql.Conn, take another")
 	errFoundDead = errors.New("found closed by the other end when it was to be lent")
 )
 
-// timeoutError says how full the pool was. Its cause is ErrTimeout, and the last failure to connect if there was one.
+// timeoutError is the error of a caller that got no connection within pool_timeout. It says how full the pool was. Its causes
+// are ErrTimeout and the last failure to connect, if there was one.
 type timeoutError struct {
-	pool           string
-	size, overflow int
-	inUse, waiting int
-	connecting     int
+	pool           string // the pool's name
+	size, overflow int    // pool_size and max_overflow
+	inUse, waiting int    // connections that were lent, and other callers that waited, when the time was up
+	connecting     int    // connections that were being made then
 	waited         time.Duration
-	last           error
+	last           error // the latest failure to connect, as lease.Stats.LastError has it; nil: none
 }
 
 var _ net.Error = (*timeoutError)(nil)
@@ -49,7 +50,7 @@ func (e *timeoutError) Error() string {
 	return b.String()
 }
 
-// Unwrap must not return a nil among its errors.
+// Unwrap returns the causes. A nil among them would make errors.Is and errors.As panic.
 func (e *timeoutError) Unwrap() []error {
 	if e.last == nil {
 		return []error{ErrTimeout}
@@ -57,12 +58,13 @@ func (e *timeoutError) Unwrap() []error {
 	return []error{ErrTimeout, e.last}
 }
 
-// Timeout and Temporary make it a net.Error, as context.DeadlineExceeded is.
+// Timeout implements net.Error, which context.DeadlineExceeded is as well.
 func (e *timeoutError) Timeout() bool { return true }
 
-// Temporary is part of net.Error.
+// Temporary implements net.Error.
 func (e *timeoutError) Temporary() bool { return true }
 
+// connectingNow is the part of an error's text about connections that are being made, "" if there are none.
 func connectingNow(n int) string {
 	if n == 0 {
 		return ""
@@ -70,7 +72,7 @@ func connectingNow(n int) string {
 	return fmt.Sprintf(", connecting %d", n)
 }
 
-// An explained error has a text that isn't put together from those of its causes.
+// An explained error has causes, but a text of its own that doesn't consist of theirs.
 type explained struct {
 	text   string
 	causes []error // none is nil
@@ -81,13 +83,14 @@ func (e *explained) Error() string { return e.text }
 // Unwrap returns the causes.
 func (e *explained) Unwrap() []error { return e.causes }
 
-// askingError is the end of a caller's context while a connection was being asked whether it lives.
+// An askingError is the error of a caller's context that has ended while a connection was being pinged.
 type askingError struct{ error }
 
 // Unwrap returns the context's error.
 func (e askingError) Unwrap() error { return e.error }
 
-// waitError explains why a caller got no connection.
+// waitError returns the error for a caller that got no connection because of err, which is the queue's or the context's. Any
+// other error is explained already, and returned as it is.
 func (p *Pool) waitError(err error, waited time.Duration) error {
 	if errors.Is(err, lease.ErrClosed) {
 		return fmt.Errorf("pgprod: pool %s: the database handle is closed", p.cfg.PoolName)
@@ -105,7 +108,8 @@ func (p *Pool) waitError(err error, waited time.Duration) error {
 	return err
 }
 
-// endedWaiting explains the end of a caller's context before it had a connection.
+// endedWaiting returns the error for a caller whose context has ended, with err, before it had a connection. s is how full the
+// pool was then.
 func (p *Pool) endedWaiting(err error, waited time.Duration, s lease.Stats) error {
 	what := "for a connection"
 	if _, asking := err.(askingError); asking {

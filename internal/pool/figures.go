@@ -12,10 +12,10 @@ import (
 	"github.com/pgprod/pgprod/internal/lease"
 )
 
-// Stats is a snapshot of a Pool.
+// Stats is a snapshot of the figures of a Pool.
 type Stats struct {
 	lease.Stats
-	Closings map[string]int64 // connections closed, by reason
+	Closings map[string]int64 // how many connections were closed, by reason
 }
 
 // Stats returns a snapshot.
@@ -27,7 +27,8 @@ func (p *Pool) Stats() Stats {
 	return s
 }
 
-// Status returns the numbers of a snapshot as people want them.
+// Status returns a snapshot of the figures under the names that the root package documents, utilisation included. A pool with
+// unlimited overflow is measured by pool_size alone.
 func (p *Pool) Status() activity.Status {
 	cfg, s := p.cfg, p.Stats()
 	capacity := float64(cfg.PoolSize)
@@ -54,19 +55,19 @@ func (p *Pool) Status() activity.Status {
 	}
 }
 
-// books are the connections that exist and have existed.
+// books are all connections that exist, and counters of those that have existed.
 type books struct {
-	size atomic.Int64 // connections that exist: len(members), for who doesn't want to wait for mu
+	size atomic.Int64 // len(members), to be read without waiting for mu
 
-	mu        sync.Mutex // guards what follows; (*member).mu and what link.Conn.Doing locks may be locked under it
+	mu        sync.Mutex // guards what follows; member.mu, and the lock that link.Conn.Doing takes, may be taken under it
 	members   map[*member]bool
-	closings  map[string]int64 // by reason
-	overflows int64            // connections opened beyond pool_size
-	leaked    int64            // checkouts that were held beyond leak_detection and came back
-	leakTimer *time.Timer      // calls lookForLeaks; nil while there is no connection
+	closings  map[string]int64 // connections that were closed, by reason
+	overflows int64            // connections that were made beyond pool_size
+	leaked    int64            // leaks that are over: checkouts that lasted longer than leak_detection
+	leakTimer *time.Timer      // calls checkForLeaks; nil while leaks aren't watched, since there is no connection
 }
 
-// remember and forget keep the books.
+// remember enters a connection that was made into the books, and reports whether it is one beyond pool_size.
 func (p *Pool) remember(m *member) (overflow bool) {
 	b := &p.books
 	b.mu.Lock()
@@ -80,6 +81,7 @@ func (p *Pool) remember(m *member) (overflow bool) {
 	return overflow
 }
 
+// forget takes a connection that is about to be closed out of the books.
 func (p *Pool) forget(m *member, reason string) {
 	b := &p.books
 	b.mu.Lock()
@@ -89,17 +91,18 @@ func (p *Pool) forget(m *member, reason string) {
 	b.closings[reason]++
 }
 
-func (b *books) opened() (overflows int64) {
+// overflowsOpened returns how many connections were made beyond pool_size.
+func (b *books) overflowsOpened() (overflows int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.overflows
 }
 
-// state is what a collection of metrics reads. It is called by the meter's goroutine.
+// state returns what a collection of metrics reads. Instruments call it, in a goroutine of the application's metrics SDK.
 func (p *Pool) state() instruments.PoolState {
 	s := p.Stats()
 	closed := map[string]int64{}
-	for reason := range diary.Reasons() { // from zero on: a rate doesn't see a series begin
+	for reason := range diary.Reasons() { // zeros as well: a rate misses the first increment of a series that begins with it
 		closed[reason] = s.Closings[reason]
 	}
 	return instruments.PoolState{
@@ -108,9 +111,9 @@ func (p *Pool) state() instruments.PoolState {
 		Pending:        int64(s.Waiting),
 		IdleMax:        int64(p.cfg.PoolSize),
 		Max:            p.cfg.MaxConns(),
-		Timeouts:       s.Timeouts + s.Deadlines, // whoever's deadline it was
+		Timeouts:       s.Timeouts + s.Deadlines, // of pool_timeout and of callers' contexts
 		FailedConnects: s.Failures,
-		OverflowOpened: p.books.opened(),
+		OverflowOpened: p.books.overflowsOpened(),
 		Closed:         closed,
 		Leaks:          p.leaks(),
 	}

@@ -10,73 +10,82 @@ import (
 	"github.com/pgprod/pgprod/internal/stack"
 )
 
-// holding is who has a connection.
-type holding struct {
-	since   int64 // by package clock; 0: nobody
-	told    bool  // it was logged as a leak
-	counted bool  // it has been among the leaks of a collection of metrics
+// A checkout is the time from when a connection is borrowed to when it is given back. One that lasts longer than
+// leak_detection is a leak.
+type checkout struct {
+	since   int64 // by package clock: when the connection was borrowed; 0: it is not lent
+	logged  bool  // the leak has been logged
+	counted bool  // a collection of metrics has counted the checkout as a leak
 
-	toldKind, toldSQL string // the last statement then
+	loggedKind, loggedSQL string // the borrower's last statement when the leak was logged
 
-	stack stack.Trace
+	stack stack.Trace // the borrower's, unless the budget was used up
 }
 
-// lend notes that the connection has been borrowed, and by whom.
-func (m *member) lend(now int64) {
+// checkOut notes that the connection has been borrowed, and keeps the borrower's stack if the budget allows it. It is called
+// by borrow.
+func (m *member) checkOut(now int64) {
 	p := m.pool
-	takes := p.cfg.LeakDetection > 0 && p.stacks.Allows(now)
+	takesStack := p.cfg.LeakDetection > 0 && p.stacks.Allows(now)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	h := &m.held
-	h.since, h.told, h.counted = now, false, false
+	h := &m.checkout
+	h.since, h.logged, h.counted = now, false, false
 	h.stack.Clear()
-	if takes {
+	if takesStack {
 		h.stack.Take()
 	}
 }
 
-// returned books that a connection is not lent any more, and returns how long it was.
-func (p *Pool) returned(m *member, now int64) int64 {
-	if left, text := m.conn.Left(); left != nil {
-		p.diary.Unkept(text, left.What, left.Instead)
+// checkIn notes that a connection is given back, and returns how long it was lent, in nanoseconds. It is called by giveBack.
+// If the checkout was a leak it is counted among those that are over, and its end is logged if it was logged.
+func (p *Pool) checkIn(m *member, now int64) int64 {
+	if remedy, text := m.conn.Left(); remedy != nil {
+		p.diary.Unkept(text, remedy.What, remedy.Instead)
 	}
 	m.mu.Lock()
-	age := now - m.held.since
-	leaked := m.held.counted || m.held.told || p.isLeak(age)
+	age := now - m.checkout.since
+	leaked := m.checkout.counted || m.checkout.logged || p.isLeak(age)
 	if !leaked {
-		m.held.since = 0
+		m.checkout.since = 0
 	}
 	m.mu.Unlock()
 	if leaked {
-		if held := p.leakReturned(m); held.told {
-			p.diary.LeakBack(diary.Leak{PID: m.conn.PID(), Held: time.Duration(age), Summary: m.summary(held.toldKind, held.toldSQL), Borrower: held.stack.Frames()})
+		if was := p.countReturnedLeak(m); was.logged {
+			p.diary.LeakBack(diary.Leak{
+				PID: m.conn.PID(), Held: time.Duration(age),
+				Summary: m.summary(was.loggedKind, was.loggedSQL), Borrower: was.stack.Frames(),
+			})
 		}
 	}
 	return age
 }
 
-// leakReturned moves c from the leaks that there are to those that there were, in one step: a counter must not go back.
-// One that has been counted stays a leak, even if whoever gave it back had looked at the clock a moment earlier.
-func (p *Pool) leakReturned(m *member) (was holding) {
+// countReturnedLeak ends a checkout that was a leak, and returns it. In one step, under both locks, it is taken from the leaks
+// that go on and added to those that are over: otherwise leaks might count neither, and a counter must not go back. A checkout
+// that leaks has counted stays a leak, even if it was shorter than leak_detection by a clock that was read a moment earlier.
+func (p *Pool) countReturnedLeak(m *member) (was checkout) {
 	p.books.mu.Lock()
 	defer p.books.mu.Unlock()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	p.books.leaked++
-	was, m.held.since = m.held, 0
+	was, m.checkout.since = m.checkout, 0
 	return was
 }
 
-// summary names the last statement of whoever has the connection.
+// summary returns a few words for a borrower's last statement, given its kind and its text.
 func (m *member) summary(kind, sql string) string {
 	return cmp.Or(link.SummaryOf(m.conn.Target(), kind, sql), "no statement yet")
 }
 
-func (p *Pool) isLeak(held int64) bool {
-	return p.cfg.LeakDetection > 0 && held >= int64(p.cfg.LeakDetection)
+// isLeak reports whether a checkout of this age, in nanoseconds, is a leak.
+func (p *Pool) isLeak(age int64) bool {
+	return p.cfg.LeakDetection > 0 && age >= int64(p.cfg.LeakDetection)
 }
 
-// leaks is how many checkouts were, or are, held beyond leak_detection.
+// leaks returns how many checkouts have lasted longer than leak_detection since the pool was made, those that go on included.
+// It is called when metrics are collected.
 func (p *Pool) leaks() int64 {
 	now := clock.Now()
 	p.books.mu.Lock()
@@ -84,7 +93,7 @@ func (p *Pool) leaks() int64 {
 	n := p.books.leaked
 	for m := range p.books.members {
 		m.mu.Lock()
-		if h := &m.held; h.since != 0 && (h.counted || h.told || p.isLeak(now-h.since)) {
+		if h := &m.checkout; h.since != 0 && (h.counted || h.logged || p.isLeak(now-h.since)) {
 			h.counted = true
 			n++
 		}
@@ -93,14 +102,15 @@ func (p *Pool) leaks() int64 {
 	return n
 }
 
-// watchLeaksLocked sees to it that lookForLeaks is called while there are connections. It is called with the books' mu held.
+// watchLeaksLocked starts the timer that calls checkForLeaks, unless it runs. It is called with books.mu held when a
+// connection was made.
 func (p *Pool) watchLeaksLocked() {
 	if p.books.leakTimer == nil && p.cfg.LeakDetection > 0 && !p.closed.Load() {
-		p.books.leakTimer = time.AfterFunc(p.cfg.LeakDetection, p.lookForLeaks)
+		p.books.leakTimer = time.AfterFunc(p.cfg.LeakDetection, p.checkForLeaks)
 	}
 }
 
-// stopLeakWatch is called by Close.
+// stopLeakWatch is called by Close. A checkForLeaks that has begun is one of the pool's tasks, for which Close waits.
 func (p *Pool) stopLeakWatch() {
 	p.books.mu.Lock()
 	defer p.books.mu.Unlock()
@@ -109,14 +119,15 @@ func (p *Pool) stopLeakWatch() {
 	}
 }
 
-// lookForLeaks logs who has held a connection for too long, and comes again when the next could have.
-func (p *Pool) lookForLeaks() {
+// checkForLeaks logs the leaks that were not logged yet. The timer calls it. It sets the timer for the time at which the next
+// checkout could become a leak, or stops watching if there is no connection or the pool is closed.
+func (p *Pool) checkForLeaks() {
 	if !p.tasks.begin() { // Close waits until they are logged
 		return
 	}
 	defer p.tasks.all.Done()
 	p.books.mu.Lock()
-	next, found := p.leaksLocked()
+	next, found := p.newLeaksLocked()
 	if len(p.books.members) == 0 || p.closed.Load() {
 		p.books.leakTimer = nil
 	} else {
@@ -128,42 +139,46 @@ func (p *Pool) lookForLeaks() {
 	}
 }
 
-// A checkout is a copy of who has a connection, and for how long.
-type checkout struct {
-	m    *member
-	held holding
-	age  time.Duration
+// An openCheckout is a copy of a checkout that goes on, with its connection and its age at the time of copying. The connection
+// may have been given back since then: only those of conn's methods may be called that may be called at any time.
+type openCheckout struct {
+	checkout
+	m   *member
+	age time.Duration
 }
 
-// leaksLocked returns the leaks that were not logged yet, and when the next of the present borrowers could be one. Who
-// borrows from now on can't be one before leak_detection is over.
-func (p *Pool) leaksLocked() (next time.Duration, found []checkout) {
+// newLeaksLocked returns the leaks that were not logged yet, marks them as logged, and returns how long it takes until the
+// next checkout could become a leak: one that goes on, or, after all of leak_detection, one that begins now. It is called with
+// books.mu held.
+func (p *Pool) newLeaksLocked() (next time.Duration, found []openCheckout) {
 	now := clock.Now()
 	next = p.cfg.LeakDetection
 	for m := range p.books.members {
 		m.mu.Lock()
-		held := now - m.held.since
+		age := now - m.checkout.since
 		switch {
-		case m.held.since == 0 || m.held.told:
-		case p.isLeak(held):
-			m.held.told = true
-			m.held.toldKind, m.held.toldSQL = m.conn.Doing()
-			found = append(found, checkout{m, m.held, time.Duration(held)})
+		case m.checkout.since == 0 || m.checkout.logged:
+		case p.isLeak(age):
+			m.checkout.logged = true
+			m.checkout.loggedKind, m.checkout.loggedSQL = m.conn.Doing()
+			found = append(found, openCheckout{checkout: m.checkout, m: m, age: time.Duration(age)})
 		default:
-			next = min(next, p.cfg.LeakDetection-time.Duration(held))
+			next = min(next, p.cfg.LeakDetection-time.Duration(age))
 		}
 		m.mu.Unlock()
 	}
 	return next, found
 }
 
-// logLeak tells the diary of a leak. If the borrower's stack was not taken, those of all others are for a while.
-func (p *Pool) logLeak(l checkout) {
+// logLeak tells the diary of a leak. If the borrower's stack was not taken, the budget is lifted for a while, so that the next
+// leak of this kind has one. No lock is held.
+func (p *Pool) logLeak(l openCheckout) {
 	running, rowsOpen := l.m.conn.State()
 	leak := diary.Leak{
-		PID: l.m.conn.PID(), Held: l.age, Summary: l.m.summary(l.held.toldKind, l.held.toldSQL), Borrower: l.held.stack.Frames(),
+		PID: l.m.conn.PID(), Held: l.age, Summary: l.m.summary(l.loggedKind, l.loggedSQL), Borrower: l.stack.Frames(),
 		Running: running, RowsOpen: rowsOpen,
-		WaitsForItself: !running || l.held.stack.Has("(*session).QueryContext"), // whose rows its caller may be busy with
+		// Either no statement is under way, or the caller may be busy with the rows of one that is.
+		WaitsForItself: !running || l.stack.Has("(*session).QueryContext"),
 	}
 	if len(leak.Borrower) == 0 {
 		p.stacks.Missed(clock.Now())

@@ -46,9 +46,9 @@ func TestTheCountOfLeaksNeverGoesBack(t *testing.T) {
 	for range times {
 		now := clock.Now()
 		m.mu.Lock()
-		m.held.since, m.held.counted = now-2, false
+		m.checkout.since, m.checkout.counted = now-2, false
 		m.mu.Unlock()
-		p.returned(m, now)
+		p.checkIn(m, now)
 	}
 	close(stop)
 	wg.Wait()
@@ -61,8 +61,8 @@ func TestALeakThatWasCountedStaysOneWhoeversClockIsAhead(t *testing.T) {
 	m := newMember()
 	p.books.members[m] = true
 	began := clock.Now() - int64(time.Second)
-	m.held.since = began
+	m.checkout.since = began
 	assert.EqualValues(t, 1, p.leaks())
-	p.returned(m, began) // who looked at the clock before the collection did
+	p.checkIn(m, began) // who looked at the clock before the collection did
 	assert.EqualValues(t, 1, p.leaks())
 }

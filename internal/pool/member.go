@@ -9,22 +9,25 @@ import (
 	"github.com/pgprod/pgprod/internal/link"
 )
 
-// A member is a connection of the pool, with what the pool has to know of it. Whoever has taken it from the shelf may use
-// it, one goroutine at a time.
+// A member is a connection of the pool, with what the pool knows of it. It belongs to whoever has taken it with takeIdle or
+// has dialled it, one goroutine at a time, until it is kept or closed. Only conn's methods that say so and what mu guards may
+// be used by others.
+//
+// It is the driver.Conn that the inner *sql.DB knows, and the observer of conn.
 type member struct {
 	*observer
 	conn   *link.Conn
-	handle *sql.Conn // what holds it in the inner *sql.DB while it is not idle there
+	handle *sql.Conn // keeps it checked out of the inner *sql.DB while it is lent or on the shelf; nil before it has entered
 
 	dialled   int64  // by package clock: when it was made
-	expires   int64  // by package clock; 0: never
+	expires   int64  // by package clock: from when on it is older than pool_recycle allows; 0: never
 	checkedIn int64  // by package clock: when it was last given back, or made
-	neverLent bool   // since it was made
-	condemned string // why it must not be lent again, "" while it may
-	closing   string // why it is being closed, "" while it is not
+	neverLent bool   // it was made, and nobody has borrowed it yet
+	condemned string // the reason why it must not be lent again; "": it may be lent
+	closing   string // the reason why it is being closed, one of diary.Reasons; "": it is not being closed
 
-	mu   sync.Mutex // guards held
-	held holding    // who has the connection, for other goroutines to look at
+	mu       sync.Mutex // guards checkout
+	checkout checkout   // who has borrowed the connection; other goroutines look at it
 }
 
 var (
@@ -32,29 +35,31 @@ var (
 	_ driver.Validator = (*member)(nil)
 )
 
-// Prepare and Begin complete driver.Conn; the inner *sql.DB is never asked for a statement.
+// Prepare is there because driver.Conn has it. Nobody runs a statement on the inner *sql.DB, so it is never called.
 func (m *member) Prepare(string) (driver.Stmt, error) { return nil, driver.ErrSkip }
 
-// Begin is not used, see Prepare.
+// Begin is there because driver.Conn has it. It is never called, see Prepare.
 func (m *member) Begin() (driver.Tx, error) { return nil, driver.ErrSkip }
 
-// IsValid is asked by the inner *sql.DB when it gets the connection back.
+// IsValid implements driver.Validator. The inner *sql.DB asks when m.handle is closed: it keeps the connection if it is
+// valid, and closes it otherwise.
 func (m *member) IsValid() bool { return m.closing == "" }
 
-// Close implements driver.Conn. It is called once for each connection: by discard, or by the inner *sql.DB when an idle
-// connection's time is up. It doesn't wait for the network: whoever gives a connection back, or waits for a place, has no
-// part in how long the server takes to say goodbye.
+// Close implements driver.Conn. It is called once for each connection: by the inner *sql.DB, or by discard if the connection
+// has not entered there. It doesn't wait for the network: a task says goodbye to the server, so that whoever gives the
+// connection back, or waits for its place, is not held up.
 func (m *member) Close() error {
 	p := m.pool
 	if m.closing == "" {
-		p.writeOff(m, m.timeIsUp())
+		p.writeOff(m, m.timeIsUp()) // closed by the inner *sql.DB, of its own accord
 	}
 	p.diary.Closed(m.conn.PID(), m.closing)
 	p.tasks.run(m.conn.HangUp)
 	return nil
 }
 
-// timeIsUp is why the inner *sql.DB has closed an idle connection.
+// timeIsUp returns the reason for which the inner *sql.DB has closed an idle connection. The inner *sql.DB doesn't say, so it
+// is found by the limits that the inner *sql.DB applies.
 func (m *member) timeIsUp() (reason string) {
 	p, now := m.pool, clock.Now()
 	switch {
@@ -69,18 +74,20 @@ func (m *member) timeIsUp() (reason string) {
 	}
 }
 
-// discard closes a connection that its caller has taken from the shelf, was lent, or has dialled. The reason is one of
-// those that metrics know. No lock must be held, since the application's log is written to.
+// discard takes a connection that belongs to its caller out of the books and closes it. The reason is one of diary.Reasons.
+// The caller's place in the queue, if it has one, stays its own. No lock of ours must be held, since a line of log may be
+// written.
 func (p *Pool) discard(m *member, reason string) {
 	p.writeOff(m, reason)
-	if m.handle == nil { // it has not entered the inner *sql.DB
+	if m.handle == nil { // the inner *sql.DB doesn't know it yet
 		_ = m.Close()
 		return
 	}
-	_ = m.handle.Close() // which calls (*member).Close, since the connection isn't valid any more
+	_ = m.handle.Close() // the inner *sql.DB asks IsValid and calls (*member).Close
 }
 
-// writeOff takes a connection out of the pool's books. Its caller closes it. The pool's locks may be held.
+// writeOff takes a connection out of the books and out of the queue's count, and notes the reason. Its caller closes it
+// afterwards. Pool.overflow may be held.
 func (p *Pool) writeOff(m *member, reason string) {
 	m.closing = reason
 	m.conn.Stop()
@@ -88,13 +95,14 @@ func (p *Pool) writeOff(m *member, reason string) {
 	p.queue.Closed()
 }
 
-// condemn notes why the connection must not be lent again, and reports whether there is a reason.
+// condemn looks whether there is a reason not to lend the connection again, notes it in m.condemned, and reports whether
+// there is one. It is called when the connection is taken and when it is given back.
 func (m *member) condemn(now int64) bool {
 	m.condemned = m.verdict(now)
 	return m.condemned != ""
 }
 
-// verdict says why the connection must not be lent again, or "".
+// verdict returns the reason why the connection must not be lent again, one of diary.Reasons, or "" if there is none.
 func (m *member) verdict(now int64) string {
 	switch {
 	case m.condemned != "":
@@ -103,7 +111,7 @@ func (m *member) verdict(now int64) string {
 		return "dirty"
 	case m.conn.Broken() || m.generation != m.pool.trust.generation.Load():
 		return "invalid"
-	case m.conn.Unfinished():
+	case m.conn.Unfinished(): // asked only of a connection that is not broken
 		return "dirty"
 	case m.expired(now):
 		return "lifetime"
@@ -111,4 +119,5 @@ func (m *member) verdict(now int64) string {
 	return ""
 }
 
+// expired reports whether the connection is older than pool_recycle allows.
 func (m *member) expired(now int64) bool { return m.expires > 0 && now > m.expires }

@@ -5,13 +5,13 @@ import (
 	"sync"
 )
 
-// names are those of the open pools: two with one name would be one in every metric.
+// names are the names of all open pools of the process. Two pools with the same name could not be told apart in metrics.
 var names = struct {
 	sync.Mutex // guards used
 	used       map[string]bool
 }{used: map[string]bool{}}
 
-// reserveName returns name, or name#2, name#3, … if it is taken. New calls it, and Close gives the name back.
+// reserveName returns name, or name#2, name#3, … if that is taken, and reserves what it returns. New calls it.
 func reserveName(name string) string {
 	names.Lock()
 	defer names.Unlock()
@@ -23,6 +23,7 @@ func reserveName(name string) string {
 	return unique
 }
 
+// releaseName gives back a name that reserveName has returned. Close calls it, and New if it fails.
 func releaseName(name string) {
 	names.Lock()
 	defer names.Unlock()

@@ -14,10 +14,11 @@ import (
 	"github.com/pgprod/pgprod/internal/pgerror"
 )
 
-// An observer is told what happens on a connection, and tells the diary, or draws the pool's conclusions.
+// An observer receives what a link.Conn reports. It puts reports into words for the diary, and passes on to the pool what
+// concerns other connections as well. Each connection has its own, those of health checks included.
 type observer struct {
 	pool       *Pool
-	generation uint64 // of the pool's connections, when this one was begun
+	generation uint64 // the pool's generation when the connection was about to be made
 }
 
 var _ link.Observer = (*observer)(nil)
@@ -29,21 +30,21 @@ func (p *Pool) newObserver() *observer {
 
 // Ended implements link.Observer.
 func (o *observer) Ended(ctx context.Context, s *link.Statement) {
-	one := diary.Statement{Named: s, Took: s.Took, Waited: s.Waited, Rows: s.Tag.RowsAffected()}
+	entry := diary.Statement{Named: s, Took: s.Took, Waited: s.Waited, Rows: s.Tag.RowsAffected()}
 	if s.Err != nil {
-		one.Error = statementError(s)
+		entry.Error = statementError(s)
 	}
-	o.pool.diary.Statement(ctx, one)
+	o.pool.diary.Statement(ctx, entry)
 }
 
-// statementError puts the failure of a statement into words that the diary may show.
+// statementError puts the failure of a statement into words that the diary may show: they contain no value of the statement.
 func statementError(s *link.Statement) *diary.StatementError {
 	err := s.Real()
 	e := &diary.StatementError{Type: instruments.ErrorType(err), HitsAll: true, Level: severity(s, err), Message: s.WhyCut()}
 	switch {
 	case e.Message != "":
 	case errors.Is(err, pgconn.ErrConnClosed):
-		e.Message = link.ErrLost.Error() // and not what pgx couldn't do on it any more
+		e.Message = link.ErrLost.Error() // pgx's text says what it tried on the closed connection
 	default:
 		e.Message = instruments.Describe(err, s.CallersText())
 	}
@@ -53,8 +54,9 @@ func statementError(s *link.Statement) *diary.StatementError {
 	return e
 }
 
-// severity is debug for what the caller did itself, and a warning for what an application has to expect: broken
-// constraints, and transactions that gave way to others.
+// severity returns the level of the line about a statement that failed: debug if the caller cancelled it, warning if an
+// application has to expect such failures (broken constraints, transactions that were rolled back in favour of others), else
+// error.
 func severity(s *link.Statement, err error) slog.Level {
 	switch {
 	case errors.Is(s.CutByCaller(), context.Canceled), errors.Is(err, context.Canceled):
@@ -91,38 +93,39 @@ func (o *observer) Lost(cause error) { o.pool.invalidate(o.generation, cause) }
 // Silent implements link.Observer.
 func (o *observer) Silent() { o.pool.suspect() }
 
-// failure puts an error into words that the diary may show.
+// failure puts an error of connecting or waiting into words that the diary may show: they contain no password.
 func failure(err error) diary.Failure {
 	return diary.Failure{Type: instruments.ErrorType(err), Sort: sortOf(err), Text: link.SafeText(err)}
 }
 
-// sortOf is what an error has in common with others of its sort, however often the numbers in their texts change.
+// sortOf returns the same words for errors that are one entry in the live page's list, though the numbers in their texts
+// differ.
 func sortOf(err error) string {
-	if dial, ok := errors.AsType[*link.DialError](err); ok {
-		return instruments.ErrorType(err) + " " + dial.Advice()
+	if failed, ok := errors.AsType[*link.DialError](err); ok {
+		return instruments.ErrorType(err) + " " + failed.Advice()
 	}
 	return instruments.ErrorType(err)
 }
 
-// unserved tells the diary that a caller got no connection, unless that is the caller's own doing.
-func (p *Pool) unserved(ctx context.Context, err error, waited time.Duration) {
+// noteUnserved tells the diary that a caller got no connection, unless the caller cancelled its context or the pool is closed.
+func (p *Pool) noteUnserved(ctx context.Context, err error, waited time.Duration) {
 	if !p.closed.Load() && !errors.Is(err, context.Canceled) {
 		p.diary.Unserved(ctx, failure(err), waited)
 	}
 }
 
-// dialFailed tells the diary that a dial has failed, unless it was Close that ended it.
-func (p *Pool) dialFailed(ctx context.Context, err *link.DialError) {
+// noteDialFailure tells the diary that a dial has failed, unless Close has ended it.
+func (p *Pool) noteDialFailure(ctx context.Context, err *link.DialError) {
 	if !p.closed.Load() && ctx.Err() != context.Canceled {
 		p.diary.DialFailed(ctx, failure(err), err.Final)
 	}
 }
 
-// lost tells the diary that a connection was lost. It is called once for each generation.
-func (p *Pool) lost(cause error) {
+// noteLoss tells the diary that a connection was lost. invalidate calls it, once for each generation.
+func (p *Pool) noteLoss(cause error) {
 	f := diary.Failure{Type: instruments.ErrorType(cause), Text: cause.Error()}
 	if cause != errFoundDead && cause != link.ErrLost {
-		f.Text = instruments.Describe(cause, "") // a function may raise what says that the server is read-only
+		f.Text = instruments.Describe(cause, "") // without values: the server's text may come from a function that raises such errors
 	}
 	p.diary.Lost(f)
 }

@@ -11,14 +11,14 @@ import (
 	"github.com/pgprod/pgprod/internal/link"
 )
 
-// watch is what is collected only while a live page shows the pool.
+// watch is what is collected only for a live page.
 type watch struct {
 	once    sync.Once
-	samples *activity.Recent[activity.Sample]
+	samples *activity.Recent[activity.Sample] // how full the pool was lately; nil until Watch
 }
 
-// Watch begins to collect durations of statements and samples of how full the pool is, which Snapshot shows. It is
-// called when a live page is made, and ends with the pool.
+// Watch begins to collect what Snapshot shows besides the figures: durations of statements, and samples of how full the pool
+// is. It is called when a live page is made, and may be called more than once. Collecting ends with the pool.
 func (p *Pool) Watch() {
 	p.watch.once.Do(func() {
 		p.watch.samples = activity.NewRecent[activity.Sample](activity.Samples)
@@ -29,7 +29,7 @@ func (p *Pool) Watch() {
 	})
 }
 
-// sample ends with the pool's life.
+// sample notes how full the pool is, again and again. It is a task that ends with the pool's life.
 func (p *Pool) sample() {
 	tick := time.NewTicker(activity.Interval)
 	defer tick.Stop()
@@ -46,43 +46,44 @@ func (p *Pool) sample() {
 	}
 }
 
-// Snapshot returns all that is known of the pool. Watch must have been called.
+// Snapshot returns all that the live page shows of the pool. Watch must have been called before.
 func (p *Pool) Snapshot() activity.Snapshot {
 	s := activity.Snapshot{
 		At: time.Now(), Status: p.Status(), History: p.watch.samples.List(), Holders: p.holders(),
 		Statements: p.diary.Statements(), Errors: p.diary.Errors(), Events: p.diary.Events(), Warnings: p.Warnings(),
 	}
-	for _, one := range append(p.cfg.Destination(), p.cfg.Shown()...) {
-		s.Settings = append(s.Settings, activity.Setting{Key: one.Key, Value: one.Value, Source: string(one.Source)})
+	for _, setting := range append(p.cfg.Destination(), p.cfg.Shown()...) {
+		s.Settings = append(s.Settings, activity.Setting{Key: setting.Key, Value: setting.Value, Source: string(setting.Source)})
 	}
 	return s
 }
 
-// holders lists who has a connection, the longest first.
+// holders lists who has borrowed a connection and what for, the longest checkout first.
 func (p *Pool) holders() (all []activity.Holder) {
-	for _, h := range p.held() {
+	for _, h := range p.openCheckouts() {
 		running, rowsOpen := h.m.conn.State()
 		kind, sql := h.m.conn.Doing()
 		all = append(all, activity.Holder{
 			Held: h.age, Leak: p.isLeak(int64(h.age)), Running: running, RowsOpen: rowsOpen,
-			Statement: link.SummaryOf(h.m.conn.Target(), kind, sql), PID: h.m.conn.PID(), Stack: h.held.stack.Frames(),
+			Statement: link.SummaryOf(h.m.conn.Target(), kind, sql), PID: h.m.conn.PID(), Stack: h.stack.Frames(),
 		})
 	}
 	slices.SortFunc(all, func(a, b activity.Holder) int { return cmp.Compare(b.Held, a.Held) })
 	return all
 }
 
-// held copies who has a connection. Dials and closes need the books, so that nothing that takes long is done under it.
-func (p *Pool) held() (all []checkout) {
+// openCheckouts returns a copy of each checkout that goes on. Only the copying is done with books.mu held, which every dial
+// and every close of a connection needs; names of statements and stacks are looked up afterwards.
+func (p *Pool) openCheckouts() (all []openCheckout) {
 	now := clock.Now()
 	p.books.mu.Lock()
 	defer p.books.mu.Unlock()
 	for m := range p.books.members {
 		m.mu.Lock()
-		held := m.held
+		copied := m.checkout
 		m.mu.Unlock()
-		if held.since != 0 {
-			all = append(all, checkout{m, held, time.Duration(now - held.since)})
+		if copied.since != 0 {
+			all = append(all, openCheckout{checkout: copied, m: m, age: time.Duration(now - copied.since)})
 		}
 	}
 	return all

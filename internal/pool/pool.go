@@ -1,23 +1,24 @@
-// Package pool is the layer between the application's *sql.DB and the server.
+// Package pool is the layer between the application's *sql.DB and the connections to the server.
 //
-// A session is what the application's *sql.DB takes for a connection. It has none until its first use: then it waits
-// its turn in the queue (package lease), takes a connection from an inner *sql.DB, and keeps it until the
-// application's *sql.DB puts the session away.
+// The application's *sql.DB holds sessions, which it takes for connections. A session has no connection until its first use.
+// Then it waits for its turn in the queue (package lease), takes an idle connection, from the shelf or from an inner *sql.DB,
+// and keeps it until the application's *sql.DB puts the session away.
 //
+//	pool.go      Pool: its parts, New and Close, and what happens when a connection was lost
 //	session.go   the driver.Conn that the application's *sql.DB holds
-//	retry.go     the one place that decides whether a statement is tried again
+//	retry.go     the one place that decides whether a statement is tried again; InTx
 //	prepare.go   prepared statements, which need no connection of their own
-//	intx.go      transactions that are begun again when they were rolled back for certain
-//	borrow.go    getting a connection, proving it, giving it back
-//	shelf.go     the idle connections, in front of the inner *sql.DB
+//	borrow.go    getting a connection, proving that it is alive, giving it back
+//	shelf.go     the idle connections: the shelf, and the inner *sql.DB behind it
 //	member.go    a connection of the pool, and how it is closed
-//	observer.go  what is made of what happens on it
+//	observer.go  what follows from what happens on a connection; errors in words for the diary
 //	dial.go      making connections, when the queue asks for one
-//	leak.go      who has a connection, and who has it for too long
-//	figures.go   how full the pool is, for Status and for metrics
+//	leak.go      who has borrowed a connection, and who has had it for too long
+//	figures.go   the books: which connections exist; figures for Status and for metrics
 //	page.go      what the live page shows
-//	errors.go    why there was no connection, in one line
-//	names.go     names of pools, each once in the process
+//	view.go      the pool as health checks and the preflight see it
+//	errors.go    the errors of callers that got no connection
+//	names.go     the names of pools, which are unique in the process
 //	tasks.go     goroutines that Close waits for
 package pool
 
@@ -45,50 +46,52 @@ import (
 	"github.com/pgprod/pgprod/internal/stack"
 )
 
-// Hooks are what the application passes in code and no text can hold.
+// Hooks are those parts of the configuration that are code or objects of the application's, and so can't stand in a DSN or in
+// the environment.
 type Hooks struct {
 	Logger   *slog.Logger                          // nil: slog.Default() at the time of each line
-	Password func(context.Context) (string, error) // nil: as the settings say
-	Notice   func(*pgconn.Notice)                  // nil: nobody wants to hear them
+	Password func(context.Context) (string, error) // nil: the password comes from the settings
+	Notice   func(*pgconn.Notice)                  // called for each notice of the server; nil: notices are not passed on
 
-	Telemetry instruments.Options   // PoolName is the settings'
-	Commenter *sqlcomment.Commenter // nil: statements go as they are
+	Telemetry instruments.Options   // New sets its PoolName from the settings
+	Commenter *sqlcomment.Commenter // adds tags to each statement; nil: statements are sent as they are
 }
 
-// A Pool is safe for concurrent use.
+// A Pool has the connections of one *sql.DB of the application's, and decides who gets which. It is safe for concurrent use.
 type Pool struct {
-	cfg   *settings.Config // not changed after New
-	hooks Hooks
-	life  context.Context // ends with Close, and with it the pings under way
-	end   context.CancelFunc
+	cfg     *settings.Config // not changed after New
+	hooks   Hooks            // not changed after New
+	life    context.Context  // ends with Close, and ends the pings and health checks under way
+	endLife context.CancelFunc
 
-	queue    *lease.Queue
-	dialer   *link.Dialer
-	doubts   pgerror.Doubts
-	entrance entrance
-	inner    *sql.DB
-	shelf    shelf
-	overflow sync.Mutex // is held from counting the idle connections to keeping one more, or taking one out
-	books    books
-	trust    trust
+	queue    *lease.Queue   // who gets a connection next, and when another one is made
+	dialer   *link.Dialer   // makes the connections
+	doubts   pgerror.Doubts // the failed dials that may yet turn out to be permanent
+	entrance entrance       // connections on their way into inner
+	inner    *sql.DB        // the idle connections that are not on the shelf; closes those that are too old or idle for too long
+	shelf    shelf          // the idle connections that were used within the last second
+	overflow sync.Mutex     // held while idle connections are counted and, by that count, one is kept or one is taken out
+	books    books          // all connections that exist, and counters
+	trust    trust          // which connections may be lent, and which must answer a ping first
 
-	in        *instruments.Instruments
-	diary     *diary.Diary
-	stacks    stack.Budget
-	prober    *diagnose.Prober
-	preflight *diagnose.Preflight
-	watch     watch
-	tasks     tasks
-	closed    atomic.Bool
+	in        *instruments.Instruments // spans and metrics
+	diary     *diary.Diary             // the log, and the lists of the live page
+	stacks    stack.Budget             // limits how often a borrower's stack is taken
+	prober    *diagnose.Prober         // the health checks
+	preflight *diagnose.Preflight      // looks once at how the server is set up
+	watch     watch                    // samples for the live page
+	tasks     tasks                    // goroutines that Close waits for
+	closed    atomic.Bool              // Close was called
 }
 
-// trust is which of the pool's connections may be lent as they are.
+// trust says which of the pool's connections may be lent, and which only after a ping.
 type trust struct {
-	generation atomic.Uint64 // connections of an older one are not lent again
-	suspicion  atomic.Int64  // by package clock; a connection not heard of since must answer a ping before it is lent
+	generation atomic.Uint64 // the present one; connections of an earlier generation are closed and not lent again
+	suspicion  atomic.Int64  // by package clock: a connection that was last heard before it must answer a ping to be lent; 0: none
 }
 
-// New returns a pool that has no connection yet. It takes over cfg, and reserves the pool's name until Close.
+// New returns a pool that has no connection yet. The pool keeps cfg, sets its PoolName to one that is unique in the process,
+// and reserves that name until Close.
 func New(cfg *settings.Config, hooks Hooks) (*Pool, error) {
 	cfg.PoolName = reserveName(cfg.PoolName)
 	p := &Pool{
@@ -104,13 +107,13 @@ func New(cfg *settings.Config, hooks Hooks) (*Pool, error) {
 		releaseName(cfg.PoolName)
 		return nil, fmt.Errorf("pgprod: instruments: %w", err)
 	}
-	p.life, p.end = context.WithCancel(context.Background())
+	p.life, p.endLife = context.WithCancel(context.Background())
 	p.books.members, p.books.closings = map[*member]bool{}, map[string]int64{}
 	p.dialer = link.NewDialer(p.life, cfg, link.Hooks{
 		Password: hooks.Password, Notice: hooks.Notice, Target: p.in.Target, Tagged: hooks.Commenter != nil,
 	})
 	p.queue = lease.NewQueue(cfg.Capacity(), maker{p})
-	p.shelf.unused, p.shelf.cool = p.onShelf(), p.cool
+	p.shelf.keepFor, p.shelf.unshelve = p.shelfTime(), p.unshelve
 	p.inner = p.newInner()
 	p.prober = diagnose.NewProber(view{p})
 	p.preflight = diagnose.NewPreflight(view{p})
@@ -118,13 +121,14 @@ func New(cfg *settings.Config, hooks Hooks) (*Pool, error) {
 	return p, nil
 }
 
-// Close sends waiting callers away, closes idle connections and waits for dials, pings and goodbyes, a few seconds at
-// most. A connection in use is closed when it is given back. Close may be called more than once.
+// Close sends waiting callers away, closes the idle connections, and waits a few seconds at most until dials and pings are
+// over and the connections have said goodbye to the server. A connection that is lent is closed when it is given back. Close
+// may be called more than once.
 func (p *Pool) Close() error {
 	if p.closed.Swap(true) {
 		return nil
 	}
-	p.end()
+	p.endLife()
 	p.prober.Close()
 	p.queue.Close()
 	for _, m := range p.shelf.close() {
@@ -139,19 +143,21 @@ func (p *Pool) Close() error {
 	return err
 }
 
-// invalidate is called when a connection of the given generation was lost: none as old as that is lent again, and those
-// that are idle are closed at once. A late error of an older generation changes nothing.
+// invalidate is called when a connection of the given generation was lost, so that the others of that age can't be trusted.
+// It begins the next generation: from now on no connection of the old one is lent, and a task closes those that are idle. A
+// further error from a generation that has already been replaced changes nothing.
 func (p *Pool) invalidate(generation uint64, cause error) {
 	if !p.trust.generation.CompareAndSwap(generation, generation+1) {
 		return
 	}
-	p.lost(cause)
+	p.noteLoss(cause)
 	p.tasks.run(func() { p.sweep(generation) })
 }
 
-// sweep closes the idle connections of a generation and of those before it. All that are idle are taken out for a moment,
-// the newer ones included, since an older one may lie below them. Who borrows meanwhile gets a connection or waits for one
-// to be put back, and looks at its generation in any case.
+// sweep closes the idle connections of the given generation and of earlier ones. It is a task that invalidate starts. It
+// takes out all idle connections, those of a newer generation as well, since an older one may lie below them, and puts the
+// newer ones back. A caller that borrows meanwhile gets a connection or waits until one is put back; prove looks at the
+// generation of what it gets.
 func (p *Pool) sweep(generation uint64) {
 	var newer []*member
 	for p.queue.TryReserve() {
@@ -167,11 +173,12 @@ func (p *Pool) sweep(generation uint64) {
 		p.discard(m, "invalid")
 		p.queue.Unreserve()
 	}
-	for _, m := range slices.Backward(newer) { // in the order in which they lay there
+	for _, m := range slices.Backward(newer) { // the one that was on top goes back last
 		p.keepOrClose(m)
 		p.queue.Unreserve()
 	}
 }
 
-// suspect is called when the server didn't answer a cancel request: every connection has to prove itself.
+// suspect is called when the server didn't react to a cancel request, so that it may be dead: each connection on which it has
+// not answered since must answer a ping before it is lent.
 func (p *Pool) suspect() { p.trust.suspicion.Store(clock.Now()) }

@@ -10,12 +10,13 @@ import (
 	"github.com/pgprod/pgprod/internal/link"
 )
 
-// A statement is its text and how many parameters it has: it runs on whatever connection the session has borrowed, and
-// pgx prepares it there if need be (an LRU of 512 per connection, statement_cache_capacity in the DSN).
+// A statement is the driver.Stmt of the application's *sql.DB. It holds nothing on the server: it is a text and the number of
+// its parameters. It runs on the connection that its session has borrowed then, and pgx prepares it there if it isn't in that
+// connection's cache (an LRU of 512 statements; statement_cache_capacity in the DSN).
 type statement struct {
 	s      *session
 	query  string
-	inputs int // -1: not known without asking the server
+	inputs int // the number of parameters; -1: not known without asking the server
 }
 
 var (
@@ -24,8 +25,8 @@ var (
 	_ driver.StmtQueryContext = (*statement)(nil)
 )
 
-// Close implements driver.Stmt. There is nothing to close on the server: what pgx has prepared is bounded, and serves
-// the next statement with the same text.
+// Close implements driver.Stmt. It closes nothing on the server: what pgx has prepared stays in its cache, which is bounded,
+// and serves the next statement with the same text.
 func (st *statement) Close() error { return nil }
 
 // NumInput implements driver.Stmt.
@@ -56,12 +57,12 @@ func (s *session) Prepare(query string) (driver.Stmt, error) {
 	return s.PrepareContext(context.Background(), query)
 }
 
-// PrepareContext implements driver.ConnPrepareContext. The server is asked once per text and pool, so that a wrong
-// statement fails here; database/sql's preparing the same statement again for another session costs nothing. In the
-// protocol modes that prepare nothing (for poolers), nothing is prepared.
+// PrepareContext implements driver.ConnPrepareContext. It has the server parse a text once in each pool, so that a wrong
+// statement fails here. When database/sql prepares the same text again for another session, that costs nothing. In the modes
+// of pgx that keep no prepared statements (for poolers) the server is not asked.
 func (s *session) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
 	if err := link.AlreadyEnded(ctx); err != nil {
-		return nil, err // where the server isn't asked nobody else says so
+		return nil, err // where the server isn't asked, nobody else would look at the context
 	}
 	if s.pool.cfg.Conn.DefaultQueryExecMode != pgx.QueryExecModeCacheStatement || query == "" {
 		return &statement{s: s, query: query, inputs: -1}, nil

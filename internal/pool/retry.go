@@ -10,21 +10,24 @@ import (
 	"github.com/pgprod/pgprod/internal/pgerror"
 )
 
-// rebinds is how often a statement is tried on another connection because the one it got died before a byte of the
-// statement was written.
+// rebinds is how many more connections a statement is tried on, if the one that it was about to be sent on died before a byte
+// of the statement was written.
 const rebinds = 3
 
-// run has do work on the session's connection. It is the one place that decides whether a statement is tried again:
+// run calls do, which executes one statement on the connection that it is given. It borrows a connection if the session has
+// none. It is the one place that decides whether a statement is tried again, which is when it calls do again:
 //
-//   - on another connection, if this one was borrowed for the statement, and died before a byte of it was written;
-//   - on the same one, once, if replan says so and it was refused, and not executed, since the schema has changed after pgx
-//     had prepared it.
+//   - on another connection, if this one was borrowed by this call and died before a byte of the statement was written. In a
+//     transaction or on a *sql.Conn the connection was borrowed earlier, and what came before depends on it;
+//   - on the same connection, once, if replan allows it and the server refused the statement before it executed anything,
+//     because the schema has changed since pgx prepared it.
 //
-// However often it is tried, it is one operation for telemetry, which is carried on from attempt to attempt.
+// In all other cases the statement may have run, and its error is explained and returned. For telemetry all attempts are one
+// operation, which is carried from one to the next.
 func (s *session) run(ctx context.Context, replan bool, do func(*link.Conn) error) error {
 	var carried link.Carried
 	for try := 0; ; try++ {
-		borrowedNow, err := s.use(ctx)
+		borrowedNow, err := s.ensureConn(ctx)
 		if err == nil && !borrowedNow && s.m.conn.Busy() {
 			err = link.ErrBusy
 		}
@@ -33,14 +36,14 @@ func (s *session) run(ctx context.Context, replan bool, do func(*link.Conn) erro
 			return err
 		}
 		c := s.m.conn
-		replan = replan && ctx.Err() == nil // else what comes of the second attempt would hide the first refusal
+		replan = replan && ctx.Err() == nil // a second attempt would fail at once, and its error would hide the server's
 		err = s.unlessEnded(func() error { return c.Try(carried, do) })
 		switch {
 		case err == nil && c.Confirmed():
 			return nil
-		case replan && c.Outdated(err):
+		case replan && c.Outdated(err): // pgx has forgotten what it had prepared, and prepares it anew
 			carried, replan = c.TakeBack(), false
-		case borrowedNow && try < rebinds && c.Unsent():
+		case borrowedNow && try < rebinds && c.Unsent(): // the next round borrows another connection
 			carried = c.TakeBack()
 			s.giveBack()
 		default:
@@ -49,8 +52,10 @@ func (s *session) run(ctx context.Context, replan bool, do func(*link.Conn) erro
 	}
 }
 
-// unlessEnded calls do, on the session's connection. If runtime.Goexit ends the goroutine in the midst of it, database/sql
-// never gives the session back: its connection goes now, and it gets no other.
+// unlessEnded calls do, which uses the session's connection, and returns its error. If do doesn't return, because
+// runtime.Goexit ends the goroutine (as a failed test does), database/sql will never put the session away. Then the
+// connection is given back here, and the session is over: it gets no connection any more. (link.Conn.Try and the others have
+// turned a panic into an error by then.)
 func (s *session) unlessEnded(do func() error) error {
 	returned := false
 	defer func() {
@@ -64,9 +69,9 @@ func (s *session) unlessEnded(do func() error) error {
 	return err
 }
 
-// InTx runs fn in a transaction of db, whose pool p is, and begins again if the server gave the transaction up in favour of
-// another one (serialization failure, deadlock), the schema has changed since a statement was prepared, or the connection
-// was lost before COMMIT was sent. It never does if the outcome is unknown.
+// InTx runs fn in a transaction of db, which must be a *sql.DB of this pool. It begins again if the server rolled the
+// transaction back in favour of another one (serialization failure, deadlock), if the schema has changed since a statement
+// was prepared, or if the connection was lost before COMMIT was sent. It never begins again if the outcome is unknown.
 func (p *Pool) InTx(ctx context.Context, db *sql.DB, fn func(*sql.Tx) error, cfg intx.Config) error {
 	return intx.Run(ctx, db, fn, cfg, func(err error) bool {
 		return !errors.Is(err, ErrCommitUnknown) && (p.dialer.MayBeginAgain(err) || pgerror.IsConflict(err))

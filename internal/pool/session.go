@@ -13,14 +13,15 @@ import (
 	"github.com/pgprod/pgprod/internal/link"
 )
 
-// A session is what the application's *sql.DB takes for a connection. It is weightless until its first use, and again
-// from the moment when the *sql.DB puts it away, which database/sql tells it by asking IsValid (or by closing it).
+// A session is what the application's *sql.DB takes for a connection. It borrows a connection of the pool at its first use, and
+// gives it back when the *sql.DB puts it away, which it learns when database/sql calls IsValid or Close. database/sql calls its
+// methods one at a time.
 //
-// It never returns driver.ErrBadConn: that would make database/sql run the statement again.
+// It never returns driver.ErrBadConn: that would make database/sql run the statement again, whether it has run or not.
 type session struct {
 	pool *Pool
-	m    *member // nil: no connection is borrowed
-	over bool    // runtime.Goexit in a statement has ended it: it gets no connection any more
+	m    *member // the connection that is borrowed; nil: none is
+	over bool    // runtime.Goexit has ended a statement: the session gets no connection any more
 }
 
 var (
@@ -31,43 +32,44 @@ var (
 	_ driver.QueryerContext     = (*session)(nil)
 	_ driver.Pinger             = (*session)(nil)
 	_ driver.NamedValueChecker  = (*session)(nil)
-	// With both of these database/sql lets a connection live when a transaction's context ends. Rollback sees to it
-	// that it may.
+	// Because it has both of these, database/sql keeps a session whose transaction's context ends, and calls Rollback, which
+	// leaves the connection usable.
 	_ driver.SessionResetter = (*session)(nil)
 	_ driver.Validator       = (*session)(nil)
 	_ driver.Tx              = (*session)(nil)
 )
 
-// Session returns a new session for an application's *sql.DB.
+// Session returns a new session for an application's *sql.DB. It does no I/O.
 func (p *Pool) Session() driver.Conn { return &session{pool: p} }
 
-// Conn returns the connection below, for callers of (*sql.Conn).Raw. It borrows one, waiting at most pool_timeout, and
-// is nil if there is none to be had; a PingContext before Raw gives the reason. The connection is the caller's until
-// Raw returns.
+// Conn returns pgx's connection to callers of (*sql.Conn).Raw, which know the method from pgx's stdlib. It borrows a
+// connection if the session has none, and returns nil if it gets none within pool_timeout; a PingContext before Raw says why.
+// The caller may use the connection until Raw returns.
 func (s *session) Conn() *pgx.Conn {
-	if _, err := s.use(context.Background()); err != nil {
+	if _, err := s.ensureConn(context.Background()); err != nil {
 		return nil
 	}
 	return s.m.conn.Pgx(context.Background())
 }
 
-// Lend calls fn with the connection below. A panic in fn, or what fn leaves behind (an open transaction, rows that are
-// still being read), costs the connection.
-func (s *session) Lend(ctx context.Context, fn func(*pgx.Conn) error) error {
-	if _, err := s.use(ctx); err != nil {
+// Raw calls fn with pgx's connection. The root package's Raw calls it. If fn panics, or leaves a transaction or rows open, the
+// connection is closed when it is given back.
+func (s *session) Raw(ctx context.Context, fn func(*pgx.Conn) error) error {
+	if _, err := s.ensureConn(ctx); err != nil {
 		return err
 	}
 	return s.m.conn.Raw(ctx, fn)
 }
 
-// IsValid implements driver.Validator: the session is being put away.
+// IsValid implements driver.Validator. database/sql calls it when it puts the session away, and so it gives the connection
+// back. A session that is over is not kept.
 func (s *session) IsValid() bool {
 	s.giveBack()
 	return !s.over
 }
 
-// Close implements driver.Conn. database/sql calls IsValid before, except after a panic in (*sql.Conn).Raw, or
-// driver.ErrBadConn from it: then the connection is still here, in a state that nobody knows.
+// Close implements driver.Conn. database/sql has called IsValid before, except after a panic in (*sql.Conn).Raw or
+// driver.ErrBadConn from it. Then the session still has its connection, in an unknown state, and that one is closed.
 func (s *session) Close() error {
 	if s.m != nil {
 		s.m.conn.Soil()
@@ -82,9 +84,10 @@ func (s *session) ResetSession(context.Context) error { return nil }
 // CheckNamedValue implements driver.NamedValueChecker: pgx takes any argument as it is.
 func (s *session) CheckNamedValue(*driver.NamedValue) error { return nil }
 
-// use makes sure that there is a connection, and reports whether it was borrowed just now: then nothing depends on its
-// being this one, and a statement may be tried on another.
-func (s *session) use(ctx context.Context) (borrowedNow bool, err error) {
+// ensureConn borrows a connection if the session has none, and makes one that it has safe for the next statement. borrowedNow
+// reports that this call has borrowed it: no earlier statement depends on this very connection, and if it dies, the statement
+// may be tried on another one.
+func (s *session) ensureConn(ctx context.Context) (borrowedNow bool, err error) {
 	switch {
 	case s.over:
 		return false, errPanicked
@@ -97,7 +100,8 @@ func (s *session) use(ctx context.Context) (borrowedNow bool, err error) {
 	return false, nil
 }
 
-// text is what goes to the server: the statement, with the tags that the application asked for.
+// text returns what is sent to the server for a statement: its text, with the tags that the application asked for. It refuses
+// a COPY that database/sql can't serve.
 func (s *session) text(ctx context.Context, query string) (string, error) {
 	if link.CopiesIn(query) {
 		return "", errCopyIn
@@ -142,11 +146,11 @@ func (s *session) QueryContext(ctx context.Context, query string, args []driver.
 	return result, nil
 }
 
-// Ping implements driver.Pinger. It answers for the database, not for one connection: a dead one is replaced, even if
-// the ping had been sent, since it does nothing.
+// Ping implements driver.Pinger. It answers for the database and not for one connection: if the one that was borrowed for it
+// is dead, it tries another, even if the ping was sent, since a ping may be repeated safely.
 func (s *session) Ping(ctx context.Context) error {
 	for try := 0; ; try++ {
-		borrowedNow, err := s.use(ctx)
+		borrowedNow, err := s.ensureConn(ctx)
 		if err != nil {
 			return err
 		}
@@ -154,23 +158,23 @@ func (s *session) Ping(ctx context.Context) error {
 		if err = m.conn.Ping(ctx, s.pool.dialer.PingTimeout(), guard.Cancelling); err == nil {
 			return nil
 		}
-		lost := m.conn.Closed() && ctx.Err() == nil
-		if lost {
+		died := m.conn.Closed() && ctx.Err() == nil // otherwise it was closed because the caller's context has ended
+		if died {
 			m.Lost(err)
 		}
-		if !lost || !borrowedNow || try >= rebinds {
+		if !died || !borrowedNow || try >= rebinds {
 			return m.conn.Explain(err, false)
 		}
 		s.giveBack()
 	}
 }
 
-// Begin implements driver.Conn.
+// Begin implements driver.Conn. database/sql calls BeginTx in its place.
 func (s *session) Begin() (driver.Tx, error) {
 	return s.BeginTx(context.Background(), driver.TxOptions{})
 }
 
-// BeginTx implements driver.ConnBeginTx.
+// BeginTx implements driver.ConnBeginTx. The session itself is the transaction: database/sql has one at a time on it.
 func (s *session) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
 	options, err := txOptions(opts)
 	if err != nil {
@@ -185,6 +189,7 @@ func (s *session) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx
 	return s, nil
 }
 
+// txOptions translates the options of database/sql into pgx's. Snapshot is Repeatable Read, which in PostgreSQL is one.
 func txOptions(opts driver.TxOptions) (o pgx.TxOptions, err error) {
 	switch sql.IsolationLevel(opts.Isolation) {
 	case sql.LevelDefault:
@@ -206,7 +211,7 @@ func txOptions(opts driver.TxOptions) (o pgx.TxOptions, err error) {
 	return o, nil
 }
 
-// Commit implements driver.Tx.
+// Commit implements driver.Tx. There is no connection any more if runtime.Goexit has ended a statement of the transaction.
 func (s *session) Commit() error {
 	if s.m == nil {
 		return sql.ErrTxDone
@@ -222,12 +227,15 @@ func (s *session) Rollback() error {
 	return s.unlessEnded(s.m.conn.Rollback)
 }
 
-// OnlySession returns a session that closes the pool when it is closed.
+// OnlySession returns a session that owns the pool: closing it closes the pool. It is for driver.Driver.Open, of whose
+// connection nobody else closes the pool.
 func (p *Pool) OnlySession() driver.Conn { return &onlySession{session{pool: p}} }
 
 type onlySession struct{ session }
 
-// Close implements driver.Conn.
+var _ driver.Conn = (*onlySession)(nil)
+
+// Close implements driver.Conn. It gives the connection back, which closes with the pool.
 func (s *onlySession) Close() error {
 	s.giveBack()
 	return s.pool.Close()

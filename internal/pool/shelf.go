@@ -13,24 +13,25 @@ import (
 	"github.com/pgprod/pgprod/internal/clock"
 )
 
-// onShelf is how long an unused connection stays on the shelf before it goes to the inner *sql.DB.
-const onShelf = time.Second
+// maxOnShelf is how long an unused connection stays on the shelf at most, before it goes to the inner *sql.DB.
+const maxOnShelf = time.Second
 
-// A shelf has the idle connections that were used within the last second, in front of the inner *sql.DB. A busy pool lends
-// them again and again, which saves each checkout the way through the inner *sql.DB and two allocations. What is unused for
-// longer goes back to the inner *sql.DB, which closes connections that are idle for too long, or too old.
+// A shelf has the idle connections that were used within the last second. A busy pool lends them again and again, and saves
+// each checkout the way through the inner *sql.DB and two allocations. A connection that is not used for longer goes to the
+// inner *sql.DB, which closes connections that are idle for too long or too old.
 type shelf struct {
-	mu      sync.Mutex // guards what follows; nothing else is locked under it
-	idle    []*member  // the one that was used last at the end
-	timer   *time.Timer
-	ticking bool // the timer will fire
-	closed  bool
+	mu      sync.Mutex  // guards the fields up to closed; nothing else is locked under it
+	idle    []*member   // the one that was used last is at the end
+	timer   *time.Timer // calls unshelve; nil until the first push
+	ticking bool        // the timer will fire, or unshelve is running and will set it again
+	closed  bool        // close was called: nothing is put on the shelf any more
 
-	unused time.Duration // how long an unused connection stays; not changed
-	cool   func()        // is called when that is over; not changed
+	keepFor  time.Duration // how long an unused connection stays; not changed
+	unshelve func()        // is called when that is over; not changed
 }
 
-// push puts an idle connection on top, and has cool called after a while. It refuses if the pool is closed.
+// push puts an idle connection on top, and sees to it that unshelve is called after keepFor. It reports false, and doesn't
+// take the connection, if the shelf is closed.
 func (s *shelf) push(m *member) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -43,14 +44,14 @@ func (s *shelf) push(m *member) bool {
 	}
 	s.ticking = true
 	if s.timer == nil {
-		s.timer = time.AfterFunc(s.unused, s.cool)
+		s.timer = time.AfterFunc(s.keepFor, s.unshelve)
 	} else {
-		s.timer.Reset(s.unused)
+		s.timer.Reset(s.keepFor)
 	}
 	return true
 }
 
-// pop takes the connection that was used last, nil if there is none.
+// pop takes out the connection that was used last. It returns nil if the shelf is empty.
 func (s *shelf) pop() *member {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -64,8 +65,9 @@ func (s *shelf) pop() *member {
 	return m
 }
 
-// shift takes the connection that was used first, if that was before a time; nil otherwise.
-func (s *shelf) shift(before int64) *member {
+// takeOlder takes out the connection that has not been used for longest, if it was put here at or before a time by package
+// clock. Otherwise it returns nil.
+func (s *shelf) takeOlder(before int64) *member {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.idle) == 0 || s.idle[0].checkedIn > before {
@@ -77,16 +79,16 @@ func (s *shelf) shift(before int64) *member {
 	return m
 }
 
-// again restarts the timer if something is left.
-func (s *shelf) again() {
+// rearm sets the timer again if something is left on the shelf. It is called at the end of unshelve.
+func (s *shelf) rearm() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ticking = len(s.idle) > 0 && !s.closed; s.ticking {
-		s.timer.Reset(s.unused)
+		s.timer.Reset(s.keepFor)
 	}
 }
 
-// close empties the shelf for good.
+// close empties the shelf for good and returns what was on it, for the caller to close.
 func (s *shelf) close() []*member {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -98,9 +100,10 @@ func (s *shelf) close() []*member {
 	return all
 }
 
-// onShelf is a second, but less where connections don't live as long.
-func (p *Pool) onShelf() time.Duration {
-	d := onShelf
+// shelfTime is how long a connection stays on the shelf: a second, or a tenth of pool_idle_timeout or pool_recycle if that is
+// less, so that the inner *sql.DB, which applies these limits, isn't late by much.
+func (p *Pool) shelfTime() time.Duration {
+	d := maxOnShelf
 	for _, limit := range []time.Duration{p.cfg.PoolIdleTimeout, p.cfg.PoolRecycle} {
 		if limit > 0 {
 			d = min(d, max(limit/10, time.Millisecond))
@@ -109,18 +112,19 @@ func (p *Pool) onShelf() time.Duration {
 	return d
 }
 
-// keep puts an idle connection on the shelf. It refuses if the pool is closed.
+// keep puts an idle connection on the shelf. It reports false if the pool is closed; then its caller closes the connection.
 func (p *Pool) keep(m *member) bool { return p.shelf.push(m) }
 
-// keepOrClose is keep for who has no other use for the connection.
+// keepOrClose puts an idle connection on the shelf, or closes it if the pool is closed.
 func (p *Pool) keepOrClose(m *member) {
 	if !p.keep(m) {
 		p.discard(m, "closed")
 	}
 }
 
-// takeIdle takes an idle connection: from the shelf, else from the inner *sql.DB. The caller has a place in the queue, so
-// that as a rule there is one; it is errNoneIdle if that was closed at this very moment.
+// takeIdle takes an idle connection, from the shelf if there is one, else from the inner *sql.DB. The caller owns a place in
+// the queue, which gives out as many places as there are connections, so that one is idle. The error is errNoneIdle if the
+// inner *sql.DB has just closed it, or the context's, or says that the pool is closed.
 func (p *Pool) takeIdle(ctx context.Context) (*member, error) {
 	if m := p.shelf.pop(); m != nil {
 		return m, nil
@@ -128,7 +132,8 @@ func (p *Pool) takeIdle(ctx context.Context) (*member, error) {
 	return p.fromInner(ctx)
 }
 
-// fromInner takes a connection from the inner *sql.DB: one that is idle there, else the one that is being entered.
+// fromInner takes a connection out of the inner *sql.DB: one that is idle there, or else one that waits in the entrance. The
+// connection stays checked out of the inner *sql.DB, in m.handle, for as long as it is lent or on the shelf.
 func (p *Pool) fromInner(ctx context.Context) (m *member, err error) {
 	handle, err := p.inner.Conn(ctx)
 	if err != nil {
@@ -138,20 +143,20 @@ func (p *Pool) fromInner(ctx context.Context) (m *member, err error) {
 		m = driverConn.(*member)
 		return nil
 	}); err != nil {
-		panic("pgprod: " + err.Error()) // a *sql.Conn that nobody else knows can't be closed
+		panic("pgprod: " + err.Error()) // can't happen: Raw fails only on a closed *sql.Conn, and nobody else knows this one
 	}
 	m.handle = handle
 	return m, nil
 }
 
-// cool hands to the inner *sql.DB what wasn't used for a while. The shelf's timer calls it.
+// unshelve hands the connections that were not used for keepFor to the inner *sql.DB. The shelf's timer calls it.
 //
-// A place is held meanwhile, so that nobody is sent for a connection that is on its way. Without a free place everything is
-// lent, and nothing is on the shelf for long.
-func (p *Pool) cool() {
-	before := clock.Now() - int64(p.shelf.unused)
+// It holds a place in the queue meanwhile, so that no caller is let through for a connection that is on its way between the
+// two. If no place is free, all connections are lent or about to be, and none stays on the shelf for long anyway.
+func (p *Pool) unshelve() {
+	before := clock.Now() - int64(p.shelf.keepFor)
 	for p.queue.TryReserve() {
-		m := p.shelf.shift(before)
+		m := p.shelf.takeOlder(before)
 		if m != nil {
 			_ = m.handle.Close()
 		}
@@ -160,22 +165,24 @@ func (p *Pool) cool() {
 			break
 		}
 	}
-	p.shelf.again()
+	p.shelf.rearm()
 }
 
-// An entrance is where connections that were dialled wait, for a moment, until the inner *sql.DB asks for them.
+// An entrance is where connections that were dialled wait until the inner *sql.DB asks its connector for one, which is at
+// once, see enter. It is safe for concurrent use.
 type entrance struct {
 	mu      sync.Mutex // guards waiting; nothing else is locked under it
 	waiting []*member
 }
 
+// offer adds a connection that was dialled.
 func (e *entrance) offer(m *member) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.waiting = append(e.waiting, m)
 }
 
-// take returns the one that came first, nil if there is none.
+// take takes out the connection that was offered first. It returns nil if none is waiting.
 func (e *entrance) take() (m *member) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -185,13 +192,14 @@ func (e *entrance) take() (m *member) {
 	return m
 }
 
+// waits reports whether a connection that was offered is still here.
 func (e *entrance) waits(m *member) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return slices.Contains(e.waiting, m)
 }
 
-// withdraw takes one back, and reports whether it was still there.
+// withdraw takes a connection out that was offered, and reports whether it was still here.
 func (e *entrance) withdraw(m *member) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -202,24 +210,27 @@ func (e *entrance) withdraw(m *member) bool {
 	return i >= 0
 }
 
-// enter has the inner *sql.DB take a connection that was dialled, which then lies on the shelf.
+// enter is called by Dial with a connection that was made. It has the inner *sql.DB take the connection in, and puts it on
+// the shelf.
 //
-// The inner *sql.DB asks for a new one only if none is idle there. As a rule none is, or nobody would have dialled; those
-// that are come out to the shelf on the way. So may one that another dial has brought, or somebody who is looking for an
-// idle one may take this one out: either way it has entered.
+// The inner *sql.DB calls its connector, and so takes in what waits in the entrance, only if it has no idle connection. As a
+// rule it has none, or nobody would have dialled; if it has some, this loop takes them out and puts them on the shelf. What
+// it gets may also be a connection of another dial, and another goroutine that looks for an idle connection may get this one.
+// In any case it has entered when it isn't in the entrance any more.
 func (p *Pool) enter(m *member) {
 	p.entrance.offer(m)
 	for p.entrance.waits(m) {
-		one, err := p.fromInner(context.Background()) // which waits for nothing but a connection that is being closed
+		idle, err := p.fromInner(context.Background()) // waits for nothing but a connection that is being closed
 		if err == nil {
-			p.keepOrClose(one)
+			p.keepOrClose(idle)
 		} else if p.entrance.withdraw(m) { // the pool is closed
 			p.discard(m, "closed")
 		}
 	}
 }
 
-// connector is the inner *sql.DB's. It dials nothing: it lets in what was dialled.
+// connector is the driver.Connector of the inner *sql.DB. It makes no connection: it hands out those that wait in the
+// entrance.
 type connector struct{ pool *Pool }
 
 var _ driver.Connector = connector{}
@@ -236,7 +247,7 @@ func (k connector) Connect(context.Context) (driver.Conn, error) {
 // Driver implements driver.Connector.
 func (k connector) Driver() driver.Driver { return stdlib.GetDefaultDriver() }
 
-// newInner returns the inner *sql.DB with the limits of the settings.
+// newInner returns the inner *sql.DB. It has the limits of the settings, and is what applies them to idle connections.
 func (p *Pool) newInner() *sql.DB {
 	inner := sql.OpenDB(connector{p})
 	inner.SetMaxOpenConns(p.cfg.Capacity())

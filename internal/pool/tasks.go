@@ -2,14 +2,15 @@ package pool
 
 import "sync"
 
-// tasks are goroutines that Close waits for. Each bounds itself. It is safe for concurrent use.
+// tasks are goroutines that Close waits for: pings, goodbyes to the server, sweeps, health checks, the preflight and the like.
+// Each of them ends by itself, within a limit of its own or with the pool's life. It is safe for concurrent use.
 type tasks struct {
 	mu    sync.Mutex // guards ended
 	ended bool       // wait was called
 	all   sync.WaitGroup
 }
 
-// run runs f in a goroutine; once wait was called, in the caller's.
+// run starts a goroutine that calls f and ends when f returns. Once wait was called, run calls f itself and returns after it.
 func (t *tasks) run(f func()) {
 	if !t.begin() {
 		f()
@@ -21,7 +22,8 @@ func (t *tasks) run(f func()) {
 	}()
 }
 
-// begin counts the caller's goroutine among the tasks until it calls all.Done, unless wait was called.
+// begin makes the caller's goroutine one of the tasks until it calls all.Done. It reports false, and does nothing, once wait
+// was called.
 func (t *tasks) begin() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -32,7 +34,7 @@ func (t *tasks) begin() bool {
 	return true
 }
 
-// wait returns when all tasks are over; what run is given from now on runs in its caller's goroutine.
+// wait returns when all tasks are over. From now on no goroutine is started: run calls what it is given.
 func (t *tasks) wait() {
 	t.mu.Lock()
 	t.ended = true

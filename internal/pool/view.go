@@ -13,7 +13,7 @@ import (
 	"github.com/pgprod/pgprod/internal/settings"
 )
 
-// A view is the pool as package diagnose sees it.
+// A view is the pool as package diagnose sees it, whose interface diagnose.Pool says what each method is for.
 type view struct{ p *Pool }
 
 var _ diagnose.Pool = view{}
@@ -29,7 +29,8 @@ func (v view) Observer() link.Observer         { return v.p.newObserver() }
 func (v view) Status() activity.Status         { return v.p.Status() }
 func (v view) Figures() lease.Stats            { return v.p.queue.Stats() }
 
-// HeardSince implements diagnose.Pool. A login isn't an answer, since a pooler may have let us in.
+// HeardSince implements diagnose.Pool. A login doesn't count as an answer, since a pooler may have accepted it while the server
+// behind it is gone.
 func (v view) HeardSince(since int64) bool {
 	b := &v.p.books
 	b.mu.Lock()
@@ -42,8 +43,9 @@ func (v view) HeardSince(since int64) bool {
 	return false
 }
 
-// WithIdle implements diagnose.Pool. When the connection was last heard isn't changed by an answer to a question: the next
-// caller's ping is due when it is due.
+// WithIdle implements diagnose.Pool. It takes an idle connection for as long as ask runs, without counting a checkout, and
+// puts it back or closes it. An answer that link.Conn.Ask gets doesn't make the connection one that was heard lately, so that
+// the next borrower's ping is no later for it.
 func (v view) WithIdle(ask func(*link.Conn) error) (found bool, err error) {
 	p := v.p
 	if !p.queue.TryReserve() {
@@ -67,13 +69,13 @@ func (v view) WithIdle(ask func(*link.Conn) error) (found bool, err error) {
 	err = ask(m.conn)
 	if err != nil && m.verdict(clock.Now()) != "" {
 		m.condemned = "invalid"
-		return false, nil // it was dead, or became so
+		return false, nil // the connection was dead, which says nothing about the question
 	}
 	return true, err
 }
 
-// Check says how the server and the pool are. The server's part may be a second old.
+// Check reports how the server and the pool are. What it says of the server may be a second old.
 func (p *Pool) Check(ctx context.Context) activity.Health { return p.prober.Check(ctx, p.Warnings()) }
 
-// Warnings are what is wrong with the settings, and what the preflight found.
+// Warnings returns what is wrong with the settings, and what the preflight has found.
 func (p *Pool) Warnings() []string { return slices.Concat(p.cfg.Warnings, p.preflight.Warnings()) }

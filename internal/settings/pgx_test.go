@@ -21,7 +21,7 @@ import (
 
 // TestPgxStillValidatesTargetSessionAttrsByTheseFunctions is how targetSessionAttrs knows what was given.
 func TestPgxStillValidatesTargetSessionAttrsByTheseFunctions(t *testing.T) {
-	for name, check := range attrs {
+	for name, check := range attrChecks {
 		conn, err := pgx.ParseConfig("host=h target_session_attrs=" + name)
 		require.NoError(t, err)
 		require.Equal(t, reflect.ValueOf(check).Pointer(), reflect.ValueOf(conn.ValidateConnect).Pointer(), name)
