@@ -19,7 +19,7 @@ import (
 // is its own time, a look that has its answer, or Close.
 type inquiry struct {
 	cancel context.CancelFunc
-	hasty  time.Duration // what each host gets of the time; 0: as much as for a dial
+	perHost  time.Duration // what each host gets of the time; 0: as much as for a dial
 
 	heard *atomic.Int64 // by package clock: when the server that is being asked last sent something; 0: it has not
 
@@ -102,7 +102,7 @@ func (l *look) next() {
 	case !l.hurried && l.hasOtherAddresses():
 		l.hurried = true
 		deadline, _ := l.ctx.Deadline()
-		q.hasty = max(time.Until(deadline), time.Millisecond) / time.Duration(2+len(l.cfg.Conn.Fallbacks))
+		q.perHost = max(time.Until(deadline), time.Millisecond) / time.Duration(2+len(l.cfg.Conn.Fallbacks))
 	default:
 		return
 	}
@@ -163,7 +163,7 @@ func (h *Prober) inquireOn(ctx context.Context, q *inquiry) answer {
 
 // connect connects outside the pool: to a server of the kind that the DSN asks for, else to any.
 func (h *Prober) connect(ctx context.Context, q *inquiry) (*link.Conn, error) {
-	check := &link.Check{Hasty: q.hasty, Heard: q.heard}
+	check := &link.Check{PerHost: q.perHost, Heard: q.heard}
 	c, err := h.Dialer().Dial(ctx, h.Observer(), check)
 	if err != nil && h.cfg.Conn.ValidateConnect != nil {
 		check.Anywhere = true

@@ -1,24 +1,25 @@
-// Package link is one connection to the server: how it is made, what is under way on it, what became of that, and what was
-// left behind in its session. It knows no pool; what others have to know it tells its Observer.
+// Package link is one connection to the server: how it is made, which statement is under way on it, what became of that, and
+// what was left behind in its session. It knows no pool, and reports to its Observer what others have to know.
 //
-//	dialer.go     makes connections
-//	password.go   what they log in with
-//	dialerror.go  why one could not be made
-//	conn.go       a connection: its parts, its life, pings
-//	statement.go  the statement under way, as one value
-//	trace.go      what pgx reports of each statement
-//	exec.go       what a session has a connection do
-//	tx.go         transactions, and what became of a COMMIT
-//	rows.go       the rows of a query, and how they are read from Go 1.27 on
-//	prepared.go   statements that were prepared and not executed yet
-//	parameters.go how many parameters a text has
-//	plans.go      whether what was prepared is up to date
-//	text.go       what the beginning of a statement tells
-//	leftovers.go  what a statement leaves behind in its session
-//	visit.go      what one borrower has left there where nobody can use it
-//	explain.go    what a statement's caller is told when it failed
-//	notice.go     what the server says besides
-//	panic.go      panics in the midst of a statement
+//	dialer.go         makes connections
+//	password.go       the password that they log in with
+//	dialerror.go      why a connection could not be made
+//	conn.go           Conn: its parts, its state, pings, its end
+//	statement.go      the statement under way, as one value
+//	trace.go          the calls of pgx's tracer, at the begin and the end of each statement
+//	exec.go           how a session has statements executed, and decides whether one is tried again
+//	tx.go             transactions, and what became of a COMMIT
+//	rows.go           the rows of a query
+//	rows_go1.27.go    how database/sql reads rows from Go 1.27 on
+//	prepared.go       statements that were prepared and not executed yet
+//	parameters.go     how many parameters a text has
+//	plans.go          whether prepared statements are up to date with the schema
+//	text.go           what the beginning of a statement's text shows
+//	leftovers.go      whether a statement has changed its session
+//	visit.go          what a borrower has left in the session where nobody can use it
+//	explain.go        the errors that a statement's caller gets
+//	notice.go         notices of the server
+//	panic.go          panics in the middle of a statement
 package link
 
 import (
@@ -40,65 +41,66 @@ import (
 	"github.com/pgprod/pgprod/internal/wire"
 )
 
-// An Observer is told what happens on a connection, by the goroutine that uses the connection, with no lock of this package
-// held.
+// An Observer receives what happens on a connection. Its methods are called by the goroutine that uses the connection, while
+// no lock of this package is held.
 type Observer interface {
-	// Ended is called once for each statement, when its outcome is known and it is not tried again. The statement is only
-	// valid during the call.
+	// Ended is called once for each statement, when it is over and is not tried again. ctx has its span. s is valid only
+	// during the call.
 	Ended(ctx context.Context, s *Statement)
-	// Abandoned is called in place of Ended for a statement of which nobody will see the end.
+	// Abandoned is called in place of Ended for a statement that pgx will never report the end of.
 	Abandoned(s *Statement)
-	// Warned is called for each warning of the server. s is nil outside of statements.
+	// Warned is called for each warning of the server. s is the statement under way, nil if there is none.
 	Warned(n *pgconn.Notice, s *Statement)
-	// CommitUnknown is called for a COMMIT that was sent and not answered, because of err.
+	// CommitUnknown is called for a COMMIT that was sent and whose outcome is unknown because of err.
 	CommitUnknown(err error)
-	// Lost is called when the connection was lost by the server's doing, or its server is not the right one any more.
+	// Lost is called when the server has ended the connection in a way that concerns its other connections too, or when it
+	// doesn't take writes any more though target_session_attrs asks for that.
 	Lost(cause error)
 	// Silent is called when the server has not reacted to a cancel request.
 	Silent()
 }
 
-// A Conn is one connection to the server. It is pgx's tracer as well, so that it knows of every statement, those that a
-// caller of Raw sends past us included.
+// A Conn is one connection to the server. It is also the tracer of its pgx.Conn, so that it knows of every statement, those
+// included that a caller of Raw sends by pgx.
 //
-// It is used by one goroutine at a time, whoever has borrowed it: database/sql serialises the calls to a driver.Conn. What
-// may be called at any time says so.
+// It is used by one goroutine at a time: that of its borrower, whose calls database/sql serialises, or that of the pool while
+// it is idle. Methods that other goroutines may call say that they may be called at any time.
 type Conn struct {
 	dialer   *Dialer
 	observer Observer
 	target   *instruments.Target
 
-	std   *stdlib.Conn
-	pgx   *pgx.Conn
-	pg    *pgconn.PgConn
-	tap   *wire.Tap
-	probe *wire.Probe
-	guard *guard.Guard
+	std   *stdlib.Conn   // pgx as a driver.Conn; it contains the next one
+	pgx   *pgx.Conn      // contains the next one
+	pg    *pgconn.PgConn // the connection itself
+	tap   *wire.Tap      // between pg and the network: what was written and read
+	probe *wire.Probe    // looks at the socket
+	guard *guard.Guard   // ends statements in time
 
-	heard atomic.Int64 // by package clock: when the server has last answered, or the login was over
-	dirty bool         // the session must not be used by anybody else
+	heard atomic.Int64 // by package clock: when the server last answered on it; before that, when the login was over
+	dirty bool         // the session was changed or left in an unknown state: nobody else must get the connection
 
-	depth   int // statements that pgx has begun and not ended: a prepare inside a query counts
-	stmt    Statement
-	attempt attempt
-	tx      transaction
-	raw     rawUse
-	visit   visit
+	depth   int         // how many calls of begin wait for their end: 2 during a prepare within a query
+	stmt    Statement   // the statement under way if depth > 0, else the last one
+	attempt attempt     // what is known before the next statement begins
+	tx      transaction // the transaction under way
+	raw     rawUse      // what happened since Raw was called
+	visit   visit       // what the borrower has done so far
 
-	prepared prepared
-	doing    doing
+	prepared prepared // what was prepared on the connection
+	doing    doing    // the last statement, for other goroutines
 }
 
-// doing is what the connection is doing, or did last, for other goroutines to look at.
+// doing is the statement under way or the last one of the present borrower's, for other goroutines to look at.
 type doing struct {
 	mu        sync.Mutex // guards what follows; nothing else is locked under it
-	kind, sql string
+	kind, sql string     // as in Statement; both "": there was none yet
 }
 
-// Target is telemetry's view of the server. It may be called at any time.
+// Target returns telemetry's view of the server. It may be called at any time.
 func (c *Conn) Target() *instruments.Target { return c.target }
 
-// PID is the server's process. It may be called at any time.
+// PID returns the id of the server's process that serves the connection. It may be called at any time.
 func (c *Conn) PID() uint32 { return c.pg.PID() }
 
 // Encrypted reports whether the connection has TLS.
@@ -107,11 +109,11 @@ func (c *Conn) Encrypted() bool {
 	return ok
 }
 
-// Heard is when the server has last answered, by package clock; before that, when the login was over. It may be called at
-// any time.
+// Heard returns when the server has last answered, by package clock, or when the login was over if it has not answered since.
+// It may be called at any time.
 func (c *Conn) Heard() int64 { return c.heard.Load() }
 
-// Doing is the last statement, or the one under way. It may be called at any time.
+// Doing returns the kind and the text of the statement under way, or of the borrower's last one. It may be called at any time.
 func (c *Conn) Doing() (kind, sql string) {
 	c.doing.mu.Lock()
 	defer c.doing.mu.Unlock()
@@ -122,63 +124,70 @@ func (c *Conn) Doing() (kind, sql string) {
 // may be called at any time.
 func (c *Conn) State() (running, rowsOpen bool) { return c.guard.State() }
 
-// Busy reports whether rows are open, or something else is under way.
+// Busy reports whether pgx is busy with something on the connection: rows that are open, as a rule.
 func (c *Conn) Busy() bool { return c.pg.IsBusy() }
 
 // Closed reports whether the connection has been closed, by either end.
 func (c *Conn) Closed() bool { return c.pg.IsClosed() }
 
-// Broken reports whether the connection is of no use to anybody.
+// Broken reports whether the connection can't be used any more: it is closed, or a cancel request that the server has not
+// acknowledged may hit any later statement.
 func (c *Conn) Broken() bool { return c.pg.IsClosed() || c.guard.Unacknowledged() }
 
-// Dirty reports whether something happened on the connection for which nobody else must get it.
+// Dirty reports whether nobody else must get the connection, because its session was changed or is in an unknown state.
 func (c *Conn) Dirty() bool { return c.dirty }
 
-// Soil has Dirty report true from now on.
+// Soil makes the connection dirty.
 func (c *Conn) Soil() { c.dirty = true }
 
-// Unfinished reports whether the session is in the midst of something, or has names that another borrower might use.
+// Unfinished reports whether a statement or a transaction is open, or a caller of Raw has prepared statements by name, which
+// another borrower's names could collide with.
 func (c *Conn) Unfinished() bool {
 	return c.depth != 0 || c.pg.IsBusy() || c.pg.TxStatus() != 'I' || c.prepared.named
 }
 
-// MustProve reports whether the connection has to answer a ping before its next statement: a cancel request may be on its
-// way to it.
+// MustProve reports whether the connection has to answer a ping before its next statement, because a cancel request for an
+// earlier one may still be on its way.
 func (c *Conn) MustProve() bool { return c.guard.Stale() }
 
-// Look looks at the socket of an idle connection.
+// Look looks at the socket of an idle connection, without reading and without a round trip: whether the other end has closed
+// it, or something waits to be read.
 func (c *Conn) Look() wire.State { return c.probe.Peek() }
 
-// Lent begins a visit. The borrower was given the connection at now, by package clock, after it had waited.
-func (c *Conn) Lent(now int64, waited time.Duration) {
-	c.attempt.lent, c.attempt.waited = now, waited
+// BeginVisit is called when a borrower gets the connection, at now by package clock, after it has waited for that long. A visit
+// lasts until EndVisit.
+func (c *Conn) BeginVisit(now int64, waited time.Duration) {
+	c.attempt.borrowedAt, c.attempt.waited = now, waited
 	c.doing.mu.Lock()
 	defer c.doing.mu.Unlock()
 	c.doing.kind, c.doing.sql = "", ""
 }
 
-// Returned ends a visit. What the borrower has not ended is abandoned.
-func (c *Conn) Returned() {
+// EndVisit is called when the borrower gives the connection back. A statement that the borrower has not ended is abandoned,
+// which makes the connection dirty.
+func (c *Conn) EndVisit() {
 	c.EndTx()
 	c.abandon()
 	c.prepared.unsettled = settled
 }
 
-// Stop is called when the connection is about to be closed, from any goroutine: nothing will be ended in time any more.
+// Stop is called when the connection is about to be closed: the guard ends no statement on it any more. It may be called at any
+// time.
 func (c *Conn) Stop() { c.guard.Stop() }
 
-// HangUp ends the session on the server within closeTimeout.
+// HangUp says goodbye to the server and closes the connection, or hastens pgx where it is closing the connection already. It
+// returns within closeTimeout.
 func (c *Conn) HangUp() {
 	const closeTimeout = time.Second
 	if !c.pg.IsClosed() {
 		_ = c.pg.Conn().SetDeadline(time.Now().Add(closeTimeout))
-		// Not the background context, for which pgx would go on to watch the last caller's.
+		// A context that can end: for context.Background(), pgx would not stop watching the last caller's context.
 		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 		defer cancel()
 		_ = c.pg.Close(ctx)
 		return
 	}
-	// pgx is closing it in a goroutine of its own, which takes up to 15 seconds if nobody hurries it.
+	// pgx is closing it in a goroutine of its own, which may take 15 seconds. After closeTimeout its socket is closed here.
 	t := time.NewTimer(closeTimeout)
 	defer t.Stop()
 	select {
@@ -188,17 +197,18 @@ func (c *Conn) HangUp() {
 	}
 }
 
-// Ping asks the server for an answer within limit, and ends in the given manner when ctx does.
+// Ping asks the server for an answer, and returns an error if there is none within limit. If ctx ends, the ping is ended in the
+// given manner. A ping that was answered proves that no cancel request is on its way any more.
 func (c *Conn) Ping(ctx context.Context, limit time.Duration, how guard.Manner) error {
 	if c.pg.IsBusy() {
-		return c.pg.Ping(ctx) // which refuses; the guard is that of the rows that are open
+		return c.pg.Ping(ctx) // pgx refuses it; the guard must go on for the rows that are open
 	}
 	c.forgetOutcome()
 	c.guard.Begin(clock.Now(), 0, how)
 	defer c.guard.End()
 	_ = c.pg.Conn().SetDeadline(time.Now().Add(limit))
 	err := c.pg.Ping(ctx)
-	if pgerror.IsCanceled(err) && ctx.Err() == nil { // a cancel request that was still on its way has hit the ping
+	if pgerror.IsCanceled(err) && ctx.Err() == nil { // a cancel request for an earlier statement has hit the ping
 		err = c.pg.Ping(ctx)
 	}
 	if !c.pg.IsClosed() {
@@ -211,16 +221,16 @@ func (c *Conn) Ping(ctx context.Context, limit time.Duration, how guard.Manner) 
 	return err
 }
 
-// Ask sends a question of our own by the protocol that every pooler knows, which is no statement that anybody is told of.
-// Its context ends it in the given manner; nothing else does. It doesn't count as a sign of life.
+// Ask sends a question of our own by the simple protocol, which every pooler knows. It is not a Statement: it is not reported
+// and has no span. Only the end of ctx ends it, in the given manner. Heard doesn't change when it is answered.
 func (c *Conn) Ask(ctx context.Context, question string, how guard.Manner) ([]*pgconn.Result, error) {
 	c.guard.Begin(clock.Now(), 0, how)
 	defer c.guard.End()
 	return c.pg.Exec(ctx, question).ReadAll()
 }
 
-// Ready makes the connection safe for its next statement within the same session. A ping that ctx ends costs the
-// connection.
+// Ready is called before the next statement of the same borrower's. It returns an error if the connection is closed. If a cancel
+// request may be on its way, it pings the server first. If ctx ends during the ping, the connection is closed.
 func (c *Conn) Ready(ctx context.Context) error {
 	switch {
 	case c.pg.IsClosed():
@@ -232,14 +242,15 @@ func (c *Conn) Ready(ctx context.Context) error {
 	return nil
 }
 
-// PingTimeout bounds a ping.
+// PingTimeout returns how long a ping may take at most.
 func (d *Dialer) PingTimeout() time.Duration { return min(d.cfg.ConnectTimeout, 5*time.Second) }
 
-// learn draws the conclusions of a failed statement for other connections.
+// learn is called when a statement has failed. It reports to the observer what that means for other connections: the server
+// didn't react to a cancel request, it has ended the connection, or it doesn't take writes any more.
 func (c *Conn) learn(err error) {
 	switch {
-	case c.stmt.wasClosed: // what there was to learn was learnt when it was closed
-	case c.tx.gaveUp: // it is we who have closed it
+	case c.stmt.wasClosed: // its loss was reported when it was closed
+	case c.tx.gaveUp: // we have closed it, see giveUp
 	case c.pg.IsClosed() && c.guard.Cut().Happened():
 		c.observer.Silent()
 	case c.pg.IsClosed() && pgerror.ServerLeaves(err):
@@ -249,7 +260,8 @@ func (c *Conn) learn(err error) {
 	}
 }
 
-// demoted reports whether the server has stopped taking writes though it was chosen because it took them.
+// demoted reports whether err shows that the server doesn't take writes any more, though target_session_attrs asks for one that
+// does: a failover has made it a standby.
 func (c *Conn) demoted(err error) bool {
 	if !pgerror.IsReadOnly(err) || c.tx.readOnly || c.takesWrites() {
 		return false
@@ -258,8 +270,8 @@ func (c *Conn) demoted(err error) bool {
 	return attrs == "read-write" || attrs == "primary"
 }
 
-// takesWrites reports whether the server says so, which it does from version 14 on: then it is the transaction that was
-// made read-only, by a statement.
+// takesWrites reports whether the server says that it takes writes, as servers do from version 14 on. Then a statement was
+// refused because its transaction is read-only.
 func (c *Conn) takesWrites() bool {
 	return c.pg.ParameterStatus("in_hot_standby") == "off" && c.pg.ParameterStatus("default_transaction_read_only") == "off"
 }

@@ -30,45 +30,46 @@ import (
 
 // Hooks are what a dialer and its connections call.
 type Hooks struct {
-	Password func(context.Context) (string, error)        // nil: as the settings say
-	Notice   func(*pgconn.Notice)                         // nil: nobody wants to hear them
-	Target   func(instruments.Server) *instruments.Target // telemetry's view of the server that was reached
-	Tagged   bool                                         // statements come with the tags of package sqlcomment
+	Password func(context.Context) (string, error)        // the application's password function; nil: there is none
+	Notice   func(*pgconn.Notice)                         // called for each notice of the server; nil: notices are not passed on
+	Target   func(instruments.Server) *instruments.Target // returns telemetry's view of a server that was reached
+	Tagged   bool                                         // statements have the tags of package sqlcomment
 }
 
-// A Dialer makes the connections of one pool, and has what they share. It is safe for concurrent use.
+// A Dialer makes the connections of one pool and its health checks, and has what these share. It is safe for concurrent use.
 type Dialer struct {
 	cfg    *settings.Config // not changed
 	hooks  Hooks
 	life   context.Context    // ends with the pool
-	server instruments.Server // the first that the DSN names
+	server instruments.Server // the first server that the DSN names
 
 	passwords  passwordCalls
-	usesTLS    bool                           // with some host
-	lastTLS    atomic.Pointer[pgx.ConnConfig] // the last whose certificates could be read; nil until the first dial
+	usesTLS    bool                           // the connection to at least one of the hosts may use TLS
+	lastTLS    atomic.Pointer[pgx.ConnConfig] // the last configuration whose authorities could be read; nil before the first dial
 	schema     atomic.Uint64                  // counts the changes of the schema that the pool's connections have seen
 	parameters parameterCounts
 }
 
-// NewDialer returns a dialer. It ends the application's password function when life ends.
+// NewDialer returns a dialer. When life ends, so does the context that the application's password function is called with.
 func NewDialer(life context.Context, cfg *settings.Config, hooks Hooks) *Dialer {
 	return &Dialer{
 		cfg: cfg, hooks: hooks, life: life,
 		server: instruments.Server{Address: cfg.Conn.Host, Port: int(cfg.Conn.Port),
-			Namespace: cmp.Or(cfg.Conn.Database, cfg.Conn.User)}, // the server takes the user's name for one that isn't given
+			Namespace: cmp.Or(cfg.Conn.Database, cfg.Conn.User)}, // without a database's name the server takes the user's
 		usesTLS: cfg.Conn.TLSConfig != nil || slices.ContainsFunc(cfg.Conn.Fallbacks,
 			func(f *pgconn.FallbackConfig) bool { return f.TLSConfig != nil }),
 	}
 }
 
-// Limit bounds one dial as a whole: pgx counts connect_timeout for each address that a name resolves to, and not at all
-// for the resolver, the password function and the settings.
+// Limit returns how long one dial may take at most. pgx applies connect_timeout to each address that a name resolves to, and
+// not to the resolver, the password function and the settings, so that the whole needs a limit of its own.
 func (d *Dialer) Limit() time.Duration {
 	hosts := 1 + len(d.cfg.Conn.Fallbacks)
 	return min(d.cfg.ConnectTimeout, 24*time.Hour) * time.Duration(hosts+1)
 }
 
-// OnlyServer is the server that the DSN names; of several, which one it will be isn't known before it is reached.
+// OnlyServer returns the server that the DSN names. If it names several, the result has neither address nor port, since it isn't
+// known which one will be reached.
 func (d *Dialer) OnlyServer() instruments.Server {
 	s := d.server
 	for _, f := range d.cfg.Conn.Fallbacks { // a host occurs twice where TLS is optional
@@ -79,45 +80,49 @@ func (d *Dialer) OnlyServer() instruments.Server {
 	return s
 }
 
-// A Check is how a health check connects: outside the pool, and without statements of the application's.
+// A Check says how the connection of a health check differs from one of the pool's. No statement of the application's runs on
+// such a connection.
 type Check struct {
-	Hasty    time.Duration // what each host gets of the time; 0: as much as for a dial
-	Anywhere bool          // any server will do, whatever target_session_attrs says
-	Heard    *atomic.Int64 // by package clock: when the server that is being asked last sent something; 0: it has not
+	PerHost  time.Duration // how long connecting to each host may take; 0: connect_timeout, as for the pool
+	Anywhere bool          // any kind of server will do, whatever target_session_attrs says
+	Heard    *atomic.Int64 // by package clock: when the server that is being asked last sent something; 0: it has not yet
 }
 
-// Dial makes a connection. check is nil for one of the pool's.
+// Dial makes a connection that reports to observer. check is nil for a connection of the pool's.
 func (d *Dialer) Dial(ctx context.Context, observer Observer, check *Check) (*Conn, error) {
 	c := &Conn{dialer: d, observer: observer, prepared: prepared{schema: d.schema.Load()}}
 	c.guard = guard.New(func() bool { return check != nil || c.tap.Answered() })
-	one := &dial{Dialer: d, conn: c, check: check, hosts: map[string][]string{}}
+	making := &dialling{Dialer: d, conn: c, check: check, hosts: map[string][]string{}}
 	std, err := stdlib.GetConnector(*d.cfg.Conn,
-		stdlib.OptionBeforeConnect(one.prepare),
-		stdlib.OptionAfterConnect(one.configure),
+		stdlib.OptionBeforeConnect(making.beforeConnect),
+		stdlib.OptionAfterConnect(making.afterConnect),
 	).Connect(context.WithValue(ctx, connecting{}, true))
 	if err != nil {
 		return nil, err
 	}
 	c.std = std.(*stdlib.Conn)
-	c.target = d.hooks.Target(one.server)
+	c.target = d.hooks.Target(making.server)
 	c.heard.Store(clock.Now())
 	return c, nil
 }
 
-// A dial is the making of one connection, as seen by pgx, which calls it back at each step.
-type dial struct {
+// dialling is the making of one connection. stdlib and pgx call beforeConnect, lookup, connectOrCancel's function and
+// afterConnect, in this order, and the two in the middle once for each host or address.
+type dialling struct {
 	*Dialer
 	conn   *Conn
 	check  *Check              // nil: the connection is for the pool
-	hosts  map[string][]string // by the addresses that they resolved to
-	server instruments.Server  // that was reached last
+	hosts  map[string][]string // the names that resolved to an address, by address
+	server instruments.Server  // the server to which a network connection was made last
 }
 
-// connecting marks the context under which pgx connects. It dials under others for cancel requests.
+// connecting is the key of a value in the context under which pgx connects. When pgx dials for a cancel request, its context
+// doesn't have it.
 type connecting struct{}
 
-// prepare hooks the connection into its pgx configuration, of which it gets a copy.
-func (d *dial) prepare(ctx context.Context, cc *pgx.ConnConfig) error {
+// beforeConnect is stdlib's hook before it connects. cc is a copy of the pool's configuration for this connection alone: it gets
+// the password, the authorities for TLS, and everything by which the connection is watched.
+func (d *dialling) beforeConnect(ctx context.Context, cc *pgx.ConnConfig) error {
 	password, err := d.password(ctx)
 	if err != nil {
 		return err
@@ -149,35 +154,37 @@ func (d *dial) prepare(ctx context.Context, cc *pgx.ConnConfig) error {
 	return nil
 }
 
-// adapt changes how a connection is made that isn't for the pool.
+// adapt changes the configuration of a health check's connection: by its application_name, so that it can be told from the
+// pool's on the server, its time, and the kinds of servers that will do.
 func (k *Check) adapt(cc *pgx.ConnConfig) {
 	const suffix, longest = " (pgprod check)", 63
 	if name := cc.RuntimeParams["application_name"]; name != "" {
 		cc.RuntimeParams = maps.Clone(cc.RuntimeParams) // pgx hands out the map that all dials share
 		cc.RuntimeParams["application_name"] = name[:min(len(name), longest-len(suffix))] + suffix
 	}
-	if k.Hasty > 0 {
-		cc.ConnectTimeout = min(cc.ConnectTimeout, k.Hasty)
+	if k.PerHost > 0 {
+		cc.ConnectTimeout = min(cc.ConnectTimeout, k.PerHost)
 	}
 	if k.Anywhere {
 		cc.ValidateConnect = nil
 	}
 }
 
-// configure is called when the server has accepted the login. stdlib doesn't close a connection whose hook fails.
-func (d *dial) configure(ctx context.Context, pc *pgx.Conn) error {
+// afterConnect is stdlib's hook after the server has accepted the login. It applies server_settings. If that fails it closes
+// the connection, since stdlib doesn't do so when a hook fails.
+func (d *dialling) afterConnect(ctx context.Context, pc *pgx.Conn) error {
 	c := d.conn
 	c.pgx, c.pg = pc, pc.PgConn()
 	c.probe = wire.NewProbe(c.pg.Conn())
-	if err := set(ctx, c.pg, d.cfg.Set); err != nil {
+	if err := applySettings(ctx, c.pg, d.cfg.Set); err != nil {
 		_ = pc.Close(ctx)
 		return fmt.Errorf("server_settings: %w", err)
 	}
 	return nil
 }
 
-// set applies the settings in one round trip.
-func set(ctx context.Context, pg *pgconn.PgConn, all []settings.Setting) error {
+// applySettings sets all settings for the session in one round trip.
+func applySettings(ctx context.Context, pg *pgconn.PgConn, all []settings.Setting) error {
 	if len(all) == 0 {
 		return nil
 	}
@@ -194,8 +201,9 @@ func set(ctx context.Context, pg *pgconn.PgConn, all []settings.Setting) error {
 	return pg.ExecParams(ctx, sql.String(), params, nil, nil, nil).Read().Err
 }
 
-// lookup notes which name an address is of: of several hosts, telemetry names the one that was reached.
-func (d *dial) lookup(lookup pgconn.LookupFunc) pgconn.LookupFunc {
+// lookup returns a function that calls the given one and notes which name each address came from, so that telemetry shows the
+// name of the host that was reached.
+func (d *dialling) lookup(lookup pgconn.LookupFunc) pgconn.LookupFunc {
 	return func(ctx context.Context, host string) ([]string, error) {
 		addrs, err := lookup(ctx, host)
 		for _, addr := range addrs {
@@ -205,16 +213,16 @@ func (d *dial) lookup(lookup pgconn.LookupFunc) pgconn.LookupFunc {
 	}
 }
 
-// connectOrCancel is pgx's DialFunc. pgx calls it to connect, and later on for cancel requests: when a guard asks for one,
-// and by itself when it closes a connection that has failed, from a goroutine of its own, perhaps for a first host while
-// the next one is being dialled.
-func (d *dial) connectOrCancel(dial pgconn.DialFunc) pgconn.DialFunc {
+// connectOrCancel returns the function by which pgx makes network connections. pgx calls it to connect, and later for cancel
+// requests: when the guard asks for one, and of its own accord when it closes a connection that has failed. The latter happens
+// in a goroutine of pgx's, perhaps for a first host while the next one is being dialled, so that it must not change d.
+func (d *dialling) connectOrCancel(connect pgconn.DialFunc) pgconn.DialFunc {
 	c := d.conn
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if ctx.Value(connecting{}) == nil {
-			return c.dialToCancel(ctx, dial, network, addr)
+			return c.dialToCancel(ctx, connect, network, addr)
 		}
-		nc, err := dial(ctx, network, addr)
+		nc, err := connect(ctx, network, addr)
 		if err != nil {
 			return nil, err
 		}
@@ -226,23 +234,23 @@ func (d *dial) connectOrCancel(dial pgconn.DialFunc) pgconn.DialFunc {
 	}
 }
 
-// dialToCancel bounds the connection of a cancel request: dialling by guard.CancelGrace, and what follows by the same
-// again. Left to itself, pgx would take 15 seconds. While a COMMIT may be under way there are no cancel requests.
-func (c *Conn) dialToCancel(ctx context.Context, dial pgconn.DialFunc, network, addr string) (net.Conn, error) {
+// dialToCancel makes the network connection for a cancel request. Dialling may take guard.CancelGrace, and sending the request
+// as long again; pgx would take up to 15 seconds. It fails while a COMMIT may be under way, which must not be cancelled.
+func (c *Conn) dialToCancel(ctx context.Context, connect pgconn.DialFunc, network, addr string) (net.Conn, error) {
 	if c.guard.Sparing() {
 		return nil, errSparing
 	}
 	ctx, cancel := context.WithTimeout(ctx, guard.CancelGrace)
 	defer cancel()
-	nc, err := dial(ctx, network, addr)
+	nc, err := connect(ctx, network, addr)
 	if err == nil {
 		_ = nc.SetDeadline(time.Now().Add(guard.CancelGrace))
 	}
 	return nc, err
 }
 
-// reached notes the server that was dialled.
-func (d *dial) reached(network, addr string) {
+// reached notes the server to which a network connection was just made.
+func (d *dialling) reached(network, addr string) {
 	d.server = d.Dialer.server
 	if network == "unix" {
 		d.server.Address = filepath.Dir(addr)
@@ -257,8 +265,9 @@ func (d *dial) reached(network, addr string) {
 	d.server.Address = d.nameOf(host, d.server.Port)
 }
 
-// nameOf is the name in the DSN of the address that was dialled. Several may resolve to it; the port tells which.
-func (d *dial) nameOf(addr string, port int) string {
+// nameOf returns the host's name in the DSN for an address that was dialled. If several names have resolved to the address, the
+// port decides which it is. An address without a name is returned as it is.
+func (d *dialling) nameOf(addr string, port int) string {
 	cc := d.cfg.Conn
 	for _, name := range d.hosts[addr] {
 		if name == cc.Host && port == int(cc.Port) {
@@ -273,14 +282,16 @@ func (d *dial) nameOf(addr string, port int) string {
 	return addr
 }
 
-// A listener is the network connection of a check, which notes when it hears something.
+// A listener is the network connection of a health check. It notes when the server has sent something.
 type listener struct {
 	net.Conn
-	heard *atomic.Int64
+	heard *atomic.Int64 // by package clock; Check.Heard
 }
 
-// listenTo has a check note what it hears on a connection that was dialled just now. What was heard of the host before,
-// which turned out to be of no use, doesn't count.
+var _ net.Conn = listener{}
+
+// listenTo returns a network connection that was just made as a listener of the check. What an earlier host has sent, which
+// turned out to be of no use, doesn't count any more.
 func (k *Check) listenTo(nc net.Conn) net.Conn {
 	k.Heard.Store(0)
 	return listener{nc, k.Heard}
@@ -295,30 +306,30 @@ func (l listener) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// refreshTLS reads the authorities anew that the server's certificate is checked by: pgx has read those that the DSN or
-// PGSSLROOTCERT names when it was opened, and they are rotated like passwords. (The client's certificate and key pgx reads
-// itself, at each handshake.) While the files can't be read, since they are being replaced, the last ones serve that could
-// be; those of the beginning may be out of use by now.
+// refreshTLS reads the file with the authorities by which the server's certificate is checked (sslrootcert, PGSSLROOTCERT) anew
+// for each dial, because it may have been replaced since pgx read it when the DSN was parsed. The client's certificate and key
+// are read by pgx at each handshake. If the file can't be read, because it is just being replaced, the last content that could
+// be read is used, and not that of the beginning, which may be outdated by now.
 func (d *Dialer) refreshTLS(cc *pgx.ConnConfig) {
 	if !d.usesTLS {
 		return
 	}
-	now, err := pgx.ParseConfig(cc.ConnString())
-	if err == nil && len(now.Fallbacks) == len(cc.Fallbacks) {
-		d.lastTLS.Store(now)
-	} else if now = d.lastTLS.Load(); now == nil {
+	reread, err := pgx.ParseConfig(cc.ConnString())
+	if err == nil && len(reread.Fallbacks) == len(cc.Fallbacks) {
+		d.lastTLS.Store(reread)
+	} else if reread = d.lastTLS.Load(); reread == nil {
 		return
 	}
 	cc.Config = *cc.Config.Copy() // all dials share the original, and a *tls.Config that is cloned otherwise loses its certificate
-	trustAs(cc.TLSConfig, now.TLSConfig)
+	trustAs(cc.TLSConfig, reread.TLSConfig)
 	for i, fallback := range cc.Fallbacks {
-		trustAs(fallback.TLSConfig, now.Fallbacks[i].TLSConfig)
+		trustAs(fallback.TLSConfig, reread.Fallbacks[i].TLSConfig)
 	}
 }
 
-// trustAs makes tc trust whom now trusts. Either is nil where there is no TLS.
-func trustAs(tc, now *tls.Config) {
-	if tc != nil && now != nil {
-		tc.RootCAs, tc.VerifyPeerCertificate = now.RootCAs, now.VerifyPeerCertificate
+// trustAs makes tc trust the same authorities as source. Either is nil where there is no TLS.
+func trustAs(tc, source *tls.Config) {
+	if tc != nil && source != nil {
+		tc.RootCAs, tc.VerifyPeerCertificate = source.RootCAs, source.VerifyPeerCertificate
 	}
 }

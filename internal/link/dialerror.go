@@ -10,13 +10,13 @@ import (
 
 // A DialError is a failure to connect. Its text is one line, and says what to look at.
 type DialError struct {
-	Cause error
-	Final bool // there is no use in trying again
+	Cause error // never nil
+	Final bool  // another dial would fail in the same way; set by the pool
 
 	dialer *Dialer
 }
 
-// Failed returns the error of a dial that failed.
+// Failed returns the DialError of a dial of this dialer's that has failed because of cause.
 func (d *Dialer) Failed(cause error) *DialError { return &DialError{Cause: cause, dialer: d} }
 
 func (e *DialError) Error() string { return e.dialer.prefix() + e.text() }
@@ -24,9 +24,10 @@ func (e *DialError) Error() string { return e.dialer.prefix() + e.text() }
 // Unwrap returns the cause.
 func (e *DialError) Unwrap() error { return e.Cause }
 
+// text is the error's text without the pool's name.
 func (e *DialError) text() string { return oneLine(e.Cause) + e.hint() }
 
-// hint says what to look at, in brackets, or nothing.
+// hint returns the advice, and that no DSN was given if so, in brackets, or "" if there is nothing to say.
 func (e *DialError) hint() string {
 	hint := e.Advice()
 	if why := e.dialer.cfg.NoDSN; why != "" {
@@ -38,7 +39,7 @@ func (e *DialError) hint() string {
 	return " (" + hint + ")"
 }
 
-// Advice says what to look at, or nothing.
+// Advice says what to look at. It returns "" if the cause suggests nothing.
 func (e *DialError) Advice() string {
 	if _, none := errors.AsType[*PasswordError](e.Cause); none {
 		return "there is no password to log in with"
@@ -46,19 +47,19 @@ func (e *DialError) Advice() string {
 	return pgerror.Advice(e.Cause, e.dialer.PasswordFrom())
 }
 
-// Within is an error's text, in one line, for a text that names the pool already.
+// Within returns an error's text, in one line, to be part of a text that names the pool already.
 func Within(err error) string {
-	if dial, ok := errors.AsType[*DialError](err); ok {
-		return dial.text()
+	if failed, ok := errors.AsType[*DialError](err); ok {
+		return failed.text()
 	}
 	return oneLine(err)
 }
 
-// SafeText is an error's text for logs and pages, in one line: without what a password function says, which may be more
-// than it should. Its caller gets it.
+// SafeText returns an error's text, in one line, for logs and pages. It leaves out the error of the application's password
+// function, which may contain a secret; only the function's caller gets that.
 func SafeText(err error) string { return HidePassword(oneLine(err), err) }
 
-// HidePassword takes what a password function says out of a text about an error.
+// HidePassword takes the error of the application's password function, if err contains one, out of a text about err.
 func HidePassword(text string, err error) string {
 	if password, ok := errors.AsType[*PasswordError](err); ok && password.Foreign {
 		text = strings.ReplaceAll(text, oneLine(password.Cause), fmt.Sprintf("(%T)", password.Cause))
@@ -66,4 +67,5 @@ func HidePassword(text string, err error) string {
 	return text
 }
 
+// oneLine returns an error's text with single spaces in place of line breaks and other white space.
 func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }

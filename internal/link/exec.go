@@ -12,82 +12,95 @@ import (
 	"github.com/pgprod/pgprod/internal/instruments"
 )
 
-// ErrBusy has pgx's words at the beginning. pgx isn't asked: in its own refusal it mixes the new statement up with the open
-// rows, which then end early, and a BEGIN that is refused costs it the connection.
+// ErrBusy is the error of a statement while the rows of another one are open on the connection. It contains the words of pgx's
+// own error, which applications may know. The statement doesn't get as far as pgx, which would end the open rows early when it
+// refuses a statement, and would close the connection when it refuses a BEGIN.
 var ErrBusy = errors.New("pgprod: conn busy: the rows of another statement are open on this connection, close them first")
 
-// Exec has the server execute a statement; without arguments the text may be several.
+// Exec has the server execute a statement. If there are no arguments, the text may consist of several statements. It is called
+// within Try.
 func (c *Conn) Exec(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
-	if len(args) > 0 { // else pgx sends the text as it is
+	if len(args) > 0 { // without arguments pgx sends the text by the simple protocol, past its cache
 		args = c.bypass(query, args)
 	}
 	return c.std.ExecContext(ctx, query, args)
 }
 
-// Query has the server execute a query.
+// Query has the server execute a query and returns its rows. The statement goes on until the rows are closed, unless there is
+// no row: then pgx has ended it by now. It is called within Try.
 func (c *Conn) Query(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
 	r, err := c.std.QueryContext(ctx, query, c.bypass(query, args))
 	if err != nil {
 		return nil, err
 	}
-	c.stmt.reading = c.depth > 0 // without rows it has ended by now
+	c.stmt.reading = c.depth > 0 // false if the query has ended, since it has no row
 	return newRows(c, r.(*stdlib.Rows), !c.stmt.reading), nil
 }
 
-// Carried is what telemetry has of a statement whose last attempt failed and that is tried again: its span and its
-// duration cover all attempts. The zero value is nothing.
+// Carried is the span and the duration of a statement that has failed and is tried again. It is carried from one attempt to
+// the next, perhaps on another connection, so that one span and one duration cover all attempts. The zero value is that of a
+// statement which was not tried yet.
 type Carried struct {
 	op  instruments.Operation
 	sql string
 }
 
-// End ends it where there was no other attempt.
+// End ends the span and the duration with err. It is called if there is no further attempt, for want of a connection.
 func (k *Carried) End(ctx context.Context, err error) { k.op.End(ctx, -1, err, k.sql) }
 
-// Try calls do, which has the connection execute one statement, and goes on with what was carried from attempts before.
-// If that fails nobody is told: the caller decides by Unsent and Outdated whether it is tried again, and calls TakeBack, or
-// Fail. A panic in do becomes an error: database/sql would otherwise keep the lock of a transaction or a *sql.Conn for ever,
-// and whoever rolls the transaction back on the way out would wait for that lock (golang/go#26332).
+// Try is one attempt at a statement: it calls do, which has the connection execute the statement, and returns its error.
+// carried comes from the attempts before.
+//
+// While do runs, a failure is not reported. If Try returns an error, the caller decides by Unsent and Outdated whether the
+// statement is tried again, and then calls TakeBack; otherwise it calls Fail, which reports the failure.
+//
+// A panic in do becomes an error. database/sql doesn't release the lock of a transaction or a *sql.Conn when a driver panics,
+// and whoever rolled the transaction back on the way out would wait for that lock for ever (golang/go#26332).
 func (c *Conn) Try(carried Carried, do func(*Conn) error) error {
-	c.attempt.holding, c.attempt.mark, c.attempt.carried = true, c.tap.Mark(), carried.op
+	c.attempt.undecided, c.attempt.mark, c.attempt.carried = true, c.tap.Mark(), carried.op
 	err := c.protect(func() error { return do(c) })
-	c.attempt.holding = false
+	c.attempt.undecided = false
 	return err
 }
 
-// Confirmed reports whether the server has not warned that what it has committed is not replicated.
+// Confirmed reports false if the server has warned that the last statement is committed but not replicated. Then the statement
+// is treated as one that failed, although pgx returns no error.
 func (c *Conn) Confirmed() bool { return c.stmt.outcome.unconfirmed == nil }
 
-// sentNothing reports whether not a byte was written since Try.
+// sentNothing reports whether not a byte was written on the connection since the last Try began.
 func (c *Conn) sentNothing() bool { return c.tap.Mark() == c.attempt.mark }
 
-// Unsent reports whether the connection died before a byte of what was tried was written.
+// Unsent reports whether the connection died before a byte of the statement was written. It is asked after Try has failed. If
+// it is true, the server can't have executed anything of it.
 func (c *Conn) Unsent() bool { return c.pg.IsClosed() && c.sentNothing() }
 
-// TakeBack returns what telemetry has of a statement that failed and is tried again.
+// TakeBack is called after Try has failed, if the statement is tried again. The failure will not be reported; the span and the
+// duration, which have not ended, are returned for the next attempt.
 func (c *Conn) TakeBack() Carried {
-	t := &c.stmt.telling
+	t := &c.stmt.telemetry
 	carried := Carried{op: t.op, sql: c.stmt.CallersText()}
 	if !t.op.UnderWay() {
-		carried.op = c.attempt.carried // the attempt didn't come to its statement
+		carried.op = c.attempt.carried // pgx failed before its tracer was called, so no statement has taken it over
 	}
-	*t = telling{}
+	*t = telemetry{}
 	c.attempt.carried = instruments.Operation{}
 	return carried
 }
 
-// Fail tells of a statement that failed with err and is not tried again, and returns what its caller is told.
+// Fail is called after Try has failed with err, if the statement is not tried again. It reports the failure and returns the
+// error that the statement's caller gets.
 func (c *Conn) Fail(ctx context.Context, err error) error {
-	if c.stmt.telling.held {
-		c.tell()
+	if c.stmt.telemetry.unreported {
+		c.report()
 	}
 	err = c.outdatedIn(err, c.Explain(err, c.sentNothing()))
 	c.attempt.carried.End(ctx, -1, err, c.stmt.CallersText())
 	return err
 }
 
-// protect calls do and returns a panic in it as an error, after it has ended what the panic left half done. The connection
-// must not be used by anybody else then. runtime.Goexit in do ends what is half done, and goes on.
+// protect calls do and returns its error. If do panics, protect ends the statement that was under way, marks the connection as
+// dirty and returns the panic as an error. If runtime.Goexit ends the goroutine within do, it does the same, and the goroutine
+// goes on ending.
 func (c *Conn) protect(do func() error) (err error) {
 	returned := false
 	defer func() {
@@ -106,20 +119,22 @@ func (c *Conn) protect(do func() error) (err error) {
 	return err
 }
 
-// rawUse is what a caller of Raw must be told of.
+// rawUse is what happened during a call of Raw and has to be in its error, though the function that was called doesn't know it.
 type rawUse struct {
-	unconfirmed *pgconn.PgError // the last warning that something is not replicated, since the connection was lent
-	cut         fate            // of the last statement that was cut short since then
+	unconfirmed *pgconn.PgError // the last warning that a commit is not replicated; nil: none
+	cut         fate            // what cut short the last statement that was; zero: none was
 }
 
-// Pgx returns the connection for a caller that may do anything with it.
+// Pgx returns pgx's connection for a caller that may do anything with it. Statements that were prepared and not executed are
+// closed before, since that caller's statements could collide with them.
 func (c *Conn) Pgx(ctx context.Context) *pgx.Conn {
 	c.releaseUnadopted(ctx)
 	c.visit.shown = true
 	return c.pgx
 }
 
-// Raw calls fn with the connection. If fn panics nobody else gets it.
+// Raw calls fn with pgx's connection and returns its error, explained if it is pgx's for a statement that was cut short. If fn
+// panics, the connection is dirty afterwards and the panic goes on.
 func (c *Conn) Raw(ctx context.Context, fn func(*pgx.Conn) error) error {
 	returned := false
 	defer func() {

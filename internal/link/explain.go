@@ -14,13 +14,13 @@ import (
 	"github.com/pgprod/pgprod/internal/pgerror"
 )
 
-// ErrLost stands for the loss of a connection of which nothing more is known.
+// ErrLost is the error of a connection that was lost for an unknown reason.
 var ErrLost = errors.New("connection lost")
 
-// prefix is what the errors of a pool's connections begin with.
+// prefix is the beginning of the texts of all errors that are made here.
 func (d *Dialer) prefix() string { return "pgprod: pool " + d.cfg.PoolName + ": " }
 
-// explained is an error whose text isn't put together from those of its causes.
+// An explained error has causes, but a text of its own that doesn't consist of theirs.
 type explained struct {
 	text   string
 	causes []error // none is nil
@@ -31,7 +31,7 @@ func (e *explained) Error() string { return e.text }
 // Unwrap returns the causes.
 func (e *explained) Unwrap() []error { return e.causes }
 
-// AlreadyEnded is the error of a call whose context has ended before anything was done, nil if it hasn't.
+// AlreadyEnded returns the error of a call whose context has ended before anything was sent, or nil if the context hasn't ended.
 func AlreadyEnded(ctx context.Context) error {
 	err := ctx.Err()
 	if err == nil {
@@ -40,8 +40,8 @@ func AlreadyEnded(ctx context.Context) error {
 	return &explained{text: "pgprod: nothing was sent: " + err.Error(), causes: pgerror.OfContext(err)}
 }
 
-// Real is what went wrong on the connection, where stdlib says only driver.ErrBadConn, which must not reach database/sql,
-// and pgx that the connection is closed.
+// Real returns the error behind err, if that says little: in place of stdlib's driver.ErrBadConn, which must not reach
+// database/sql, the last error that pgx has reported; and in place of pgx's "conn closed" the network's error.
 func (c *Conn) Real(err error) error {
 	if errors.Is(err, driver.ErrBadConn) {
 		err = ErrLost
@@ -49,15 +49,15 @@ func (c *Conn) Real(err error) error {
 			err = c.stmt.outcome.cause
 		}
 	}
-	if lost := c.tap.Err(); lost != nil && (err == ErrLost || errors.Is(err, pgconn.ErrConnClosed)) {
-		return lost
+	if failure := c.tap.Err(); failure != nil && (err == ErrLost || errors.Is(err, pgconn.ErrConnClosed)) {
+		return failure
 	}
 	return err
 }
 
-// Explain turns a statement's error into the one that the caller gets: the server's as it is, unless command_timeout or
-// the caller's context was the reason; otherwise with what is known about whether the statement ran. unsent says that not a
-// byte of it was written.
+// Explain turns a statement's error into the one that its caller gets. If command_timeout or the caller's context has cut the
+// statement short, it says so. If the connection was lost, it says what is known about whether the statement ran; unsent says
+// that not a byte of it was written. The server's errors are returned as they are.
 func (c *Conn) Explain(err error, unsent bool) error {
 	err = c.Real(err)
 	switch {
@@ -75,8 +75,9 @@ func (c *Conn) Explain(err error, unsent bool) error {
 	return c.explainLoss(err, unsent)
 }
 
-// explainLoss says what is known of a statement that was under way when the connection was lost. In a transaction that is
-// much: without a COMMIT it is rolled back.
+// explainLoss returns the error of a statement that was under way when the connection was lost. In a transaction it is known
+// that all of it is rolled back, since no COMMIT was sent. Otherwise the statement may have run, unless it was unsent or the
+// server has said with an error why it ended the session.
 func (c *Conn) explainLoss(err error, unsent bool) error {
 	ended := pgerror.From(err) != nil
 	switch {
@@ -94,8 +95,8 @@ func (c *Conn) explainLoss(err error, unsent bool) error {
 	return fmt.Errorf("%sthe connection was lost after the statement was sent, whether it ran is unknown: %w", c.dialer.prefix(), err)
 }
 
-// explainRaw is Explain for what a caller of Raw returned: its own error, unless pgx's is in it for a statement that was cut
-// short.
+// explainRaw returns the error of a function that was called by Raw. It is the function's own, unless that contains pgx's error
+// for a statement that was cut short: then it is explained.
 func (c *Conn) explainRaw(err error) error {
 	network, _ := errors.AsType[net.Error](err)
 	if pgerror.From(err) != nil || network != nil && network.Timeout() {
@@ -106,19 +107,19 @@ func (c *Conn) explainRaw(err error) error {
 	return err
 }
 
-// fate is what cut a statement short, if anything did.
+// A fate is what cut a statement short, if anything did, and how far the statement had come.
 type fate struct {
 	guard.Cut
-	after   time.Duration // it had run for; 0: not known
+	after   time.Duration // how long the statement had run; 0: not known
 	reading bool          // its first rows had arrived, and the caller had not closed them
 }
 
-// fate is that of the last statement, or of the present one.
+// fate returns the fate of the statement under way, or of the last one.
 func (c *Conn) fate() fate {
 	return fate{c.guard.Cut(), c.stmt.outcome.cutAfter, c.stmt.outcome.cutReading}
 }
 
-// byCaller says how the caller ended a statement.
+// byCaller says in words how the end of the caller's context has ended the statement.
 func (f fate) byCaller() string {
 	what := "the caller cancelled the statement"
 	if errors.Is(f.Caller, context.DeadlineExceeded) {
@@ -130,7 +131,8 @@ func (f fate) byCaller() string {
 	return what + f.whileReading()
 }
 
-// whileReading tells a statement whose rows were still open from one that the server was at work on.
+// whileReading is the part of the text that says that the statement's rows were open, so that the time was not the server's
+// alone. It is "" if the server was still working on the statement.
 func (f fate) whileReading() string {
 	if f.reading {
 		return " while its rows were open: sent slowly, read slowly or not closed"
@@ -138,14 +140,15 @@ func (f fate) whileReading() string {
 	return ""
 }
 
-// What to do about a statement that took too long,
+// These are the hints about a statement that took too long.
 const (
 	lookAtPlan     = " (look at its plan with EXPLAIN, and in pg_stat_activity at what it waits for)"
 	closeRows      = " (look first whether its rows are closed as soon as they are read)" // if its rows had come
 	lookAtStandbys = " (a COMMIT that takes long as a rule waits for a synchronous standby to confirm it: look at pg_stat_replication)"
 )
 
-// cutShort returns the error for a statement that didn't get the time it needed, nil for any other.
+// cutShort returns the error for a statement with the given fate, of which pgx has returned err. It is nil if the statement was
+// not cut short, or if the server has answered it with another error nevertheless.
 func (c *Conn) cutShort(err error, fate fate) *cutError {
 	pg := pgerror.From(err)
 	if pg != nil && !pgerror.IsCanceled(err) {
@@ -171,7 +174,7 @@ func (c *Conn) cutShort(err error, fate fate) *cutError {
 	return cut
 }
 
-// orCut is a COMMIT's error, or what is to be said if it was cut short.
+// orCut returns err, or, if the COMMIT that failed with it was cut short, the error that says so.
 func (c *Conn) orCut(err error) error {
 	if cut := c.cutShort(err, c.fate()); cut != nil {
 		return cut
@@ -179,25 +182,25 @@ func (c *Conn) orCut(err error) error {
 	return err
 }
 
-// cutError is a statement that command_timeout or the caller's context ended. It is the context's error, and the
-// server's if the server answered.
+// A cutError is the error of a statement that command_timeout, the caller's context or the server's statement_timeout has ended.
+// Among its causes are the context's error and pgx's, which is the server's if the server has answered.
 type cutError struct {
 	pool  *Dialer
-	why   string
-	hint  string
-	ctx   error
-	cause error
+	why   string // what has ended the statement
+	hint  string // what to look at, in brackets with a space before; "": nothing
+	ctx   error  // the caller's context's error, or context.DeadlineExceeded
+	cause error  // pgx's error
 }
 
 var _ net.Error = (*cutError)(nil)
 
 func (e *cutError) Error() string { return e.pool.prefix() + e.why + ": " + e.cause.Error() + e.hint }
 
-// Unwrap returns the context's error, pgx's for a timeout if it is one, and the cause.
+// Unwrap returns the context's error, an error that pgconn.Timeout recognises if a deadline has passed, and the cause.
 func (e *cutError) Unwrap() []error { return append(pgerror.OfContext(e.ctx), e.cause) }
 
-// Timeout makes it a net.Error, as context.DeadlineExceeded is.
+// Timeout implements net.Error, which context.DeadlineExceeded is as well.
 func (e *cutError) Timeout() bool { return e.ctx == context.DeadlineExceeded }
 
-// Temporary is part of net.Error.
+// Temporary implements net.Error.
 func (e *cutError) Temporary() bool { return e.Timeout() }

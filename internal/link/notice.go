@@ -6,13 +6,13 @@ import (
 	"github.com/pgprod/pgprod/internal/pgerror"
 )
 
-// noticed is pgx's OnNotice. pgx calls it while it reads what the server sends, in the goroutine that uses the
-// connection, which holds no lock of ours then. It is the only place where notices are looked at.
+// noticed is called by pgx for each notice of the server, while it reads what the server sends, in the goroutine that uses the
+// connection. No lock of ours is held then, so that the application's handler may be called.
 func (c *Conn) noticed(n *pgconn.Notice) {
 	if pgerror.NotReplicated(n) {
 		c.stmt.outcome.unconfirmed = (*pgconn.PgError)(n)
 	} else if pgerror.IsWarning(n) {
-		var during *Statement // else the connection is being made, or asked whether it lives
+		var during *Statement // nil: the connection is being made, or pinged
 		if c.depth > 0 {
 			during = &c.stmt
 		}

@@ -7,14 +7,15 @@ import (
 	"strings"
 )
 
-// panicError is a panic in the midst of a call of database/sql's, as its caller gets it.
+// A panicError is a panic in the middle of a statement, turned into an error. Its text contains the stack of the panic.
 type panicError struct {
 	value any
 	stack []byte
 }
 
-// newPanicError makes an error of a panic that is being recovered from. A reply that makes no sense leads pgx past the
-// end of a slice or to a nil pointer: that is the server's fault and has no use for a stack.
+// newPanicError makes an error of a panic. It is called in the deferred function that has recovered from the panic, where the
+// stack still contains it. A malformed reply of the server makes pgx index past the end of a slice or use a nil pointer: such a
+// panic is reported as the server's mistake, without a stack.
 func newPanicError(value any) error {
 	if err, ok := value.(runtime.Error); ok && panickedInPgx() {
 		return fmt.Errorf("pgprod: the server's reply makes no sense: %w", err)
@@ -26,14 +27,14 @@ func (e *panicError) Error() string {
 	return fmt.Sprintf("pgprod: a panic in the midst of a statement: %v\n\n%s", e.value, e.stack)
 }
 
-// Unwrap returns the panic's value if it is an error.
+// Unwrap returns the panic's value if that is an error, nil otherwise.
 func (e *panicError) Unwrap() error {
 	err, _ := e.value.(error)
 	return err
 }
 
-// panickedInPgx reports whether the panic that is being recovered from began in pgx, and not in a type of the
-// application's that pgx or database/sql called.
+// panickedInPgx reports whether the panic that is being recovered from began in a function of pgx's, and not in one of the
+// application's that pgx or database/sql has called. It looks for the first frame below those of the runtime's panic.
 func panickedInPgx() bool {
 	var pcs [32]uintptr
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(1, pcs[:])])

@@ -7,7 +7,8 @@ import (
 	"github.com/pgprod/pgprod/internal/settings"
 )
 
-// passwordCalls sees to it that one call of the application's password function is under way at most.
+// passwordCalls sees to it that at most one call of the application's password function is under way. Dials that need the
+// password meanwhile wait for the same call.
 type passwordCalls struct {
 	mu       sync.Mutex    // guards underWay
 	underWay *passwordCall // nil: there is none
@@ -20,11 +21,11 @@ type passwordCall struct {
 	err      error
 }
 
-// A PasswordError is a failure to get the password.
+// A PasswordError is a failure to get the password to log in with.
 type PasswordError struct {
-	From    string // what was asked for it
-	Cause   error
-	Foreign bool // the cause is the application's, and may say anything
+	From    string // what was to give it: "password_file" or "password function"
+	Cause   error  // never nil
+	Foreign bool   // the cause comes from the application's function and may contain a secret
 }
 
 func (e *PasswordError) Error() string { return e.From + ": " + e.Cause.Error() }
@@ -32,8 +33,9 @@ func (e *PasswordError) Error() string { return e.From + ": " + e.Cause.Error() 
 // Unwrap returns the cause.
 func (e *PasswordError) Unwrap() error { return e.Cause }
 
-// password is what to log in with: read anew for each dial, so that a rotated secret needs no restart. "" leaves what the
-// settings have: none beside a function, else what the DSN, DB_PASSWORD or pgx's own sources say.
+// password returns the password for one dial. It is read anew for each, so that a changed password needs no restart. If there
+// is neither a function nor a file it returns "", which leaves the password that pgx's configuration has, from the DSN,
+// DB_PASSWORD or pgx's own sources.
 func (d *Dialer) password(ctx context.Context) (string, error) {
 	switch {
 	case d.hooks.Password != nil:
@@ -48,10 +50,10 @@ func (d *Dialer) password(ctx context.Context) (string, error) {
 	return "", nil
 }
 
-// RereadsPassword reports whether the next dial may log in with another password than the last.
+// RereadsPassword reports whether the next dial may log in with another password than the last one did.
 func (d *Dialer) RereadsPassword() bool { return d.hooks.Password != nil || d.cfg.PasswordFile != "" }
 
-// PasswordFrom is where the password comes from, "" if that isn't ours to know.
+// PasswordFrom returns where the password comes from, in words for an error's text. It returns "" if only pgx knows.
 func (d *Dialer) PasswordFrom() string {
 	switch {
 	case d.hooks.Password != nil:
@@ -64,8 +66,8 @@ func (d *Dialer) PasswordFrom() string {
 	return ""
 }
 
-// askPassword calls the application's function, or joins the call that is under way. It doesn't wait longer than ctx for
-// a function that takes no notice of its context: Close would wait as well.
+// askPassword returns the result of the application's function: of the call that is under way, or of a new one. When ctx ends
+// it returns, even if the function ignores its own context: otherwise the pool's Close would have to wait for the function.
 func (d *Dialer) askPassword(ctx context.Context) (string, error) {
 	call := d.passwordCall(ctx)
 	select {
@@ -90,8 +92,9 @@ func (d *Dialer) passwordCall(ctx context.Context) *passwordCall {
 	return calls.underWay
 }
 
-// callPassword runs under the values of the dial that asks first, and ends with the pool, or when that dial would have
-// had to: another dial that waits for the same call may need it longer than the first one does.
+// callPassword calls the application's function and publishes its result. The function's context has the values of the dial
+// that asked first, but not its end, since other dials may be waiting for the same call. It ends with the pool, or after the
+// time that a whole dial may take.
 func (d *Dialer) callPassword(ctx context.Context, call *passwordCall) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.Limit())
 	defer cancel()

@@ -12,44 +12,45 @@ import (
 	"github.com/pgprod/pgprod/internal/sqlsummary"
 )
 
-// unsettled is how long the names in statements may mean something else than when pgx prepared them, because a
-// statement has changed the schema or search_path. So long statements go past pgx's cache, in both directions: a
-// statement that it has would be refused, which ends a transaction, or read the wrong table; one that it gets would be
-// wrong afterwards.
+// unsettled says for how long the names in statements may mean something else than when pgx prepared them, because a statement
+// has changed the schema or search_path. Until then statements are sent without pgx's cache of prepared statements. One that
+// is in the cache would be refused, which ends a transaction, or would use the wrong table; and one that got into the cache
+// now would be wrong afterwards.
 type unsettled uint8
 
 const (
-	settled       unsettled = iota
-	inTransaction           // until the transaction ends
-	inSession               // until the connection is given back
+	settled       unsettled = iota // the names mean what they meant when statements were prepared
+	inTransaction                  // they may mean something else until the transaction ends
+	inSession                      // they may mean something else until the connection is given back
 )
 
-// prepared is what a connection knows of what was prepared on it, and whether that is up to date.
+// prepared is what is known of the statements that were prepared on a connection, and whether they are up to date.
 type prepared struct {
 	unsettled unsettled
-	altered   bool   // the transaction has changed the schema
-	schema    uint64 // the dialer's, when nothing was prepared yet
-	any       bool   // something was prepared since then
-	named     bool   // by a caller of Raw, under a name of its own
-	already   bool   // pgx said of the last prepare that the statement had been there
-	batched   bool   // a batch ran: pgx's cache holds what Prepare doesn't know of
+	altered   bool   // the transaction under way has changed the schema, which concerns other connections once it ends
+	schema    uint64 // Dialer.schema at a time when nothing was prepared: what was prepared since is as new as that at least
+	nonEmpty  bool   // something was prepared since then
+	named     bool   // a caller of Raw has prepared a statement under a name of its own
+	already   bool   // pgx has reported of the last prepare that the statement was prepared already
+	batched   bool   // a batch has run, so that pgx's cache may contain statements that Prepare doesn't know of
 
-	unadopted []unadopted
-	harmless  [16]string // texts that change nothing of what names mean, by their length
+	unadopted []unadopted // statements that Prepare has prepared and nobody has executed yet, the oldest first
+	harmless  [16]string  // texts that are known not to change what names mean; each has its place by its length
 }
 
-// longText is the length from which a text isn't kept: the server needs about 40 times as much memory for what it has
-// prepared, on each connection.
+// longText is the length in bytes from which a text is not kept as a prepared statement: the server would need about 40 times
+// as much memory for it, on each connection.
 const longText = 8 << 10
 
-// describedTexts is how many descriptions of long texts pgx keeps for a connection, in place of the statements.
+// describedTexts is how many descriptions of statements pgx keeps for a connection. Descriptions are what it keeps of long
+// texts, in place of prepared statements.
 const describedTexts = 16
 
-// bypass returns a statement's arguments, with another way to send it in front of them where it must not go through
-// pgx's cache of prepared statements. Parameters and results are the same in each way. One that the caller has chosen
-// comes behind it, and counts.
+// bypass returns the arguments with which a statement is sent. If it must not go through pgx's cache of prepared statements, a
+// pgx.QueryExecMode that bypasses the cache is put in front of them; parameters and results are the same with each mode. A
+// mode that the caller has chosen itself comes after it, and pgx follows the last one.
 func (c *Conn) bypass(query string, args []driver.NamedValue) []driver.NamedValue {
-	if c.keeps(query) {
+	if c.mayCache(query) {
 		return args
 	}
 	mode := pgx.QueryExecModeCacheDescribe
@@ -59,32 +60,32 @@ func (c *Conn) bypass(query string, args []driver.NamedValue) []driver.NamedValu
 	return append([]driver.NamedValue{{Value: mode}}, args...)
 }
 
-// keeps reports whether a statement may go through that cache, or whatever the pool's way to send statements has in its
-// place.
+// mayCache reports whether a statement may be sent in the mode of the settings, which as a rule goes through pgx's cache of
+// prepared statements.
 //
-// Where it may not, it is parsed with each execution, and the server keeps nothing of it. Inside a transaction after a
-// change it is described anew before, in a round trip of its own; elsewhere by what pgx remembers, since behind a
-// pooler the statement without a name might be another client's by the second round trip.
-func (c *Conn) keeps(query string) bool {
+// If it may not, bypass has it parsed anew with each execution, and the server keeps nothing of it. After a change within the
+// transaction under way it is also described anew, in a round trip of its own. Otherwise pgx uses the description that it
+// remembers: behind a pooler, an unnamed statement might be another client's by the time of a second round trip.
+func (c *Conn) mayCache(query string) bool {
 	mode := c.dialer.cfg.Conn.DefaultQueryExecMode
 	if c.prepared.unsettled == settled {
 		return len(query) < longText || mode != pgx.QueryExecModeCacheStatement || c.dialer.cfg.Conn.DescriptionCacheCapacity == 0
 	}
-	return !keeps(mode)
+	return !caches(mode)
 }
 
-// keeps reports whether pgx keeps what the server says of a statement that is sent in this way.
-func keeps(mode pgx.QueryExecMode) bool {
+// caches reports whether pgx keeps a prepared statement, or the server's description of one, for statements sent in this mode.
+func caches(mode pgx.QueryExecMode) bool {
 	return mode == pgx.QueryExecModeCacheStatement || mode == pgx.QueryExecModeCacheDescribe
 }
 
-// settle is called when a query has ended, and notes what it has changed for others. Most texts are known to change
-// nothing.
-func (c *Conn) settle(tag, sql string, args []any) {
-	if known := &c.prepared.harmless[len(sql)%len(c.prepared.harmless)]; *known != sql {
+// noteQuery is called when a query has ended. It notes whether the query has changed the schema or what names mean, and at the
+// end of a transaction counts a change of the schema for other connections. Most texts are found among the harmless ones.
+func (c *Conn) noteQuery(tag, sql string, args []any) {
+	if slot := &c.prepared.harmless[len(sql)%len(c.prepared.harmless)]; *slot != sql {
 		changed := mayChange(tag, sql) && c.noteChanges(sql, args)
 		if !changed && tag != "" && len(sql) < longText {
-			*known = sql
+			*slot = sql
 		}
 	}
 	if c.pg.TxStatus() != 'I' {
@@ -99,20 +100,22 @@ func (c *Conn) settle(tag, sql string, args []any) {
 	}
 }
 
-// mayChange reports whether a text is worth a closer look, as few are, by what the server says of its last statement.
+// mayChange reports whether a text may change the schema or the meaning of names, so that it is worth a closer look. It is a
+// cheap filter that is true of few texts. tag is the command tag of the last statement in the text.
 func mayChange(tag, sql string) bool {
 	word, _, _ := strings.Cut(tag, " ")
 	switch word {
 	case "CREATE", "ALTER", "DROP", "DO", "CALL", "DISCARD", "IMPORT", "SET", "RESET":
 		return true
-	case "SELECT": // which the tag of CREATE TABLE AS is too
-		return !isOne(sql) || beginsWithCreate(sql) || mentionsSetConfig(sql) ||
+	case "SELECT": // CREATE TABLE AS and SELECT INTO have this tag as well
+		return !isSingle(sql) || beginsWithCreate(sql) || mentionsSetConfig(sql) ||
 			strings.Contains(sql, "into") || strings.Contains(sql, "INTO")
 	}
-	return !isOne(sql)
+	return !isSingle(sql)
 }
 
-// mentionsSetConfig looks for the name of that function by its underscore, which is rarer than a letter.
+// mentionsSetConfig reports whether a text contains set_config, in upper or lower case. It searches for the underscore, which
+// is rarer than any letter of the name.
 func mentionsSetConfig(sql string) bool {
 	const before, after = "set", "_config"
 	for rest := sql; ; {
@@ -127,7 +130,7 @@ func mentionsSetConfig(sql string) bool {
 	}
 }
 
-// beginsWithCreate looks for the word behind comments, too.
+// beginsWithCreate reports whether the first word of a text, after comments, is CREATE.
 func beginsWithCreate(sql string) bool {
 	sql = opening(sql)
 	if sql == "" || sql[0] >= 'A' && sql[0]|0x20 != 'c' {
@@ -137,17 +140,19 @@ func beginsWithCreate(sql string) bool {
 	return strings.EqualFold(first, "create")
 }
 
-// noteChanges notes what the statements of a text have changed that had these arguments, and reports whether the text
-// can change anything.
+// noteChanges notes what the statements of a text, executed with these arguments, have changed, and reports whether the text
+// can change anything, be it with other arguments.
 func (c *Conn) noteChanges(sql string, args []any) (can bool) {
-	for one := range sqlsummary.Split(sql) {
-		change := sqlsummary.ChangeOf(one)
+	for statement := range sqlsummary.Split(sql) {
+		change := sqlsummary.ChangeOf(statement)
 		can = can || change != 0
 		c.noteChange(change, args)
 	}
 	return can
 }
 
+// noteChange notes what one statement has changed: how long names may mean something else on this connection, and whether the
+// change concerns other connections as well.
 func (c *Conn) noteChange(change sqlsummary.Change, args []any) {
 	if change&sqlsummary.PathByArgument != 0 && nameThePath(args) {
 		change |= sqlsummary.Path
@@ -160,14 +165,14 @@ func (c *Conn) noteChange(change sqlsummary.Change, args []any) {
 	default:
 		c.prepared.unsettled = max(c.prepared.unsettled, inTransaction)
 	}
-	// What a session drops that has made temporary tables may be one of those, which is nobody else's business.
+	// A session that has made temporary tables may have altered or dropped one of those, which concerns no other connection.
 	if change&sqlsummary.Schema != 0 && c.prepared.unsettled != inSession {
 		c.prepared.altered = true
 	}
 }
 
-// nameThePath reports whether one of the arguments is the name of a setting that says where names are looked for.
-// Arguments by name are not looked into.
+// nameThePath reports whether one of the arguments of set_config may be search_path, or another setting that decides which
+// table a name stands for. Of arguments that are given by name (a pgx.QueryRewriter) that is assumed.
 func nameThePath(args []any) bool {
 	for _, arg := range args {
 		switch arg := arg.(type) {
@@ -182,35 +187,36 @@ func nameThePath(args []any) bool {
 	return false
 }
 
-// forgetOutdated has pgx and the server forget what was prepared before the last change of the schema that the pool
-// knows of. It is called before a transaction, where no statement can be asked again.
+// forgetOutdated deallocates what was prepared on the connection before the last change of the schema that any connection of
+// the pool has seen. It is called before a transaction begins, since a statement that the server refuses as outdated can't be
+// tried again within one.
 func (c *Conn) forgetOutdated(ctx context.Context) error {
-	known := c.dialer.schema.Load()
+	current := c.dialer.schema.Load()
 	switch {
-	case c.prepared.schema == known || c.prepared.named: // names of the borrower's own must stay
+	case c.prepared.schema == current || c.prepared.named: // what the borrower has prepared by name must stay
 		return nil
-	case !c.prepared.any:
-		c.prepared.schema = known
+	case !c.prepared.nonEmpty:
+		c.prepared.schema = current
 		return nil
 	}
-	c.bound()
+	c.beginUntraced()
 	defer c.guard.End()
 	if err := c.pgx.DeallocateAll(ctx); err != nil {
 		return err
 	}
 	p := &c.prepared
-	p.schema, p.any, p.batched, p.unadopted = known, false, false, nil
+	p.schema, p.nonEmpty, p.batched, p.unadopted = current, false, false, nil
 	return nil
 }
 
-// Outdated reports whether a statement has failed that pgx had prepared or described before, without having been
-// executed, in a way that a change of the schema since then may explain, and may be sent again. It is prepared anew
-// then: pgx forgets what has failed.
+// Outdated is asked after Try has failed with err. It reports whether the statement may be sent once more, on the same
+// connection: it was not executed, pgx had prepared or described it earlier, and a change of the schema since then may be the
+// reason of the failure. Sent again it is prepared anew, since pgx drops a statement that has failed from its cache.
 //
-// Either the server has refused it outside of a transaction, which the refusal would have ended; or pgx could not encode
-// an argument for the type that its parameter had, and has sent nothing.
+// There are two cases. The server has refused the statement before executing it, outside of a transaction (in a transaction
+// the refusal has ended that). Or pgx could not encode an argument for the type that the parameter had, and has sent nothing.
 //
-// The caller sends it again at once, or never. Either way other connections learn of a change that shows.
+// If the refusal shows that the schema has changed, the pool's other connections learn of it.
 func (c *Conn) Outdated(err error) bool {
 	if c.refused(err) {
 		if c.pg.TxStatus() != 'I' || !pgerror.PlanIsOutdated(err) && !pgerror.HasNoSuchValue(err) {
@@ -223,8 +229,9 @@ func (c *Conn) Outdated(err error) bool {
 		!errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
 }
 
-// outdatedIn marks the error of a statement, once it is explained, if the server has refused it inside a transaction for
-// what was prepared before a change of the schema. A value that its type doesn't have is taken for the caller's mistake.
+// outdatedIn is called by Fail with a statement's error, as it is and explained, and returns the explained one. If the server
+// has refused the statement in a transaction because what was prepared is outdated, the result is an outdatedError, by which
+// InTx knows that the transaction may be begun again. A value that doesn't fit its type is taken for the caller's mistake.
 func (c *Conn) outdatedIn(err, explained error) error {
 	if !c.refused(err) || !pgerror.PlanIsOutdated(err) {
 		return explained
@@ -233,25 +240,27 @@ func (c *Conn) outdatedIn(err, explained error) error {
 	return outdatedError{explained}
 }
 
-// wasCached reports whether the statement that has failed had been prepared or described before.
+// wasCached reports whether pgx had prepared or described the statement that has failed earlier, and not just for it.
 func (c *Conn) wasCached() bool {
 	return c.stmt.plan.cached && !c.stmt.plan.anew && !c.pg.IsClosed()
 }
 
-// refused reports whether the server has sent the error of such a statement before it answered that the parameters are
-// bound, which comes before any execution.
+// refused reports whether err is the server's refusal of a statement that was cached, sent before the server confirmed that
+// the parameters are bound. Then nothing of the statement was executed.
 func (c *Conn) refused(err error) bool {
 	return pgerror.From(err) != nil && c.wasCached() && c.tap.Refused()
 }
 
-// learnSchema tells the pool's other connections of a change of the schema that a refusal has shown, unless they know.
+// learnSchema is called after a refusal. If it shows that the schema has changed, the dialer counts a change, so that other
+// connections forget what they have prepared, unless the change has been counted already.
 func (c *Conn) learnSchema(err error) {
 	if c.refused(err) && pgerror.SchemaChanged(err) {
 		c.dialer.schema.CompareAndSwap(c.prepared.schema, c.prepared.schema+1)
 	}
 }
 
-// An outdatedError is that of a transaction in which such a statement was refused: begun again it may succeed.
+// An outdatedError is the error of a statement that was refused in a transaction because it was prepared before a change of
+// the schema. If the transaction is begun again, the statement is prepared anew and may succeed.
 type outdatedError struct{ error }
 
 // Unwrap returns the server's error.

@@ -7,30 +7,31 @@ import (
 	"slices"
 )
 
-// cachePrefix is what the names of statements in pgx's cache begin with.
+// cachePrefix is the beginning of the names that pgx's cache gives to prepared statements.
 const cachePrefix = "stmtcache_"
 
-// maxUnadopted bounds the statements that were prepared on one connection and never executed there.
+// maxUnadopted is how many statements there may be on one connection that were prepared by Prepare and never executed.
 const maxUnadopted = 32
 
-// unadopted is a statement that was prepared and is not in pgx's cache yet.
+// An unadopted statement was prepared on the server by Prepare, under the name that pgx's cache would give it, and is not in
+// the cache yet. pgx adopts it at its first execution.
 type unadopted struct{ name, query string }
 
-// Prepare has the server parse query and returns the number of its parameters.
+// Prepare has the server parse query, and returns the number of its parameters. It is called within Try.
 //
-// It uses the name under which pgx's statement cache looks for the text, so that the first execution finds the
-// statement there and takes it over, without another round trip and into its LRU. What is never executed would stay, so
-// the oldest of those go when there are too many. Should pgx change its naming, the first execution of each statement
-// costs one more round trip, and a test of ours fails.
+// It prepares the statement under the name that pgx's statement cache would give it. At the first execution pgx finds that the
+// name is prepared, takes the statement into its cache, an LRU, and needs no round trip for it. A statement that is never
+// executed would stay for ever, so the oldest of these are deallocated when there are too many. If pgx changed its names, the
+// first execution of each statement would cost one more round trip, and a test of ours would fail.
 //
-// Batches, which only callers of Raw can send, put statements into pgx's cache under the same names and know nothing of
-// those that are prepared elsewhere: see batchAhead. After one the server is asked without a name, as it is where the
-// statement is not to be kept.
+// A batch, which only callers of Raw can send, also puts statements into pgx's cache under these names, and doesn't know those
+// that Prepare has prepared. Therefore, once a batch has run, Prepare uses the unnamed statement, which the server forgets with
+// the next one. It does so too where the statement must not be kept. See batchAhead for what happens before a batch.
 func (c *Conn) Prepare(ctx context.Context, query string) (int, error) {
 	digest := sha256.Sum256([]byte(query))
 	name := cachePrefix + hex.EncodeToString(digest[:24])
 	p := &c.prepared
-	if p.batched || !c.keeps(query) {
+	if p.batched || !c.mayCache(query) {
 		name = ""
 	}
 	p.already = false
@@ -42,20 +43,21 @@ func (c *Conn) Prepare(ctx context.Context, query string) (int, error) {
 		return len(sd.ParamOIDs), nil
 	}
 	p.unadopted = append(p.unadopted, unadopted{name: name, query: query})
-	for len(p.unadopted) > maxUnadopted && c.deallocate(ctx, p.unadopted[0]) == nil { // if not now, with the next
+	for len(p.unadopted) > maxUnadopted && c.deallocate(ctx, p.unadopted[0]) == nil { // what fails is left for the next call
 		p.unadopted = p.unadopted[1:]
 	}
 	return len(sd.ParamOIDs), nil
 }
 
-// batchAhead is called before pgx sends a batch.
+// batchAhead is called by the tracer before pgx sends a batch.
 func (c *Conn) batchAhead(ctx context.Context) {
 	c.prepared.batched = true
 	c.releaseUnadopted(ctx)
 }
 
-// releaseUnadopted is called before statements go to pgx that aren't ours to look at: a batch would fail on the names
-// that are in use, and a query without arguments might adopt one, which can't be told from one that adopts none.
+// releaseUnadopted deallocates the statements that were prepared and not executed. It is called before a batch and before a
+// caller of Raw gets pgx's connection. A batch would fail because the names are in use. And when such a caller sends a query
+// without arguments, it can't be seen whether pgx has adopted a statement for it.
 func (c *Conn) releaseUnadopted(ctx context.Context) {
 	p := &c.prepared
 	if len(p.unadopted) == 0 || c.pg.IsBusy() {
@@ -64,17 +66,18 @@ func (c *Conn) releaseUnadopted(ctx context.Context) {
 	p.unadopted = slices.DeleteFunc(p.unadopted, func(u unadopted) bool { return c.deallocate(ctx, u) == nil })
 }
 
-// deallocate closes a statement on the server. pgx doesn't trace that, so that it is bounded here, unless it happens
-// within a statement.
+// deallocate closes a prepared statement on the server. pgx doesn't trace that, so the guard's time is started here, unless a
+// statement is under way, whose time it is part of.
 func (c *Conn) deallocate(ctx context.Context, u unadopted) error {
 	if c.depth == 0 {
-		c.bound()
+		c.beginUntraced()
 		defer c.guard.End()
 	}
 	return c.pgx.Deallocate(ctx, u.name)
 }
 
-// adopted is called when pgx executes query through its cache.
+// adopted is called by the tracer when pgx is about to execute query through its cache, by which it adopts the statement if that
+// was prepared by Prepare.
 func (c *Conn) adopted(query string) {
 	p := &c.prepared
 	for i, u := range p.unadopted {

@@ -8,16 +8,16 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
-// rows are the rows of one query: pgx's, with all their optional interfaces. Errors are explained on the way through,
-// and panics become errors.
+// rows are the driver.Rows of one query. They are pgx's, with all optional interfaces of these, but errors are explained and
+// panics become errors.
 //
-// Each query has its own, since a query without a row has ended by the time QueryContext returns: the next query may
+// Each query has a value of its own. A query without a row has ended when QueryContext returns, so that the next query may
 // begin on the same connection while the caller still holds the rows of the first.
 type rows struct {
 	*stdlib.Rows
 	c *Conn
 
-	columns []column // of a query that has ended; nil while the result is being read
+	columns []column // the columns of a query that had ended when QueryContext returned; nil while the result is being read
 }
 
 var (
@@ -33,13 +33,13 @@ type column struct {
 	name, typeName   string
 	scanType         reflect.Type
 	length           int64
-	limited          bool // length is known
+	limited          bool // the type has a length
 	precision, scale int64
-	scaled           bool // precision and scale are known
+	scaled           bool // the type has a precision and a scale
 }
 
-// newRows wraps what pgx returned. Of a query that has ended it reads the columns at once: pgx keeps the description of
-// one result per connection, and a query that follows replaces it.
+// newRows wraps the rows that pgx has returned. If the query has ended, it reads the columns at once: pgx keeps one description
+// of a result per connection, which the next query replaces.
 func newRows(c *Conn, result *stdlib.Rows, ended bool) *rows {
 	r := &rows{Rows: result, c: c}
 	if !ended {
@@ -48,10 +48,10 @@ func newRows(c *Conn, result *stdlib.Rows, ended bool) *rows {
 	names := result.Columns()
 	columns := make([]column, len(names))
 	for i, name := range names {
-		one := &columns[i]
-		one.name, one.typeName, one.scanType = name, result.ColumnTypeDatabaseTypeName(i), result.ColumnTypeScanType(i)
-		one.length, one.limited = result.ColumnTypeLength(i)
-		one.precision, one.scale, one.scaled = result.ColumnTypePrecisionScale(i)
+		col := &columns[i]
+		col.name, col.typeName, col.scanType = name, result.ColumnTypeDatabaseTypeName(i), result.ColumnTypeScanType(i)
+		col.length, col.limited = result.ColumnTypeLength(i)
+		col.precision, col.scale, col.scaled = result.ColumnTypePrecisionScale(i)
 	}
 	r.columns = columns
 	return r
@@ -84,14 +84,14 @@ func (r *rows) ColumnTypeLength(i int) (length int64, ok bool) {
 // ColumnTypePrecisionScale implements driver.RowsColumnTypePrecisionScale.
 func (r *rows) ColumnTypePrecisionScale(i int) (precision, scale int64, ok bool) {
 	if r.columns != nil {
-		one := r.columns[i]
-		return one.precision, one.scale, one.scaled
+		col := r.columns[i]
+		return col.precision, col.scale, col.scaled
 	}
 	return r.Rows.ColumnTypePrecisionScale(i)
 }
 
-// Columns implements driver.Rows. pgx remembers the names once it was asked. If the server's description of the result
-// makes no sense there are none, and Next says so.
+// Columns implements driver.Rows. pgx keeps the names once it was asked for them. If the server's description of the result is
+// malformed, pgx panics; then there are no columns, and Next returns an error.
 func (r *rows) Columns() []string {
 	defer func() { r.survived(recover(), new(error)) }()
 	return r.Rows.Columns()
@@ -99,7 +99,7 @@ func (r *rows) Columns() []string {
 
 // Next implements driver.Rows.
 func (r *rows) Next(dest []driver.Value) (err error) {
-	returned := false // asking it costs less than recover, and there may be many rows
+	returned := false // testing it costs less than a call of recover for each row
 	defer func() {
 		if !returned {
 			r.survived(recover(), &err)
@@ -110,7 +110,8 @@ func (r *rows) Next(dest []driver.Value) (err error) {
 	return r.next(err)
 }
 
-// next is what the caller gets when pgx has returned err for the next row.
+// next returns the error that the caller gets if pgx has returned err for the next row. io.EOF, the end of the rows, stays as it
+// is, unless the server has warned that the statement is not replicated.
 func (r *rows) next(err error) error {
 	if err == nil || err == io.EOF && !r.unconfirmed() {
 		return err
@@ -118,20 +119,22 @@ func (r *rows) next(err error) error {
 	return r.c.Explain(err, false)
 }
 
-// unconfirmed reports whether the server has warned at the end of these rows that their statement, an INSERT … RETURNING
-// say, is committed but not replicated.
+// unconfirmed reports whether the server has warned, at the end of these rows, that their statement (an INSERT … RETURNING, for
+// example) is committed but not replicated.
 func (r *rows) unconfirmed() bool { return r.columns == nil && r.c.stmt.outcome.unconfirmed != nil }
 
-// Close implements driver.Rows.
+// Close implements driver.Rows. The statement ends with it, so that the application's tracer or log handler may be called, and
+// may panic.
 func (r *rows) Close() (err error) {
-	defer func() { r.survived(recover(), &err) }() // a tracer or a log handler is told of the statement's end
+	defer func() { r.survived(recover(), &err) }()
 	if err := r.Rows.Close(); err != nil || r.unconfirmed() {
 		return r.c.Explain(err, false)
 	}
 	return nil
 }
 
-// survived turns a panic that was recovered from, if there was one, into an error. The connection is not lent again.
+// survived turns what recover has returned into an error, if there was a panic, and makes the connection dirty, so that nobody
+// else gets it.
 func (r *rows) survived(panicked any, err *error) {
 	if panicked == nil {
 		return

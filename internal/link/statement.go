@@ -13,68 +13,69 @@ import (
 	"github.com/pgprod/pgprod/internal/pgerror"
 )
 
-// A Statement is the outermost thing that pgx does at a caller's request: a query, a prepare, a batch or a COPY. It is made
-// as a whole when that begins, and what is known of it after its end stays until the next one begins.
+// A Statement is the outermost thing that pgx does at a caller's request: a query, a prepare, a batch or a COPY. What pgx
+// prepares for a query belongs to the query. A Statement is made as one value by Conn.begin, and completed by Conn.end. It
+// stays in Conn.stmt until the next one begins, so that the errors of what comes in between can be explained by it.
 type Statement struct {
-	Kind string // PREPARE, BATCH, COPY "table"; "" for a query, whose text says what it is
-	SQL  string // without the tags of package sqlcomment; "" for a batch and a COPY
+	Kind string // PREPARE, BATCH or COPY "table"; "" for a query, whose text says what it is
+	SQL  string // the text without the tags of package sqlcomment; "" for a batch and a COPY
 
-	Tag    pgconn.CommandTag
-	Err    error         // as pgx has it, or the server's warning that what was committed is not replicated; nil for success
-	Took   time.Duration // from begin to end
-	Waited time.Duration // that the caller had waited for the connection, if this is its first statement
+	Tag    pgconn.CommandTag // the server's command tag, which is empty for a prepare and a batch
+	Err    error             // pgx's error, or the server's warning that a commit is not replicated; nil for success
+	Took   time.Duration     // from begin to end
+	Waited time.Duration     // how long the borrower had waited for the connection, if this is its first statement; else 0
 
 	conn *Conn
-	args []any // of a query under way, as pgx has them
+	args []any // the arguments of a query as pgx got them; nil after its end
 
-	began     int64 // by package clock
-	mark      int64 // of the tap, when it began
-	wasClosed bool  // the connection was closed when it began
-	commits   bool  // it is a COMMIT
-	copies    bool  // it is a COPY
-	reading   bool  // rows have been handed to the caller
+	began     int64 // by package clock: when it began
+	mark      int64 // wire.Tap's mark when it began: the same mark later on means that not a byte was written since
+	wasClosed bool  // the connection was closed already when it began
+	commits   bool  // it is a COMMIT in one of its forms
+	copies    bool  // it is a COPY, sent by pgx's CopyFrom
+	reading   bool  // its rows were handed to the caller, and it has not ended
 
-	plan    plan
-	outcome outcome
-	telling telling
+	plan      plan
+	outcome   outcome
+	telemetry telemetry
 }
 
-// plan is what is known of how a query was prepared.
+// plan is how a query was prepared: whether a prepared statement that was there before may be the reason of its failure.
 type plan struct {
-	cached bool // pgx keeps what it has prepared or described for the query, which has failed
-	anew   bool // what the query needed was not there yet: pgx had the server prepare it
+	cached bool // set when the query has failed: pgx keeps what it has prepared or described for queries sent in this way
+	anew   bool // pgx had the server prepare something for this query, because it was not in its cache
 }
 
-// outcome is what became of a statement, as far as its caller has to know. What comes after the statement and is none, such
-// as a ping, forgets it.
+// outcome is what became of a statement, as far as its error has to say it. What follows the statement on the connection
+// without being one, such as a ping, forgets the outcome (forgetOutcome): its errors must not be explained by it.
 type outcome struct {
-	tag         string          // "": none
-	cause       error           // the last error that pgx reported, even of a statement within; stdlib says only driver.ErrBadConn
-	unconfirmed *pgconn.PgError // the server's warning that it is committed here and by no synchronous standby
-	cutAfter    time.Duration   // how long it had run when it was cut short; 0: not known
-	cutReading  bool            // it was cut short while its rows were open
+	tag         string          // the command tag; "": none has come
+	cause       error           // the last error that pgx has reported, also of a prepare within; stdlib returns only driver.ErrBadConn
+	unconfirmed *pgconn.PgError // the server's warning that what it has committed is confirmed by no synchronous standby; nil: none
+	cutAfter    time.Duration   // how long the statement had run when it was cut short; 0: it was not, or that is not known
+	cutReading  bool            // the statement was cut short while its rows were open
 }
 
-// telling is what telemetry has of a statement.
-type telling struct {
-	op      instruments.Operation
-	ctx     context.Context // with the span, from the end until it was told
-	held    bool            // the statement has ended, and nobody was told so far
-	prepare preparing
+// telemetry is the span and the metrics of a statement, and what is still to be reported of it.
+type telemetry struct {
+	op         instruments.Operation // the span and the duration
+	ctx        context.Context       // the one with the span, from the end of the statement until it was reported
+	unreported bool                  // the statement has failed within Try, and that was not reported yet
+	prepare    preparing             // the last prepare
 }
 
-// preparing is the last prepare: the statement itself, or within it.
+// preparing is the last prepare that pgx has done: for the statement, or because the statement is a prepare itself.
 type preparing struct {
 	sql   string
 	began time.Time
-	ctx   context.Context // not nil: it has failed, and nobody was told so far
-	err   error
+	ctx   context.Context // its context, if it has failed and that was not reported yet; otherwise nil
+	err   error           // its error, if ctx isn't nil
 }
 
-// Summary names the statement in few words and without a literal.
+// Summary returns a few words for the statement, without any of its literals.
 func (s *Statement) Summary() string { return SummaryOf(s.conn.target, s.Kind, s.SQL) }
 
-// SummaryOf names a statement of a kind in few words and without a literal.
+// SummaryOf returns a few words for a statement, given its kind and its text, without any of its literals.
 func SummaryOf(t *instruments.Target, kind, sql string) string {
 	if sql == "" {
 		return kind
@@ -86,7 +87,7 @@ func SummaryOf(t *instruments.Target, kind, sql string) string {
 	return summary
 }
 
-// Text is the statement's text without a literal.
+// Text returns the statement's text without its literals.
 func (s *Statement) Text() string {
 	if s.SQL == "" {
 		return s.Kind
@@ -94,19 +95,20 @@ func (s *Statement) Text() string {
 	return strings.TrimSpace(s.Kind + " " + s.conn.target.Summary(s.SQL).Text)
 }
 
-// CallersText is the text of a statement as its caller wrote it: whatever way it goes, no argument is in it yet. Of a COPY
-// it is that of pgx's question for the columns, the only one that can be wrong. It must not be shown to anybody.
+// CallersText returns the statement's text as its caller wrote it, without the arguments, in whatever way it is sent. For a
+// COPY it is the text of pgx's question for the columns, the only text there is in which the server can find a mistake. It may
+// contain literals, so it must not be shown: it serves to hide them in the server's messages.
 func (s *Statement) CallersText() string {
 	if s.copies {
-		return s.telling.prepare.sql
+		return s.telemetry.prepare.sql
 	}
 	return s.SQL
 }
 
-// Real is Err, or what has ended the connection where pgx says only that it is closed.
+// Real returns Err, or, where pgx says only that the connection is closed, the error that has ended the connection.
 func (s *Statement) Real() error { return s.conn.Real(s.Err) }
 
-// WhyCut says what cut the statement short, "" if nothing did.
+// WhyCut says in words what cut the statement short. It returns "" if nothing did.
 func (s *Statement) WhyCut() string {
 	if cut := s.conn.cutShort(s.Real(), s.conn.fate()); cut != nil {
 		return cut.why
@@ -114,22 +116,24 @@ func (s *Statement) WhyCut() string {
 	return ""
 }
 
-// CutByCaller is the error of the caller's context if that has ended the statement, nil otherwise.
+// CutByCaller returns the error of the caller's context if the end of that context has cut the statement short, nil otherwise.
 func (s *Statement) CutByCaller() error { return s.conn.guard.Cut().Caller }
 
-// An attempt is what the borrower's next statement is part of.
+// An attempt is what is known before a statement begins: about the call of Try that it is part of, and about the wait for the
+// connection, which is shown with the borrower's first statement.
 type attempt struct {
-	holding bool  // a failure isn't told before it is known whether the statement is tried again
-	mark    int64 // of the tap, when the attempt began
+	undecided bool  // Try is running: a failure is not reported, since its caller decides whether the statement is tried again
+	mark      int64 // wire.Tap's mark when Try began
 
-	carried instruments.Operation // that of the attempts before
+	carried instruments.Operation // the operation of the attempts before, until the statement takes it over
 
-	lent   int64         // by package clock: when the connection was lent
-	waited time.Duration // for the connection, until the first statement was told
+	borrowedAt int64         // by package clock: when the borrower got the connection
+	waited     time.Duration // how long the borrower had waited for it; 0 once its first statement was reported
 }
 
-// begin is called when pgx begins something at a caller's request, and end when that is over: once more for a prepare
-// within a query.
+// begin is called by the tracer when pgx begins something at a caller's request, and end when that is over. A prepare within a
+// query calls both once more: only the outermost pair, from depth 0 to 1 and back, is a Statement. begin makes the Statement,
+// starts the guard's time for it, and notes it for those who look at the connection from outside.
 func (c *Conn) begin(kind, sql string) {
 	if c.depth++; c.depth > 1 {
 		return
@@ -149,37 +153,41 @@ func (c *Conn) begin(kind, sql string) {
 	c.doing.mu.Unlock()
 }
 
+// end completes the Statement with how it ended. ctx is the one that the tracer returned at its begin, with the span. A
+// failure within Try is not reported yet, because it isn't known whether the statement is tried again; anything else is. After
+// end the guard's time for the statement is over.
 func (c *Conn) end(ctx context.Context, tag pgconn.CommandTag, err error) {
 	if c.depth == 0 {
 		return // pgx reports the end of a batch twice when it fails early
 	}
 	s := &c.stmt
 	if err != nil {
-		s.outcome.cause = err // even of one within another: a query is refused while the rows of the last are open
+		s.outcome.cause = err // also of a prepare within, and of a query that is refused while the rows of another are open
 	}
 	if c.depth--; c.depth > 0 {
 		return
 	}
 	c.guard.End()
 	now := clock.Now()
-	s.Tag, s.Err, s.Took, s.telling.ctx = tag, err, time.Duration(now-s.began), ctx
+	s.Tag, s.Err, s.Took, s.telemetry.ctx = tag, err, time.Duration(now-s.began), ctx
 	s.outcome.tag = tag.String()
-	c.settleOutcome(now)
-	if err != nil && c.attempt.holding {
-		s.telling.held = true
+	c.noteOutcome(now)
+	if err != nil && c.attempt.undecided {
+		s.telemetry.unreported = true
 	} else {
-		c.tell()
+		c.report()
 	}
 	if err != nil {
 		c.learn(err)
 	}
-	if leavesTraces(s.outcome.tag, s.SQL) { // of several statements the first may have, though the last failed
+	if leavesTraces(s.outcome.tag, s.SQL) { // also after a failure: of several statements, those before it have run
 		c.dirty = true
 	}
 }
 
-// settleOutcome notes what the end of a statement says of the connection and its transaction.
-func (c *Conn) settleOutcome(now int64) {
+// noteOutcome is called by end, at now. It notes what the end of a statement says of the connection, of its transaction and of
+// the visit.
+func (c *Conn) noteOutcome(now int64) {
 	s := &c.stmt
 	if c.guard.Cut().Happened() {
 		s.outcome.cutAfter, s.outcome.cutReading = s.Took, s.reading
@@ -200,61 +208,66 @@ func (c *Conn) settleOutcome(now int64) {
 	}
 }
 
-// tell ends what telemetry has of the statement, and tells the observer.
-func (c *Conn) tell() {
+// report ends the statement's span and metrics, those of a prepare within it first, and reports the statement to the observer.
+// It is called once for each statement that is not tried again: by end, by Fail, or by abandon.
+func (c *Conn) report() {
 	s := &c.stmt
-	t := &s.telling
+	t := &s.telemetry
 	if t.prepare.ctx != nil {
-		c.tellPrepare(t.prepare.ctx, t.prepare.err)
+		c.reportPrepare(t.prepare.ctx, t.prepare.err)
 	}
 	ctx := t.ctx
-	t.held, t.ctx = false, nil
+	t.unreported, t.ctx = false, nil
 	t.op.End(ctx, c.rowsOf(s.Tag), s.Err, s.CallersText())
 	c.attempt.waited, s.reading = 0, false
 	c.observer.Ended(ctx, s)
 }
 
-// tellPrepare has a span for a statement that the server was asked to prepare.
-func (c *Conn) tellPrepare(ctx context.Context, err error) {
-	p := &c.stmt.telling.prepare
+// reportPrepare records the span and the metrics of a prepare that has ended with err. ctx is the prepare's.
+func (c *Conn) reportPrepare(ctx context.Context, err error) {
+	p := &c.stmt.telemetry.prepare
 	spanned, op := c.target.Prepared(ctx, p.sql, p.began)
 	c.showWait(ctx, &op)
 	op.End(spanned, -1, err, p.sql)
 	p.ctx, p.err = nil, nil
 }
 
-// abandon ends what pgx has begun and not ended: a panic of the application's came between (in a driver.Valuer, a codec,
-// a tracer), a function that the connection was lent to left rows or a batch open, or pgx doesn't tell of a failure.
-// Otherwise the guard would go on and end the statements of others, and the span would never end. It costs the connection.
+// abandon is called after a panic and when a visit ends. It ends a statement that pgx has begun and not ended, and reports one
+// that has ended and was not reported. There is such a statement if a panic in the application's code (a driver.Valuer, a
+// codec, a tracer) came in between, if a function that got the connection by Raw left rows or a batch open, or if pgx doesn't
+// report a failure. Without abandon the guard would go on and end other borrowers' statements, and the span would never end.
+// The connection is dirty afterwards. If there is no such statement, nothing happens.
 //
-// What cut the statement short isn't looked at: pgx may still watch its context.
+// abandon doesn't ask what cut the statement short: pgx may still be watching the caller's context, and so may be writing it.
 func (c *Conn) abandon() {
 	s := &c.stmt
 	switch {
-	case c.depth == 0 && s.telling.held: // it has ended, and who would have decided whether to try again didn't come to it
+	case c.depth == 0 && s.telemetry.unreported: // a panic came before Fail or TakeBack was called
 		c.dirty = true
-		c.tell()
+		c.report()
 		return
-	case c.depth == 0 && !s.telling.op.UnderWay():
+	case c.depth == 0 && !s.telemetry.op.UnderWay():
 		return
 	}
 	c.depth = 0
 	c.dirty = true
 	c.guard.End()
-	s.telling.op.End(context.Background(), -1, instruments.ErrAbandoned, "")
+	s.telemetry.op.End(context.Background(), -1, instruments.ErrAbandoned, "")
 	c.attempt.waited, s.reading = 0, false
 	c.observer.Abandoned(s)
 }
 
-// forgetOutcome forgets what became of the last statement, for what comes next and is none: its errors are its own.
+// forgetOutcome forgets what became of the last statement, except for its cause. It is called before something that is not a
+// statement, such as a ping, whose errors must not be explained by that statement.
 func (c *Conn) forgetOutcome() {
 	c.guard.Forget()
 	cause := c.stmt.outcome.cause
 	c.stmt.commits, c.stmt.outcome = false, outcome{cause: cause}
 }
 
-// bound begins the time of something that pgx doesn't trace, as if it were a statement. c.guard.End must follow.
-func (c *Conn) bound() {
+// beginUntraced starts the guard's time for something that pgx doesn't trace, with the limit of a statement. Its caller calls
+// c.guard.End afterwards.
+func (c *Conn) beginUntraced() {
 	c.stmt.outcome.cutAfter, c.stmt.outcome.cutReading = 0, false
 	c.guard.Begin(clock.Now(), c.dialer.cfg.CommandTimeout, guard.Cancelling)
 }

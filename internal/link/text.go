@@ -6,26 +6,28 @@ import (
 	"github.com/pgprod/pgprod/internal/sqlsummary"
 )
 
-// isOne reports whether a text is seen at once to be no more than one statement.
-func isOne(sql string) bool {
+// isSingle reports whether a text is certainly no more than one statement. It is a quick look: a semicolon within a literal or
+// a comment makes it report false.
+func isSingle(sql string) bool {
 	i := strings.IndexByte(sql, ';')
 	return i < 0 || strings.TrimSpace(sql[i+1:]) == ""
 }
 
-// CopiesIn reports whether a statement makes the server wait for rows that database/sql has no way to send: pgx would
-// wait with it. Most texts are one statement, whose first letters tell that it is no COPY.
+// CopiesIn reports whether a text contains a COPY … FROM STDIN. The server would wait for rows, which database/sql has no way to
+// send, and pgx would wait for the server. Most texts are a single statement whose first letters show that it is no COPY.
 func CopiesIn(query string) bool {
-	return !(beginsOtherwise(query) && isOne(query)) && sqlsummary.CopiesIn(query)
+	return !(beginsOtherwise(query) && isSingle(query)) && sqlsummary.CopiesIn(query)
 }
 
-// beginsOtherwise reports whether a text begins with another word than COPY. False says nothing.
+// beginsOtherwise reports whether a text certainly begins with another word than COPY. If it reports false, it may begin with
+// any.
 func beginsOtherwise(query string) bool {
 	const first = "copy"
 	query = opening(query)
 	return len(query) >= len(first) && query[0] >= 'A' && (query[0]|0x20 != 'c' || !strings.EqualFold(query[:len(first)], first))
 }
 
-// opening is a text without the white space and the lines of comment that programs like to put in front of it.
+// opening returns a text without the white space and the line comments in front of it. It leaves comments in /* */.
 func opening(query string) string {
 	for query != "" {
 		switch c := query[0]; {

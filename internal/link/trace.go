@@ -13,8 +13,9 @@ import (
 	"github.com/pgprod/pgprod/internal/sqlcomment"
 )
 
-// A Conn is pgx's tracer: each statement is bounded, looked at for what it leaves behind, and reported, whoever sends
-// it. pgx doesn't trace pings and the closing of statements, and neither do we.
+// A Conn is the tracer of its pgx.Conn. pgx calls these methods at the begin and at the end of whatever it does at a caller's
+// request, in the goroutine of the call, also for callers of Raw. So each statement has a limit of time, is looked at for what
+// it leaves behind in the session, and is reported. pgx doesn't trace pings and the closing of statements: see beginUntraced.
 var (
 	_ pgx.QueryTracer    = (*Conn)(nil)
 	_ pgx.PrepareTracer  = (*Conn)(nil)
@@ -22,37 +23,41 @@ var (
 	_ pgx.CopyFromTracer = (*Conn)(nil)
 )
 
-// observe begins the span and the metrics of a batch or a COPY.
+// observe begins the span and the metrics of a batch or a COPY by calling begin, and returns the context with the span. Within
+// another statement it does nothing.
 func (c *Conn) observe(ctx context.Context, begin func(*instruments.Target) (context.Context, instruments.Operation)) context.Context {
 	if c.depth == 1 {
 		caller := ctx
-		ctx, c.stmt.telling.op = begin(c.target)
-		c.showWait(caller, &c.stmt.telling.op)
+		ctx, c.stmt.telemetry.op = begin(c.target)
+		c.showWait(caller, &c.stmt.telemetry.op)
 	}
 	return ctx
 }
 
-// showWait notes the wait for the connection in the span of the first statement.
+// showWait adds the wait for the connection to the span of the borrower's first statement. caller is the context of the
+// statement without its span.
 func (c *Conn) showWait(caller context.Context, op *instruments.Operation) {
 	if waited := c.attempt.waited; waited > 0 {
-		op.AddWait(caller, time.Now().Add(-time.Duration(clock.Now()-c.attempt.lent)-waited), waited)
+		op.AddWait(caller, time.Now().Add(-time.Duration(clock.Now()-c.attempt.borrowedAt)-waited), waited)
 	}
 }
 
-// rowsOf is how many rows the server has sent, negative if it doesn't say so.
+// rowsOf returns how many rows the server has sent for a statement, by its command tag, or -1 if that can't be known. The tag
+// of an INSERT, UPDATE, DELETE or MERGE counts rows that were changed; they were sent as well if there is a RETURNING.
 func (c *Conn) rowsOf(tag pgconn.CommandTag) int64 {
 	switch {
 	case tag.Select(), strings.HasPrefix(tag.String(), "FETCH"):
 		return tag.RowsAffected()
 	case tag.Insert(), tag.Update(), tag.Delete(), strings.HasPrefix(tag.String(), "MERGE"):
-		if c.stmt.telling.op.Returning() {
+		if c.stmt.telemetry.op.Returning() {
 			return tag.RowsAffected()
 		}
 	}
 	return -1
 }
 
-// TraceQueryStart implements pgx.QueryTracer.
+// TraceQueryStart implements pgx.QueryTracer. pgx calls it before it sends anything of the query, also before it prepares it.
+// The query becomes the Statement under way, and its span begins, or goes on if this is another attempt.
 func (c *Conn) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryStartData) context.Context {
 	sql := c.bare(d.SQL)
 	c.begin("", sql)
@@ -63,19 +68,20 @@ func (c *Conn) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQuer
 		return ctx
 	}
 	c.stmt.args = d.Args
-	op := &c.stmt.telling.op
+	op := &c.stmt.telemetry.op
 	if c.attempt.carried.UnderWay() { // the statement is tried again
 		*op, c.attempt.carried = c.attempt.carried, instruments.Operation{}
 		return op.Again(ctx, c.target, sql)
 	}
-	caller := ctx // as in observe, without a closure, which would cost each statement an allocation
+	caller := ctx // as in observe, but without its closure, which would cost each statement an allocation
 	ctx, *op = c.target.Begin(ctx, sql)
 	c.showWait(caller, op)
 	return ctx
 }
 
-// takesCache reports whether a statement with these arguments goes through pgx's cache. Without any, Exec takes the
-// simple protocol past it; before the first there may be how its caller wants it to be sent.
+// takesCache reports whether pgx surely sends a statement with these arguments through its cache of prepared statements. A
+// pgx.QueryExecMode among the first arguments says how the caller wants it to be sent. Without any arguments it may go either
+// way: Exec sends it by the simple protocol, past the cache.
 func takesCache(args []any) bool {
 	for _, arg := range args[:min(len(args), 3)] {
 		if mode, ok := arg.(pgx.QueryExecMode); ok {
@@ -85,8 +91,8 @@ func takesCache(args []any) bool {
 	return len(args) > 0
 }
 
-// bare is a statement without the tags that were appended to it. With the trace context among them no two texts would be
-// the same, and nothing that is kept by text would be found again.
+// bare returns a statement's text without the tags of package sqlcomment. The tags may contain the trace context, so that with
+// them no two texts would be equal, and nothing that is kept by text would be found again.
 func (c *Conn) bare(sql string) string {
 	if !c.dialer.hooks.Tagged {
 		return sql
@@ -94,8 +100,9 @@ func (c *Conn) bare(sql string) string {
 	return sqlcomment.Bare(sql)
 }
 
-// lookAtArgs says how a query that has failed was sent: its first arguments may be the caller's own way.
-func (c *Conn) lookAtArgs(args []any) {
+// noteHowSent is called when a query has failed. It notes whether pgx has kept a prepared statement or a description for it,
+// which depends on how it was sent: as the settings say, or as a pgx.QueryExecMode before the statement's own arguments says.
+func (c *Conn) noteHowSent(args []any) {
 	mode := c.dialer.cfg.Conn.DefaultQueryExecMode
 	for _, arg := range args {
 		switch arg := arg.(type) {
@@ -107,26 +114,26 @@ func (c *Conn) lookAtArgs(args []any) {
 		}
 		break // the first of the statement's
 	}
-	c.stmt.plan.cached = keeps(mode)
+	c.stmt.plan.cached = caches(mode)
 }
 
-// TraceQueryEnd is called when the rows are closed.
+// TraceQueryEnd implements pgx.QueryTracer. pgx calls it when the rows are closed, or when the query has failed.
 func (c *Conn) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryEndData) {
 	s := &c.stmt
 	if c.depth == 1 {
 		if d.Err != nil {
-			c.lookAtArgs(s.args)
+			c.noteHowSent(s.args)
 		}
-		c.settle(d.CommandTag.String(), s.SQL, s.args)
+		c.noteQuery(d.CommandTag.String(), s.SQL, s.args)
 	}
-	if c.depth <= 1 { // and not of a query that was refused while the rows of another are open
+	if c.depth <= 1 { // otherwise a query was refused while another one, whose arguments these are, still has its rows open
 		s.args = nil // they may be large
 	}
 	c.end(ctx, d.CommandTag, c.confirmed(d.Err))
 }
 
-// confirmed is a statement's error, or the server's warning that what it committed is confirmed by no synchronous standby:
-// for its caller, and so for telemetry and the log, that is the failure.
+// confirmed returns a statement's error, or, if the server has warned that no synchronous standby has confirmed what it has
+// committed, that warning: the caller gets it as an error, and so it is the failure for telemetry and the log as well.
 func (c *Conn) confirmed(err error) error {
 	if unconfirmed := c.stmt.outcome.unconfirmed; c.depth == 1 && unconfirmed != nil {
 		return unconfirmed
@@ -134,26 +141,28 @@ func (c *Conn) confirmed(err error) error {
 	return err
 }
 
-// TracePrepareStart implements pgx.PrepareTracer. It is called before pgx looks whether the statement is there already.
+// TracePrepareStart implements pgx.PrepareTracer. pgx calls it for a prepare that a caller asked for and for one within a query,
+// before it looks whether the statement is prepared already.
 func (c *Conn) TracePrepareStart(ctx context.Context, _ *pgx.Conn, d pgx.TracePrepareStartData) context.Context {
 	sql := c.bare(d.SQL)
 	c.begin("PREPARE", sql)
-	c.stmt.telling.prepare = preparing{sql: sql, began: time.Now()}
+	c.stmt.telemetry.prepare = preparing{sql: sql, began: time.Now()}
 	if d.Name != "" && !strings.HasPrefix(d.Name, cachePrefix) {
 		c.prepared.named = true
 	}
 	return ctx
 }
 
-// TracePrepareEnd implements pgx.PrepareTracer.
+// TracePrepareEnd implements pgx.PrepareTracer. Only a prepare that went to the server has a span. If it has failed within Try,
+// the span waits with the failure until it is known whether the statement is tried again.
 func (c *Conn) TracePrepareEnd(ctx context.Context, _ *pgx.Conn, d pgx.TracePrepareEndData) {
 	c.prepared.already = d.AlreadyPrepared
 	c.stmt.plan.anew = c.stmt.plan.anew || !d.AlreadyPrepared
-	c.prepared.any = true
-	if p := &c.stmt.telling.prepare; !d.AlreadyPrepared && d.Err != nil && c.attempt.holding {
+	c.prepared.nonEmpty = true
+	if p := &c.stmt.telemetry.prepare; !d.AlreadyPrepared && d.Err != nil && c.attempt.undecided {
 		p.ctx, p.err = ctx, d.Err
 	} else if !d.AlreadyPrepared {
-		c.tellPrepare(ctx, d.Err)
+		c.reportPrepare(ctx, d.Err)
 	}
 	c.end(ctx, pgconn.CommandTag{}, d.Err)
 	if d.Err != nil && c.depth == 1 && c.stmt.copies && !c.pg.IsBusy() {
@@ -162,7 +171,7 @@ func (c *Conn) TracePrepareEnd(ctx context.Context, _ *pgx.Conn, d pgx.TracePrep
 	}
 }
 
-// TraceBatchStart implements pgx.BatchTracer.
+// TraceBatchStart implements pgx.BatchTracer. The batch as a whole is one Statement, which has the texts in its span only.
 func (c *Conn) TraceBatchStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceBatchStartData) context.Context {
 	c.begin("BATCH", "")
 	ctx = c.observe(ctx, func(t *instruments.Target) (context.Context, instruments.Operation) {
@@ -176,23 +185,23 @@ func (c *Conn) TraceBatchStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceBatc
 	return ctx
 }
 
-// TraceBatchQuery implements pgx.BatchTracer.
+// TraceBatchQuery implements pgx.BatchTracer. pgx calls it for each statement of a batch, when its result was read.
 func (c *Conn) TraceBatchQuery(_ context.Context, _ *pgx.Conn, d pgx.TraceBatchQueryData) {
 	if d.Err != nil {
 		return
 	}
-	c.settle(d.CommandTag.String(), d.SQL, d.Args)
+	c.noteQuery(d.CommandTag.String(), d.SQL, d.Args)
 	if leavesTraces(d.CommandTag.String(), d.SQL) {
 		c.dirty = true
 	}
 }
 
-// TraceBatchEnd implements pgx.BatchTracer.
+// TraceBatchEnd implements pgx.BatchTracer. pgx calls it when the batch's results are closed, and twice if it fails early.
 func (c *Conn) TraceBatchEnd(ctx context.Context, _ *pgx.Conn, d pgx.TraceBatchEndData) {
 	c.end(ctx, pgconn.CommandTag{}, c.confirmed(d.Err))
 }
 
-// TraceCopyFromStart implements pgx.CopyFromTracer.
+// TraceCopyFromStart implements pgx.CopyFromTracer. After it pgx asks the server for the table's columns, by a prepare within.
 func (c *Conn) TraceCopyFromStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceCopyFromStartData) context.Context {
 	table := d.TableName.Sanitize()
 	c.begin("COPY "+table, "")

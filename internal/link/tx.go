@@ -15,23 +15,24 @@ import (
 	"github.com/pgprod/pgprod/internal/wire"
 )
 
-// ErrCommitUnknown is found in the error of a COMMIT whose outcome isn't known, or that isn't replicated; the root package
-// exports it.
+// ErrCommitUnknown is among the causes of a COMMIT's error if its outcome isn't known, or if it is not replicated. The root
+// package exports it.
 var ErrCommitUnknown = errors.New("pgprod: the reply to COMMIT was lost, the outcome is unknown")
 
-// transaction is the one that was begun on the connection by Begin.
+// transaction is the transaction that was begun on the connection by Begin.
 type transaction struct {
-	tx       pgx.Tx          // nil: there is none
-	ctx      context.Context // that it was begun with
-	readOnly bool            // it was begun as read-only
-	open     bool            // it has begun, and no statement of its own has ended it
-	gaveUp   bool            // the connection was closed since its transaction could not be ended
+	tx       pgx.Tx          // nil: there is no transaction
+	ctx      context.Context // the context that Begin was called with, which database/sql keeps for the whole transaction
+	readOnly bool            // the transaction was begun as read-only
+	open     bool            // the server has the transaction: neither a statement nor an error has ended it
+	gaveUp   bool            // we have closed the connection, since a transaction on it could not be ended; stays after EndTx
 }
 
-// InTx reports whether Begin was called, and since then neither Commit, Rollback nor EndTx.
+// InTx reports whether a transaction was begun by Begin that neither Commit, Rollback nor EndTx has ended.
 func (c *Conn) InTx() bool { return c.tx.tx != nil }
 
-// Begin begins a transaction.
+// Begin begins a transaction. It is called within Try. Before that, what was prepared before the last change of the schema is
+// forgotten, because a statement that is refused in a transaction can't be tried again.
 func (c *Conn) Begin(ctx context.Context, options pgx.TxOptions) error {
 	if err := AlreadyEnded(ctx); err != nil {
 		return err // pgx would close the connection
@@ -47,8 +48,9 @@ func (c *Conn) Begin(ctx context.Context, options pgx.TxOptions) error {
 	return nil
 }
 
-// Commit commits the transaction and returns what its caller is told. The caller's context doesn't reach it: a COMMIT that
-// is cut short has an outcome that nobody knows. command_timeout bounds it.
+// Commit commits the transaction. Its error says whether the transaction is rolled back for certain, or that the outcome is
+// unknown. The end of the caller's context doesn't interrupt it, since the outcome of an interrupted COMMIT is unknown;
+// command_timeout does. Afterwards the connection has no transaction.
 func (c *Conn) Commit() error {
 	if c.tx.tx == nil {
 		return sql.ErrTxDone
@@ -69,8 +71,8 @@ func (c *Conn) Commit() error {
 	return c.commitOutcome(err, c.tap.Mark() == mark)
 }
 
-// Rollback rolls the transaction back. It is called when the transaction's context has ended, too: the connection is then
-// rolled back and lives on.
+// Rollback rolls the transaction back. database/sql calls it also when the transaction's context has ended, and that context
+// doesn't interrupt it: the connection stays usable. Afterwards the connection has no transaction.
 func (c *Conn) Rollback() error {
 	if c.tx.tx == nil {
 		return sql.ErrTxDone
@@ -89,11 +91,13 @@ func (c *Conn) Rollback() error {
 	return nil
 }
 
-// EndTx forgets the transaction, whatever became of it: what comes after it in the same session is not its part.
+// EndTx forgets the transaction, whatever became of it on the server. It is called at the end of Commit and Rollback, and when
+// the borrower gives the connection back, so that later errors are not explained by it.
 func (c *Conn) EndTx() { c.tx = transaction{gaveUp: c.tx.gaveUp} }
 
-// beforeCommit makes sure, as far as that can be seen without a round trip, that COMMIT will reach a session which still
-// has the transaction. The server may have ended it while nobody was listening: its last words then wait to be read.
+// beforeCommit returns an error if COMMIT can't succeed because the session is over. The server may have ended it while the
+// client was busy with something else. Then its message is in the socket, which costs no round trip to see; only if something
+// is there, a ping reads it. After an error COMMIT has not been sent, so the transaction is rolled back for certain.
 func (c *Conn) beforeCommit(ctx context.Context) error {
 	if err := c.Ready(ctx); err != nil {
 		return err
@@ -105,9 +109,9 @@ func (c *Conn) beforeCommit(ctx context.Context) error {
 	return nil
 }
 
-// giveUp closes the connection of a transaction that can't be ended, since rows of its *sql.Conn are open: what came after
-// it on that connection would be part of the transaction. pgx would do the same, under a context that looks like the
-// caller's.
+// giveUp is called by Commit and Rollback if rows are open on the connection, so that neither COMMIT nor ROLLBACK can be sent.
+// It closes the connection, by which the server rolls the transaction back: later statements on the connection would become
+// part of the transaction. pgx would close it as well, but it would look as if the caller's context had ended.
 func (c *Conn) giveUp() error {
 	c.tx.gaveUp = true
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -118,8 +122,9 @@ func (c *Conn) giveUp() error {
 
 const notSent = "COMMIT was not sent, the server rolls the transaction back"
 
-// commitOutcome is what a COMMIT's caller is told when pgx has returned err, or when the server has warned. It is nil if the
-// connection was lost after the server had said that it is done.
+// commitOutcome returns the error of a COMMIT for which pgx has returned err, or nil with a warning from the server. unsent says
+// that not a byte of it was written. The error is nil if the connection was lost after the server had said that it has
+// committed. If it can't be found out whether the server has committed, the error is ErrCommitUnknown, and is reported.
 func (c *Conn) commitOutcome(err error, unsent bool) error {
 	o := &c.stmt.outcome
 	switch {
@@ -139,8 +144,9 @@ func (c *Conn) commitOutcome(err error, unsent bool) error {
 	return fmt.Errorf("%w: %w", ErrCommitUnknown, err)
 }
 
-// notReplicated is the error of what is committed and has not been confirmed by a synchronous standby, as the server's
-// warning says. If it was command_timeout or the caller's context that ended the wait, the error says that as well.
+// notReplicated returns the error of a statement that the server has committed, but for which it has stopped waiting for the
+// confirmation of a synchronous standby, as its warning says. If command_timeout or the caller's context has ended that wait,
+// its error is among the causes.
 func (c *Conn) notReplicated(warning *pgconn.PgError) error {
 	e := &explained{causes: []error{ErrCommitUnknown, warning}, text: c.dialer.prefix() +
 		"committed on this server, but no synchronous standby has confirmed it, and a failover may undo it: " + warning.Message}
@@ -150,14 +156,15 @@ func (c *Conn) notReplicated(warning *pgconn.PgError) error {
 	return e
 }
 
-// rolledBackError is the error of a statement, or of a COMMIT that was not sent or not begun, by which the transaction is
-// rolled back for certain: it may be begun again.
+// A rolledBackError is the error of a statement or a COMMIT after which the transaction is rolled back for certain, because its
+// connection was lost before a COMMIT was executed. The transaction may be begun again, see MayBeginAgain.
 type rolledBackError struct {
-	dialer *Dialer // of the transaction's connection
+	dialer *Dialer // the dialer of the transaction's connection
 	why    string
-	cause  error
+	cause  error // never nil
 }
 
+// rolledBack returns a rolledBackError of this connection's.
 func (c *Conn) rolledBack(why string, cause error) error {
 	return &rolledBackError{dialer: c.dialer, why: why, cause: cause}
 }
@@ -167,12 +174,12 @@ func (e *rolledBackError) Error() string { return e.dialer.prefix() + e.why + ":
 // Unwrap returns the cause.
 func (e *rolledBackError) Unwrap() error { return e.cause }
 
-// MayBeginAgain reports whether err says that a transaction on a connection of this dialer is rolled back for certain, since
-// its connection was lost or because a statement was outdated: begun again it may succeed.
+// MayBeginAgain reports whether a transaction that failed with err may succeed if it is begun again: its connection, one of
+// this dialer's, was lost, by which it is rolled back for certain, or one of its statements was outdated.
 func (d *Dialer) MayBeginAgain(err error) bool {
 	if _, outdated := errors.AsType[outdatedError](err); outdated {
 		return true
 	}
-	lost, ok := errors.AsType[*rolledBackError](err)
-	return ok && lost.dialer == d
+	rolledBack, ok := errors.AsType[*rolledBackError](err)
+	return ok && rolledBack.dialer == d
 }

@@ -6,44 +6,44 @@ import (
 	"github.com/pgprod/pgprod/internal/sqlsummary"
 )
 
-// A visit is what one borrower has done on a connection, as far as it tells whether something was left in the session
-// that nobody could use: db.Exec("set search_path to other") gives its connection back at once, and the next statement
-// runs on another, or on this one after it was cleaned.
+// A visit is the time from when a borrower gets the connection to when it gives it back. What the borrower has done is noted to
+// find a frequent mistake: a statement whose effect is lost with the visit. db.Exec("set search_path to other"), for example,
+// gives its connection back at once, and the next statement runs on another one that doesn't have the setting.
 type visit struct {
-	ran   int    // statements, but for those that begin and end a transaction
-	sql   string // of the last of them
-	tag   string // of the last of them, "" if it failed
-	shown bool   // the caller had the *pgx.Conn, and may have done what isn't seen here
+	ran   int    // how many statements have run, without those that begin and end a transaction
+	sql   string // the text of the last of them
+	tag   string // the command tag of the last of them; "" if it failed
+	shown bool   // the borrower has had the *pgx.Conn, by which statements may run that aren't seen here
 }
 
-// began is called for each statement before it is sent.
+// began is called for each statement before it is sent. kind and sql are as in Statement.
 func (v *visit) began(kind, sql string) {
 	switch {
 	case kind == "PREPARE", isCommit(sql):
 	case sql == "rollback":
-		v.ran = 0 // whatever it was is undone
+		v.ran = 0 // what has run is undone
 	default:
 		v.ran++
 		v.sql, v.tag = sql, ""
 	}
 }
 
-// ended is called for each statement that has ended, with its command tag.
+// ended is called for each statement that has succeeded, with its command tag.
 func (v *visit) ended(kind, sql, tag string) {
 	if kind != "PREPARE" && !isCommit(sql) {
 		v.tag = tag
 	}
 }
 
-// isCommit reports whether a statement only begins or commits a transaction. The texts are pgx's own.
+// isCommit reports whether a statement only begins or commits a transaction. These are the texts that pgx sends.
 func isCommit(sql string) bool { return sql == "commit" || strings.HasPrefix(sql, "begin") }
 
-// lasting is what a statement left in its session for later ones, and where it belongs; nil for nothing, and for what
-// can't be told by looking at the tag and the first words.
-func (v *visit) lasting() *Remedy {
+// unkept returns the remedy if the visit consisted of a single statement that has left something in the session for later
+// statements, of which there were none. It is nil if there is no such thing, or if the tag and the first words don't show it.
+func (v *visit) unkept() *Remedy {
 	switch {
 	case v.ran != 1 || v.shown:
-		return nil // a session that others used after it, or that somebody has set and set back
+		return nil // later statements of the visit have used it, or may have
 	case v.tag == "SET":
 		if isSetting(v.sql) {
 			return &remedies.setting
@@ -57,26 +57,27 @@ func (v *visit) lasting() *Remedy {
 			return &remedies.temporary
 		}
 	case strings.HasPrefix(v.tag, "SELECT"):
-		return lastingSelect(v.sql)
+		return unkeptSelect(v.sql)
 	}
 	return nil
 }
 
-// isSetting reports whether a text consists of nothing but settings that outlive their transaction, and takes none back.
+// isSetting reports whether each statement of a text is a SET that outlives its transaction, and the text doesn't set something
+// back (to DEFAULT or NONE).
 func isSetting(sql string) bool {
 	text := strings.ToLower(strings.TrimRight(sql, "; \t\r\n"))
 	if strings.HasSuffix(text, "default") || strings.HasSuffix(text, "none") {
 		return false
 	}
-	for one := range sqlsummary.Split(sql) {
-		if !marks(one) {
+	for statement := range sqlsummary.Split(sql) {
+		if !changesSession(statement) {
 			return false
 		}
 	}
 	return true
 }
 
-// isTemporary reports whether CREATE TABLE makes a temporary table.
+// isTemporary reports whether a CREATE TABLE makes a temporary table.
 func isTemporary(sql string) bool {
 	first, second := sqlsummary.FirstWords(sql)
 	if !strings.EqualFold(first, "create") {
@@ -89,8 +90,9 @@ func isTemporary(sql string) bool {
 	return false
 }
 
-// lastingSelect is for what looks like a query: a call of a function that changes the session, or CREATE TEMP TABLE … AS.
-func lastingSelect(sql string) *Remedy {
+// unkeptSelect is unkept for a text with the command tag of a SELECT: a call of a function that changes the session, or CREATE
+// TEMP TABLE … AS, which has that tag as well.
+func unkeptSelect(sql string) *Remedy {
 	const selects = "select "
 	switch {
 	case sql == "" || sql[0]|0x20 != 's':
@@ -111,7 +113,7 @@ func lastingSelect(sql string) *Remedy {
 	return nil
 }
 
-// A Remedy says what doesn't outlive its statement, and where it belongs.
+// A Remedy says what was left in a session where nobody can use it, and what to do instead, in words for a line of log.
 type Remedy struct{ What, Instead string }
 
 var remedies = struct{ setting, listen, prepared, temporary, lock Remedy }{
@@ -123,12 +125,12 @@ var remedies = struct{ setting, listen, prepared, temporary, lock Remedy }{
 	lock:      Remedy{"an advisory lock", "pg_advisory_xact_lock in a transaction; or a *sql.Conn that is held as long as the lock shall be"},
 }
 
-// Left ends a visit: if its borrower did nothing but to leave something in the session, of no use to anybody, it returns what
-// that is and the statement without its literals. Otherwise it returns nil.
-func (c *Conn) Left() (left *Remedy, text string) {
+// Unkept is called after EndVisit. If the borrower's only statement has left something in the session that nobody can use, it
+// returns the remedy, and the statement's text without its literals. Otherwise it returns nil. It forgets the visit.
+func (c *Conn) Unkept() (left *Remedy, text string) {
 	v := c.visit
 	c.visit = visit{}
-	if left = v.lasting(); left != nil {
+	if left = v.unkept(); left != nil {
 		text = c.target.Summary(v.sql).Text
 	}
 	return left, text

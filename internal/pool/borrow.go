@@ -42,7 +42,7 @@ func (s *session) borrow(ctx context.Context) error {
 		now := start + int64(waited)
 		if err = s.take(ctx, start, now); err == nil {
 			s.m.checkOut(now)
-			s.m.conn.Lent(now, waited)
+			s.m.conn.BeginVisit(now, waited)
 			p.in.Waited(ctx, waited.Seconds())
 			if waited > 0 {
 				p.in.WaitedSpan(ctx, waited, nil)
@@ -218,7 +218,7 @@ func (s *session) giveBack() {
 		return
 	}
 	s.m = nil
-	m.conn.Returned()
+	m.conn.EndVisit()
 	now := clock.Now()
 	m.condemn(now)
 	m.checkedIn = now

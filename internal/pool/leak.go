@@ -40,7 +40,7 @@ func (m *member) checkOut(now int64) {
 // checkIn notes that a connection is given back, and returns how long it was lent, in nanoseconds. It is called by giveBack.
 // If the checkout was a leak it is counted among those that are over, and its end is logged if it was logged.
 func (p *Pool) checkIn(m *member, now int64) int64 {
-	if remedy, text := m.conn.Left(); remedy != nil {
+	if remedy, text := m.conn.Unkept(); remedy != nil {
 		p.diary.Unkept(text, remedy.What, remedy.Instead)
 	}
 	m.mu.Lock()
