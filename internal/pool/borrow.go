@@ -162,7 +162,7 @@ func (p *Pool) needsPing(m *member, now int64) bool {
 		return true
 	}
 	age := time.Duration(now - m.conn.Heard())
-	if age < hotFor {
+	if age < hotFor && !neverLent { // the server may have ended a new session while its login was being read
 		return false
 	}
 	switch m.conn.Look() {

@@ -35,7 +35,7 @@ func TestPgxStillValidatesTargetSessionAttrsByTheseFunctions(t *testing.T) {
 // DSN, but for the certificates of the system, which are there or not.
 func TestPgxStillBeginsItsErrorsAboutADSNLikeThis(t *testing.T) {
 	key, cert, foreign, encrypted := certificates(t)
-	all := slices.Concat(syntax, reasons)
+	all := slices.Concat(syntaxErrors, keyErrors)
 	dsns := map[string]string{
 		"failed to parse as URL (extra key/value separator":               "postgres://h/d?options=a=b",
 		"failed to parse as URL (invalid percent-encoded token":           "postgres://u:%@h/d",
@@ -71,7 +71,7 @@ func TestPgxStillBeginsItsErrorsAboutADSNLikeThis(t *testing.T) {
 	}
 	require.Len(t, dsns, len(all))
 	for begins, dsn := range dsns {
-		row := slices.IndexFunc(all, func(r reason) bool { return r.begins == begins })
+		row := slices.IndexFunc(all, func(r refusal) bool { return r.begins == begins })
 		require.GreaterOrEqual(t, row, 0, "%s is in no table", begins)
 		if dsn == "" {
 			continue
@@ -80,7 +80,7 @@ func TestPgxStillBeginsItsErrorsAboutADSNLikeThis(t *testing.T) {
 		var failed *pgconn.ParseConfigError
 		require.True(t, errors.As(err, &failed), "%v of %s", err, dsn)
 		message := strings.TrimPrefix(err.Error(), pgconn.NewParseConfigError(failed.ConnString, "", nil).Error())
-		first := slices.IndexFunc(all, func(r reason) bool { return strings.HasPrefix(message, r.begins) })
+		first := slices.IndexFunc(all, func(r refusal) bool { return strings.HasPrefix(message, r.begins) })
 		require.Equal(t, row, first, "%s of %s", message, dsn)
 	}
 }
