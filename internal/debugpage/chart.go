@@ -8,29 +8,31 @@ import (
 	"github.com/pgprod/pgprod/internal/activity"
 )
 
-// The plot's own units: span by height, which the page stretches to the width that there is.
 const (
-	span   = activity.Samples * activity.Interval
-	width  = 1000
-	height = 100
+	span   = activity.Samples * activity.Interval // the time that the chart shows
+	width  = 1000                                 // of the chart in its own units, which the page scales to the screen
+	height = 100                                  // of the chart in its own units
 )
 
-// chart is the last five minutes: who had a connection, and on top of them who waited for one.
+// A chart shows the last five minutes: how many connections were in use, and on top of that how many callers waited. Busy,
+// Edge and Waiting are paths of SVG; y grows downwards.
 type chart struct {
-	Busy, Waiting string // areas
-	Edge          string // the upper edge of Busy
-	LimitY        string // where the pool is full; "" if it has no limit
-	Ticks         []tick
-	Text          string // the same in words
-	Empty         bool
+	Busy    string // the area of connections in use
+	Edge    string // the upper edge of that area
+	Waiting string // the area of callers that waited
+	LimitY  string // y of the pool's limit; "": it has none
+	Ticks   []tick
+	Text    string // what the chart shows, in words
+	Empty   bool   // there are no samples
 }
 
-// tick is a line across the chart at a number of connections.
+// A tick is a horizontal line in the chart, with a number of connections.
 type tick struct {
 	Y     string
 	Value string
 }
 
+// newChart returns the chart of a pool's history.
 func newChart(s *activity.Snapshot) chart {
 	limit := capacity(&s.Status)
 	var c chart
@@ -59,11 +61,12 @@ func newChart(s *activity.Snapshot) chart {
 	return c
 }
 
-// draw makes steps: a sample holds until the next, or for two intervals if there was none, when nobody watched.
+// draw draws the areas as steps. A sample counts until the next one, but for two intervals at most: then nobody watched, and
+// there is a gap.
 func (c *chart) draw(samples []activity.Sample, now time.Time, scale func(int) string) {
 	var busy, edge, waiting strings.Builder
 	x := func(t time.Time) string { return number(width - float64(width*now.Sub(t))/float64(span)) }
-	end := "" // of the sample before
+	end := "" // where the sample before ends; if this one begins there, the edge goes on
 	for i, s := range samples {
 		until := s.At.Add(2 * activity.Interval)
 		if i+1 < len(samples) && samples[i+1].At.Before(until) {
@@ -87,9 +90,10 @@ func (c *chart) draw(samples []activity.Sample, now time.Time, scale func(int) s
 	c.Busy, c.Edge, c.Waiting = busy.String(), edge.String(), waiting.String()
 }
 
+// number is a number with at most one decimal.
 func number(f float64) string { return strings.TrimSuffix(fmt.Sprintf("%.1f", f), ".0") }
 
-// round is the next round number that has a whole half.
+// round is the smallest round number from n on whose half is a whole number.
 func round(n int) int {
 	for _, m := range []int{2, 4, 6, 8, 10} {
 		if n <= m {
@@ -105,7 +109,7 @@ func round(n int) int {
 	}
 }
 
-// inWords is for who doesn't see the chart.
+// inWords says what the chart shows, for people who can't see it.
 func inWords(samples []activity.Sample, limit int) string {
 	most := activity.Sample{}
 	for _, s := range samples {

@@ -1,13 +1,13 @@
-// Package debugpage is the live page for whoever looks at the service at three in the morning: what each pool does and
-// what is wrong with it, in one HTML document that needs nothing from elsewhere and works without JavaScript.
+// Package debugpage serves the live page, for the person on call: what each pool does and what is wrong with it, in one HTML
+// document that loads nothing from elsewhere and works without JavaScript.
 //
-//	debugpage.go   the handler: what is asked for, and under which headers
-//	page.go        the document and its parts, and the policy that lets nothing else run
+//	debugpage.go   the handler: asks the sources, and answers with HTML or JSON
+//	page.go        the document, and the headers that let nothing else run in it
 //	view.go        what the template shows of one pool
-//	findings.go    what is wrong, in words
-//	statements.go  which statements are shown, in which order
+//	findings.go    what is wrong with a pool, in words
+//	statements.go  the table of statements, and its order
 //	chart.go       the chart of the last five minutes
-//	format.go      numbers and times for people
+//	format.go      numbers and times as text
 package debugpage
 
 import (
@@ -22,25 +22,27 @@ import (
 	"github.com/pgprod/pgprod/internal/activity"
 )
 
-// A Source is one pool. Its functions are called for every request, of all pools at once.
+// A Source tells about one pool. Its functions are called for each request, those of all Sources at the same time, and must
+// be safe for concurrent use.
 type Source struct {
-	Name     string                                // "": the pool's name in the snapshot
-	Snapshot func() activity.Snapshot              // must not wait
-	Health   func(context.Context) activity.Health // nil: nobody knows; must end soon after its context
+	Name     string                                // "": the name in the snapshot
+	Snapshot func() activity.Snapshot              // must not wait; nil: there is none
+	Health   func(context.Context) activity.Health // must return soon after its context has ended; nil: it isn't known
 }
 
-// checkTimeout bounds a check: a page about a database that hangs must not hang. It is longer than the check's own limit,
-// so that the page can say what hangs.
+// checkTimeout limits the checks for a page, since a page about a database that hangs must not hang itself. It is longer
+// than the check's own limit, so that the check's result arrives in time.
 const checkTimeout = 2500 * time.Millisecond
 
-// Pool is what is known of one pool at the time of a request. ?format=json gives an array of them.
+// A Pool is what is known of one pool at the time of a request. ?format=json returns an array of them.
 type Pool struct {
 	Name     string            `json:"name"`
 	Health   activity.Health   `json:"health"`
 	Snapshot activity.Snapshot `json:"snapshot"`
 }
 
-// Handler serves the page about what sources returns at each request. It may be mounted at any path.
+// Handler returns a handler that serves the page. It calls sources for each request. It may be mounted at any path, and is
+// safe for concurrent use.
 func Handler(sources func() []Source) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { serve(w, r, sources) })
 }
@@ -62,10 +64,10 @@ func serve(w http.ResponseWriter, r *http.Request, sources func() []Source) {
 	}
 	h.Set("Content-Type", contentType)
 	h.Set("Content-Length", strconv.Itoa(len(body)))
-	_, _ = w.Write(body) // if nobody reads it, nobody misses it
+	_, _ = w.Write(body) // an error means that the client has gone
 }
 
-// render is complete before a byte is written, so that an error can still be told.
+// render returns the whole answer. It is made before a byte is written, so that an error can still become the answer.
 func render(pools []Pool, format, sort string) (body []byte, contentType string, err error) {
 	var b bytes.Buffer
 	if format == "json" {
@@ -78,7 +80,7 @@ func render(pools []Pool, format, sort string) (body []byte, contentType string,
 	return b.Bytes(), "text/html; charset=utf-8", err
 }
 
-// collect asks all sources at once. Its goroutines end with their checks, which it waits for.
+// collect asks all sources at the same time. Its goroutines end with their checks, for which it waits.
 func collect(ctx context.Context, sources []Source) []Pool {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
@@ -91,7 +93,7 @@ func collect(ctx context.Context, sources []Source) []Pool {
 	return pools
 }
 
-// ask takes the snapshot first, so that the check's own connection isn't in it.
+// ask asks one source. The snapshot comes first, so that what the check does isn't in it.
 func (s Source) ask(ctx context.Context) Pool {
 	p := Pool{Name: s.Name}
 	if s.Snapshot != nil {
@@ -110,7 +112,7 @@ func (s Source) ask(ctx context.Context) Pool {
 	return p
 }
 
-// noNulls spares readers of the JSON the difference between null and empty.
+// noNulls makes nil slices and maps empty, so that the JSON has [] and {} for them and not null.
 func noNulls(s *activity.Snapshot) {
 	empty(&s.History)
 	empty(&s.Holders)

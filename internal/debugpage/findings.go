@@ -8,17 +8,18 @@ import (
 	"github.com/pgprod/pgprod/internal/activity"
 )
 
-// A finding is something that somebody should look at, most urgent first.
+// A finding is something that the person on call should look at.
 type finding struct {
 	Grade string // bad or warn
-	Label string // before the text, or ""
+	Label string // shown before the text; "": none
 	Text  string
-	Part  string // the part of the page that tells more, or ""
+	Part  string // the part of the page that has the details; "": none
 }
 
-// lately is how old an error may be to be called out at the top.
+// lately is how old an error may be to be a finding.
 const lately = time.Minute
 
+// findings returns the findings about a pool, the most urgent first.
 func findings(p *Pool) []finding {
 	var all []finding
 	if p.Health.Status == activity.Unhealthy {
@@ -43,20 +44,21 @@ func findings(p *Pool) []finding {
 	for _, w := range first(s.Warnings, mostRows).Rows {
 		all = append(all, finding{"warn", "Preflight", clip(w, mostText), ""})
 	}
-	if len(all) == 0 && p.Health.Status == activity.Degraded { // nothing else tells why
+	if len(all) == 0 && p.Health.Status == activity.Degraded { // no other finding says why
 		all = append(all, finding{"warn", "", "The database answers, but not all is well, as said above.", ""})
 	}
 	return all
 }
 
-// lastErrors are the last of each kind, so that none hides another. What an application has to expect is no finding, and
-// a statement that fails weighs less than a pool that does. What a check found stands at the head of the page.
+// lastErrors returns the last error of each kind of the last minute, so that frequent ones don't hide others. Errors that an
+// application has to expect are left out, and what a check found, which is at the head of the page. A statement that has
+// failed is only a warning, and comes last.
 func lastErrors(p *Pool) (all []finding) {
 	s := &p.Snapshot
 	var statements []finding
 	isRecent := func(e activity.Event) bool { return s.At.Sub(e.At) < lately && !e.Warning }
 	seen := map[string]bool{"health": true}
-	// Who got no connection was told of the last failure to connect, too.
+	// The error of a caller that got no connection has the last failure to connect in it.
 	seen["connect"] = slices.ContainsFunc(s.Errors, func(e activity.Event) bool {
 		return e.Kind == "no connection" && isRecent(e)
 	})
@@ -75,6 +77,7 @@ func lastErrors(p *Pool) (all []finding) {
 	return append(all, statements...)
 }
 
+// waitingInWords says how many callers wait, and since when there is a queue.
 func waitingInWords(s *activity.Snapshot) string {
 	text := plural(s.Status.Waiting, "caller")
 	if s.Status.Waiting == 1 {
@@ -88,7 +91,8 @@ func waitingInWords(s *activity.Snapshot) string {
 	return text + "."
 }
 
-// waitingSince is when the callers that wait now, or those before them, were first seen.
+// waitingSince returns the time of the first sample since which callers have been waiting without a break, and whether any
+// are.
 func waitingSince(history []activity.Sample) (since time.Time, ok bool) {
 	for i := len(history) - 1; i >= 0 && history[i].Waiting > 0; i-- {
 		since, ok = history[i].At, true
@@ -96,7 +100,7 @@ func waitingSince(history []activity.Sample) (since time.Time, ok bool) {
 	return since, ok
 }
 
-// timeoutsLately is how many callers gave up while the pool was watched.
+// timeoutsLately is how many callers got no connection in time, between the first and the last sample.
 func timeoutsLately(history []activity.Sample) int64 {
 	if len(history) == 0 {
 		return 0
@@ -104,6 +108,7 @@ func timeoutsLately(history []activity.Sample) int64 {
 	return history[len(history)-1].Timeouts - history[0].Timeouts
 }
 
+// leaks returns how many connections are held for too long, and for how long the longest.
 func leaks(holders []activity.Holder) (n int, longest time.Duration) {
 	for _, h := range holders {
 		if h.Leak {

@@ -11,7 +11,7 @@ import (
 	"unicode/utf8"
 )
 
-// functions are what the templates call.
+// functions are the functions that the templates call.
 var functions = template.FuncMap{
 	"count":    count[int],
 	"count64":  count[int64],
@@ -51,7 +51,7 @@ func plural[T int | int64](n T, noun string) string {
 	return count(n) + " " + noun
 }
 
-// percent writes 0.934 as 93 %. It never rounds up to 100 %, nor down to nothing.
+// percent writes 0.934 as 93 %. It doesn't round up to 100 %, nor down to 0 %.
 func percent(f float64) string {
 	switch n := math.Round(100 * f); {
 	case math.IsNaN(f) || math.IsInf(f, 0):
@@ -65,7 +65,7 @@ func percent(f float64) string {
 	}
 }
 
-// duration writes two or three digits and a unit, and from a minute on two units.
+// duration writes a duration with up to three digits and a unit, and from a minute on with two units.
 func duration(d time.Duration) string {
 	switch {
 	case d < 0:
@@ -87,7 +87,7 @@ func duration(d time.Duration) string {
 	}
 }
 
-// digits keeps one decimal below ten.
+// digits is a number with one decimal if it is below ten, else with none.
 func digits(f float64) string {
 	if f < 9.95 {
 		return strings.TrimSuffix(strconv.FormatFloat(f, 'f', 1, 64), ".0")
@@ -95,6 +95,7 @@ func digits(f float64) string {
 	return strconv.FormatFloat(f, 'f', 0, 64)
 }
 
+// pair writes a duration in two units, a big and a small one.
 func pair(d, big time.Duration, bigUnit string, small time.Duration, smallUnit string) string {
 	s := fmt.Sprintf("%d"+thin+"%s", d/big, bigUnit)
 	if rest := d % big / small; rest > 0 {
@@ -103,7 +104,7 @@ func pair(d, big time.Duration, bigUnit string, small time.Duration, smallUnit s
 	return s
 }
 
-// ago is the age of t at a moment.
+// ago is how long before now t was.
 func ago(now, t time.Time) string {
 	switch age := now.Sub(t); {
 	case age < time.Second:
@@ -115,7 +116,7 @@ func ago(now, t time.Time) string {
 	}
 }
 
-// clip bounds what one text takes of the page.
+// clip cuts a text that is longer than this many bytes.
 func clip(s string, most int) string {
 	if len(s) <= most {
 		return s
@@ -126,13 +127,13 @@ func clip(s string, most int) string {
 	return s[:most] + "…"
 }
 
-// breakable is a text that may be broken behind commas and equals signs, as it has no spaces.
+// breakable is a text without spaces, such as a list of settings, in which lines may break after commas and equals signs.
 func breakable(s string) template.HTML {
 	s = template.HTMLEscapeString(s)
 	return template.HTML(strings.NewReplacer(",", ",<wbr>", "=", "=<wbr>").Replace(s))
 }
 
-// key tells elements apart from one refresh to the next, in few bytes.
+// key is a short key for an element, by which the script finds it again in the next version of the page.
 func key(s string) string {
 	h := fnv.New64a()
 	h.Write([]byte(s)) // never fails

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// The document: page.html is its frame, pool.html one pool, tables.html the tables of one pool.
+// The document: page.html is the frame, pool.html is for one pool, tables.html has the tables of one pool.
 var (
 	//go:embed page.html pool.html tables.html
 	files embed.FS
@@ -21,21 +21,22 @@ var (
 	//go:embed script.js
 	script string
 
-	// templates are parsed when the first page is asked for: most programs that import pgprod show none.
+	// templates are parsed for the first page, since most programs that import pgprod never show one.
 	templates = sync.OnceValue(func() *template.Template {
 		return template.Must(template.New("").Funcs(functions).ParseFS(files, "*.html"))
 	})
 )
 
-// policy lets nothing run or load but the style and the script above, known by their hashes, and the script fetch the
-// page again. Hashes need no randomness, and unlike a nonce they can't be read from the page and used for another script.
+// policy is the Content-Security-Policy. It allows the style and the script above, by their hashes, and that the script
+// fetches the page again; nothing else may run or load. Unlike a nonce, a hash can't be read from the page and used for
+// another script.
 var policy = sync.OnceValue(func() string {
 	return strings.Join([]string{
 		"default-src 'none'",
 		"style-src " + hash(style),
 		"script-src " + hash(script),
 		"connect-src 'self'",
-		"img-src data:", // the icon
+		"img-src data:", // for the icon
 		"base-uri 'none'",
 		"form-action 'none'",
 		"frame-ancestors 'none'",
@@ -47,7 +48,7 @@ func hash(s string) string {
 	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
 }
 
-// harden sets what holds for every answer, errors too.
+// harden sets the headers that each answer has, errors too.
 func harden(h http.Header) {
 	h.Set("Content-Security-Policy", policy())
 	h.Set("X-Content-Type-Options", "nosniff")
@@ -69,6 +70,7 @@ type page struct {
 	Pools []view
 }
 
+// newPage returns the page about pools, with statements in the order o. Title and icon are those of the pool that is worst.
 func newPage(pools []Pool, o order) page {
 	p := page{
 		Title: "no pools", At: time.Now(), Style: template.CSS(style), Code: template.JS(script), Order: o,
@@ -88,10 +90,11 @@ func newPage(pools []Pool, o order) page {
 	return p
 }
 
-// severity orders the grades, so that a tab among many tells of the worst pool.
+// severity is how bad a grade is. The page has the title and the icon of the worst pool.
 var severity = map[string]int{"ok": 0, "unknown": 1, "warn": 2, "bad": 3}
 
-// icon is a tab's: the shapes are those of the page, for who doesn't see the colours.
+// icon is the page's icon for a grade. It has the shape that the grade has on the page, for people who can't tell the
+// colours apart.
 func icon(grade string) template.URL {
 	shape := map[string]string{
 		"ok":      `<circle cx='8' cy='8' r='8' fill='%231a7f37'/>`,

@@ -8,14 +8,15 @@ import (
 	"github.com/pgprod/pgprod/internal/activity"
 )
 
-// An order is a column by which statements can be sorted, the largest first: ?sort=Name.
+// An order is a column with numbers, by which statements can be sorted, the largest first: ?sort=Name.
 type order struct {
-	Name, Head string
-	Means      string // for a heading: sorted by …
-	value      func(*activity.Statement) int64
+	Name  string
+	Head  string // of the column
+	Means string // follows "sorted by" in a heading
+	value func(*activity.Statement) int64
 }
 
-// orders are the columns of numbers, from left to right.
+// orders are the columns with numbers, from left to right.
 var orders = []order{
 	{"count", "count", "count", func(s *activity.Statement) int64 { return s.Count }},
 	{"errors", "errors", "errors", func(s *activity.Statement) int64 { return s.Errors }},
@@ -27,7 +28,7 @@ var orders = []order{
 	{"rows", "rows", "rows", func(s *activity.Statement) int64 { return s.Rows }},
 }
 
-// orderOf is the order of a name, or else the usual one: the time spent in all, which is what makes a pool full.
+// orderOf returns the order with a name. Without one it is the total time, since that is what fills a pool.
 func orderOf(name string) order {
 	for _, o := range orders {
 		if o.Name == name {
@@ -37,18 +38,19 @@ func orderOf(name string) order {
 	return orderOf("total")
 }
 
-// top is the head of a list, and how many are left out.
+// top is the beginning of a list.
 type top[T any] struct {
 	Rows []T
-	More int
+	More int // how many are left out
 }
 
+// first returns the first elements of a list, at most this many.
 func first[T any](all []T, most int) top[T] {
 	n := min(len(all), most)
 	return top[T]{all[:n], len(all) - n}
 }
 
-// sorted are the first statements in an order. The snapshot isn't changed.
+// sorted returns the first statements in an order. It doesn't change all.
 func sorted(all []activity.Statement, o order) top[statement] {
 	all = slices.Clone(all)
 	slices.SortStableFunc(all, func(a, b activity.Statement) int {
@@ -65,14 +67,15 @@ func sorted(all []activity.Statement, o order) top[statement] {
 // statement is a row of the table.
 type statement struct {
 	Summary string
-	Cells   []cell // as orders
+	Cells   []cell // one for each of orders
 }
 
-// cell is a number: as people read it, and as the script sorts it.
+// cell is a number in the table.
 type cell struct {
-	Head, Text string
-	Value      int64
-	Bad        bool
+	Head  string // of its column
+	Text  string // the number as it is shown
+	Value int64  // the number by which the script sorts
+	Bad   bool   // it is shown as something bad
 }
 
 func newStatement(s *activity.Statement) statement {

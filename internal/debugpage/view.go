@@ -11,17 +11,17 @@ import (
 	"github.com/pgprod/pgprod/internal/activity"
 )
 
-// Bounds of what the page shows, which is refreshed every two seconds, perhaps over a phone.
+// Limits of what the page shows, which is loaded every two seconds, perhaps by a phone.
 const (
 	mostRows   = 50  // of each table
 	mostText   = 500 // bytes of one text
 	mostFrames = 24  // of one stack
 )
 
-// view is what pool.html shows.
+// A view is what pool.html shows.
 type view struct {
 	Pool
-	N          int // from 1: makes names of parts unique
+	N          int // counts the pools from 1, for unique ids of the parts
 	Order      order
 	Findings   []finding
 	Chart      chart
@@ -39,19 +39,20 @@ type holder struct {
 	Frames top[string]
 }
 
-// event is an event and its age.
+// An event is an event with its times as text.
 type event struct {
 	activity.Event
-	Clock, Age string
-	Since      string // when it happened first
+	Clock, Age string // of the last time
+	Since      string // the time of day when it happened first
 }
 
-// closed is how many connections were closed for a reason.
+// closed says how many connections were closed for a reason.
 type closed struct {
 	Reason, Means string
 	Count         int64
 }
 
+// newView returns the view of the n-th pool, with statements in the order o.
 func newView(n int, p Pool, o order) view {
 	s := &p.Snapshot
 	v := view{
@@ -69,12 +70,12 @@ func newView(n int, p Pool, o order) view {
 	return v
 }
 
-// changedFirst puts where the pool connects to and what somebody has set before the defaults, and keeps the order
-// otherwise.
+// changedFirst compares two settings: those that are not defaults come before the defaults.
 func changedFirst(a, b activity.Setting) int {
 	return boolean(a.Source == "default") - boolean(b.Source == "default")
 }
 
+// boolean is 1 for true.
 func boolean(b bool) int {
 	if b {
 		return 1
@@ -82,6 +83,7 @@ func boolean(b bool) int {
 	return 0
 }
 
+// events returns the first events, with their times as text.
 func events(all []activity.Event, p *Pool) top[event] {
 	now, shown := p.Snapshot.At, first(all, mostRows)
 	rows := make([]event, len(shown.Rows))
@@ -92,14 +94,14 @@ func events(all []activity.Event, p *Pool) top[event] {
 	return top[event]{rows, shown.More}
 }
 
-// bare is an error's text without the name of the pool, which stands at the head of the page: there is more room for the
-// cause, which stands at the end.
+// bare is an error's text without the name of the pool, which is at the head of the page already. So there is more room for
+// the cause, which is at the end of the text.
 func bare(text, pool string) string { return strings.TrimPrefix(text, "pgprod: pool "+pool+": ") }
 
-// Reason is the health's.
+// Reason is the reason of the health.
 func (v view) Reason() string { return bare(v.Health.Reason, v.Name) }
 
-// clock is the time of day, with the day if that is another.
+// clock is the time of day of t, with the date if that isn't the date of now.
 func clock(now, t time.Time) string {
 	if t = t.In(now.Location()); now.YearDay() != t.YearDay() || now.Year() != t.Year() {
 		return t.Format("2 Jan 15:04:05")
@@ -107,7 +109,7 @@ func clock(now, t time.Time) string {
 	return t.Format("15:04:05")
 }
 
-// meanings are the reasons for which connections are closed.
+// meanings explain the reasons for which connections are closed.
 var meanings = map[string]string{
 	"lifetime": "older than pool_recycle",
 	"idle":     "idle for longer than pool_idle_timeout",
@@ -117,7 +119,7 @@ var meanings = map[string]string{
 	"closed":   "the pool was closed",
 }
 
-// closings are the reasons, the most frequent first.
+// closings lists the reasons with their counts, the most frequent first.
 func closings(by map[string]int64) []closed {
 	var all []closed
 	for _, reason := range slices.Sorted(maps.Keys(by)) {
@@ -137,16 +139,16 @@ func capacity(s *activity.Status) int {
 	return s.PoolSize + s.MaxOverflow
 }
 
-// Capacity is for the template.
+// Capacity is capacity for the template.
 func (v view) Capacity() int { return capacity(&v.Snapshot.Status) }
 
-// Bar is how much of a bar 100 wide is full.
+// Bar is how wide the bar of the utilisation is, of 100.
 func (v view) Bar() string { return number(100 * min(1, max(0, v.Snapshot.Status.Utilisation))) }
 
 // Orders are the columns of the statements' table.
 func (v view) Orders() []order { return orders }
 
-// Changed is the number of settings that aren't defaults.
+// Changed is the number of settings that somebody has set.
 func (v view) Changed() (n int) {
 	for _, s := range v.Settings {
 		n += boolean(changed(s.Source))
@@ -154,7 +156,8 @@ func (v view) Changed() (n int) {
 	return n
 }
 
-// changed reports whether somebody has set what has a default. Where the pool connects to has none.
+// changed reports whether a setting with this source has a value that somebody has set in place of a default. Rows that say
+// where the pool connects to have no default, and don't count.
 func changed(source string) bool { return source != "default" && source != "connection" }
 
 // Leaks is the number of connections held for too long.
@@ -163,7 +166,7 @@ func (v view) Leaks() int {
 	return n
 }
 
-// Grade is the health in one of the page's four signs.
+// Grade is the health as one of the page's four grades: ok, warn, bad, unknown.
 func (v view) Grade() string {
 	switch v.Health.Status {
 	case activity.Healthy:

@@ -1,4 +1,4 @@
-// Package example makes up pools for the tests of the page.
+// Package example has invented pools for the tests of the live page.
 package example
 
 import (
@@ -10,7 +10,7 @@ import (
 	"github.com/pgprod/pgprod/internal/activity"
 )
 
-// Calm is a pool that has nothing to tell.
+// Calm is a pool in which all is well.
 func Calm(now time.Time) (activity.Snapshot, activity.Health) {
 	s := activity.Snapshot{At: now, Status: activity.Status{PoolName: "reports", PoolSize: 10, MaxOverflow: 5, CheckedIn: 2}}
 	return s, activity.Health{
