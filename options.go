@@ -349,8 +349,8 @@ func WithLogger(logger *slog.Logger) Option {
 //
 // An error fails the dial, which is repeated while callers wait. If the server refuses the role or the password, dials are
 // repeated with a new call each for two seconds, before callers get the error. An empty password means no password:
-// DB_PASSWORD, PGPASSWORD and the passfile aren't used in its place, since they may have an old one. A password file, or a
-// password in the DSN, besides is an error. Default: none, which nil means as well.
+// DB_PASSWORD, PGPASSWORD and the passfile aren't used in its place, since they may have an old one. It is an error if there
+// is also a password file, or a password in the DSN. Default: none, which nil means as well.
 func WithPasswordFunc(password func(ctx context.Context) (string, error)) Option {
 	return func(c *config) { c.password = password }
 }

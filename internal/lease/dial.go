@@ -8,7 +8,7 @@ import (
 
 // A Dialer makes connections for a Queue. The Queue calls it without holding a lock, from several goroutines at once.
 type Dialer interface {
-	// Dial makes one attempt to connect. When it returns nil the connection exists, and lies where a caller with a place
+	// Dial makes one attempt to connect. When it returns nil the connection exists, and is where a caller with a place
 	// finds it. It must limit its own time, and end early when ctx ends.
 	Dial(ctx context.Context) error
 	// DialEnded is called when a dial is over: it has made a connection, which the Queue has counted and perhaps given to a

@@ -264,7 +264,7 @@ func (q *Queue) Release() {
 	q.mu.Unlock()
 }
 
-// Closed is called when a connection doesn't exist any more. If it was lent, the place is given back as well, by itself.
+// Closed is called when a connection doesn't exist any more. If a caller has a place for it, that is given back separately.
 func (q *Queue) Closed() {
 	q.mu.Lock()
 	q.open--

@@ -10,18 +10,19 @@ import (
 )
 
 const (
-	accounts     = 1000
-	firstBalance = 1000
+	accounts     = 1000 // how many there are
+	firstBalance = 1000 // of each account
 )
 
-// bank is the data: accounts, in a schema of their own, whose balances keep their sum.
+// bank is the data on which the users work: accounts, in a schema of their own. Transfers never change the sum of the
+// balances.
 type bank struct {
 	db      *sql.DB
 	schema  string
-	readOne *sql.Stmt
+	readOne *sql.Stmt // for read
 }
 
-// openBank makes the schema and what is in it; on error nothing stays.
+// openBank creates the schema with its tables. If that fails it leaves nothing behind.
 func openBank(ctx context.Context, db *sql.DB) (*bank, error) {
 	b := &bank{db: db, schema: "pgprod_quickstart_" + strings.ToLower(rand.Text()[:10])}
 	err := b.create(ctx)
@@ -34,7 +35,7 @@ func openBank(ctx context.Context, db *sql.DB) (*bank, error) {
 	return b, nil
 }
 
-// through is the same bank on another pool; close it.
+// through returns the same bank on another pool. Close it.
 func (b *bank) through(ctx context.Context, db *sql.DB) (*bank, error) {
 	other := &bank{db: db, schema: b.schema}
 	return other, other.prepare(ctx)
@@ -51,7 +52,7 @@ func (b *bank) close() {
 	}
 }
 
-// sql puts the schema's name into a statement.
+// sql returns a statement with the schema's name in place of SCHEMA.
 func (b *bank) sql(text string) string { return strings.ReplaceAll(text, "SCHEMA", b.schema) }
 
 func (b *bank) create(ctx context.Context) error {
@@ -63,7 +64,7 @@ func (b *bank) create(ctx context.Context) error {
 	for _, text := range []string{
 		"create schema SCHEMA",
 		"create table SCHEMA.accounts (id int primary key, owner text not null, balance bigint not null) with (fillfactor = 70)",
-		// No key: a transfer that was made twice shall be seen.
+		// Without a key, so that a transfer that was made twice is in it twice.
 		"create table SCHEMA.transfers (number bigint not null)",
 	} {
 		if _, err := tx.ExecContext(ctx, b.sql(text)); err != nil {
@@ -77,7 +78,7 @@ func (b *bank) create(ctx context.Context) error {
 	return tx.Commit()
 }
 
-// drop removes whatever create made. Nothing was made where the connection was never had.
+// drop removes what create has made, if anything.
 func (b *bank) drop(ctx context.Context) error {
 	b.close()
 	if _, err := b.db.ExecContext(ctx, b.sql("drop schema if exists SCHEMA cascade")); err != nil {
@@ -86,14 +87,14 @@ func (b *bank) drop(ctx context.Context) error {
 	return nil
 }
 
-// read is the commonest request: one row by its key, by a prepared statement.
+// read is the most frequent request: it reads one row by its key, with a prepared statement.
 func (b *bank) read(ctx context.Context, id int) error {
 	var owner string
 	var balance int64
 	return b.readOne.QueryRowContext(ctx, id).Scan(&owner, &balance)
 }
 
-// list reads a page.
+// list is a request that reads a page of twenty rows.
 func (b *bank) list(ctx context.Context, first int) error {
 	rows, err := b.db.QueryContext(ctx, b.sql("select id, balance from SCHEMA.accounts where id >= $1 order by id limit 20"), first)
 	if err != nil {
@@ -110,14 +111,15 @@ func (b *bank) list(ctx context.Context, first int) error {
 	return rows.Err()
 }
 
-// transfer is money that moves.
+// transfer is an amount that is moved from one account to another.
 type transfer struct {
-	number   int64 // 0: it isn't written down
+	number   int64 // in the ledger and in the table transfers; 0: it is in neither
 	from, to int
 	amount   int64
 }
 
-// transfer moves money in a transaction. It always locks the lower number first, so that two can't lock each other out.
+// transfer is a request that moves an amount in a transaction. It locks the account with the lower number first, so that two
+// transfers can't deadlock.
 func (b *bank) transfer(ctx context.Context, t transfer) error {
 	if t.from > t.to {
 		t.from, t.to, t.amount = t.to, t.from, -t.amount
@@ -142,7 +144,7 @@ func (b *bank) transfer(ctx context.Context, t transfer) error {
 	return tx.Commit()
 }
 
-// check verifies that no transfer was done by half.
+// check returns an error if the sum of the balances has changed, so that a transfer was done only in part.
 func (b *bank) check(ctx context.Context) error {
 	var sum int64
 	err := b.db.QueryRowContext(ctx, b.sql("select sum(balance)::bigint from SCHEMA.accounts")).Scan(&sum)
@@ -152,7 +154,7 @@ func (b *bank) check(ctx context.Context) error {
 	return err
 }
 
-// committed says how often each transfer that was written down is there.
+// committed returns how often each transfer is in the table transfers, by its number.
 func (b *bank) committed(ctx context.Context) (map[int64]int, error) {
 	rows, err := b.db.QueryContext(ctx, b.sql("select number, count(*) from SCHEMA.transfers group by number"))
 	if err != nil {

@@ -17,18 +17,18 @@ const (
 	chartHeight = 2  // lines for each series
 )
 
-// columns is how many columns of a screen are a chart's own.
+// columns is how many columns of a screen of this width are left for the bars of a chart.
 func columns(width int) int { return max(10, width-chartLeft-chartRight) }
 
-// series is one band of a chart.
+// series is one row of bars in a chart.
 type series struct {
 	name        string
 	values      []float64
-	full        float64 // the value of a full bar; 0: the largest
-	most, whole string  // figures beside it: of the largest value, and of the whole time
+	full        float64 // the value of a full bar; 0: the largest of values
+	most, whole string  // shown beside it: the largest value, and the value for the whole time
 }
 
-// chart draws what happened so far.
+// chart returns a chart of what has happened so far, as text.
 func (l *load) chart(width int) string {
 	s, err := l.pool.status()
 	if err != nil {
@@ -38,7 +38,7 @@ func (l *load) chart(width int) string {
 	return draw(merge(points).lasted, columns(width), bands(points, columns(width), s))
 }
 
-// bands makes the series of a chart of so many columns.
+// bands returns the series of a chart with this number of columns.
 func bands(points []*point, columns int, s pgprod.PoolStatus) []series {
 	if len(points) == 0 {
 		return nil
@@ -71,7 +71,7 @@ func bands(points []*point, columns int, s pgprod.PoolStatus) []series {
 	return result
 }
 
-// fit merges points, or repeats them, until there are as many as columns.
+// fit returns as many points as there are columns: it merges points if there are more, and repeats them if there are fewer.
 func fit(points []*point, columns int) []*point {
 	fitted := make([]*point, columns)
 	for c := range fitted {
@@ -82,7 +82,7 @@ func fit(points []*point, columns int) []*point {
 	return fitted
 }
 
-// draw is the chart as text.
+// draw returns the chart as text.
 func draw(lasted time.Duration, columns int, bands []series) string {
 	var b strings.Builder
 	for _, s := range bands {
@@ -96,7 +96,7 @@ func draw(lasted time.Duration, columns int, bands []series) string {
 
 var blocks = []rune(" ▁▂▃▄▅▆▇█")
 
-// bars draws values as vertical bars of chartHeight lines. What is above 0 is seen, however small.
+// bars returns the lines of vertical bars. A value above 0 has at least the smallest bar.
 func bars(values []float64, full float64) (lines [chartHeight]string) {
 	if full == 0 {
 		full = slices.Max(values)
@@ -114,7 +114,7 @@ func bars(values []float64, full float64) (lines [chartHeight]string) {
 	return lines
 }
 
-// axis is the line of times below a chart.
+// axis returns the line with times below a chart.
 func axis(lasted time.Duration, columns int) string {
 	left, middle, right := "0s", short(lasted/2), short(lasted)
 	half := (columns - utf8.RuneCountInString(middle)) / 2
@@ -123,7 +123,7 @@ func axis(lasted time.Duration, columns int) string {
 
 var parts = []rune(" ▏▎▍▌▋▊▉█")
 
-// bar draws a share from 0 to 1 as a horizontal bar of at most width.
+// bar returns a horizontal bar for a share from 0 to 1, of at most width columns.
 func bar(share float64, width int) string {
 	eighths := int(math.Round(max(0, min(share, 1)) * 8 * float64(width)))
 	text := strings.Repeat("█", eighths/8)

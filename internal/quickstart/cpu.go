@@ -6,10 +6,11 @@ import (
 	"strings"
 )
 
-// cpuTime is what this machine's processors have done since it was booted, in ticks; zero where that can't be had.
+// cpuTime is how long this machine's processors have worked since it was booted, in ticks. It is zero where that isn't
+// known.
 type cpuTime struct{ busy, all int64 }
 
-// readCPU reads it (Linux).
+// readCPU returns the cpuTime of this moment. It is known on Linux only.
 func readCPU() cpuTime {
 	text, err := os.ReadFile("/proc/stat")
 	if err != nil {
@@ -18,8 +19,8 @@ func readCPU() cpuTime {
 	return parseCPU(string(text))
 }
 
-// parseCPU reads the first line of /proc/stat: cpu user nice system idle iowait irq softirq steal, and guests, whose
-// time is in user already.
+// parseCPU reads the first line of /proc/stat: cpu user nice system idle iowait irq softirq steal. What follows, guests, is
+// part of user.
 func parseCPU(text string) (t cpuTime) {
 	line, _, _ := strings.Cut(text, "\n")
 	fields := strings.Fields(line)
@@ -39,7 +40,7 @@ func parseCPU(text string) (t cpuTime) {
 	return t
 }
 
-// share is how busy they were since earlier, from 0 to 1; 0 where that isn't known.
+// share is how busy the processors were since earlier, from 0 to 1; 0 where that isn't known.
 func (t cpuTime) share(earlier cpuTime) float64 {
 	if t.all <= earlier.all {
 		return 0

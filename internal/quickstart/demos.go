@@ -8,25 +8,27 @@ import (
 	"time"
 )
 
-// orders are the statements that go wrong on purpose, once each, while the users work.
-type orders struct {
-	all []order
+// demos are statements that fail, time out or are slow on purpose, once each, while the users work. The report shows them.
+type demos struct {
+	all []demo
 
 	mu      sync.Mutex // guards results
 	results []string
 }
 
-// order is one of them: a statement, and how long it may take.
-type order struct {
-	name, sql string
-	limit     time.Duration // 0: command_timeout alone
-	run       func(ctx context.Context) error
+// demo is one of the demos.
+type demo struct {
+	name  string
+	sql   string        // the statement, as the report shows it
+	limit time.Duration // how long it may take; 0: only command_timeout limits it
+	exec  func(ctx context.Context) error
 }
 
-const mostSlow = 1100 * time.Millisecond // above slow_query's default
+// mostSlow is how long the slow statement takes, at most. It is above slow_query's default.
+const mostSlow = 1100 * time.Millisecond
 
-// newOrders fits them into the duration of the run.
-func newOrders(b *bank, duration time.Duration) *orders {
+// newDemos returns demos that end within the duration of the load.
+func newDemos(b *bank, duration time.Duration) *demos {
 	exec := func(text string, args ...any) func(context.Context) error {
 		return func(ctx context.Context) error {
 			_, err := b.db.ExecContext(ctx, b.sql(text), args...)
@@ -35,48 +37,50 @@ func newOrders(b *bank, duration time.Duration) *orders {
 	}
 	slow := min(mostSlow, duration/2)
 	insert := "insert into SCHEMA.accounts values ($1, $2, $3)"
-	return &orders{all: []order{
-		{name: "failing", sql: "insert an account that exists", run: exec(insert, 1, "somebody else", 0)},
-		{name: "cut short", sql: "select pg_sleep(60)", limit: min(300*time.Millisecond, duration/4), run: exec("select pg_sleep(60)")},
-		{name: "slow", sql: fmt.Sprintf("select pg_sleep(%.1f)", slow.Seconds()), run: exec("select pg_sleep($1)", slow.Seconds())},
+	return &demos{all: []demo{
+		{name: "failing", sql: "insert an account that exists", exec: exec(insert, 1, "somebody else", 0)},
+		{name: "cut short", sql: "select pg_sleep(60)", limit: min(300*time.Millisecond, duration/4), exec: exec("select pg_sleep(60)")},
+		{name: "slow", sql: fmt.Sprintf("select pg_sleep(%.1f)", slow.Seconds()), exec: exec("select pg_sleep($1)", slow.Seconds())},
 	}}
 }
 
-// give runs them one after another.
-func (os *orders) give(ctx context.Context) {
-	for _, o := range os.all {
-		text := o.give(ctx)
+// run runs the demos one after another, until ctx ends.
+func (ds *demos) run(ctx context.Context) {
+	for _, d := range ds.all {
+		text := d.run(ctx)
 		if ctx.Err() != nil {
-			return // interrupted: it shows nothing
+			return // the statement was interrupted, and its result shows nothing
 		}
-		os.mu.Lock()
-		os.results = append(os.results, text)
-		os.mu.Unlock()
+		ds.mu.Lock()
+		ds.results = append(ds.results, text)
+		ds.mu.Unlock()
 	}
 }
 
-// give runs the statement and tells what came of it.
-func (o order) give(ctx context.Context) string {
-	what := o.sql
-	if o.limit > 0 {
+// run runs the statement, and returns its result for the report.
+func (d demo) run(ctx context.Context) string {
+	what := d.sql
+	if d.limit > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, o.limit)
+		ctx, cancel = context.WithTimeout(ctx, d.limit)
 		defer cancel()
-		what += " within " + short(o.limit)
+		what += " within " + short(d.limit)
 	}
 	start := time.Now()
-	err := o.run(ctx)
+	err := d.exec(ctx)
 	took := short(time.Since(start))
 	if err != nil {
-		return fmt.Sprintf("%-10s%s: ended after %s\n%-10s  %s\n", o.name, what, took, "", oneLine(err))
+		return fmt.Sprintf("%-10s%s: ended after %s\n%-10s  %s\n", d.name, what, took, "", oneLine(err))
 	}
-	return fmt.Sprintf("%-10s%s: took %s\n", o.name, what, took)
+	return fmt.Sprintf("%-10s%s: took %s\n", d.name, what, took)
 }
 
-func (os *orders) String() string {
-	os.mu.Lock()
-	defer os.mu.Unlock()
-	return strings.Join(os.results, "")
+// String returns the results so far.
+func (ds *demos) String() string {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	return strings.Join(ds.results, "")
 }
 
+// oneLine is the text of an error without line breaks.
 func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }

@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// gaps finds the longest time without a request that succeeded, from the moment when begin is called.
+// gaps measures the longest time in which no request succeeded, after begin was called. It is safe for concurrent use.
 type gaps struct {
-	last    atomic.Int64 // when a request succeeded, in Unix nanoseconds
+	last    atomic.Int64 // when a request last succeeded, in Unix nanoseconds
 	begun   atomic.Bool
-	longest atomic.Int64
+	longest atomic.Int64 // nanoseconds
 }
 
 func (g *gaps) begin() { g.begun.Store(true) }
@@ -32,16 +32,16 @@ func (g *gaps) successAt(now int64) {
 	}
 }
 
-// outage is what is known of the restart.
+// outage is what is known of the restart of the server.
 type outage struct {
-	away  time.Duration // the server; 0: it wasn't restarted
-	err   error
-	whole bool // the time after it was not cut short
-	audit audit
+	away  time.Duration // how long the restart took; 0: there was none
+	err   error         // why the restart failed
+	whole bool          // the load went on for as long as planned after the restart
+	audit audit         // of the transfers
 }
 
-// runFailover puts the load on the bank, restarts the server midway, and tells what that cost. Errors are expected then;
-// it fails if the database did not keep its word.
+// runFailover runs the load, restarts the server after half of the time, and prints what that meant for the requests. Some
+// of them may fail. It returns an error if a transfer was lost or doubled, or was done although its caller got an error.
 func runFailover(ctx context.Context, o options, s server, p *pool, b *bank, out *terminal) error {
 	l := newLoad(p, b, o)
 	l.ledger, l.timeline = new(ledger), newTimeline(o.duration, columns(out.width))
@@ -50,7 +50,7 @@ func runFailover(ctx context.Context, o options, s server, p *pool, b *bank, out
 	defer stop()
 	l.start(ctx, until)
 	restarted := make(chan outage, 1)
-	go func() { // ends with ctx, or when the restart and the time are over
+	go func() { // ends with ctx, or after the restart and the second half of the time
 		defer stop()
 		restarted <- l.restartMidway(ctx, s)
 	}()
@@ -63,8 +63,8 @@ func runFailover(ctx context.Context, o options, s server, p *pool, b *bank, out
 	return errors.Join(outage.err, l.concludeFailover(ctx, outage, out))
 }
 
-// restartMidway returns when half of the time has passed, the server is back, and the other half has passed. A restart
-// that has begun is finished though ctx ends, since a server is needed to clean up.
+// restartMidway waits for half of the time, restarts the server, and waits for the other half. If ctx ends during the
+// restart it is finished nevertheless, since cleaning up needs the server.
 func (l *load) restartMidway(ctx context.Context, s server) (o outage) {
 	if !sleep(ctx, l.options.duration/2) {
 		return o
@@ -77,7 +77,7 @@ func (l *load) restartMidway(ctx context.Context, s server) (o outage) {
 	return o
 }
 
-// sleep reports whether it slept its time out.
+// sleep waits for d, and reports whether it could: not if ctx ends first.
 func sleep(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-time.After(d):
@@ -87,6 +87,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
+// concludeFailover checks the transfers, prints the report, and returns what the check found.
 func (l *load) concludeFailover(ctx context.Context, o outage, out *terminal) error {
 	out.printf("\n%s\n%s\n", l.chart(out.width), l.requestTable())
 	err := cleanup(ctx, func(ctx context.Context) error {

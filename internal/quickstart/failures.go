@@ -14,15 +14,16 @@ import (
 	"github.com/pgprod/pgprod"
 )
 
-// failures are the errors that nobody ordered.
+// failures are the errors of the users' requests; those of the demos aren't among them. It is safe for concurrent use.
 type failures struct {
 	mu      sync.Mutex // guards what follows
 	n       int
-	first   []string // the first few different ones
-	counts  map[string]int
-	reasons map[string]int // without the kinds of request
+	first   []string       // the first different texts, up to mostTexts
+	counts  map[string]int // how often, by text
+	reasons map[string]int // how often, by reason
 }
 
+// mostTexts is how many different texts are kept.
 const mostTexts = 5
 
 func (f *failures) add(kind string, err error) {
@@ -44,7 +45,7 @@ func (f *failures) add(kind string, err error) {
 	f.counts[text]++
 }
 
-// reason is an error without what differs from one to the next of its kind.
+// reason is the text of an error without what differs among errors of the same kind.
 func reason(err error) string {
 	var server *pgconn.PgError
 	switch {
@@ -60,7 +61,7 @@ func reason(err error) string {
 	return oneLine(err)
 }
 
-// byReason lists them by reason, the commonest first, one a line.
+// byReason lists the reasons, one a line, the most frequent first.
 func (f *failures) byReason() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -80,7 +81,7 @@ func (f *failures) count() int {
 	return f.n
 }
 
-// String lists them, one a line.
+// String lists the texts, one a line. It follows the list of demos in the report, hence its answer if there are none.
 func (f *failures) String() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()

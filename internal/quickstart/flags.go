@@ -10,18 +10,18 @@ import (
 	"time"
 )
 
-// How long a user thinks between two requests, on average, unless -think says.
+// The defaults of -think.
 const (
 	busyPause  = 10 * time.Millisecond
 	lightPause = 500 * time.Millisecond // with -addr
 )
 
-// options are the command line's.
+// options are those of the command line.
 type options struct {
 	duration time.Duration
 	users    int
-	think    time.Duration
-	profile  string // "": the environment's, or the default
+	think    time.Duration // how long a user waits between two requests, on average
+	profile  string        // "": the environment's, or the default
 	sweep    bool
 	failover bool
 	addr     string // "": don't serve, end after duration

@@ -7,13 +7,15 @@ import (
 	"time"
 )
 
-// What is still as good as the best: so much of its throughput, and so many times the least p99.
+// A size is about as good as the best if it has this much of the best throughput, and this many times the least p99, or
+// better.
 const (
 	goodThroughput = 0.9
 	goodP99        = 1.5
 )
 
-// knee is the smallest size that is about as good as any: throughput first, then p99 among those.
+// knee returns the trial with the smallest size that is about as good as the best: of those with good throughput, the first
+// with a good p99.
 func knee(trials []trial) trial {
 	best := bestTrial(trials)
 	var good []trial
@@ -31,6 +33,7 @@ func knee(trials []trial) trial {
 	return least
 }
 
+// bestTrial returns the trial with the highest throughput.
 func bestTrial(trials []trial) trial {
 	best := trials[0]
 	for _, t := range trials {
@@ -41,7 +44,7 @@ func bestTrial(trials []trial) trial {
 	return best
 }
 
-// adviseSweep says which size is the knee, and why. It is a pure function.
+// adviseSweep advises the size of the knee, and says why. It is a pure function.
 func adviseSweep(trials []trial, limits limits) advice {
 	k, best := knee(trials), bestTrial(trials)
 	if best.took.Count() == 0 {
@@ -66,7 +69,7 @@ func adviseSweep(trials []trial, limits limits) advice {
 	return a
 }
 
-// compare says what another size than the knee gives.
+// compare says in a sentence what another size gives in comparison with the knee.
 func compare(other, k trial, name string) string {
 	change := 0.0
 	if k.perS() > 0 {
@@ -75,7 +78,7 @@ func compare(other, k trial, name string) string {
 	return fmt.Sprintf("%s give %+.0f %% throughput, with a p99 of %s instead of %s.", name, change, short(other.p99()), short(k.p99()))
 }
 
-// sweepTable has a line with two bars for each trial.
+// sweepTable returns a table with a line for each trial, which has bars for throughput and p99.
 func sweepTable(trials []trial, width int) string {
 	const figures = 46 // columns that aren't bars
 	room := max(10, (width-figures)/2)

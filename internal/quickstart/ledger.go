@@ -9,21 +9,22 @@ import (
 	"github.com/pgprod/pgprod"
 )
 
-// outcome is what a caller knows of its transfer.
+// outcome is what the caller of a transfer knows about it.
 type outcome byte
 
 const (
-	refused outcome = iota // it got an error, or was interrupted
-	acknowledged
-	unknown // the error was ErrCommitUnknown
+	refused      outcome = iota // the caller got an error that says it wasn't done, or has none yet
+	acknowledged                // the caller got no error
+	unknown                     // the caller got ErrCommitUnknown
 )
 
-// ledger numbers the transfers from 1, and keeps what their callers know of them.
+// ledger numbers the transfers from 1, and keeps what their callers know about them. It is safe for concurrent use.
 type ledger struct {
 	mu       sync.Mutex // guards outcomes
 	outcomes []outcome
 }
 
+// next returns the number of the next transfer.
 func (l *ledger) next() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -31,6 +32,7 @@ func (l *ledger) next() int64 {
 	return int64(len(l.outcomes))
 }
 
+// book keeps the outcome of a transfer, by the error that its caller got.
 func (l *ledger) book(number int64, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -42,16 +44,16 @@ func (l *ledger) book(number int64, err error) {
 	}
 }
 
-// audit compares what the callers know with what the database has.
+// audit has the numbers of transfers, by what the callers know about them and what the database has.
 type audit struct {
-	acknowledged, refused, unknown int
-	lost                           int // acknowledged, but not there
-	doubled                        int // there more than once
-	ghosts                         int // refused, but there
-	unknownDone                    int // unknown, and there
+	acknowledged, refused, unknown int // by outcome
+	lost                           int // acknowledged, but not in the database
+	doubled                        int // more than once in the database
+	ghosts                         int // refused, but in the database
+	unknownDone                    int // unknown, and in the database
 }
 
-// compare takes how often each transfer is in the database.
+// compare compares the outcomes with times, which says how often each transfer is in the database.
 func (l *ledger) compare(times map[int64]int) (a audit) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -82,7 +84,8 @@ func count(yes bool) int {
 	return 0
 }
 
-// err is nil if the database kept its word.
+// err returns an error if callers know something that isn't so: a transfer was lost, doubled, or done although it was
+// refused.
 func (a audit) err() error {
 	if a.lost+a.doubled+a.ghosts == 0 {
 		return nil

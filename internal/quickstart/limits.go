@@ -11,14 +11,14 @@ import (
 	"github.com/pgprod/pgprod"
 )
 
-// limits are what bounds a pool from outside.
+// limits are the limits that the server and its machine set to a pool.
 type limits struct {
 	max   int // the server's max_connections
-	free  int // what it leaves to this program
-	cores int // of the server's machine; 0 unless it is this one
+	free  int // how many of these this program may have, at least 1
+	cores int // processors of the server's machine, if that is this machine; else 0
 }
 
-// askLimits asks the server. It must be called while the pool has one connection.
+// askLimits asks the server for its limits. The pool must have one connection at most, which isn't counted as taken.
 func askLimits(ctx context.Context, p *pool) (l limits, err error) {
 	var taken int
 	var same bool

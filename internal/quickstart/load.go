@@ -9,32 +9,32 @@ import (
 	"github.com/pgprod/pgprod/internal/histogram"
 )
 
-// load is many users at work on the bank, and what is known of their requests.
+// load is the work of many users on the bank, with what is measured of it.
 type load struct {
 	pool    *pool
 	bank    *bank
 	options options
 	began   time.Time
-	users   sync.WaitGroup
+	users   sync.WaitGroup // the goroutines that start has started
 
 	kinds    []*kind
 	failures failures
 	gaps     gaps
-	cpu      cpuTime   // when it began
-	orders   *orders   // nil: none
-	ledger   *ledger   // nil: transfers aren't written down
+	cpu      cpuTime   // when the load began
+	demos    *demos    // nil: none
+	ledger   *ledger   // nil: transfers aren't numbered and checked
 	timeline *timeline // nil: none
 }
 
 // newLatencies returns a histogram whose quantiles are at most 1.6 % too long.
 func newLatencies() *histogram.Histogram { return histogram.New(6) }
 
-// kind is one sort of request.
+// kind is one kind of request.
 type kind struct {
 	name  string
-	share float64 // of all requests
+	share float64 // of all requests, from 0 to 1
 	do    func(context.Context) error
-	took  *histogram.Histogram
+	took  *histogram.Histogram // how long those took that succeeded
 }
 
 func newLoad(p *pool, b *bank, o options) *load {
@@ -47,7 +47,7 @@ func newLoad(p *pool, b *bank, o options) *load {
 	return l
 }
 
-// transfer is a request: it moves an amount between any two accounts, and books what came of it if there is a ledger.
+// transfer is a request that moves an amount between two random accounts. If there is a ledger it keeps the outcome.
 func (l *load) transfer(ctx context.Context) error {
 	t := transfer{from: anyAccount(), to: anyAccount(), amount: 1 + rand.Int64N(9)}
 	if l.ledger == nil {
@@ -61,7 +61,8 @@ func (l *load) transfer(ctx context.Context) error {
 
 func anyAccount() int { return 1 + rand.IntN(accounts) }
 
-// deadline is when the users go home: they finish what they are at.
+// deadline returns a context that ends when the users are to begin no further request: after the duration, or with -addr
+// when ctx ends.
 func (l *load) deadline(ctx context.Context) (context.Context, context.CancelFunc) {
 	if l.options.addr != "" {
 		return context.WithCancel(ctx)
@@ -69,7 +70,7 @@ func (l *load) deadline(ctx context.Context) (context.Context, context.CancelFun
 	return context.WithTimeout(ctx, l.options.duration)
 }
 
-// start lets the users work until the deadline; ctx ends what they are at.
+// start starts the users, which make requests until the context until ends. The end of ctx ends a request under way.
 func (l *load) start(ctx, until context.Context) {
 	l.began, l.cpu = time.Now(), readCPU()
 	for range l.options.users {
@@ -79,18 +80,18 @@ func (l *load) start(ctx, until context.Context) {
 			}
 		})
 	}
-	if l.orders != nil {
-		l.users.Go(func() { l.orders.give(ctx) }) // ends by itself, or with ctx
+	if l.demos != nil {
+		l.users.Go(func() { l.demos.run(ctx) }) // ends by itself, or with ctx
 	}
 	if l.timeline != nil {
 		l.users.Go(func() { l.watch(until) }) // ends with until
 	}
 }
 
-// wait returns when all users have gone home.
+// wait returns when all users have ended.
 func (l *load) wait() { l.users.Wait() }
 
-// rest waits for up to twice the mean and reports whether there is time for another request.
+// rest waits for a random time, of this mean, and reports whether another request may begin.
 func rest(until context.Context, mean time.Duration) bool {
 	if mean == 0 {
 		return until.Err() == nil
@@ -105,7 +106,7 @@ func rest(until context.Context, mean time.Duration) bool {
 	}
 }
 
-// pick chooses the kind of a request by a number from 0 to 1.
+// pick returns the kind of a request for a random number from 0 to 1.
 func (l *load) pick(x float64) *kind {
 	for _, k := range l.kinds {
 		if x -= k.share; x < 0 {
@@ -115,6 +116,7 @@ func (l *load) pick(x float64) *kind {
 	return l.kinds[0]
 }
 
+// request makes one request, and keeps how long it took, or its error.
 func (l *load) request(ctx context.Context, k *kind) {
 	start := time.Now()
 	err := k.do(ctx)
@@ -123,12 +125,12 @@ func (l *load) request(ctx context.Context, k *kind) {
 		l.gaps.success()
 		return
 	}
-	if ctx.Err() == nil { // else it is an interruption, no failure
+	if ctx.Err() == nil { // else the request was interrupted, and didn't fail
 		l.failures.add(k.name, err)
 	}
 }
 
-// all is every request taken together.
+// all returns how long the requests of all kinds took.
 func (l *load) all() *histogram.Histogram {
 	sum := newLatencies()
 	for _, k := range l.kinds {

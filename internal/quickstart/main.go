@@ -1,4 +1,4 @@
-// Command quickstart shows pgprod at work in one command, and answers what must be known before deploying:
+// Command quickstart shows pgprod at work in one command, and answers the questions that come before a deployment:
 //
 //	go run github.com/pgprod/pgprod/internal/quickstart@latest                works for a few seconds, reports; needs no clone
 //	go run ./internal/quickstart -users 500 -duration 30s -profile large      is the pool large enough? what should it be?
@@ -6,19 +6,19 @@
 //	go run ./internal/quickstart -users 100 -duration 10s -failover           what does a restart of the server cost?
 //	go run ./internal/quickstart -addr :8080                                  works lightly; serves health, status and the live page
 //
-// It starts a PostgreSQL of its own (or takes the one that DB_DSN names), opens it with pgprod, works on it as the users
-// of a small web service would, and prints what came of it. An interrupt ends it early, with the report so far.
+// It starts a PostgreSQL server (or takes the one that DB_DSN names), opens it with pgprod, works on it as the users of a
+// small web service would, and prints a report. An interrupt ends it early, with the report so far.
 //
-// However it ends, no server, no file and no table of its own is left.
+// However it ends, it leaves no server, no file and no table behind.
 //
-//	flags.go, run.go, server.go, limits.go, pool.go    what is wanted, and what it is done on
-//	bank.go, ledger.go, orders.go, load.go             the data, and the users at work on it
+//	flags.go, run.go, server.go, limits.go, pool.go    the command line, the server and the pool
+//	bank.go, ledger.go, demos.go, load.go              the data, and the users that work on it
 //	meters.go, timeline.go, cpu.go                     what is measured
 //	terminal.go, progress.go, chart.go, report.go,     how it is shown
 //	format.go, failures.go
-//	sizing.go, needs.go                                what the pool should be
+//	sizing.go, needs.go                                the advice on the pool's size
 //	sweep.go, knee.go, failover.go, web.go             the modes
-//	parent.go                                          the end, when whoever started it is gone
+//	parent.go                                          ends the program when the one that started it has ended
 package main
 
 import (
@@ -34,8 +34,8 @@ import (
 )
 
 func main() {
-	// It would end the program where it stands, with a server left; and it comes for a connection that was reset as well
-	// as for a reader that has gone (`quickstart | head`), which the terminal notices.
+	// A SIGPIPE would end the program at once, and leave a server behind. It comes when a connection was reset, and when the
+	// reader of the output has gone (`quickstart | head`), which the terminal notices by itself.
 	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()

@@ -12,18 +12,18 @@ import (
 	"github.com/pgprod/pgprod/internal/histogram"
 )
 
-// meters is an OpenTelemetry MeterProvider that listens to two of pgprod's metrics, exactly rather than in buckets of
-// milliseconds: how long callers waited for a connection, and how long they had it.
+// meters is an OpenTelemetry MeterProvider that collects two of pgprod's metrics, more exactly than in the metrics' buckets:
+// how long callers waited for a connection, and how long they had it.
 type meters struct {
 	noop.MeterProvider
-	waits *histogram.Histogram // of the callers that had to wait
-	lent  atomic.Int64         // connections that were lent, and given back
-	held  atomic.Int64         // nanoseconds for which they were
+	waits *histogram.Histogram // how long callers waited, without those that got a connection at once
+	lent  atomic.Int64         // how often a connection was lent and given back
+	held  atomic.Int64         // the nanoseconds in between, in all
 }
 
 var _ metric.MeterProvider = (*meters)(nil)
 
-// Meter returns what pgprod makes its instruments with.
+// Meter implements metric.MeterProvider.
 func (m *meters) Meter(string, ...metric.MeterOption) metric.Meter { return meter{of: m} }
 
 type meter struct {
@@ -33,7 +33,7 @@ type meter struct {
 
 var _ metric.Meter = meter{}
 
-// Float64Histogram hands out a listener for the two metrics, and nothing for the others.
+// Float64Histogram implements metric.Meter. It returns a listener for the two metrics; others record nothing.
 func (m meter) Float64Histogram(name string, opts ...metric.Float64HistogramOption) (metric.Float64Histogram, error) {
 	switch name {
 	case dbconv.ClientConnectionWaitTime{}.Name():
@@ -55,7 +55,7 @@ func (m *meters) used(d time.Duration) {
 	m.held.Add(int64(d))
 }
 
-// listener is a histogram of seconds.
+// listener is a histogram that passes each measurement, in seconds, to a function.
 type listener struct {
 	noop.Float64Histogram
 	record func(time.Duration)
@@ -63,10 +63,10 @@ type listener struct {
 
 var _ metric.Float64Histogram = listener{}
 
-// Enabled asks pgprod to measure.
+// Enabled implements metric.Float64Histogram.
 func (l listener) Enabled(context.Context) bool { return true }
 
-// Record is called by pgprod.
+// Record implements metric.Float64Histogram.
 func (l listener) Record(_ context.Context, seconds float64, _ ...metric.RecordOption) {
 	l.record(time.Duration(seconds * float64(time.Second)))
 }

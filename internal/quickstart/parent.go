@@ -9,8 +9,8 @@ import (
 
 var errParentEnded = errors.New("the process that started it has ended")
 
-// endWithParent returns a context that ends when the process that started this one does: `go run` passes Ctrl-C on, but
-// dies of a SIGTERM without a word to us.
+// endWithParent returns a context that ends when the process that started this one ends. If that is `go run`, a SIGTERM ends
+// it without a signal to this process. (Ctrl-C reaches both.)
 func endWithParent(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	parent := os.Getppid()

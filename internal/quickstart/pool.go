@@ -7,13 +7,13 @@ import (
 	"github.com/pgprod/pgprod"
 )
 
-// pool is a database opened with pgprod, and what it reports of its connections.
+// pool is a database that is opened with pgprod, with the metrics of its pool.
 type pool struct {
 	*sql.DB
 	meters *meters
 }
 
-// openPool opens the pool that the environment, the DSN and the command line ask for. more wins over them.
+// openPool opens a pool with the settings of the environment, the DSN and the command line. The options more win over these.
 func openPool(dsn string, o options, more ...pgprod.Option) (*pool, error) {
 	p := &pool{meters: &meters{waits: newLatencies()}}
 	opts := []pgprod.Option{pgprod.WithMeterProvider(p.meters)}

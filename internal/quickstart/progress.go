@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// showProgress shows how the load does until it ends: on a screen, in one place that is cleared at the end.
+// showProgress prints the state of the load at intervals until it ends. On a screen it does so in one place, which it clears
+// at the end.
 func showProgress(until context.Context, l *load, out *terminal) {
 	interval := time.Second
 	switch {
@@ -34,7 +35,7 @@ func showProgress(until context.Context, l *load, out *terminal) {
 	}
 }
 
-// picture is what a screen shows while the load runs.
+// picture is what is shown on a screen while the load runs.
 func (l *load) picture(width int) string {
 	if l.timeline == nil {
 		return l.progress() + "\n"
@@ -42,7 +43,7 @@ func (l *load) picture(width int) string {
 	return l.chart(width) + l.progress() + "\n"
 }
 
-// progress is one line on the state of things, short enough for a narrow screen.
+// progress is the state of the load in one line, which is short enough for a narrow screen.
 func (l *load) progress() string {
 	s, err := l.pool.status()
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/pgprod/pgprod/internal/histogram"
 )
 
-// report is what the program prints at the end, and serves.
+// report is what the program prints at the end, and serves with -addr.
 func (l *load) report() (string, error) {
 	s, err := l.pool.status()
 	if err != nil {
@@ -20,20 +20,20 @@ func (l *load) report() (string, error) {
 	}
 	var b strings.Builder
 	b.WriteString(l.requestTable())
-	b.WriteString("\nOn purpose\n" + indent(l.orders.String()))
+	b.WriteString("\nOn purpose\n" + indent(l.demos.String()))
 	b.WriteString("Errors\n" + indent(l.failures.String()))
 	b.WriteString("Pool " + s.PoolName + "\n" + indent(poolText(s)))
 	return b.String(), nil
 }
 
-// String says what the load is.
+// String describes the load in a sentence.
 func (l *load) String() string {
 	o := l.options
 	return fmt.Sprintf("%d users for %v, each thinking %v in between: point reads (prepared), lists,\ntransfers (transactions).",
 		o.users, o.duration, o.think)
 }
 
-// requestTable has a line for each kind of request.
+// requestTable is a table with a line for each kind of request, and one for all.
 func (l *load) requestTable() string {
 	var b strings.Builder
 	elapsed := time.Since(l.began)
@@ -64,7 +64,7 @@ func poolText(s pgprod.PoolStatus) string {
 	return b.String()
 }
 
-// capacity is the most connections there may be.
+// capacity is the most connections that there may be, as text.
 func capacity(s pgprod.PoolStatus) string {
 	if s.MaxOverflow < 0 {
 		return "any"
@@ -79,7 +79,7 @@ func overflowLimit(s pgprod.PoolStatus) string {
 	return strconv.Itoa(s.MaxOverflow)
 }
 
-// closings lists reasons and counts.
+// closings lists how many connections were closed for each reason.
 func closings(counts map[string]int64) string {
 	var all []string
 	for _, reason := range slices.Sorted(maps.Keys(counts)) {

@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// cleanupTimeout bounds each step of leaving nothing behind.
+// cleanupTimeout limits each step of cleaning up.
 const cleanupTimeout = 10 * time.Second
 
-// run does it all. What it made it removes, also when ctx ends.
+// run runs the program in the mode of the options. It removes what it has made, also when ctx ends.
 func run(ctx context.Context, o options, out *terminal) (err error) {
 	server, err := findServer(ctx, out)
 	if err != nil {
@@ -45,17 +45,18 @@ func run(ctx context.Context, o options, out *terminal) (err error) {
 	return runLoad(ctx, o, limits, p, b, out)
 }
 
-// cleanup calls f with time to do its work, though ctx may have ended.
+// cleanup calls f with a context that has time left, also when ctx has ended.
 func cleanup(ctx context.Context, f func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 	defer cancel()
 	return f(ctx)
 }
 
-// runLoad puts the load on the bank, shows how it goes, reports, and says what the pool should be.
+// runLoad is the mode without a flag: it runs the load, shows its progress, and prints the report and the advice on the
+// size.
 func runLoad(ctx context.Context, o options, limits limits, p *pool, b *bank, out *terminal) error {
 	l := newLoad(p, b, o)
-	l.orders, l.timeline = newOrders(b, o.duration), newTimeline(o.duration, columns(out.width))
+	l.demos, l.timeline = newDemos(b, o.duration), newTimeline(o.duration, columns(out.width))
 	out.printf("%s\n\n", l)
 	l.work(ctx, out)
 	out.printf("\n%s", l.chart(out.width))
@@ -64,10 +65,10 @@ func runLoad(ctx context.Context, o options, limits limits, p *pool, b *bank, ou
 	return err
 }
 
-// runSite works until interrupted, and serves the status.
+// runSite is the mode -addr: it runs a light load until it is interrupted, and serves the pool's status.
 func runSite(ctx context.Context, o options, p *pool, b *bank, out *terminal) error {
 	l := newLoad(p, b, o)
-	l.orders = newOrders(b, o.duration)
+	l.demos = newDemos(b, o.duration)
 	site, err := serve(o.addr, l)
 	if err != nil {
 		return err
@@ -78,7 +79,7 @@ func runSite(ctx context.Context, o options, p *pool, b *bank, out *terminal) er
 	return l.conclude(ctx, out)
 }
 
-// work returns when the users have gone home. If ctx ends early that is no error.
+// work starts the load, shows its progress, and returns when all users have ended. It is no error if ctx ends early.
 func (l *load) work(ctx context.Context, out *terminal) {
 	until, stop := l.deadline(ctx)
 	defer stop()
@@ -90,7 +91,7 @@ func (l *load) work(ctx context.Context, out *terminal) {
 	}
 }
 
-// conclude prints the report; an error that nobody ordered makes the program fail.
+// conclude prints the report. It returns an error if a request of a user has failed, or if the sum of the balances is wrong.
 func (l *load) conclude(ctx context.Context, out *terminal) error {
 	text, err := l.report()
 	if err != nil {

@@ -10,14 +10,14 @@ import (
 	"github.com/pgprod/pgprod/internal/pgtest"
 )
 
-// server is the PostgreSQL to work on.
+// server is the PostgreSQL server that the load runs on.
 type server struct {
 	dsn     string
-	stop    func(context.Context) error
-	restart func(context.Context) error // nil: it isn't ours
+	stop    func(context.Context) error // does nothing if the server isn't ours
+	restart func(context.Context) error // nil: the server isn't ours
 }
 
-// opening is how a pool on it is opened: of a server of our own there is nothing to learn from a preflight.
+// opening returns further options for a pool on this server. If it is ours, a preflight would find nothing of interest.
 func (s server) opening() (opts []pgprod.Option) {
 	if s.restart != nil {
 		opts = append(opts, pgprod.WithPreflight(false))
@@ -25,7 +25,7 @@ func (s server) opening() (opts []pgprod.Option) {
 	return opts
 }
 
-// findServer takes the server that DB_DSN names or, without it, starts one.
+// findServer returns the server that DB_DSN names; without DB_DSN it starts one.
 func findServer(ctx context.Context, out *terminal) (server, error) {
 	if dsn := os.Getenv("DB_DSN"); dsn != "" {
 		out.printf("PostgreSQL: the one in DB_DSN; a schema is made there, and dropped at the end.\n")
@@ -35,8 +35,8 @@ func findServer(ctx context.Context, out *terminal) (server, error) {
 		out.printf("PostgreSQL: none is installed here, so one is downloaded, once.\n")
 	}
 	own, err := pgtest.Start(ctx, pgtest.Config{Settings: map[string]string{
-		"autovacuum":         "on", // unlike a test's server this one may run for days
-		"synchronous_commit": "on", // what is acknowledged is in the log
+		"autovacuum":         "on", // off by default in pgtest, but this server may run for days
+		"synchronous_commit": "on", // so that no acknowledged transfer is lost in a restart
 	}})
 	if err != nil {
 		return server{}, err

@@ -5,13 +5,13 @@ import (
 	"strings"
 )
 
-// advice is what a pool should be, and why.
+// advice is the size that a pool should have, and why.
 type advice struct {
-	size, overflow int
-	why            []string
+	size, overflow int      // size 0: there is no advice
+	why            []string // sentences
 }
 
-// advise is a pure function.
+// advise returns the advice for what was observed. It is a pure function.
 func (o observed) advise() advice {
 	if o.lent == 0 {
 		return advice{why: []string{"Nothing was measured: let it work for longer."}}
@@ -38,12 +38,13 @@ func (o observed) advise() advice {
 	return a
 }
 
-// atMost makes the pool no larger than n.
+// atMost reduces the size and the overflow to n connections in all.
 func (a *advice) atMost(n int) {
 	a.size = min(a.size, n)
 	a.overflow = min(a.overflow, n-a.size)
 }
 
+// say adds a sentence.
 func (a *advice) say(format string, args ...any) { a.why = append(a.why, fmt.Sprintf(format, args...)) }
 
 func (o observed) peakAndWaits() string {
@@ -65,7 +66,7 @@ func (o observed) capacity() string {
 	return fmt.Sprint(o.size + o.overflow)
 }
 
-// adviseOverloaded: connections beyond what the cores can serve wait for each other in the server.
+// adviseOverloaded is for a server whose processors can't serve as many connections as are in use.
 func (o observed) adviseOverloaded(a *advice) {
 	a.size = enough(o.limits.cores)
 	a.overflow = half(a.size)
@@ -75,7 +76,7 @@ func (o observed) adviseOverloaded(a *advice) {
 		o.limits.cores, percent(o.cpu), a.size)
 }
 
-// adviseNoMore: a few connections keep the processors busy, and there is no time for more.
+// adviseNoMore is for a server whose processors are busy with the connections that are in use, though these are few.
 func (o observed) adviseNoMore(a *advice) {
 	total := withReserve(o.busy())
 	if o.overflow >= 0 {
@@ -88,7 +89,7 @@ func (o observed) adviseNoMore(a *advice) {
 		"server instead of in the pool. -sweep measures it.", o.limits.cores, percent(o.cpu))
 }
 
-// adviseKeeping: callers waited, but not for each other.
+// adviseKeeping is for a pool in which callers waited for connections to be made, since too few are kept.
 func (o observed) adviseKeeping(a *advice) {
 	a.size = max(2, withReserve(o.busy()), o.most)
 	a.overflow = half(a.size)
@@ -96,7 +97,7 @@ func (o observed) adviseKeeping(a *advice) {
 		"when it is given back. Keep as many as were in use.", o.size)
 }
 
-// adviseMore: the pool is too small for what the users want.
+// adviseMore is for a pool that is too small for its users.
 func (o observed) adviseMore(a *advice) {
 	total := withReserve(o.wanted())
 	a.say("%d users who hold a connection for %s and then think for %v would keep %.1f busy if nobody had to wait; "+
@@ -105,13 +106,13 @@ func (o observed) adviseMore(a *advice) {
 		total = present + half(present)
 		a.say("That is no more than there are, yet callers waited: they come in bursts, so half as many again.")
 	}
-	total = min(total, max(o.users, 1)) // a user has one at a time
+	total = min(total, max(o.users, 1)) // a user needs only one at a time
 	a.overflow = total / 3
 	a.size = total - a.overflow
 	a.say("%s", o.headroom())
 }
 
-// headroom says whether the server has time for more connections.
+// headroom says in a sentence whether the server's processors have time for more connections.
 func (o observed) headroom() string {
 	cores := fmt.Sprintf("This machine's %d cores were %s busy", o.limits.cores, percent(o.cpu))
 	switch {
@@ -123,7 +124,7 @@ func (o observed) headroom() string {
 	return cores + ", so there is time for more."
 }
 
-// adviseFitting: nobody waits, so only the reserve is in question.
+// adviseFitting is for a pool in which no caller waited. It may be larger than needed.
 func (o observed) adviseFitting(a *advice) {
 	a.size = max(2, withReserve(o.busy()))
 	a.overflow = max(half(a.size), o.most-a.size)
@@ -137,7 +138,7 @@ func (o observed) adviseFitting(a *advice) {
 	}
 }
 
-// keepWithin never lets a pool be larger than what max_connections leaves.
+// keepWithin reduces the size and the overflow to what max_connections leaves, and adds a sentence about it.
 func (a *advice) keepWithin(l limits) {
 	if wanted := a.size + a.overflow; wanted > l.free {
 		a.size = min(a.size, l.free)
@@ -152,7 +153,7 @@ func (a *advice) keepWithin(l limits) {
 
 func half(n int) int { return (n + 1) / 2 }
 
-// text is the advice for a screen.
+// text is the advice as it is printed.
 func (a advice) text(width int) string {
 	var b strings.Builder
 	if a.size > 0 {

@@ -11,22 +11,24 @@ import (
 	"github.com/pgprod/pgprod/internal/histogram"
 )
 
-// rounds is how often each size is tried, so that a bad moment of the machine doesn't condemn one.
+// rounds is how often each size is tried, so that a short disturbance of the machine doesn't decide.
 const rounds = 3
 
-// trial is one pool size, and what came of it.
+// trial is what was measured with one pool size, in all rounds together.
 type trial struct {
 	size   int
 	lasted time.Duration
-	took   *histogram.Histogram
-	failed int
+	took   *histogram.Histogram // how long the requests took that succeeded
+	failed int                  // requests
 }
 
+// perS is how many requests succeeded per second.
 func (t trial) perS() float64 { return float64(t.took.Count()) / max(t.lasted.Seconds(), 1e-9) }
 
 func (t trial) p99() time.Duration { return t.took.Quantile(0.99) }
 
-// sweepSizes doubles from 2, and ends at what the server leaves, or where each user has a connection.
+// sweepSizes returns the sizes to try: 2, and the double of the one before, up to 64 or what the server leaves (free), or
+// until each user has a connection.
 func sweepSizes(free, users int) (sizes []int) {
 	for n := 2; n <= 64 && n <= free; n *= 2 {
 		sizes = append(sizes, n)
@@ -37,9 +39,9 @@ func sweepSizes(free, users int) (sizes []int) {
 	return sizes
 }
 
-// runSweep puts the load on pools of one size after the other, and tells which is best.
+// runSweep is the mode -sweep: it runs the load on pools of one size after the other, and prints which is best.
 func runSweep(ctx context.Context, o options, s server, limits limits, b *bank, out *terminal) error {
-	sizes := sweepSizes(limits.free-1, o.users) // one is the pool's that cleans up
+	sizes := sweepSizes(limits.free-1, o.users) // one connection is for the pool of the bank
 	if len(sizes) == 0 {
 		return fmt.Errorf("max_connections is %d and leaves %d: too few to try pool sizes", limits.max, limits.free)
 	}
@@ -59,8 +61,7 @@ func runSweep(ctx context.Context, o options, s server, limits limits, b *bank, 
 	return errors.Join(cleanup(ctx, b.check), failedTrials(trials))
 }
 
-// tryAll tries the sizes in turn, a few rounds of that. What was being tried when ctx ended would mislead and is left
-// out.
+// tryAll tries all sizes, in several rounds. The result of a try during which ctx ends is left out, since it would mislead.
 func tryAll(ctx context.Context, sizes []int, out *terminal, try func(size int) (trial, error)) (trials []trial, err error) {
 	for round := range rounds {
 		out.printf("round %d ", round+1)
@@ -84,7 +85,7 @@ func tryAll(ctx context.Context, sizes []int, out *terminal, try func(size int) 
 	return trials, nil
 }
 
-// sizesLine heads the columns of the rounds.
+// sizesLine is the head of the table of rounds.
 func sizesLine(sizes []int) string {
 	line := fmt.Sprintf("%-8s", "size")
 	for _, size := range sizes {
@@ -93,7 +94,7 @@ func sizesLine(sizes []int) string {
 	return line + "\n"
 }
 
-// tryPool works on a pool of a size of its own until the time is over.
+// tryPool runs the load on a new pool of one size, for the duration in the options.
 func tryPool(ctx context.Context, o options, dsn string, b *bank, size int) (t trial, err error) {
 	p, err := openPool(dsn, o, pgprod.WithPoolSize(size), pgprod.WithMaxOverflow(0), pgprod.WithPreflight(false))
 	if err != nil {
@@ -116,7 +117,7 @@ func tryPool(ctx context.Context, o options, dsn string, b *bank, size int) (t t
 	return trial{size: size, lasted: time.Since(l.began), took: l.all(), failed: l.failures.count()}, nil
 }
 
-// fill makes all connections, so that making them isn't measured.
+// fill has all connections of the pool made, so that making them isn't part of the measurement.
 func (p *pool) fill(ctx context.Context, size int) error {
 	var all, done sync.WaitGroup
 	all.Add(size)
@@ -146,6 +147,7 @@ func (p *pool) fill(ctx context.Context, size int) error {
 	return errors.Join(errs...)
 }
 
+// failedTrials returns an error if requests have failed.
 func failedTrials(trials []trial) error {
 	failed := 0
 	for _, t := range trials {

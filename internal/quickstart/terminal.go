@@ -11,12 +11,13 @@ import (
 	"syscall"
 )
 
-// terminal is where the program writes. On a screen there may be a picture in the last lines, which changes in place.
+// terminal is where the program writes to. If it is a screen, there may be a picture in the last lines, which is replaced in
+// place. It is safe for concurrent use.
 type terminal struct {
 	*os.File
-	redraws bool // it is a screen
-	width   int
-	gone    func() // called when the reader has gone
+	redraws bool   // it is a screen, on which a picture can be replaced
+	width   int    // in columns
+	gone    func() // called when nobody reads any more
 
 	mu    sync.Mutex // guards lines, and the screen
 	lines int        // of the picture; 0: there is none
@@ -33,7 +34,7 @@ func isTerminal(f *os.File) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-// screenWidth reads COLUMNS; without it a screen is 80 wide.
+// screenWidth returns the width that COLUMNS says, within 60 and 200; 80 without it.
 func screenWidth(columns string) int {
 	n, err := strconv.Atoi(columns)
 	if err != nil || n <= 0 {
@@ -42,14 +43,15 @@ func screenWidth(columns string) int {
 	return min(max(n, 60), 200)
 }
 
-// printf writes. Nobody can be told of an error.
+// printf writes to the file. Errors are ignored, as there is nowhere to report them, except that nobody reads any more.
 func (t *terminal) printf(format string, args ...any) {
 	if _, err := fmt.Fprintf(t.File, format, args...); errors.Is(err, syscall.EPIPE) {
 		t.gone()
 	}
 }
 
-// redraw replaces the picture by text. Lines that are wider than the screen are cut, so that their number is known.
+// redraw replaces the picture by text. Lines that are wider than the screen are cut off and not wrapped, so that the number
+// of lines is known.
 func (t *terminal) redraw(text string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -72,7 +74,8 @@ func (t *terminal) eraseLocked() {
 	}
 }
 
-// above is a writer whose lines stand above the picture, for what is written while there is one, such as a log.
+// above returns a writer for what is written while there is a picture, such as a log: it removes the picture, writes to w,
+// and the picture comes again below.
 func (t *terminal) above(w io.Writer) io.Writer { return abovePicture{t, w} }
 
 type abovePicture struct {
@@ -82,7 +85,7 @@ type abovePicture struct {
 
 var _ io.Writer = abovePicture{}
 
-// Write implements io.Writer. The picture comes back when it changes next.
+// Write implements io.Writer. The picture comes again with the next redraw.
 func (a abovePicture) Write(line []byte) (int, error) {
 	a.terminal.mu.Lock()
 	defer a.terminal.mu.Unlock()

@@ -8,18 +8,18 @@ import (
 	"github.com/pgprod/pgprod/internal/histogram"
 )
 
-// shortestSlot is the least time that makes a point of a timeline.
+// shortestSlot is the shortest time for which a timeline has a point.
 const shortestSlot = 50 * time.Millisecond
 
-// timeline is what happened, in slots of equal length.
+// timeline is what happened during a load, in slots of equal length. It is safe for concurrent use.
 type timeline struct {
 	slot time.Duration
 
 	mu     sync.Mutex // guards points
-	points []*point
+	points []*point   // of the slots that are over; a point isn't changed any more
 }
 
-// newTimeline has as many slots as a chart has columns.
+// newTimeline returns a timeline with as many slots as a chart has columns.
 func newTimeline(duration time.Duration, columns int) *timeline {
 	return &timeline{slot: max(shortestSlot, duration/time.Duration(columns))}
 }
@@ -29,14 +29,17 @@ type point struct {
 	lasted time.Duration
 	took   *histogram.Histogram // of requests
 	waits  *histogram.Histogram // for a connection, of the callers that had to wait
-	failed int
-	lent   int64
-	held   time.Duration // by all of those together
+	failed int                  // requests
+	lent   int64                // how often a connection was lent and given back
+	held   time.Duration        // how long callers had these connections, in all
 
-	samples, inUse, mostInUse int // inUse is the sum of all samples
-	full                      int // samples in which every connection that there may be was in use
+	samples   int // how often the pool's status was read
+	inUse     int // connections in use, the sum of all samples
+	mostInUse int // the most of a sample
+	full      int // samples in which all connections that the pool may have were in use
 }
 
+// sample adds a sample of the pool's status.
 func (p *point) sample(inUse int, full bool) {
 	p.samples++
 	if full {
@@ -49,7 +52,7 @@ func (p *point) sample(inUse int, full bool) {
 // meanInUse is how many connections were in use on average.
 func (p *point) meanInUse() float64 { return float64(p.inUse) / float64(max(1, p.samples)) }
 
-// merge is several points as one.
+// merge returns several points as one.
 func merge(points []*point) *point {
 	sum := &point{took: newLatencies(), waits: newLatencies()}
 	for _, p := range points {
@@ -67,7 +70,7 @@ func merge(points []*point) *point {
 	return sum
 }
 
-// all is a copy of the points so far.
+// all returns the points so far.
 func (t *timeline) all() []*point {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -80,7 +83,7 @@ func (t *timeline) add(p *point) {
 	t.points = append(t.points, p)
 }
 
-// reading is all of a load's counters at one moment.
+// reading has all counters of a load at one moment.
 type reading struct {
 	at          time.Time
 	took, waits *histogram.Histogram
@@ -98,7 +101,7 @@ func (l *load) reading() reading {
 	}
 }
 
-// since adds to p what happened since earlier.
+// since sets in p what has happened since an earlier reading, and returns p.
 func (r reading) since(earlier reading, p *point) *point {
 	p.lasted = r.at.Sub(earlier.at)
 	p.took, p.waits = r.took.Since(earlier.took), r.waits.Since(earlier.waits)
@@ -107,7 +110,7 @@ func (r reading) since(earlier reading, p *point) *point {
 	return p
 }
 
-// watch writes the timeline until the deadline.
+// watch adds points to the timeline until the context until ends.
 func (l *load) watch(until context.Context) {
 	ticker := time.NewTicker(min(l.timeline.slot/10, 100*time.Millisecond))
 	defer ticker.Stop()

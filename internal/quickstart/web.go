@@ -10,14 +10,14 @@ import (
 	"github.com/pgprod/pgprod"
 )
 
-// site is the web server.
+// site is the web server of the mode -addr.
 type site struct {
-	addr   string
+	addr   string // where it listens
 	server *http.Server
 	done   chan struct{} // closed when it has ended
 }
 
-// serve begins to serve the status of a load.
+// serve starts a site that serves the status of a load. Close it.
 func serve(addr string, l *load) (*site, error) {
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -35,7 +35,7 @@ func serve(addr string, l *load) (*site, error) {
 	return s, nil
 }
 
-// close lets requests under way finish.
+// close ends the site, after the requests under way, within three seconds.
 func (s *site) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
@@ -45,7 +45,8 @@ func (s *site) close() {
 	<-s.done
 }
 
-// handler answers GET / with the report and GET /status with pgprod.Status as JSON, and has what a service mounts.
+// handler answers GET / with the report and GET /status with pgprod.Status as JSON. It also has the handlers that a service
+// would mount: probes and the live page.
 func handler(l *load) http.Handler {
 	mux := http.NewServeMux()
 	health := pgprod.HealthHandler(l.pool.DB)

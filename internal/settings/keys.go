@@ -5,7 +5,7 @@ import "strings"
 // A pair is one key=value of a DSN.
 type pair struct {
 	key, value string // as pgx understands them: without quotes and escapes
-	start, end int    // where the value stands in the DSN, quotes and escapes included
+	start, end int    // where the value is in the DSN, quotes and escapes included
 	alias      bool   // the DSN has another key that means the same with other values (ssl=true is sslmode=require)
 }
 
