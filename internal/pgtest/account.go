@@ -10,15 +10,14 @@ import (
 	"syscall"
 )
 
-// account is the user that runs the server. PostgreSQL refuses to run as root, so root lends it another one.
+// account is the user as which the server runs. PostgreSQL refuses to run as root, so if we are root it is another one.
 type account struct {
-	name string
-	// uid and gid own the server's files; cred is nil where the server runs as we do.
-	uid, gid int
-	cred     *syscall.Credential
+	name     string
+	uid, gid int                 // own the server's files
+	cred     *syscall.Credential // starts processes as this user; nil: it is our own user
 }
 
-// serverAccount is the current user or, for root, postgres or nobody.
+// serverAccount returns the current user, or if that is root, the user postgres, else nobody.
 func serverAccount() (account, error) {
 	if os.Geteuid() != 0 {
 		return account{name: strconv.Itoa(os.Geteuid()), uid: os.Geteuid(), gid: os.Getegid()}, nil
@@ -39,7 +38,7 @@ func serverAccount() (account, error) {
 	return account{}, errors.New("pgtest: PostgreSQL doesn't run as root, and there is neither a user postgres nor nobody")
 }
 
-// own gives path to the account.
+// own makes the account the owner of path.
 func (a account) own(path string) error {
 	if a.cred == nil {
 		return nil
@@ -47,7 +46,7 @@ func (a account) own(path string) error {
 	return os.Lchown(path, a.uid, a.gid)
 }
 
-// writeFile makes a file that only the account, and root, can read.
+// writeFile writes a file that only the account, and root, can read.
 func (a account) writeFile(path string, content []byte) error {
 	if err := os.WriteFile(path, content, 0o600); err != nil {
 		return fmt.Errorf("pgtest: %w", err)
@@ -58,7 +57,7 @@ func (a account) writeFile(path string, content []byte) error {
 	return nil
 }
 
-// reaches says whether the account may enter dir, which takes the x bit on it and on all its parents.
+// reaches reports whether the account may enter dir: that needs the x bit of dir and of all its parents.
 func (a account) reaches(dir string) bool {
 	if a.cred == nil {
 		return true
@@ -76,6 +75,7 @@ func (a account) reaches(dir string) bool {
 	}
 }
 
+// enters reports whether the account has the x bit of a directory.
 func (a account) enters(info os.FileInfo) bool {
 	mode := info.Mode().Perm()
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
@@ -89,12 +89,12 @@ func (a account) enters(info os.FileInfo) bool {
 	return mode&0o001 != 0
 }
 
-// memoryBase is a file system in memory, several times as quick as a disk to copy a data directory to and to create
-// databases in.
+// memoryBase is a file system in memory. Copying a data directory to it, and creating databases in it, is several times as
+// fast as on a disk.
 const memoryBase = "/dev/shm"
 
-// tempBase is the first temporary directory that the account can enter (root's TMPDIR is often closed to others): TMPDIR
-// if set, else memoryBase if it has room, else the usual ones.
+// tempBase returns the first temporary directory that the account can enter: TMPDIR if it is set (root's often can't be
+// entered by others), else memoryBase if it has room, else the usual ones.
 func (a account) tempBase() (string, error) {
 	dirs := []string{os.TempDir(), "/tmp", "/var/tmp"}
 	if os.Getenv("TMPDIR") == "" && roomy(memoryBase) {
@@ -108,7 +108,8 @@ func (a account) tempBase() (string, error) {
 	return "", fmt.Errorf("pgtest: user %s can enter neither %s nor /tmp nor /var/tmp", a.name, os.TempDir())
 }
 
-// roomy says whether dir has room for some servers of 40 MB and their data: a container's /dev/shm often has 64 MB.
+// roomy reports whether dir has room for several servers, which take 40 MB each without data. A container's /dev/shm often
+// has 64 MB.
 func roomy(dir string) bool {
 	const enough = 2 << 30
 	var stat syscall.Statfs_t

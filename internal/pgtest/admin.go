@@ -9,11 +9,12 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// adminApplication is the application_name of our own connections, which TerminateAll spares and Backends omits.
+// adminApplication is the application_name of our own connections. TerminateAll doesn't end them, and Backends doesn't list
+// them.
 const adminApplication = "pgtest"
 
-// Admin opens a connection of a superuser to the database postgres, over the unix socket and without a password,
-// whatever HBA says. Close it. On an external server it is the user of DB_TEST_DSN.
+// Admin opens a connection as a superuser to the database postgres, through the unix socket and without a password, whatever
+// Config.HBA says. Close it. On an external server it is a connection by DB_TEST_DSN.
 func (s *Server) Admin(ctx context.Context) (*pgx.Conn, error) {
 	config, err := pgx.ParseConfig(s.adminDSN())
 	if err != nil {
@@ -42,6 +43,7 @@ func (s *Server) Exec(ctx context.Context, sql string, args ...any) error {
 	})
 }
 
+// withAdmin calls f with a connection of Admin, and closes it.
 func (s *Server) withAdmin(ctx context.Context, f func(*pgx.Conn) error) error {
 	conn, err := s.Admin(ctx)
 	if err != nil {
@@ -54,7 +56,7 @@ func (s *Server) withAdmin(ctx context.Context, f func(*pgx.Conn) error) error {
 	return nil
 }
 
-// Backend is a client's connection as the server sees it.
+// A Backend is a client's connection as pg_stat_activity shows it.
 type Backend struct {
 	PID             uint32
 	State           string // active, idle, idle in transaction, …
@@ -94,8 +96,8 @@ func (s *Server) Terminate(ctx context.Context, pids ...uint32) error {
 	return s.withAdmin(ctx, func(conn *pgx.Conn) error { return terminate(ctx, conn, pids) })
 }
 
-// TerminateAll ends the backends of the given applications or databases, or of all clients, and waits until they are
-// gone. An external server may have other clients: names are needed then.
+// TerminateAll ends the backends whose application_name or database is one of names, without names those of all clients, and
+// waits until they are gone. On an external server names must be given, since it may have other clients.
 func (s *Server) TerminateAll(ctx context.Context, names ...string) error {
 	if s.external != nil && len(names) == 0 {
 		return ErrExternal
@@ -132,8 +134,8 @@ func terminate(ctx context.Context, conn *pgx.Conn, pids []uint32) error {
 	return nil
 }
 
-// SetPassword changes the password of the user postgres, and with it the DSNs that the Server gives from then on.
-// Whether the server asks for it depends on HBA, or on Config.Password.
+// SetPassword changes the password of the user postgres. The DSNs that the Server returns from then on have it. Whether the
+// server asks for it depends on Config.HBA, or on Config.Password.
 func (s *Server) SetPassword(ctx context.Context, password string) error {
 	if s.external != nil {
 		return ErrExternal

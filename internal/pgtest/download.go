@@ -21,8 +21,8 @@ const (
 	registryVariable = "npm_config_registry"
 )
 
-// download gets the release's archive into dir, with npm where it is installed: npm knows this machine's registry, proxy
-// and credentials. Without npm it asks the registry itself. Either way the archive's checksum is compared.
+// download downloads the release's archive into dir, and compares its checksum. It uses npm, which knows the registry, proxy
+// and credentials of this machine; if npm isn't installed it asks the registry itself.
 func (r release) download(ctx context.Context, dir string) (archive string, err error) {
 	archive, err = r.pack(ctx, dir)
 	if errors.Is(err, exec.ErrNotFound) {
@@ -34,7 +34,7 @@ func (r release) download(ctx context.Context, dir string) (archive string, err 
 	return archive, r.verify(archive)
 }
 
-// pack has npm download the archive.
+// pack downloads the archive with npm.
 func (r release) pack(ctx context.Context, dir string) (archive string, err error) {
 	cmd := exec.CommandContext(ctx, "npm", "pack", "--loglevel", "error", "--ignore-scripts", "--fetch-retries", "1",
 		"--fetch-retry-mintimeout", "1000", "--pack-destination", dir, r.String())
@@ -65,8 +65,8 @@ func (r release) get(ctx context.Context, dir string) (archive string, err error
 	return archive, nil
 }
 
-// save writes what an address serves to a file. It keeps no connection open, since a test that uses this package may look
-// for goroutines that were left.
+// save writes what an address serves to a file. It leaves no connection open, since a test that uses this package may look
+// for goroutines that are left.
 func save(ctx context.Context, address, path string) error {
 	transport := http.DefaultTransport.(*http.Transport).Clone() // with HTTPS_PROXY, as npm has it
 	defer transport.CloseIdleConnections()

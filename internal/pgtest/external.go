@@ -9,11 +9,11 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// attach wraps a running server that somebody else controls.
+// attach returns a Server for one that is running already, and that we don't control.
 func attach(ctx context.Context, dsn string) (*Server, error) {
 	u, err := url.Parse(dsn)
 	if err != nil || (u.Scheme != "postgres" && u.Scheme != "postgresql") {
-		// Not the cause: it would repeat the DSN, password and all.
+		// Without the cause, which quotes the DSN with its password.
 		return nil, fmt.Errorf("pgtest: DB_TEST_DSN must be a URL: postgres://user:password@host:port/database")
 	}
 	s := &Server{external: u}

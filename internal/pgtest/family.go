@@ -8,16 +8,16 @@ import (
 	"strings"
 )
 
-// processState is what we need to know of another process.
+// processState is the state of another process, as far as we need to know it.
 type processState string
 
 const (
 	stateRunning processState = "running"
 	stateStopped processState = "stopped" // by SIGSTOP
-	stateGone    processState = "gone"    // or a zombie, which holds nothing any more
+	stateGone    processState = "gone"    // it has ended; a zombie too, which has no memory and no files any more
 )
 
-// childrenOf lists the processes whose parent is pid.
+// childrenOf returns the processes whose parent is pid.
 func childrenOf(pid int) ([]int, error) {
 	table, err := processTable()
 	if err != nil {
@@ -32,6 +32,7 @@ func childrenOf(pid int) ([]int, error) {
 	return children, nil
 }
 
+// stateOf returns the state of a process.
 func stateOf(pid int) (processState, error) {
 	table, err := processTable()
 	if err != nil {
@@ -45,10 +46,10 @@ func stateOf(pid int) (processState, error) {
 	return stateGone, nil
 }
 
-// processEntry is one line of the process table; letter is ps's one for its state.
+// processEntry is one line of the process table.
 type processEntry struct {
 	pid, parent int
-	letter      byte
+	letter      byte // the state, as ps writes it
 }
 
 func (e processEntry) state() processState {
@@ -61,7 +62,7 @@ func (e processEntry) state() processState {
 	return stateRunning
 }
 
-// processTable reads /proc or, where there is none, asks ps.
+// processTable returns all processes: from /proc, or where there is none from ps.
 func processTable() ([]processEntry, error) {
 	if exists("/proc/self/stat") {
 		return readProc()

@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// Crash kills the server and all its processes with SIGKILL, as a power failure would: no client hears more than a
-// closed connection. It returns when all are gone, so that Resume finds nobody in the old shared memory.
+// Crash kills the server and all its processes with SIGKILL, as a power failure would: clients get no message, their
+// connections are just closed. It returns when all processes are gone, so that Resume finds none that still uses the shared
+// memory.
 func (s *Server) Crash() error {
 	return s.exclusively(context.Background(), func(context.Context) error { return s.crash() })
 }
@@ -19,7 +20,7 @@ func (s *Server) crash() error {
 	if proc == nil || proc.ended() {
 		return nil
 	}
-	// A stopped postmaster starts no further child while we look for them.
+	// A stopped postmaster can't start another child while we look for them.
 	family, err := s.halt(proc)
 	if err != nil {
 		return err
@@ -32,8 +33,8 @@ func (s *Server) crash() error {
 	return errors.Join(err, awaitGone(family))
 }
 
-// Freeze stops the server and all its processes with SIGSTOP: connections stay open, new ones are accepted by the
-// kernel, and nobody answers. Thaw undoes it.
+// Freeze stops the server and all its processes with SIGSTOP: connections stay open, the kernel accepts new ones, and none
+// gets an answer. Thaw undoes it.
 func (s *Server) Freeze() error {
 	return s.exclusively(context.Background(), func(context.Context) error {
 		proc := s.current()
@@ -90,7 +91,7 @@ func (s *Server) signalBackend(pid uint32, sig syscall.Signal) error {
 	})
 }
 
-// halt stops the postmaster and lists its children, whose number can't change from then on but by their own end.
+// halt stops the postmaster with SIGSTOP, and returns its children. From then on it can't start others.
 func (s *Server) halt(proc *process) (family []int, err error) {
 	if err := proc.signal(syscall.SIGSTOP); err != nil {
 		return nil, err
@@ -119,7 +120,7 @@ func awaitGone(pids []int) error {
 	return nil
 }
 
-// pollBriefly is poll for what the kernel does at once.
+// pollBriefly is poll, for ten seconds at most. It is for what the kernel does almost at once.
 func pollBriefly(done func() (bool, error)) error {
 	const briefly = 10 * time.Second
 	ctx, cancel := context.WithTimeout(context.Background(), briefly)

@@ -15,12 +15,12 @@ const (
 	maxSocketDir = 80
 )
 
-// home is the directory of one server: data, log, certificates, socket. It is locked while its owner lives, so that the
-// next Start can remove what a killed process left.
+// home is the directory of one server: data, log, certificates, socket. This process holds a lock on it as long as it lives,
+// so that a later Start can tell which homes were left by processes that have died, and remove them.
 type home struct {
 	path   string
-	socket string // path itself, or a directory in /tmp where path is too long for a socket
-	lock   *os.File
+	socket string   // the directory of the socket: path, or one in /tmp if path is too long for a socket
+	lock   *os.File // nil: not locked yet
 }
 
 // newHome makes an empty home that the account owns.
@@ -35,14 +35,15 @@ func newHome(a account) (*home, error) {
 		return nil, fmt.Errorf("pgtest: %w", err)
 	}
 	h := &home{path: path, socket: path}
-	if err := h.furnish(a); err != nil {
+	if err := h.prepare(a); err != nil {
 		_ = h.remove()
 		return nil, fmt.Errorf("pgtest: prepare %s: %w", path, err)
 	}
 	return h, nil
 }
 
-func (h *home) furnish(a account) (err error) {
+// prepare locks the home, makes a directory for the socket if need be, and makes the account the owner.
+func (h *home) prepare(a account) (err error) {
 	if h.lock, err = os.OpenFile(filepath.Join(h.path, lockName), os.O_CREATE|os.O_RDWR, 0o600); err != nil {
 		return err
 	}
@@ -63,7 +64,7 @@ func (h *home) furnish(a account) (err error) {
 func (h *home) data() string { return filepath.Join(h.path, "data") }
 func (h *home) log() string  { return filepath.Join(h.path, "server.log") }
 
-// remove deletes the home; its server must be gone. More than once is harmless.
+// remove removes the home and releases the lock. The server must have ended. It may be called more than once.
 func (h *home) remove() error {
 	if h.socket != h.path && h.socket != "" {
 		if err := os.RemoveAll(h.socket); err != nil {
@@ -74,13 +75,13 @@ func (h *home) remove() error {
 		return fmt.Errorf("pgtest: %w", err)
 	}
 	if h.lock != nil {
-		_ = h.lock.Close() // releases the lock; a second Close is harmless
+		_ = h.lock.Close() // releases the lock; an error means that it was closed before
 	}
 	return nil
 }
 
-// sweep removes the homes of processes that died without Stop: their servers died with them, their files did not. What
-// can't be removed, another user's for one, stays.
+// sweep removes the homes of processes that have died without Stop. (Their servers have ended with them.) What can't be
+// removed, such as another user's home, stays.
 func sweep(base string) {
 	locks, _ := filepath.Glob(filepath.Join(base, homePrefix+"*", lockName)) // the only error is a bad pattern
 	for _, path := range locks {
@@ -88,8 +89,9 @@ func sweep(base string) {
 	}
 }
 
+// sweepOne removes the home with a lock file, if nobody holds the lock.
 func sweepOne(lockPath string) {
-	// A young home may not be locked yet.
+	// A home that was made just now may not be locked yet.
 	info, err := os.Stat(lockPath)
 	if err != nil || time.Since(info.ModTime()) < time.Minute {
 		return

@@ -8,9 +8,10 @@ import (
 	"sync"
 )
 
-// live are the servers that this process has started and not stopped, for StopAll.
+// live has the servers that this process has started and not stopped, for StopAll.
 var live registry
 
+// A registry is a set of servers. It is safe for concurrent use.
 type registry struct {
 	mu      sync.Mutex // guards servers
 	servers map[*Server]bool
@@ -37,8 +38,8 @@ func (r *registry) all() []*Server {
 	return slices.Collect(maps.Keys(r.servers))
 }
 
-// StopAll stops every server of this process, those that are just starting included: what to do on a signal, before
-// os.Exit.
+// StopAll stops all servers of this process, including those that are starting. It is for a program that a signal ends,
+// before it calls os.Exit.
 func StopAll(ctx context.Context) error {
 	var errs []error
 	for _, s := range live.all() {

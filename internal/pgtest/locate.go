@@ -12,15 +12,15 @@ import (
 	"strings"
 )
 
-// ErrNotInstalled is what Locate returns when this machine has no PostgreSQL server. Its message says what to install.
+// ErrNotInstalled is the error of Locate if no PostgreSQL server is installed. Its text says what to install.
 var ErrNotInstalled = errors.New("pgtest: no PostgreSQL server found" +
 	" (looked in PG_BINDIR, PATH, pg_config --bindir, /usr/lib/postgresql/*/bin, /usr/pgsql-*/bin, /usr/local/pgsql/bin" +
 	" and Homebrew's postgresql@*/bin); install one (Debian, Ubuntu: apt-get install postgresql; Fedora: dnf install" +
 	" postgresql-server; Alpine: apk add postgresql; macOS: brew install postgresql), or set PG_BINDIR to the directory" +
 	" with initdb and postgres, or, for tests, DB_TEST_DSN to the URL of a running server")
 
-// Locate finds the directory with the server's programs: PG_BINDIR if set, else PATH, else pg_config, else the newest of
-// the usual directories. The error says what to install.
+// Locate returns the directory with the server's programs: PG_BINDIR if that is set; else by PATH, else by pg_config, else
+// the newest of the usual directories. If there is none the error is ErrNotInstalled.
 func Locate() (binDir string, err error) {
 	if dir := os.Getenv("PG_BINDIR"); dir != "" {
 		if !hasServer(dir) {
@@ -36,10 +36,10 @@ func Locate() (binDir string, err error) {
 	return "", ErrNotInstalled
 }
 
-// candidates lists the directories to look in, best first.
+// candidates returns the directories to look in, the best first.
 func candidates() []string {
 	var dirs []string
-	// initdb is often a link into the directory that has the rest (pg_basebackup), so follow it.
+	// The initdb in PATH is often a link into the directory that has the other programs, so follow it.
 	if path, err := exec.LookPath("initdb"); err == nil {
 		if real, err := filepath.EvalSymlinks(path); err == nil {
 			dirs = append(dirs, filepath.Dir(real))
@@ -77,7 +77,7 @@ func versionIn(s string) float64 {
 	return v
 }
 
-// hasServer says whether dir has what a server needs.
+// hasServer reports whether dir has the programs that a server needs.
 func hasServer(dir string) bool {
 	for _, program := range []string{"initdb", "postgres"} {
 		info, err := os.Stat(filepath.Join(dir, program))

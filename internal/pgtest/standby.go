@@ -7,7 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// InRecovery says whether the server is a standby.
+// InRecovery reports whether the server is a standby.
 func (s *Server) InRecovery(ctx context.Context) (standby bool, err error) {
 	err = s.withAdmin(ctx, func(conn *pgx.Conn) error {
 		return conn.QueryRow(ctx, "select pg_is_in_recovery()").Scan(&standby)
@@ -15,7 +15,7 @@ func (s *Server) InRecovery(ctx context.Context) (standby bool, err error) {
 	return standby, err
 }
 
-// CatchUp waits until a standby has replayed everything that its primary has written so far.
+// CatchUp waits until a standby has replayed all that its primary has committed so far.
 func (s *Server) CatchUp(ctx context.Context) error {
 	primary := s.config.StandbyOf
 	if primary == nil {
@@ -35,14 +35,14 @@ func (s *Server) CatchUp(ctx context.Context) error {
 	})
 }
 
-// flush writes the log of all that was committed, which synchronous_commit = off may have left in memory, where no
-// standby gets it, and returns its end.
+// flush writes the log of all that was committed to disk, and returns the log's end. With synchronous_commit = off it may be
+// in memory only, and isn't sent to standbys.
 func (s *Server) flush(ctx context.Context) (lsn string, err error) {
 	err = s.withAdmin(ctx, func(conn *pgx.Conn) error {
 		if _, err := conn.Exec(ctx, "set synchronous_commit = local"); err != nil {
 			return err
 		}
-		// A transaction of its own that writes something, so that its commit flushes.
+		// This is a transaction that writes something, so that its commit flushes the log.
 		if _, err := conn.Exec(ctx, "select pg_logical_emit_message(true, 'pgtest', '')"); err != nil {
 			return err
 		}
@@ -51,7 +51,7 @@ func (s *Server) flush(ctx context.Context) (lsn string, err error) {
 	return lsn, err
 }
 
-// Promote makes a standby a primary and waits until it is one. The old primary runs on.
+// Promote makes a standby a primary, and waits until it is one. The old primary isn't stopped.
 func (s *Server) Promote(ctx context.Context) error {
 	if s.external != nil {
 		return ErrExternal

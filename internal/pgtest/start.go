@@ -15,14 +15,14 @@ import (
 )
 
 const (
-	// startTimeout bounds a start, whatever the caller's context: a server that isn't ready by then never will be.
+	// startTimeout limits a start in addition to the caller's context. A server that isn't ready by then won't be.
 	startTimeout = time.Minute
-	// portAttempts is how many free ports to try: another process may take one between our look and the server's bind.
+	// portAttempts is how many free ports are tried: another process may take a port after it was found free.
 	portAttempts = 5
 )
 
-// Start makes a server and returns when it accepts connections. Stop it in the end: that removes its files. If this
-// process dies first, the server does too (on Linux), and the next Start removes the files.
+// Start starts a new server, and returns when it accepts connections. Call Stop in the end, which removes its files. If this
+// process dies before, the server ends too (on Linux), and the next Start removes the files.
 func Start(ctx context.Context, cfg Config) (*Server, error) {
 	a, err := serverAccount()
 	if err != nil {
@@ -37,7 +37,7 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{prog: prog, account: a, home: h, config: cfg.clone(), control: make(chan struct{}, 1)}
-	if primary := cfg.StandbyOf; primary != nil { // it has the primary's users, passwords and all
+	if primary := cfg.StandbyOf; primary != nil { // a standby has the users of its primary, with their passwords
 		s.password = primary.currentPassword()
 		s.config.Password = s.password
 	}
@@ -66,6 +66,7 @@ func (s *Server) bringUp(ctx context.Context) error {
 	return s.SetPassword(ctx, s.config.Password)
 }
 
+// fillDataDir makes the data directory: a copy of the template, or for a standby of its primary's.
 func (s *Server) fillDataDir(ctx context.Context) error {
 	if s.config.StandbyOf != nil {
 		return s.baseBackup(ctx, s.config.StandbyOf)
@@ -77,17 +78,17 @@ func (s *Server) fillDataDir(ctx context.Context) error {
 	return copyTree(dir, s.home.data(), s.account)
 }
 
-// defaultSettings make a server that starts and works quickly and may lose its data when the machine crashes.
+// defaultSettings are for a server that starts and works fast, and may lose its data if the machine crashes.
 var defaultSettings = []string{
 	"fsync = off",
 	"synchronous_commit = off",
 	"full_page_writes = off",
 	"max_connections = 200",
 	"shared_buffers = 16MB",
-	"wal_keep_size = 512MB", // so that a standby can catch up, and begin at its backup
+	"wal_keep_size = 512MB", // so that a standby finds the log from its backup on, or from where it was cut off
 	"checkpoint_timeout = 30min",
 	"autovacuum = off",
-	"dynamic_shared_memory_type = mmap", // files in the data directory: even a crash leaves none elsewhere
+	"dynamic_shared_memory_type = mmap", // uses files in the data directory, so that a crash leaves none elsewhere
 	"timezone = UTC",
 	"log_timezone = UTC",
 	"log_line_prefix = '%m [%p] %a '",
@@ -122,11 +123,12 @@ func (s *Server) writeConfig() error {
 	return nil
 }
 
+// quoteSetting quotes a value for postgresql.conf.
 func quoteSetting(value string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `''`).Replace(value) + "'"
 }
 
-// hba begins with our own way in, so that no HBA of a test locks us out.
+// hba returns the lines of pg_hba.conf. The first ones are for Admin, so that Config.HBA can't lock it out.
 func (s *Server) hba() []string {
 	lines := []string{"local all " + adminUser + " trust", "local replication " + adminUser + " trust"}
 	if s.config.HBA != nil {
@@ -144,7 +146,7 @@ func (s *Server) hba() []string {
 	return lines
 }
 
-// launchOnFreePort starts the postmaster on the configured port or, without one, on a free port that it keeps.
+// launchOnFreePort starts the postmaster on the port in Config or, without one, on a free port, which the server keeps.
 func (s *Server) launchOnFreePort(ctx context.Context) (err error) {
 	if s.config.Port != 0 {
 		s.port = s.config.Port
@@ -169,8 +171,8 @@ func (s *Server) launch(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("pgtest: %w", err)
 	}
-	defer func() { _ = log.Close() }() // the server has its own copy
-	// No context of ours may end it, so that it outlives this call.
+	defer func() { _ = log.Close() }() // the server has its own file descriptor
+	// Not with ctx, which ends with this call: the server must outlive it.
 	cmd := command(context.Background(), s.account, s.home.path, s.prog.path("postgres"), "-D", s.home.data(),
 		"-p", strconv.Itoa(s.port), "-k", s.home.socket, "-c", "listen_addresses=127.0.0.1")
 	cmd.Stdout, cmd.Stderr = log, log
@@ -186,8 +188,8 @@ func (s *Server) launch(ctx context.Context) error {
 
 var errEnded = errors.New("the server ended")
 
-// awaitReady polls the status that the postmaster writes into postmaster.pid, as pg_ctl does: it costs no connection
-// and needs no authentication.
+// awaitReady polls the status that the postmaster writes into postmaster.pid, as pg_ctl does. That needs no connection and
+// no authentication.
 func (s *Server) awaitReady(ctx context.Context, proc *process) error {
 	err := poll(ctx, func() (bool, error) {
 		if proc.ended() {
@@ -202,8 +204,8 @@ func (s *Server) awaitReady(ctx context.Context, proc *process) error {
 	return nil
 }
 
-// pidFile is the lines of postmaster.pid: pid, data directory, start time, port, socket directory, listen address,
-// shared memory (key and id), status. Nil where there is none.
+// pidFile returns the lines of postmaster.pid: process number, data directory, start time, port, socket directory, listen
+// address, shared memory (key and id), status. It returns nil if there is no such file.
 func (s *Server) pidFile() []string {
 	text, err := os.ReadFile(filepath.Join(s.home.data(), "postmaster.pid"))
 	if err != nil {
@@ -216,7 +218,7 @@ func (s *Server) pidFile() []string {
 	return lines
 }
 
-// logTail is the end of the log, for error messages.
+// logTail returns the end of the log, for error messages.
 func (s *Server) logTail() string {
 	const most = 2000
 	text, err := os.ReadFile(s.home.log())

@@ -13,13 +13,15 @@ import (
 	"time"
 )
 
-// templateRevision changes whenever makeTemplate does, so that no old template is used.
+// templateRevision must be changed whenever makeTemplate makes something else, so that no old template is used.
 const templateRevision = "1"
 
-// adminUser is a superuser beside postgres that may always come in through the unix socket, whatever HBA says.
+// adminUser is a superuser besides postgres, for Admin. It can always connect through the unix socket, whatever Config.HBA
+// says.
 const adminUser = "pgtest_admin"
 
-// template returns a data directory fresh from initdb, to be copied. It is made once per machine, user and version.
+// template returns a data directory as initdb makes it, which is to be copied. It is made once for a machine, a user and a
+// version.
 func template(ctx context.Context, prog programs, a account) (string, error) {
 	cache, err := cacheDir()
 	if err != nil {
@@ -30,7 +32,7 @@ func template(ctx context.Context, prog programs, a account) (string, error) {
 	if exists(dir) {
 		return dir, nil
 	}
-	// One process makes the template, those that start at the same time wait for it.
+	// One process makes the template; others that need it at the same time wait for that one.
 	unlock, err := lockFile(ctx, dir+".lock")
 	if err != nil {
 		return "", err
@@ -42,7 +44,7 @@ func template(ctx context.Context, prog programs, a account) (string, error) {
 	return dir, makeTemplate(ctx, prog, a, dir)
 }
 
-// cacheDir is where templates are kept: the user's cache directory or, without one, a temporary directory.
+// cacheDir returns the directory for templates: in the user's cache directory or, if there is none, in a temporary one.
 func cacheDir() (string, error) {
 	base, err := os.UserCacheDir()
 	if err != nil {
@@ -55,7 +57,7 @@ func cacheDir() (string, error) {
 	return dir, nil
 }
 
-// makeTemplate runs initdb where the account may, and moves the result into the cache in one step.
+// makeTemplate runs initdb in a directory of the account, and moves the result into the cache in one step.
 func makeTemplate(ctx context.Context, prog programs, a account, dir string) error {
 	h, err := newHome(a)
 	if err != nil {
@@ -84,14 +86,14 @@ func makeTemplate(ctx context.Context, prog programs, a account, dir string) err
 	return nil
 }
 
-// addAdmin creates adminUser with the single-user server, the only way to run SQL without opening a port.
+// addAdmin creates adminUser. It does so with a single-user server, which runs SQL without opening a port.
 func addAdmin(ctx context.Context, prog programs, a account, h *home) error {
 	single := command(ctx, a, h.path, prog.path("postgres"), "--single", "-D", h.data(), "-F", "-j", "postgres")
 	single.Stdin = strings.NewReader("create role " + adminUser + " superuser login replication;\n\n")
 	return runTool(ctx, single)
 }
 
-// lockFile takes an exclusive lock on path, which it creates, and waits for it as long as ctx lasts.
+// lockFile takes an exclusive lock on a file, which it creates if need be. It waits for the lock until ctx ends.
 func lockFile(ctx context.Context, path string) (unlock func(), err error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -116,7 +118,7 @@ func exists(path string) bool {
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// pollInterval is short, as what is polled for usually takes milliseconds.
+// pollInterval is short, since what poll waits for usually takes milliseconds.
 const pollInterval = 5 * time.Millisecond
 
 // poll calls done until it returns true or an error, or ctx ends.

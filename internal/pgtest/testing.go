@@ -19,16 +19,16 @@ import (
 )
 
 const (
-	// testTimeout bounds each step of the helpers.
+	// testTimeout limits each step of the helpers.
 	testTimeout = time.Minute
-	// leaveTimeout is how long a test's connections may take to leave the server after the test closed them.
+	// leaveTimeout is how long the server may take to end a test's connections after the test has closed them.
 	leaveTimeout = 10 * time.Second
 )
 
-// shared is the test binary's one server.
+// shared is the server that Shared returns.
 var shared struct {
-	mu     sync.Mutex // guards the fields below, and is held during the start
-	tried  bool
+	mu     sync.Mutex // guards what follows, and is held while the server starts
+	tried  bool       // Shared was called, so that server or err is set
 	server *Server
 	err    error
 }
@@ -46,7 +46,7 @@ func Main(m *testing.M, ignore ...goleak.Option) int {
 		code = max(code, 1)
 	}
 	if code != 0 {
-		return code // a failed test may well have left something
+		return code // a test that failed may have left goroutines
 	}
 	if err := goleak.Find(append(ignore, IgnoreServers())...); err != nil {
 		fmt.Fprintf(os.Stderr, "pgtest: goroutines leaked by this package's tests: %v\n", err)
@@ -55,14 +55,14 @@ func Main(m *testing.M, ignore ...goleak.Option) int {
 	return 0
 }
 
-// IgnoreServers is for goleak in a single test: it ignores the goroutines that watch running servers, such as the
-// shared one.
+// IgnoreServers is an option for goleak in a single test: it ignores the goroutines that wait for the end of running
+// servers, such as the shared one.
 func IgnoreServers() goleak.Option {
 	return goleak.IgnoreAnyFunction("github.com/pgprod/pgprod/internal/pgtest.(*process).run")
 }
 
-// stopOnSignal stops all servers when the user interrupts the tests, so that their files don't stay until the next run.
-// The function it returns ends that, and its goroutine.
+// stopOnSignal stops all servers and exits when the user interrupts the tests, so that the servers' files don't stay until
+// the next run. The function that it returns ends its goroutine.
 func stopOnSignal() (forget func()) {
 	signals := make(chan os.Signal, 1)
 	done := make(chan struct{})
@@ -71,7 +71,7 @@ func stopOnSignal() (forget func()) {
 		select {
 		case <-signals:
 			_ = stopAll()
-			os.Exit(130) // as a shell says of a program that was interrupted
+			os.Exit(130) // the exit code that shells have for a program that was interrupted
 		case <-done:
 		}
 	}()
@@ -81,8 +81,8 @@ func stopOnSignal() (forget func()) {
 	}
 }
 
-// Shared is the test binary's one server, started at the first call: the one that DB_TEST_DSN names or, without it, one
-// of our own. If no server can be had, the test fails.
+// Shared returns the server that all tests of this binary share. It is the one that DB_TEST_DSN names or, without
+// DB_TEST_DSN, one that the first call starts. If there is none, the test fails.
 func Shared(t testing.TB) *Server {
 	t.Helper()
 	shared.mu.Lock()
@@ -112,7 +112,7 @@ func stopAll() error {
 	return StopAll(ctx)
 }
 
-// StartTB starts a server that is stopped at the end of the test. If none can be had, the test fails.
+// StartTB starts a server that is stopped at the end of the test. If it can't be started, the test fails.
 func StartTB(t testing.TB, cfg Config) *Server {
 	t.Helper()
 	s, err := Start(t.Context(), cfg)
@@ -129,14 +129,14 @@ func StartTB(t testing.TB, cfg Config) *Server {
 	return s
 }
 
-// NewDatabase creates a database on the shared server and returns its URL. At the end of the test no connection to it
-// may be left; then it is dropped.
+// NewDatabase creates a database on the shared server and returns its URL. At the end of the test the database is dropped;
+// if a connection to it is left then, the test fails.
 func NewDatabase(t testing.TB) string {
 	t.Helper()
 	return Shared(t).NewDatabase(t)
 }
 
-// NewDatabase is the function NewDatabase on this server, which the test must leave running.
+// NewDatabase is the function NewDatabase for this server. The server must be running at the end of the test.
 func (s *Server) NewDatabase(t testing.TB) string {
 	t.Helper()
 	name := databaseName(t.Name())
@@ -163,14 +163,15 @@ var (
 	unfitForName = regexp.MustCompile(`[^a-z0-9]+`)
 )
 
-// databaseName makes a name that tells the test and that no other test, here or in another process, has.
+// databaseName returns a name for a test's database that shows the test's name, and that no other test has, here or in
+// another process.
 func databaseName(test string) string {
 	name := strings.Trim(unfitForName.ReplaceAllString(strings.ToLower(test), "_"), "_")
 	const longest = 40 // of PostgreSQL's 63, with room for the numbers
 	return fmt.Sprintf("%.*s_%d_%d", longest, "t_"+name, os.Getpid(), databases.Add(1))
 }
 
-// DatabaseName is the name of the database in a URL that NewDatabase returned.
+// DatabaseName returns the name of the database in a URL that NewDatabase has returned.
 func DatabaseName(dsn string) string {
 	u, err := url.Parse(dsn)
 	if err != nil {
@@ -179,7 +180,7 @@ func DatabaseName(dsn string) string {
 	return strings.TrimPrefix(u.Path, "/")
 }
 
-// awaitNobody waits until no connection to the database is left.
+// awaitNobody waits until no connection to a database is left. After leaveTimeout it returns an error that lists them.
 func (s *Server) awaitNobody(ctx context.Context, database string) error {
 	return s.withAdmin(ctx, func(conn *pgx.Conn) error {
 		deadline := time.Now().Add(leaveTimeout)
@@ -197,7 +198,7 @@ func (s *Server) awaitNobody(ctx context.Context, database string) error {
 	})
 }
 
-// Eventually waits until cond holds, and fails the test with msg (a format and its arguments) if it doesn't in time.
+// Eventually waits until cond returns true. After timeout it fails the test with msg, a format and its arguments.
 func Eventually(t testing.TB, timeout time.Duration, cond func() bool, msg ...any) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)

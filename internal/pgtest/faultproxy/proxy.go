@@ -1,13 +1,13 @@
-// Package faultproxy stands between a client and a PostgreSQL server and injects faults into their real connections:
-// delay, silence, refusal, FIN, RST, and, which nothing but a proxy can do, the loss of a statement's reply after the
-// statement was executed. It also counts what the client sends, so that a test can say how many round trips there were.
+// Package faultproxy is a proxy between a client and a PostgreSQL server that injects faults into their connections: delay,
+// silence, refusal, FIN and RST. It can also lose the reply to a statement after the server has executed it, which only a
+// proxy can do. And it counts what the client sends, so that a test can check the number of round trips.
 //
 //	proxy := faultproxy.StartTB(t, pgtest.NewDatabase(t))
 //	db, err := sql.Open("pgprod", proxy.DSN())
 //	…
 //	proxy.SwallowReply(faultproxy.RST, 1, faultproxy.Containing("insert"))
 //
-// It reads the protocol's messages, so it answers a request for TLS with no.
+// It must be able to read the protocol's messages, so it refuses requests for TLS.
 package faultproxy
 
 import (
@@ -29,25 +29,25 @@ import (
 	"github.com/pgprod/pgprod/internal/pgtest/loopback"
 )
 
-// Proxy is a running proxy. Its methods may be called from several goroutines.
+// A Proxy is a running proxy. It is safe for concurrent use.
 type Proxy struct {
-	dsn             *url.URL // the client's
-	network, target string   // the server's
-	address         net.Addr // ours, also while refusing
-	wg              sync.WaitGroup
+	dsn             *url.URL       // for clients of the proxy
+	network, target string         // the address of the server
+	address         net.Addr       // where the proxy listens, unless it refuses connections
+	wg              sync.WaitGroup // all goroutines
 
-	mu       sync.Mutex // guards the fields below
-	listener net.Listener
+	mu       sync.Mutex   // guards what follows; a Conn's mutex may be locked under it
+	listener net.Listener // nil while connections are refused
 	closed   bool
-	faults   faults // of new connections
-	greeting greeting
-	rules    []*rule
+	faults   faults   // of connections that come
+	greeting greeting // of connections that come
+	rules    []*rule  // in the order of Inject
 	conns    map[*Conn]bool
 	lastID   int
 	stats    Stats
 }
 
-// Start makes a proxy on a free port of 127.0.0.1 in front of the server of dsn, a URL. Close it.
+// Start starts a proxy on a free port of 127.0.0.1, for the server in dsn, which must be a URL. Close it.
 func Start(dsn string) (*Proxy, error) {
 	p, err := newProxy(dsn)
 	if err != nil {
@@ -62,7 +62,7 @@ func Start(dsn string) (*Proxy, error) {
 	return p, nil
 }
 
-// StartUnix is Start on a unix socket in dir, a directory with a short path. A unix socket knows no RST.
+// StartUnix is Start on a unix socket in dir, whose path must be short. There is no RST on a unix socket.
 func StartUnix(dsn, dir string) (*Proxy, error) {
 	p, err := newProxy(dsn)
 	if err != nil {
@@ -93,11 +93,11 @@ func StartTB(t testing.TB, dsn string) *Proxy {
 	return p
 }
 
-// newProxy finds out where the server of dsn is.
+// newProxy returns a proxy for the server in dsn, which doesn't listen yet.
 func newProxy(dsn string) (*Proxy, error) {
 	u, err := url.Parse(dsn)
 	if err != nil || !strings.HasPrefix(u.Scheme, "postgres") {
-		return nil, errors.New("faultproxy: the DSN must be a URL, postgres://…") // not the cause: it may tell a password
+		return nil, errors.New("faultproxy: the DSN must be a URL, postgres://…") // without the cause, which may quote a password
 	}
 	config, err := pgconn.ParseConfig(dsn)
 	if err != nil {
@@ -112,10 +112,10 @@ func newProxy(dsn string) (*Proxy, error) {
 	return p, nil
 }
 
-// DSN is the DSN that Start got, with the proxy in place of the server.
+// DSN returns the DSN that was passed to Start, with the proxy's address in place of the server's.
 func (p *Proxy) DSN() string { return p.dsn.String() }
 
-// Addr is where the proxy listens.
+// Addr returns the address where the proxy listens.
 func (p *Proxy) Addr() net.Addr { return p.address }
 
 // serve accepts connections on the listener.
@@ -130,6 +130,7 @@ func (p *Proxy) serveLocked(listener net.Listener) {
 	p.wg.Go(func() { p.acceptAll(listener) }) // ends when Refuse or Close closes the listener
 }
 
+// acceptAll accepts clients until the listener is closed.
 func (p *Proxy) acceptAll(listener net.Listener) {
 	for {
 		client, err := listener.Accept()
@@ -139,12 +140,12 @@ func (p *Proxy) acceptAll(listener net.Listener) {
 			}
 			return
 		}
-		p.admit(client)
+		p.begin(client)
 	}
 }
 
-// admit makes a connection of an accepted client.
-func (p *Proxy) admit(client net.Conn) {
+// begin begins a connection for a client that was accepted.
+func (p *Proxy) begin(client net.Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
@@ -167,7 +168,8 @@ func (p *Proxy) forget(c *Conn) {
 	delete(p.conns, c)
 }
 
-// Refuse closes the listener, so that the kernel refuses new connections; those that exist live on. Admit undoes it.
+// Refuse closes the listener, so that the kernel refuses new connections. Connections that exist aren't changed. Admit
+// undoes it.
 func (p *Proxy) Refuse() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -204,7 +206,7 @@ func (p *Proxy) Admit() error {
 	return nil
 }
 
-// Conns are the connections that have not ended, in the order in which they came.
+// Conns returns the connections that have not ended, in the order in which they came.
 func (p *Proxy) Conns() []*Conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -216,7 +218,8 @@ func (p *Proxy) Conns() []*Conn {
 	return conns
 }
 
-// CloseAll ends all connections; new ones are welcome. When it returns the client's kernel knows, but for Hold.
+// CloseAll ends all connections that exist; new ones are accepted. When it returns the kernel has sent their ends to the
+// clients, except with Hold, which ends none.
 func (p *Proxy) CloseAll(how End) {
 	conns := p.Conns()
 	for _, c := range conns {
@@ -224,12 +227,12 @@ func (p *Proxy) CloseAll(how End) {
 	}
 	for _, c := range conns {
 		if how != Hold {
-			<-c.gone // Go closes a socket for good when nobody reads from it any more
+			<-c.gone // Go closes a socket only when no goroutine reads from it any more
 		}
 	}
 }
 
-// Close ends the proxy, all connections and all goroutines. A second Close is harmless.
+// Close ends the proxy with all connections and all goroutines. It may be called more than once.
 func (p *Proxy) Close() error {
 	p.mu.Lock()
 	p.closed = true

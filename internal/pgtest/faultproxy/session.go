@@ -2,24 +2,26 @@ package faultproxy
 
 import "sync"
 
-// session follows the protocol on one connection: which statement belongs to which round trip.
+// A session follows the protocol on one connection, to know which statement belongs to which round trip.
 //
-// Round trips are numbered from 0, the startup. The server ends each with one ReadyForQuery, so that its n-th one ends
-// trip n-1, however many trips the client sends ahead.
+// Round trips are numbered. Trip 0 is the startup. The server ends each trip with one ReadyForQuery, so that its n-th
+// ReadyForQuery ends trip n-1, even if the client sends several trips ahead.
 type session struct {
-	statements map[string]string // text by the name of a prepared statement
-	portals    map[string]string // text by the name of a portal
-	asked      int               // the trip that the client's next message belongs to, but for the startup
+	// The goroutine that reads from the client uses these fields, and no other.
 
-	mu      sync.Mutex    // guards the fields below, which the server's side reads
-	pending map[int]*rule // by trip
+	statements map[string]string // texts by the name of a prepared statement
+	portals    map[string]string // texts by the name of a portal
+	asked      int               // the trip to which the client's next message belongs, from 1 on
+
+	mu      sync.Mutex    // guards pending, which the goroutine that reads from the server uses too
+	pending map[int]*rule // the rules that statements have met, by trip
 }
 
 func newSession() *session {
 	return &session{statements: map[string]string{}, portals: map[string]string{}, asked: 1, pending: map[int]*rule{}}
 }
 
-// request looks at a message of the client. It returns the rule for its trip, if one has met its statement.
+// request is called with each message of the client. It returns the rule for the message's trip; nil: there is none.
 func (s *session) request(p *Proxy, m message) *rule {
 	switch m.kind {
 	case 'P':
@@ -50,7 +52,7 @@ func (s *session) request(p *Proxy, m message) *rule {
 	return rule
 }
 
-// execute notes a statement, and a rule that it meets, before the server can see it.
+// execute is called with each statement, before it is sent to the server. If a rule matches, it counts for the whole trip.
 func (s *session) execute(p *Proxy, statement Statement) {
 	p.count(func(stats *Stats) { stats.Statements = append(stats.Statements, statement.SQL) })
 	if s.rule(s.asked) != nil {
@@ -63,7 +65,7 @@ func (s *session) execute(p *Proxy, statement Statement) {
 	}
 }
 
-// rule is the rule for a trip, or nil.
+// rule returns the rule for a trip; nil: there is none.
 func (s *session) rule(trip int) *rule {
 	s.mu.Lock()
 	defer s.mu.Unlock()

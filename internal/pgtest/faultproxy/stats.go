@@ -5,23 +5,23 @@ import (
 	"slices"
 )
 
-// Stats is a snapshot of what the proxy has seen since its start or Reset.
+// Stats is a snapshot of what the proxy has counted since its start or the last Reset.
 type Stats struct {
-	// Accepted counts connections, Open those that the client has not closed and we neither.
+	// Accepted counts connections. Open counts those that neither the client nor the proxy has closed.
 	Accepted, Open int
-	// Startups counts startup messages, TLSRequests requests for TLS or GSS encryption, Cancels cancel requests.
+	// Startups counts startup messages, TLSRequests requests for TLS or GSS encryption, and Cancels cancel requests.
 	Startups, TLSRequests, Cancels int
-	// Messages counts the client's later messages by their type byte: 'Q', 'P' (Parse), 'B', 'E', 'D', 'C', 'S', 'X', …
+	// Messages counts the client's other messages by their type: 'Q', 'P' (Parse), 'B', 'E', 'D', 'C', 'S', 'X', …
 	Messages map[byte]int
-	// RoundTrips counts those that the server answers with ReadyForQuery: Query, Sync and FunctionCall.
+	// RoundTrips counts the messages that the server answers with ReadyForQuery: Query, Sync and FunctionCall.
 	RoundTrips int
-	// Injected counts how often a rule met its statement.
+	// Injected counts the statements that a rule has matched.
 	Injected int
-	// Statements are the texts of what was executed, in order.
+	// Statements are the texts of the statements that the client has sent, in order.
 	Statements []string
 }
 
-// Stats returns a copy, safe to keep.
+// Stats returns a snapshot, which is safe to keep.
 func (p *Proxy) Stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -38,7 +38,7 @@ func (p *Proxy) Reset() {
 	p.stats = Stats{Open: p.stats.Open, Messages: map[byte]int{}}
 }
 
-// count changes the counters.
+// count calls change with the counters.
 func (p *Proxy) count(change func(*Stats)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -1,7 +1,7 @@
-// Package loopback finds TCP ports on 127.0.0.1 that can be closed and opened again. They lie outside the range from
-// which the kernel takes the ports of outgoing connections: within it, another connection may take the port while nothing
-// listens there, and a client that dials it then may even be connected to itself. And no other process that uses this
-// package takes them.
+// Package loopback finds TCP ports on 127.0.0.1 that can be closed and opened again. Nobody else takes such a port while
+// nothing listens on it: it is outside of the range from which the kernel takes ports for outgoing connections, and other
+// processes that use this package have other ports. (A client that dials a port inside that range may even be connected to
+// itself.)
 package loopback
 
 import (
@@ -13,18 +13,18 @@ import (
 )
 
 const (
-	lowest   = 10000
-	attempts = 100
-	perBlock = 127 // ports, beside the one that claims them
-	blocks   = 8   // at most, for one process
+	lowest   = 10000 // the first port that may be used
+	attempts = 100   // how many ports or blocks are tried before giving up
+	perBlock = 127   // ports in a block, without the one that claims it
+	blocks   = 8     // the most blocks of one process
 )
 
-// claimed are the process's own ports, in blocks. It listens on the first port of each as long as it lives, which keeps
-// other processes off. No port comes twice before all others have.
+// claimed are the blocks of ports that belong to this process. It listens on the first port of each block as long as it
+// lives, so that other processes don't claim the block. A port is given out again only after all others.
 var claimed struct {
-	sync.Mutex // guards the fields
+	sync.Mutex // guards what follows
 	claims     []*net.TCPListener
-	given      int // ports
+	given      int // how many ports were given out, those that came again included
 }
 
 // Listen listens on a free port of 127.0.0.1.
@@ -44,7 +44,7 @@ func Listen() (*net.TCPListener, error) {
 	return nil, fmt.Errorf("find a free port: %w", cause)
 }
 
-// own is the next of the process's ports.
+// own returns the next one of this process's ports. Something may listen on it.
 func own() (int, error) {
 	claimed.Lock()
 	defer claimed.Unlock()
@@ -59,6 +59,7 @@ func own() (int, error) {
 	return block.Addr().(*net.TCPAddr).Port + 1 + at, nil
 }
 
+// claim claims a random block. It is called with claimed locked.
 func claim() (err error) {
 	for range attempts {
 		block := rand.IntN((ephemeral() - lowest) / (1 + perBlock))
@@ -75,7 +76,7 @@ func listen(port int) (*net.TCPListener, error) {
 	return net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port})
 }
 
-// FreePort is a port on which nothing listens at the moment.
+// FreePort returns a port on which nothing listens at the moment.
 func FreePort() (int, error) {
 	listener, err := Listen()
 	if err != nil {
@@ -85,8 +86,8 @@ func FreePort() (int, error) {
 	return port, listener.Close()
 }
 
-// ephemeral is the first port of the range for outgoing connections or, where it isn't known or leaves no room below,
-// Linux's default.
+// ephemeral is the first port of the kernel's range for outgoing connections. If that isn't known, or leaves no room below
+// it, it is Linux's default.
 func ephemeral() int {
 	const usual = 32768
 	text, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
