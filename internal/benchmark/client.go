@@ -24,9 +24,9 @@ type querier interface {
 	exec(ctx context.Context, text string, args ...any) (affected int64, err error)
 }
 
+// stmt is a prepared statement. It is closed with its client.
 type stmt interface {
 	query(ctx context.Context, args ...any) (int64, error)
-	close() error
 }
 
 // expect is how each operation checks that the server did what it was asked for.

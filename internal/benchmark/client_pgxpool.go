@@ -65,8 +65,6 @@ func (s poolStmt) query(ctx context.Context, args ...any) (n int64, err error) {
 	return n, err
 }
 
-func (s poolStmt) close() error { return nil }
-
 type poolTx struct{ pgx.Tx }
 
 func (c poolClient) inTx(ctx context.Context, fn func(querier) error) error {

@@ -76,8 +76,6 @@ func (s sqlStmt) query(ctx context.Context, args ...any) (n int64, err error) {
 	return n, err
 }
 
-func (s sqlStmt) close() error { return s.Close() }
-
 type sqlTx struct{ *sql.Tx }
 
 func (c *sqlClient) inTx(ctx context.Context, fn func(querier) error) error {
