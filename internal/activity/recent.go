@@ -71,6 +71,7 @@ func (e *Events) AddWarning(kind, key, text string) {
 	e.add(Event{Kind: kind, Text: text, Warning: true}, key)
 }
 
+// add adds an event, or counts up the one that is there already. If there are too many it removes one.
 func (e *Events) add(event Event, key string) {
 	if len(event.Text) > maxText {
 		event.Text = strings.ToValidUTF8(event.Text[:maxText], "") + "…"

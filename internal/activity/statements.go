@@ -45,6 +45,7 @@ type sums struct {
 // precision is that of the histograms: quantiles are at most a quarter too long, and a histogram takes about a kilobyte.
 const precision = 2
 
+// newSums returns sums of nothing.
 func newSums() sums { return sums{took: histogram.New(precision)} }
 
 // Record adds one execution of a statement: how long it took, how many rows it returned or affected, and whether it failed.
@@ -121,6 +122,7 @@ func (s sums) plus(o sums) sums {
 	return both
 }
 
+// statement returns the sums as a Statement.
 func (s sums) statement(summary string) Statement {
 	return Statement{
 		Summary: summary, Count: s.took.Count(), Errors: s.errors, Rows: s.rows, Total: s.total, Max: s.took.Longest(),

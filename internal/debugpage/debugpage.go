@@ -47,6 +47,7 @@ func Handler(sources func() []Source) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { serve(w, r, sources) })
 }
 
+// serve answers one request.
 func serve(w http.ResponseWriter, r *http.Request, sources func() []Source) {
 	h := w.Header()
 	harden(h)
@@ -126,6 +127,7 @@ func noNulls(s *activity.Snapshot) {
 	}
 }
 
+// empty makes a nil slice an empty one.
 func empty[T any](s *[]T) {
 	if *s == nil {
 		*s = []T{}

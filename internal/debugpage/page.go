@@ -43,6 +43,7 @@ var policy = sync.OnceValue(func() string {
 	}, "; ")
 })
 
+// hash is the hash of a style or a script, as a Content-Security-Policy has it.
 func hash(s string) string {
 	sum := sha256.Sum256([]byte(s))
 	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"

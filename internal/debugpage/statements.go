@@ -78,6 +78,7 @@ type cell struct {
 	Bad   bool   // it is shown as something bad
 }
 
+// newStatement returns the row of the table for a statement.
 func newStatement(s *activity.Statement) statement {
 	row := statement{s.Summary, make([]cell, len(orders))}
 	for i, o := range orders {

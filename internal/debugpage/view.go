@@ -34,6 +34,7 @@ type view struct {
 	MeanWait   time.Duration
 }
 
+// A holder is a caller that has a connection, with the first frames of its stack.
 type holder struct {
 	activity.Holder
 	Frames top[string]

@@ -98,6 +98,7 @@ func (i *Instruments) Close() error {
 	return i.callback.Unregister()
 }
 
+// makeHistograms makes the instruments that are recorded when something happens.
 func (i *Instruments) makeHistograms(m metric.Meter) error {
 	buckets := metric.WithExplicitBucketBoundaries(durationBuckets...)
 	duration, e1 := dbconv.NewClientOperationDuration(m, buckets)

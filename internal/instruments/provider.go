@@ -39,6 +39,7 @@ func (s *tracerSource) setProvider(given trace.TracerProvider) {
 	}
 }
 
+// tracerOf returns pgprod's tracer of a provider.
 func tracerOf(p trace.TracerProvider) trace.Tracer {
 	return p.Tracer(Scope, trace.WithSchemaURL(semconv.SchemaURL))
 }

@@ -58,6 +58,7 @@ func (i *Instruments) Target(s Server) *Target {
 	return t
 }
 
+// newTarget returns a Target with the attributes that name the server, and an empty cache of statements.
 func (i *Instruments) newTarget(s Server) *Target {
 	t := &Target{in: i, common: []attribute.KeyValue{semconv.DBSystemNamePostgreSQL},
 		fallback: cmp.Or(s.Namespace, "postgresql"), port: s.Port, series: map[seriesKey]*series{}}
@@ -146,6 +147,7 @@ func (t *Target) seriesOf(s sqlsummary.Summary) *series {
 	return in
 }
 
+// newSeries returns a series with the attributes of its metrics.
 func (t *Target) newSeries(key seriesKey) *series {
 	attrs := append([]attribute.KeyValue(nil), t.common...)
 	if key.summary != "" {

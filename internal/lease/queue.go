@@ -79,6 +79,7 @@ type waiter struct {
 	since time.Time       // when it began to wait
 }
 
+// newWaiter is the New function of Queue.spare.
 func newWaiter() any {
 	t := time.NewTimer(time.Hour)
 	t.Stop()

@@ -65,6 +65,7 @@ type Backend struct {
 	Database        string
 }
 
+// String describes the backend, for error messages of tests.
 func (b Backend) String() string {
 	return fmt.Sprintf("pid %d, database %s, application %q, %s: %s", b.PID, b.Database, b.ApplicationName, b.State, b.Query)
 }
@@ -78,6 +79,7 @@ func (s *Server) Backends(ctx context.Context, names ...string) (backends []Back
 	return backends, err
 }
 
+// listBackends is Backends on a connection of Admin.
 func listBackends(ctx context.Context, conn *pgx.Conn, names []string) ([]Backend, error) {
 	rows, err := conn.Query(ctx, `
 		select pid, coalesce(state, ''), coalesce(query, ''), coalesce(application_name, ''), coalesce(datname, '')
@@ -115,6 +117,7 @@ func (s *Server) TerminateAll(ctx context.Context, names ...string) error {
 	})
 }
 
+// terminate is Terminate on a connection of Admin.
 func terminate(ctx context.Context, conn *pgx.Conn, pids []uint32) error {
 	ids := make([]int32, len(pids))
 	for i, pid := range pids {

@@ -23,6 +23,7 @@ const (
 	Immediate Mode = "immediate"
 )
 
+// signal is the signal that makes the postmaster shut down in this mode.
 func (m Mode) signal() (syscall.Signal, error) {
 	switch m {
 	case Smart:
@@ -94,6 +95,7 @@ func (s *Server) Running() bool {
 	return proc != nil && !proc.ended()
 }
 
+// shutdown is Shutdown for a caller that holds s.control.
 func (s *Server) shutdown(ctx context.Context, mode Mode) error {
 	sig, err := mode.signal()
 	if err != nil {
@@ -147,6 +149,7 @@ func (s *Server) isStopped() bool {
 	return s.stopped
 }
 
+// endProcess ends the postmaster, if it runs: by SIGQUIT, or after a while by SIGKILL.
 func (s *Server) endProcess(ctx context.Context) error {
 	proc := s.current()
 	if proc == nil || proc.ended() {

@@ -60,6 +60,7 @@ func walkTree(src string, do func(rel string, entry fs.DirEntry, err error) erro
 	return nil
 }
 
+// copyEntry copies a file, or makes a directory without what is in it.
 func copyEntry(src, dst string, entry fs.DirEntry, owner account) error {
 	info, err := entry.Info()
 	if err != nil {

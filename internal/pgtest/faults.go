@@ -15,6 +15,7 @@ func (s *Server) Crash() error {
 	return s.exclusively(context.Background(), func(context.Context) error { return s.crash() })
 }
 
+// crash is Crash for a caller that holds s.control. It does nothing if the server doesn't run.
 func (s *Server) crash() error {
 	proc := s.current()
 	if proc == nil || proc.ended() {
@@ -54,6 +55,7 @@ func (s *Server) Thaw() error {
 	return s.exclusively(context.Background(), func(context.Context) error { return s.thaw() })
 }
 
+// thaw is Thaw for a caller that holds s.control. It does nothing if the server doesn't run.
 func (s *Server) thaw() error {
 	proc := s.current()
 	if proc == nil || proc.ended() {
@@ -76,6 +78,7 @@ func (s *Server) ThawBackend(pid uint32) error { return s.signalBackend(pid, sys
 // recovers, and accepts connections again.
 func (s *Server) KillBackend(pid uint32) error { return s.signalBackend(pid, syscall.SIGKILL) }
 
+// signalBackend sends a signal to a process that is a child of the postmaster.
 func (s *Server) signalBackend(pid uint32, sig syscall.Signal) error {
 	return s.exclusively(context.Background(), func(context.Context) error {
 		family, err := childrenOf(s.current().pid())

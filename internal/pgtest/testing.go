@@ -97,6 +97,7 @@ func Shared(t testing.TB) *Server {
 	return shared.server
 }
 
+// openShared attaches to the server of DB_TEST_DSN, or starts one.
 func openShared() (*Server, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*testTimeout) // it may have to be downloaded
 	defer cancel()

@@ -24,6 +24,7 @@ type TLS struct {
 	NotBefore, NotAfter time.Time
 }
 
+// withDefaults returns t with the defaults in place of what isn't set.
 func (t TLS) withDefaults() (TLS, error) {
 	if len(t.Hosts) == 0 {
 		t.Hosts = []string{"localhost", "127.0.0.1", "::1"}
@@ -96,6 +97,7 @@ func (ca *CA) Issue(hosts []string, notBefore, notAfter time.Time) (certPEM, key
 	return ca.sign(template)
 }
 
+// sign makes a key, and a certificate for it by the template.
 func (ca *CA) sign(template *x509.Certificate) (certPEM, keyPEM []byte, err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -112,6 +114,7 @@ func (ca *CA) sign(template *x509.Certificate) (certPEM, keyPEM []byte, err erro
 	return encode("CERTIFICATE", cert), encode("PRIVATE KEY", private), nil
 }
 
+// newCertificate returns a template for a certificate.
 func newCertificate(name string, notBefore, notAfter time.Time) (*x509.Certificate, error) {
 	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
 	if err != nil {

@@ -40,6 +40,7 @@ func unpackServer(archive, dir string) error {
 	return openToAll(dir)
 }
 
+// unpackFiles unpacks the regular files below nativeDir.
 func unpackFiles(root *os.Root, archive string) error {
 	f, err := os.Open(archive)
 	if err != nil {

@@ -41,6 +41,7 @@ func (b *bank) through(ctx context.Context, db *sql.DB) (*bank, error) {
 	return other, other.prepare(ctx)
 }
 
+// prepare prepares the statement of read.
 func (b *bank) prepare(ctx context.Context) (err error) {
 	b.readOne, err = b.db.PrepareContext(ctx, b.sql("select owner, balance from SCHEMA.accounts where id = $1"))
 	return err
@@ -55,6 +56,7 @@ func (b *bank) close() {
 // sql returns a statement with the schema's name in place of SCHEMA.
 func (b *bank) sql(text string) string { return strings.ReplaceAll(text, "SCHEMA", b.schema) }
 
+// create creates the schema, its tables and the accounts, in one transaction.
 func (b *bank) create(ctx context.Context) error {
 	tx, err := b.db.BeginTx(ctx, nil)
 	if err != nil {

@@ -16,10 +16,13 @@ type gaps struct {
 	longest atomic.Int64 // nanoseconds
 }
 
+// begin begins the measurement.
 func (g *gaps) begin() { g.begun.Store(true) }
 
+// success is called when a request has succeeded.
 func (g *gaps) success() { g.successAt(time.Now().UnixNano()) }
 
+// successAt is success at a time, in Unix nanoseconds.
 func (g *gaps) successAt(now int64) {
 	last := g.last.Swap(now)
 	if last == 0 || !g.begun.Load() {
@@ -102,6 +105,7 @@ func (l *load) concludeFailover(ctx context.Context, o outage, out *terminal) er
 	return err
 }
 
+// failoverText is the report on the restart.
 func (l *load) failoverText(o outage) string {
 	var b strings.Builder
 	b.WriteString("Failover\n" + indent(l.outageText(o)))
@@ -111,6 +115,7 @@ func (l *load) failoverText(o outage) string {
 	return b.String()
 }
 
+// outageText says how long the server was away, for itself and for its callers.
 func (l *load) outageText(o outage) string {
 	if o.away == 0 {
 		return "the server was not restarted, it was too early for that\n"

@@ -26,6 +26,7 @@ type failures struct {
 // mostTexts is how many different texts are kept.
 const mostTexts = 5
 
+// add adds the error of a request of this kind.
 func (f *failures) add(kind string, err error) {
 	why := reason(err)
 	text := kind + ": " + why
@@ -75,6 +76,7 @@ func (f *failures) byReason() string {
 	return text
 }
 
+// count returns how many errors there were.
 func (f *failures) count() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -29,6 +29,7 @@ type options struct {
 
 var profiles = []string{"small", "medium", "large"}
 
+// parseFlags reads the command line. What is wrong with it is written to errOut.
 func parseFlags(args []string, errOut io.Writer) (o options, err error) {
 	flags := flag.NewFlagSet("quickstart", flag.ContinueOnError)
 	flags.SetOutput(errOut)
@@ -58,6 +59,7 @@ func parseFlags(args []string, errOut io.Writer) (o options, err error) {
 	return o, err
 }
 
+// validate returns an error if a value isn't allowed, or if flags contradict each other.
 func (o options) validate(profileGiven bool) error {
 	switch {
 	case o.duration <= 0:

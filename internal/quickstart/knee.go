@@ -97,6 +97,7 @@ func sweepTable(trials []trial, width int) string {
 	return b.String()
 }
 
+// note is what the table shows at the end of a trial's line.
 func (t trial) note(knee trial) string {
 	var notes []string
 	if t.size == knee.size {

@@ -94,6 +94,7 @@ func (a audit) err() error {
 		a.lost, a.doubled, a.ghosts)
 }
 
+// String lists the numbers, for the report.
 func (a audit) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s acknowledged: %d lost, %d doubled\n", thousands(int64(a.acknowledged)), a.lost, a.doubled)

@@ -44,6 +44,7 @@ func askLimits(ctx context.Context, p *pool) (l limits, err error) {
 	return l, nil
 }
 
+// isLocal reports whether an address is on this machine.
 func isLocal(a net.Addr) bool {
 	switch a := a.(type) {
 	case *net.UnixAddr:

@@ -37,6 +37,7 @@ type kind struct {
 	took  *histogram.Histogram // how long those took that succeeded
 }
 
+// newLoad returns a load on a bank, which start starts.
 func newLoad(p *pool, b *bank, o options) *load {
 	l := &load{pool: p, bank: b, options: o}
 	l.kinds = []*kind{

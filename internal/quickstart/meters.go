@@ -26,6 +26,7 @@ var _ metric.MeterProvider = (*meters)(nil)
 // Meter implements metric.MeterProvider.
 func (m *meters) Meter(string, ...metric.MeterOption) metric.Meter { return meter{of: m} }
 
+// meter is the Meter of meters.
 type meter struct {
 	noop.Meter
 	of *meters
@@ -44,12 +45,14 @@ func (m meter) Float64Histogram(name string, opts ...metric.Float64HistogramOpti
 	return m.Meter.Float64Histogram(name, opts...)
 }
 
+// waited records the wait of a caller; 0: it got a connection at once.
 func (m *meters) waited(d time.Duration) {
 	if d > 0 {
 		m.waits.Record(d)
 	}
 }
 
+// used records how long a caller had a connection.
 func (m *meters) used(d time.Duration) {
 	m.lent.Add(1)
 	m.held.Add(int64(d))

@@ -47,6 +47,7 @@ func (a *advice) atMost(n int) {
 // say adds a sentence.
 func (a *advice) say(format string, args ...any) { a.why = append(a.why, fmt.Sprintf(format, args...)) }
 
+// peakAndWaits says how many connections were in use at most, and how many callers waited.
 func (o observed) peakAndWaits() string {
 	text := fmt.Sprintf("At most %d were seen in use at once, of %s. ", o.most, o.capacity())
 	if o.waits == 0 {
@@ -151,6 +152,7 @@ func (a *advice) keepWithin(l limits) {
 		l.max, l.free, l.free/max(1, a.size+a.overflow))
 }
 
+// half is half of n, rounded up.
 func half(n int) int { return (n + 1) / 2 }
 
 // text is the advice as it is printed.

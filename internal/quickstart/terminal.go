@@ -23,12 +23,14 @@ type terminal struct {
 	lines int        // of the picture; 0: there is none
 }
 
+// newTerminal returns a terminal that writes to f. gone is called when nobody reads from f any more.
 func newTerminal(f *os.File, gone func()) *terminal {
 	return &terminal{
 		File: f, redraws: isTerminal(f) && os.Getenv("TERM") != "dumb", width: screenWidth(os.Getenv("COLUMNS")), gone: gone,
 	}
 }
 
+// isTerminal reports whether f is a device and not a file or a pipe.
 func isTerminal(f *os.File) bool {
 	info, err := f.Stat()
 	return err == nil && info.Mode()&os.ModeCharDevice != 0

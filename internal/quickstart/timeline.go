@@ -92,6 +92,7 @@ type reading struct {
 	held        time.Duration
 }
 
+// reading returns the counters of this moment.
 func (l *load) reading() reading {
 	waits := newLatencies()
 	waits.Add(l.pool.meters.waits)

@@ -39,6 +39,7 @@ func (d *dsnParts) self() string {
 	return "DSN"
 }
 
+// hasPassword reports whether the DSN has a password that isn't empty.
 func (d *dsnParts) hasPassword() bool {
 	password, _ := d.get("password")
 	return password != ""

@@ -11,6 +11,7 @@ type problem struct {
 
 var _ error = (*problem)(nil)
 
+// Error implements error.
 func (p *problem) Error() string {
 	text := "pgprod: " + p.where + ": " + p.want
 	if p.cause != nil {
@@ -19,6 +20,7 @@ func (p *problem) Error() string {
 	return text
 }
 
+// Unwrap returns the cause, for errors.Is and errors.As.
 func (p *problem) Unwrap() error { return p.cause }
 
 // problems are all that is wrong. As an error its text has a line for each.
@@ -26,8 +28,10 @@ type problems []error
 
 var _ error = problems(nil)
 
+// add adds a problem without a cause.
 func (ps *problems) add(where, want string) { ps.wrap(where, want, nil) }
 
+// wrap adds a problem. The text of its cause must be safe to show.
 func (ps *problems) wrap(where, want string, cause error) {
 	*ps = append(*ps, &problem{where, want, cause})
 }
@@ -40,6 +44,7 @@ func (ps problems) err() error {
 	return ps
 }
 
+// Error implements error.
 func (ps problems) Error() string {
 	lines := make([]string, len(ps))
 	for i, p := range ps {
@@ -48,4 +53,5 @@ func (ps problems) Error() string {
 	return strings.Join(lines, "\n")
 }
 
+// Unwrap returns all problems, for errors.Is and errors.As.
 func (ps problems) Unwrap() []error { return ps }

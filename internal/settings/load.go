@@ -77,6 +77,7 @@ func (l *loader) readCode(code Values) {
 	l.choosePrefix(l.code.EnvPrefix)
 }
 
+// choosePrefix sets the prefix of the environment variables, if one is given.
 func (l *loader) choosePrefix(prefix *string) {
 	if prefix != nil && *prefix != "" {
 		l.prefix = *prefix

@@ -69,6 +69,7 @@ func unless(ok bool) error {
 	return errText
 }
 
+// parseBool reads a boolean in one of the usual ways to write it, and reports whether it could.
 func parseBool(text string) (value, ok bool) {
 	switch strings.ToLower(strings.TrimSpace(text)) {
 	case "true", "on", "yes", "1":

@@ -24,6 +24,7 @@ func ReadPassword(path string) (string, error) {
 	return password, nil
 }
 
+// readPassword is ReadPassword, with errors that don't name the key.
 func readPassword(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {

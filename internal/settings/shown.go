@@ -40,6 +40,7 @@ func (c *Config) Shown() []Shown {
 	return append(all, password)
 }
 
+// shown is the value of a setting as text.
 func (c *Config) shown(r *row) string {
 	switch r.key {
 	case "pool_name":
@@ -85,6 +86,7 @@ func (c *Config) serverSettings() string {
 	return b.String()
 }
 
+// mayBeSecret reports whether the value of a server setting may be a secret, by its name.
 func mayBeSecret(name string) bool {
 	name = strings.ToLower(name)
 	return slices.ContainsFunc([]string{".", "pass", "pwd", "secret"}, func(part string) bool { return strings.Contains(name, part) })

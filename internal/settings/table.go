@@ -132,6 +132,7 @@ func atLeast(n int64) func(reflect.Value) bool {
 	}
 }
 
+// oneOf allows these texts.
 func oneOf(words ...string) func(reflect.Value) bool {
 	return func(v reflect.Value) bool { return slices.Contains(words, v.String()) }
 }

@@ -125,6 +125,7 @@ func (p *Proxy) serve(listener net.Listener) {
 	p.serveLocked(listener)
 }
 
+// serveLocked is serve with p.mu held.
 func (p *Proxy) serveLocked(listener net.Listener) {
 	p.address, p.listener = listener.Addr(), listener
 	p.wg.Go(func() { p.acceptAll(listener) }) // ends when Refuse or Close closes the listener
@@ -176,6 +177,7 @@ func (p *Proxy) Refuse() error {
 	return p.refuseLocked()
 }
 
+// refuseLocked is Refuse with p.mu held.
 func (p *Proxy) refuseLocked() error {
 	if p.listener == nil {
 		return nil
