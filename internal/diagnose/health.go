@@ -1,10 +1,11 @@
-// Package diagnose asks the server how it is: for health checks, over connections of its own, and once, in the preflight, for
-// what is wrong with the server, the role or their settings.
+// Package diagnose asks the server questions on behalf of the pool. Health checks ask whether it is alive, over connections of
+// their own. The preflight asks once, over an idle connection of the pool, what is wrong with the server, the role or their
+// settings.
 //
-//	health.go     how the server and the pool are
-//	inquiry.go    asks the server for that
-//	preflight.go  asks once how the server is set up
-//	judge.go      and says what is wrong with it
+//	health.go     health checks: the Prober, and the verdict on the server and the pool
+//	inquiry.go    how a health check gets an answer from the server
+//	preflight.go  the preflight: when it asks, and what
+//	judge.go      what the preflight's answers say is wrong
 package diagnose
 
 import (
@@ -27,78 +28,83 @@ import (
 )
 
 const (
-	// answerFor is how long an answer of the server's serves all who ask.
+	// answerFor is how long an answer is valid: all who check within this time get it without another question.
 	answerFor = time.Second
-	// probeTimeout bounds one look at the server. What hasn't answered within a third of it is asked in another way as well.
+	// probeTimeout is how long one look at the server takes at most.
 	probeTimeout = 2 * time.Second
-	nextWay      = probeTimeout / 3
-	// probeKept is how long the connection of its own is kept after the last check.
+	// nextWay is how long a look waits for an answer before it asks in another way as well.
+	nextWay = probeTimeout / 3
+	// probeKept is how long the connection for health checks is kept after the last check.
 	probeKept = time.Minute
-	// longWait is how long a caller may wait for a connection before the pool is degraded.
+	// longWait is how long a caller may wait for a connection before the pool counts as degraded.
 	longWait = time.Second
 )
 
-// A Pool is what a diagnosis needs of the pool that it is about. Its methods are safe for concurrent use.
+// A Pool is what this package needs of the pool. Its methods are safe for concurrent use.
 type Pool interface {
-	Settings() *settings.Config // which are not changed
+	Settings() *settings.Config // must not be changed
 	Dialer() *link.Dialer
 	Diary() *diary.Diary
-	Failure(error) diary.Failure // an error in words that the diary may show
-	Life() context.Context       // ends with Close
+	Failure(error) diary.Failure // puts an error into words that the diary may show
+	Life() context.Context       // ends when the pool is closed
 	Closed() bool
-	Run(task func())         // in a goroutine that Close waits for
-	Observer() link.Observer // for connections that aren't the pool's
+	Run(task func())         // runs task in a goroutine that the pool's Close waits for
+	Observer() link.Observer // returns an observer for a connection that isn't the pool's
 	Status() activity.Status
 	Figures() lease.Stats
-	HeardSince(since int64) bool // whether the server has answered on a connection of the pool's, by package clock
-	// WithIdle calls ask with an idle connection, and reports whether there was one. It is no checkout that anybody counts.
+	HeardSince(since int64) bool // reports whether the server has answered on a connection of the pool's since then, by package clock
+	// WithIdle calls ask with an idle connection of the pool's, and returns its error. found reports whether there was one that
+	// is alive. It doesn't count as a checkout.
 	WithIdle(ask func(*link.Conn) error) (found bool, err error)
 }
 
-// A Prober looks at the server for all who want to know how it is, one look at a time, over connections of its own:
-// a full pool is not a dead database.
+// A Prober answers health checks. It looks at the server, one look at a time for all who ask, over connections of its own, so
+// that a pool without a free connection doesn't look like a dead database. It is safe for concurrent use.
 type Prober struct {
 	Pool
 	cfg *settings.Config
 
-	mu      sync.Mutex    // guards what follows; of others only those of the guard and of the pool's tasks are locked under it
-	last    answer        // zero: none yet
+	mu      sync.Mutex    // guards what follows up to heard; only the guard's and the tasks' mutexes are locked under it
+	last    answer        // the last look's; zero: there was none yet
 	running chan struct{} // closed when the look under way is over; nil: there is none
-	idle    *time.Timer   // closes the connection when nobody asks any more; nil: there is none
-	asking  []*inquiry    // that are under way, or over and not yet seen to by a look; the oldest first
-	c       *link.Conn    // kept for the next question; nil: none
-	heard   *atomic.Int64 // what c hears
+	idle    *time.Timer   // closes conn when nobody has asked for probeKept; nil before the first look
+	asking  []*inquiry    // those under way, and those that are over and were not gathered by a look yet; the oldest first
+	conn    *link.Conn    // the connection that is kept for the next question; nil: there is none
+	heard   *atomic.Int64 // link.Check.Heard of conn
 
-	news        chan struct{} // has room for one: an inquiry is over
-	silentSince int64         // by package clock: the first look in a row without an answer from anywhere; 0: the last had one. Only looks use it
+	news chan struct{} // gets a value when an inquiry is over; has room for one, so that no sender blocks
+	// silentSince is when the first of the latest looks in a row began that had no answer from anywhere, by package clock; 0: the
+	// last look had one. Only looks use it, one at a time.
+	silentSince int64
 }
 
-// NewProber returns a prober, which does nothing before somebody asks.
+// NewProber returns a prober for a pool. It does nothing before Check is called.
 func NewProber(p Pool) *Prober {
 	return &Prober{Pool: p, cfg: p.Settings(), news: make(chan struct{}, 1)}
 }
 
-// answer is what a look found.
+// An answer is what a look at the server has found.
 type answer struct {
-	at         time.Time // when it was over
-	err        error     // nil: the server answered
-	life       life      // what shows that it is alive, if err isn't nil
+	at         time.Time // when the look was over
+	err        error     // nil: the server has answered
+	sign       sign      // why the server is alive nevertheless, if err isn't nil
 	latency    time.Duration
 	version    string
 	inRecovery bool
 	readOnly   bool
 }
 
-// life is what shows that a server is alive that hasn't answered a check's question.
-type life int
+// A sign is what shows that a server is alive although it has not answered a check's question.
+type sign int
 
 const (
-	noSign life = iota
-	heard       // the check's own connection: the server, or a pooler before it, speaks, but doesn't come to the question
-	inUse       // the pool's connections: the server has answered on one of them
+	noSign    sign = iota // there is none
+	signHeard             // the other end of the check's own connection, the server or a pooler, has sent something, but no answer
+	signInUse             // the server has answered on one of the pool's connections
 )
 
-// Check says how the server and the pool are. The server's part may be a second old.
+// Check reports how the server and the pool are. What it says of the server may be as old as answerFor. If ctx ends before there
+// is an answer, it is judged by whether the pool's connections have had one. warnings are passed on in the result.
 func (h *Prober) Check(ctx context.Context, warnings []string) activity.Health {
 	a, err := h.answer(ctx)
 	is := activity.Health{
@@ -129,7 +135,7 @@ func (h *Prober) Check(ctx context.Context, warnings []string) activity.Health {
 	return is
 }
 
-// impaired says in what way a server that is alive, or the pool, isn't as it should be, "" if all is well.
+// impaired says what is wrong with a server that is alive, or with the pool. It returns "" if all is well.
 func (h *Prober) impaired(a answer) string {
 	switch {
 	case a.err == nil && h.misplaced(a):
@@ -138,19 +144,20 @@ func (h *Prober) impaired(a answer) string {
 		return h.crowded()
 	case pgerror.ServerIsFull(a.err):
 		return "the server takes no more connections, those of the pool go on: " + link.SafeText(a.err)
-	case a.life == inUse:
+	case a.sign == signInUse:
 		return "the check's own connection fails, those of the pool go on: " + link.SafeText(a.err)
 	}
 	return "the server can be reached but doesn't answer the check's question in time: it or the network is slow, or a pooler before it " +
 		"has no connection to it free: " + link.SafeText(a.err)
 }
 
-// dead reports whether an answer says that the database can't be used. It can where the server is alive all the same, or
-// has no room for more but the pool has connections.
+// dead reports whether an answer means that the database can't be used. It can be used in spite of an error if there is another
+// sign that the server is alive, or if the server only takes no more connections and the pool has some.
 func (h *Prober) dead(a answer) bool {
-	return a.err != nil && a.life == noSign && !(pgerror.ServerIsFull(a.err) && h.Figures().Open > 0)
+	return a.err != nil && a.sign == noSign && !(pgerror.ServerIsFull(a.err) && h.Figures().Open > 0)
 }
 
+// kind says what kind of server has answered.
 func (a answer) kind() string {
 	switch {
 	case a.inRecovery:
@@ -161,7 +168,7 @@ func (a answer) kind() string {
 	return "a primary"
 }
 
-// misplaced reports whether the server is another kind than was asked for.
+// misplaced reports whether the server that has answered is not of the kind that target_session_attrs asks for.
 func (h *Prober) misplaced(a answer) bool {
 	switch h.cfg.TargetSessionAttrs {
 	case "read-write":
@@ -176,7 +183,7 @@ func (h *Prober) misplaced(a answer) bool {
 	return false
 }
 
-// crowded says in what way there are too few connections, "" if there are enough.
+// crowded says in what way the pool has too few connections. It returns "" if it has enough.
 func (h *Prober) crowded() string {
 	s := h.Figures()
 	switch limit := h.cfg.MaxConns(); {
@@ -192,6 +199,7 @@ func (h *Prober) crowded() string {
 	}
 }
 
+// allInUse is the part of a reason about a pool whose connections, limit in number, are all lent.
 func allInUse(limit int64) string {
 	if limit == 1 {
 		return "its only connection is in use"
@@ -199,6 +207,7 @@ func allInUse(limit int64) string {
 	return fmt.Sprintf("all %d connections are in use", limit)
 }
 
+// waitingNow is the part of a reason about the callers that wait.
 func waitingNow(s lease.Stats) string {
 	switch longest := s.Longest.Round(time.Millisecond); s.Waiting {
 	case 0:
@@ -212,8 +221,8 @@ func waitingNow(s lease.Stats) string {
 
 var errClosed = errors.New("the database handle is closed")
 
-// answer returns the last answer if it is new enough, else that of the look under way, which it begins if there is none.
-// The error is for a caller that couldn't stay for it.
+// answer returns the last answer if it is not older than answerFor. Otherwise it waits for the look under way, and begins one if
+// there is none. The error is ctx's if ctx ends first, or says that the pool is closed.
 func (h *Prober) answer(ctx context.Context) (answer, error) {
 	h.mu.Lock()
 	if h.Closed() {
@@ -226,7 +235,7 @@ func (h *Prober) answer(ctx context.Context) (answer, error) {
 	}
 	if h.running == nil {
 		h.running = make(chan struct{})
-		go h.look() // bounded by probeTimeout and the pool's life; Close waits for running
+		go h.refresh() // bounded by probeTimeout and the pool's life; Close waits for running
 	}
 	running := h.running
 	h.mu.Unlock()
@@ -240,17 +249,18 @@ func (h *Prober) answer(ctx context.Context) (answer, error) {
 	return h.last, nil
 }
 
-// look asks the server and publishes its answer.
-func (h *Prober) look() {
+// refresh is one look at the server, in a goroutine of its own: it asks, publishes the answer in h.last, and keeps the connection
+// for the next look. It ends within probeTimeout, or soon after the pool's life.
+func (h *Prober) refresh() {
 	a := h.observe()
-	h.looked(a)
+	h.noteHealth(a)
 
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.last = a
 	close(h.running)
 	h.running = nil
-	if h.c == nil && len(h.asking) == 0 || h.Closed() {
+	if h.conn == nil && len(h.asking) == 0 || h.Closed() {
 		return
 	}
 	if h.idle == nil {
@@ -259,7 +269,8 @@ func (h *Prober) look() {
 	h.idle.Reset(probeKept)
 }
 
-// observe asks the server and, if it doesn't answer, looks for other signs of life.
+// observe asks the server. If it doesn't answer, observe looks for other signs that it is alive, and keeps count of how long
+// nothing has been answered.
 func (h *Prober) observe() (a answer) {
 	began := clock.Now()
 	ctx, cancel := context.WithTimeout(h.Life(), probeTimeout)
@@ -279,15 +290,15 @@ func (h *Prober) observe() (a answer) {
 	switch {
 	case a.err == nil:
 	case answered:
-		a.life = inUse
-	case a.life == heard && clock.Now()-h.silentSince >= int64(h.longSilence()):
-		a.life = noSign
+		a.sign = signInUse
+	case a.sign == signHeard && clock.Now()-h.silentSince >= int64(h.longSilence()):
+		a.sign = noSign
 	}
 	return a
 }
 
-// longSilence is how long a server may be heard but not answer, neither a check nor anybody else, before it is as good as
-// dead: as long as a statement may take. A pooler still lets clients in when the server behind it is gone.
+// longSilence returns for how long the other end may be heard without answering anything, neither a check nor a statement, before
+// the server counts as dead: about as long as a statement may take. A pooler goes on accepting logins when its server is gone.
 func (h *Prober) longSilence() time.Duration {
 	const least, most = 3 * probeTimeout, 30 * time.Second
 	if h.cfg.CommandTimeout <= 0 {
@@ -296,14 +307,15 @@ func (h *Prober) longSilence() time.Duration {
 	return min(max(h.cfg.CommandTimeout, least), most)
 }
 
-// askIdle asks on an idle connection of the pool's, before a server is given up that only lets clients in: with a pooler in
-// session mode the pool's connections may be all that there are, and nobody may be using them.
+// askIdle pings on an idle connection of the pool's, before a server that is heard but doesn't answer is given up. Behind a
+// pooler in session mode, the pool's connections may be the only ones that have a server, and nobody may be using them.
 func (h *Prober) askIdle(ctx context.Context) {
-	_, _ = h.WithIdle(func(c *link.Conn) error { return c.Ping(ctx, nextWay, guard.HangingUp) }) // which notes the answer
+	// The ping notes the answer in the connection, where HeardSince finds it.
+	_, _ = h.WithIdle(func(c *link.Conn) error { return c.Ping(ctx, nextWay, guard.HangingUp) })
 }
 
-// looked tells the diary how the database is. Nobody else notices an outage in a service that has nothing to do.
-func (h *Prober) looked(a answer) {
+// noteHealth tells the diary how the database is. In a service that has nothing to do, nobody else notices an outage.
+func (h *Prober) noteHealth(a answer) {
 	switch {
 	case h.Closed():
 	case h.dead(a):
@@ -313,7 +325,7 @@ func (h *Prober) looked(a answer) {
 	}
 }
 
-// examine asks the server who it is.
+// examine asks the server, over a connection, for its version and its kind.
 func (h *Prober) examine(ctx context.Context, c *link.Conn) (a answer) {
 	const question = "select current_setting('server_version'), pg_is_in_recovery(), current_setting('transaction_read_only')"
 	start := time.Now()
@@ -332,13 +344,14 @@ func (h *Prober) examine(ctx context.Context, c *link.Conn) (a answer) {
 	return a
 }
 
-// drop closes a check's connection.
+// drop closes a connection of the prober's. It doesn't wait for the network.
 func (h *Prober) drop(c *link.Conn) {
 	c.Stop()
 	h.Run(c.HangUp)
 }
 
-// forgetProbe is called when nobody has asked for long.
+// forgetProbe closes what the prober has, unless a look is under way, or one was less than probeKept ago and the pool is open. The
+// timer calls it, and Close.
 func (h *Prober) forgetProbe() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -347,7 +360,8 @@ func (h *Prober) forgetProbe() {
 	}
 }
 
-// Close waits for the look under way, and closes the connection that was kept. The pool calls it when its life has ended.
+// Close waits for the look under way and closes the connection that was kept. The pool calls it when its life has ended, which
+// makes the look end soon.
 func (h *Prober) Close() {
 	h.mu.Lock()
 	running := h.running

@@ -36,10 +36,10 @@ func TestAServerThatHasNoRoomIsNotHealthyAgain(t *testing.T) {
 	p := &aPool{t: t, diary: diary.New(diary.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})}
 	h := NewProber(p)
 	now := time.Now()
-	h.looked(answer{at: now, err: errors.New("refused")})
+	h.noteHealth(answer{at: now, err: errors.New("refused")})
 	p.open = 1
-	h.looked(answer{at: now, err: &pgconn.PgError{Code: "53300"}})
+	h.noteHealth(answer{at: now, err: &pgconn.PgError{Code: "53300"}})
 	assert.NotContains(t, log.String(), "healthy again")
-	h.looked(answer{at: now})
+	h.noteHealth(answer{at: now})
 	assert.Contains(t, log.String(), "healthy again")
 }

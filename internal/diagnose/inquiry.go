@@ -14,41 +14,42 @@ import (
 	"github.com/pgprod/pgprod/internal/link"
 )
 
-// An inquiry asks the server who it is, over a connection of a health check's own. It may take as long as a dial, which is
-// longer than the look that began it lasts: then the next look finds its answer, or at least its connection. What ends it
-// is its own time, a look that has its answer, or Close.
+// An inquiry is one question to the server, over a connection of the prober's. It may take as long as a dial, which is longer
+// than the look that began it. Then a later look finds its connection, and its answer if that is new enough. An inquiry ends
+// when it has an answer or an error, when its time is up, when it is abandoned, or when the pool is closed.
 type inquiry struct {
-	cancel context.CancelFunc
-	perHost  time.Duration // what each host gets of the time; 0: as much as for a dial
+	cancel  context.CancelFunc
+	perHost time.Duration // how long connecting to each host may take; 0: connect_timeout, as for the pool
 
-	heard *atomic.Int64 // by package clock: when the server that is being asked last sent something; 0: it has not
+	heard *atomic.Int64 // link.Check.Heard of its connection
 
-	c         *link.Conn // nil: none yet, or none any more. The inquiry's own until it is over, then guarded by Prober.mu
-	kept      bool       // it began with the connection of an earlier one
-	over      int64      // by package clock: since when; 0: it is under way. Guarded by Prober.mu, as are the next two
-	answer    answer     // once it is over
-	abandoned bool       // nobody wants the answer
+	conn      *link.Conn // nil: it has none yet, or none any more. Used by the inquiry alone until it is over, then guarded by Prober.mu
+	kept      bool       // it began with the connection of an earlier inquiry
+	over      int64      // by package clock: when it was over; 0: it is under way. Guarded by Prober.mu, as are the next two
+	answer    answer     // its answer, once it is over
+	abandoned bool       // nobody wants the answer: when it is over its connection is closed
 }
 
-// mostInquiries is how many are under way at once. Where a server hangs, each look abandons the oldest.
+// mostInquiries is how many inquiries are under way at most. If a server hangs, each look abandons the oldest.
 const mostInquiries = 3
 
-// A look is one attempt to get an answer. It begins with the connection that there is. What is silent for a while is
-// asked in the next way as well, since it may be slow, or dead: on a new connection, which is made as for the pool, and then
-// on one for which each host gets little time, as the first may swallow everything.
+// A look is one attempt to get an answer, within probeTimeout. There are three ways to ask: over the connection that was kept;
+// over a new one, which is made as for the pool; and over a new one for which each host gets only part of the time, since the
+// first host may accept connections and never answer. Each time that nothing has answered for nextWay, the next way is tried as
+// well, while the others go on.
 type look struct {
 	*Prober
-	ctx       context.Context // ends the look
-	began     int64           // by clock.Now()
-	connected bool            // a new connection is being made, or was
-	hurried   bool            // so is one in a hurry
-	failed    error           // the latest failure since it began
+	ctx       context.Context // ends when the look's time is up
+	began     int64           // by package clock
+	connected bool            // the second way was tried
+	hurried   bool            // the third way was tried
+	failed    error           // the latest failure of an inquiry since the look began; nil: there was none
 }
 
-// ask is one look at the server.
+// ask does one look at the server and returns what it has found.
 func (h *Prober) ask(ctx context.Context) answer {
 	l := &look{Prober: h, ctx: ctx, began: clock.Now()}
-	l.gather() // what was begun by earlier looks: an answer is old by now, its connection isn't
+	l.gather() // inquiries of earlier looks: their answers are too old by now, but their connections are useful
 	if l.pending() == 0 || l.hasConn() {
 		l.next()
 	}
@@ -75,27 +76,29 @@ func (h *Prober) ask(ctx context.Context) answer {
 	}
 }
 
+// pending returns how many inquiries are under way or were not gathered yet.
 func (l *look) pending() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.asking)
 }
 
+// hasConn reports whether there is a connection that was kept.
 func (l *look) hasConn() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.c != nil
+	return l.conn != nil
 }
 
-// next begins the next inquiry, if there is another way to ask.
+// next begins an inquiry in the next way that was not tried yet, if there is one.
 func (l *look) next() {
 	h := l.Prober
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	q := &inquiry{heard: new(atomic.Int64)}
 	switch {
-	case h.c != nil:
-		q.c, q.kept, q.heard, h.c = h.c, true, h.heard, nil
+	case h.conn != nil:
+		q.conn, q.kept, q.heard, h.conn = h.conn, true, h.heard, nil
 		q.heard.Store(0)
 	case !l.connected:
 		l.connected = true
@@ -115,7 +118,7 @@ func (h *Prober) hasOtherAddresses() bool {
 	return len(cc.Fallbacks) > 0 || net.ParseIP(cc.Host) == nil && !filepath.IsAbs(cc.Host)
 }
 
-// beginLocked is called with h.mu held.
+// beginLocked starts an inquiry as one of the pool's tasks. It is called with h.mu held.
 func (h *Prober) beginLocked(q *inquiry) {
 	if len(h.asking) == mostInquiries {
 		h.asking[0].abandonLocked(h)
@@ -124,10 +127,10 @@ func (h *Prober) beginLocked(q *inquiry) {
 	h.asking = append(h.asking, q)
 	ctx, cancel := context.WithTimeout(h.Life(), h.Dialer().Limit())
 	q.cancel = cancel
-	h.Run(func() { h.inquire(ctx, q) }) // see inquiry for what ends it
+	h.Run(func() { h.inquire(ctx, q) }) // ends with ctx at the latest, see inquiry
 }
 
-// inquire runs an inquiry.
+// inquire runs an inquiry and wakes up the look that waits for one to be over.
 func (h *Prober) inquire(ctx context.Context, q *inquiry) {
 	defer q.cancel()
 	a := h.inquireOn(ctx, q)
@@ -140,28 +143,29 @@ func (h *Prober) inquire(ctx context.Context, q *inquiry) {
 	h.mu.Unlock()
 	select {
 	case h.news <- struct{}{}:
-	default: // somebody else's news is there, who looks at that looks at all
+	default: // a value is there already; the look that receives it gathers all inquiries that are over
 	}
 }
 
-// inquireOn makes the connection, if there is none, and asks. If that fails the inquiry has no connection afterwards.
+// inquireOn makes a connection if the inquiry has none, and asks the server. If the inquiry fails it has no connection afterwards.
 func (h *Prober) inquireOn(ctx context.Context, q *inquiry) answer {
-	if q.c == nil {
+	if q.conn == nil {
 		c, err := h.connect(ctx, q)
 		if err != nil {
 			return answer{err: err}
 		}
-		q.c = c
+		q.conn = c
 	}
-	a := h.examine(ctx, q.c)
+	a := h.examine(ctx, q.conn)
 	if a.err != nil {
-		h.drop(q.c)
-		q.c = nil
+		h.drop(q.conn)
+		q.conn = nil
 	}
 	return a
 }
 
-// connect connects outside the pool: to a server of the kind that the DSN asks for, else to any.
+// connect makes a connection outside the pool, to a server of the kind that target_session_attrs asks for, or, if there is none,
+// to any other, so that the check can say what kind of server there is.
 func (h *Prober) connect(ctx context.Context, q *inquiry) (*link.Conn, error) {
 	check := &link.Check{PerHost: q.perHost, Heard: q.heard}
 	c, err := h.Dialer().Dial(ctx, h.Observer(), check)
@@ -175,9 +179,9 @@ func (h *Prober) connect(ctx context.Context, q *inquiry) (*link.Conn, error) {
 	return c, nil
 }
 
-// gather sees to the inquiries that are over, and returns the answer that one of them has got since the look began. Then
-// the others are abandoned. The connection of one that was answered is kept, unless it leads to the wrong kind of server
-// by now.
+// gather removes the inquiries that are over from h.asking. found reports whether one of them was answered since the look began;
+// a is its answer, and all others are abandoned. The connection of an inquiry that was answered is kept for the next look, unless
+// there is one already, or it is an older connection whose server is not of the right kind any more.
 func (l *look) gather() (a answer, found bool) {
 	h := l.Prober
 	h.mu.Lock()
@@ -189,10 +193,10 @@ func (l *look) gather() (a answer, found bool) {
 		case q.answer.err != nil && current:
 			l.failed = q.answer.err
 		case q.answer.err != nil:
-		case q.kept && l.misplaced(q.answer), h.c != nil:
+		case q.kept && l.misplaced(q.answer), h.conn != nil:
 			q.dropLocked(h)
 		default:
-			h.c, h.heard, q.c = q.c, q.heard, nil
+			h.conn, h.heard, q.conn = q.conn, q.heard, nil
 			a, found = q.answer, current
 		}
 		return true
@@ -203,14 +207,14 @@ func (l *look) gather() (a answer, found bool) {
 	return a, found
 }
 
-// timedOut is the outcome of a look whose time is up. What it has begun goes on.
+// timedOut returns the answer of a look whose time is up. The inquiries that it has begun go on, for the next look.
 func (l *look) timedOut() (a answer) {
 	h := l.Prober
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, q := range h.asking {
 		if q.over == 0 && q.heard.Load() >= l.began {
-			a.life = heard
+			a.sign = signHeard
 		}
 	}
 	silent := l.Dialer().Failed(fmt.Errorf("no answer within %v: %w", probeTimeout, context.DeadlineExceeded))
@@ -218,7 +222,8 @@ func (l *look) timedOut() (a answer) {
 	return a
 }
 
-// abandonLocked ends an inquiry that nobody wants the answer of. It is called with Prober.mu held.
+// abandonLocked ends an inquiry whose answer nobody wants any more, and sees to it that its connection is closed. It is called
+// with Prober.mu held.
 func (q *inquiry) abandonLocked(h *Prober) {
 	q.abandoned = true
 	q.cancel()
@@ -229,9 +234,9 @@ func (q *inquiry) abandonLocked(h *Prober) {
 
 // dropLocked closes the connection of an inquiry that is over, if it has one. It is called with Prober.mu held.
 func (q *inquiry) dropLocked(h *Prober) {
-	if q.c != nil {
-		h.drop(q.c)
-		q.c = nil
+	if q.conn != nil {
+		h.drop(q.conn)
+		q.conn = nil
 	}
 }
 
@@ -246,8 +251,8 @@ func (h *Prober) abandonLocked() {
 // forgetLocked ends all inquiries and closes the connection that was kept. It is called with h.mu held.
 func (h *Prober) forgetLocked() {
 	h.abandonLocked()
-	if h.c != nil {
-		h.drop(h.c)
-		h.c = nil
+	if h.conn != nil {
+		h.drop(h.conn)
+		h.conn = nil
 	}
 }

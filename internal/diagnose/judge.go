@@ -11,7 +11,8 @@ import (
 	"github.com/pgprod/pgprod/internal/settings"
 )
 
-// judge says what is wrong as of now, one warning each.
+// judge returns a warning for each thing that is wrong with the server, the role or the settings. now is today's date, by which
+// a version may be out of support.
 func judge(cfg *settings.Config, f facts, now time.Time) (warnings []string) {
 	warn := func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }
 	switch {
@@ -43,7 +44,7 @@ func judge(cfg *settings.Config, f facts, now time.Time) (warnings []string) {
 	return warnings
 }
 
-// warning says what has changed, what may come of it, and what to do.
+// warning says which collation has changed, what harm may come of it, and what to do.
 func (c collation) warning() string {
 	change := fmt.Sprintf("version %s is recorded, the server's library has %s", c.recorded, cmp.Or(c.available, "none"))
 	const harm = "indexes on text may be in another order than it, and miss rows or let duplicates in"
@@ -55,7 +56,8 @@ func (c collation) warning() string {
 		"then ALTER COLLATION … REFRESH VERSION for each", c.names, change, harm)
 }
 
-// judgeSettings finds the server settings of ours that aren't in force.
+// judgeSettings returns a warning for each setting that the DSN or server_settings asks for and the session doesn't have, as
+// happens behind a pooler.
 func judgeSettings(cfg *settings.Config, f facts) (warnings []string) {
 	ours := maps.Clone(cfg.Conn.RuntimeParams)
 	for _, s := range cfg.Set {
@@ -64,7 +66,7 @@ func judgeSettings(cfg *settings.Config, f facts) (warnings []string) {
 	for _, name := range slices.Sorted(maps.Keys(ours)) {
 		s, known := f.settings[strings.ToLower(name)]
 		switch {
-		case !known: // an extension's, or options, which stands for others
+		case !known: // an extension's setting, or options, which contains other settings
 		case s.source != "client" && s.source != "session":
 			warnings = append(warnings, fmt.Sprintf("the server setting %s=%s is not in force, the server has %s from %s: "+
 				"drop it with server_settings=%s=, or behind a pooler try server_settings_mode=set",
@@ -74,13 +76,14 @@ func judgeSettings(cfg *settings.Config, f facts) (warnings []string) {
 	return warnings
 }
 
-// lastFixes is when PostgreSQL's major versions get their last fixes, by https://www.postgresql.org/support/versioning/.
+// lastFixes says when each major version of PostgreSQL gets its last fixes, by https://www.postgresql.org/support/versioning/.
 var lastFixes = map[int]string{
 	14: "2026-11-12", 15: "2027-11-11", 16: "2028-11-09", 17: "2029-11-08", 18: "2030-11-14",
 	19: "2031-11-13", // by the rule, five years after its release: the second Thursday of November
 }
 
-// outOfSupport reports whether a version is, and since when.
+// outOfSupport reports whether a version, a server_version_num, gets no more fixes, and since when. It assumes that a version
+// which isn't in the table is newer than the table, unless it is older than all that were supported when the table was made.
 func outOfSupport(version int, now time.Time) (since string, out bool) {
 	major := version / 10000
 	if major < 14 {

@@ -16,30 +16,30 @@ import (
 	"github.com/pgprod/pgprod/internal/pgerror"
 )
 
-// A Preflight looks once, when the first connection has been made, at what the server thinks of us. It is safe for
-// concurrent use.
+// A Preflight looks once, soon after the pool's first connection was made, for what is wrong with the server, the role or their
+// settings. It is safe for concurrent use.
 type Preflight struct {
 	Pool
-	once sync.Once
-	slow int // how often it took too long; only the timer's calls use it, which come one after the other
+	once sync.Once // the first call of Plan
+	slow int       // how often the questions took too long; used by ask only, whose calls come one after the other
 
 	mu       sync.Mutex  // guards what follows; nothing else is locked under it
-	timer    *time.Timer // begins it; nil: there is none
-	closed   bool
-	warnings []string
+	timer    *time.Timer // calls ask; nil before Plan
+	closed   bool        // Close was called: the timer is not set any more
+	warnings []string    // what was found
 }
 
-// NewPreflight returns a preflight, which does nothing before Plan is called.
+// NewPreflight returns a preflight for a pool. It does nothing before Plan is called.
 func NewPreflight(p Pool) *Preflight { return &Preflight{Pool: p} }
 
-// Warnings are what the preflight has found.
+// Warnings returns what the preflight has found, one sentence each. There is nothing before it is over.
 func (f *Preflight) Warnings() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.warnings)
 }
 
-// found keeps the warnings for checks of the pool's health.
+// found keeps the warnings, for Warnings to return.
 func (f *Preflight) found(warnings []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -47,24 +47,25 @@ func (f *Preflight) found(warnings []string) {
 }
 
 const (
-	// preflightDelay keeps it out of the way of the first statements.
+	// preflightDelay is the pause between the first connection and the preflight, which leaves the connection to the first
+	// statements.
 	preflightDelay = 500 * time.Millisecond
-	// preflightTimeout bounds it: there may be somebody who waits for the connection.
+	// preflightTimeout is how long the questions may take: a caller may be waiting for the connection.
 	preflightTimeout = time.Second
-	// preflightRepeats is how often it is repeated where that was too short, after longer and longer pauses.
+	// preflightRepeats is how often the preflight is repeated after preflightTimeout, with pauses that double.
 	preflightRepeats = 5
-	// clocksApart is how far the server's clock may be from ours.
+	// clocksApart is the difference between the server's clock and ours above which there is a warning.
 	clocksApart = 2 * time.Second
 )
 
-// Plan is called for each connection that was made; the first plans the preflight.
+// Plan is called for each connection that was made. The first call sets the timer for the preflight, if the settings want one.
 func (f *Preflight) Plan() {
 	if f.Settings().Preflight {
 		f.once.Do(func() { f.runAfter(preflightDelay) })
 	}
 }
 
-// Close is called when the pool is closed. What has begun is among the pool's tasks, and ends with its life.
+// Close is called when the pool is closed. A preflight that has begun is one of the pool's tasks and ends with the pool's life.
 func (f *Preflight) Close() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -74,7 +75,7 @@ func (f *Preflight) Close() {
 	}
 }
 
-// runAfter has it run after a pause, unless the pool is closed.
+// runAfter sets the timer to call ask after a pause, unless the pool is closed.
 func (f *Preflight) runAfter(pause time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -83,8 +84,8 @@ func (f *Preflight) runAfter(pause time.Duration) {
 	}
 }
 
-// ask asks over a connection of the pool that lies idle, so that nobody waits for it, and none is made for it. If there is
-// none it comes again.
+// ask is the preflight, as one of the pool's tasks. It asks the server over an idle connection of the pool's, and publishes what
+// is wrong. If no connection is idle, it is called again after a pause: no connection is made for it, and no caller waits.
 func (f *Preflight) ask() {
 	ctx, cancel := context.WithTimeout(f.Life(), preflightTimeout)
 	defer cancel()
@@ -109,27 +110,27 @@ func (f *Preflight) ask() {
 	}
 }
 
-// facts are what the preflight asks for.
+// facts are the answers to the preflight's questions.
 type facts struct {
-	user       string
-	superuser  bool
-	privileges []string // others that a service has no use for
-	encrypted  bool
-	pooled     bool   // by a pooler between us and the server: its limits are others
-	room       int    // for how many connections of ours, those that it has included
-	limits     string // where that comes from
-	version    int    // server_version_num
-	clock      time.Duration
-	settings   map[string]setting
-	collations []collation
+	user       string             // the role
+	superuser  bool               // the role is one
+	privileges []string           // attributes of the role that a service has no use for, such as CREATEDB
+	encrypted  bool               // the connection uses TLS
+	pooled     bool               // there is a pooler between us and the server, which has limits of its own
+	room       int                // for how many connections of ours the server has room, those that we have included
+	limits     string             // which limit that comes from, in words
+	version    int                // server_version_num
+	clock      time.Duration      // how far the server's clock is ahead of ours
+	settings   map[string]setting // all settings of the session, by their name in lower case
+	collations []collation        // those whose version has changed
 }
 
-// setting is what is in force of one of our server settings.
+// A setting is the value of a server setting in the session, and pg_settings' word for where it comes from.
 type setting struct{ value, source string }
 
-// collation is a collation, or several, whose version has changed since indexes were made by it.
+// A collation is one or several whose version has changed since indexes were sorted by them.
 type collation struct {
-	database  bool   // it is the database's own; else one that indexes name
+	database  bool   // it is the database's own collation; otherwise those that indexes name
 	names     string // the database's name, or those of the collations, quoted
 	recorded  string // the version that the catalogue has
 	available string // the version that the server's library has
@@ -147,8 +148,8 @@ const factsQuery = `select r.rolname, r.rolsuper, array_to_string(array_remove(a
 
 const settingsQuery = `select name, setting || coalesce(unit, ''), source from pg_settings`
 
-// databaseCollationQuery and namedCollationsQuery find the collations of another version than the catalogue has. Of the named
-// ones only those count that an index is sorted by: there are hundreds, and most are used by nobody.
+// databaseCollationQuery and namedCollationsQuery find the collations whose version in the catalogue is not that of the server's
+// library. Of the hundreds of named collations only those by which an index is sorted are looked at.
 const (
 	databaseCollationQuery = `select true, quote_ident(datname), datcollversion, pg_database_collation_actual_version(oid)
  from pg_database where datname = current_database()
@@ -160,8 +161,9 @@ const (
  and collversion <> coalesce(pg_collation_actual_version(oid), '') having count(*) > 0`
 )
 
-// changedCollations asks for the collations whose version has changed. A server that is no PostgreSQL may not know the
-// functions, which is no reason to say nothing of the rest. PostgreSQL 14 keeps no version for the database's own.
+// changedCollations asks the server for the collations whose version has changed. A server that only speaks PostgreSQL's protocol
+// may not know the functions: then there are none, and the rest of the preflight goes on. PostgreSQL 14 has no version for the
+// database's own collation.
 func changedCollations(ctx context.Context, c *link.Conn, version int) (changed []collation, err error) {
 	query := namedCollationsQuery
 	if version >= 150000 {
@@ -179,7 +181,7 @@ func changedCollations(ctx context.Context, c *link.Conn, version int) (changed 
 	return changed, err
 }
 
-// askFacts asks the server. ours is how many connections the pool has.
+// askFacts asks the server all questions of the preflight over one connection. ours is how many connections the pool has.
 func askFacts(ctx context.Context, c *link.Conn, ours int) (f facts, err error) {
 	start := time.Now()
 	results, err := c.Ask(ctx, factsQuery+"; "+settingsQuery, guard.Cancelling)
@@ -212,7 +214,8 @@ func askFacts(ctx context.Context, c *link.Conn, ours int) (f facts, err error) 
 	return f, err
 }
 
-// roomIn sets the room: what the narrowest limit leaves beside the connections of others.
+// roomIn sets room and limits: how many connections the narrowest limit leaves to us beside those of others. server, role and
+// database are the limits (-1: none), backends and inDatabase count the connections that exist, and ours is how many are ours.
 func (f *facts) roomIn(server, backends, role, database, inDatabase, ours int) {
 	f.room = server - max(0, backends-ours)
 	f.limits = fmt.Sprintf("max_connections less what is reserved is %d, others have %d", server, max(0, backends-ours))
