@@ -1,15 +1,17 @@
-// Package diary tells what happens in one pool: it writes the log, and keeps the errors, the events and the durations of
-// statements that the live page shows. It decides what is worth a line and keeps what repeats itself from flooding the log.
+// Package diary reports what happens in one pool: it writes the log, and keeps the errors, the events and the durations of
+// statements that the live page shows. It decides what is worth a line, and counts what repeats itself instead of flooding the
+// log.
 //
-// Its methods take facts, in words that may be shown: no password, no value of a statement. It knows neither the pool nor
-// its connections, and can be tested without a server. The application's log handler may do anything, take its time or use
-// the pool that it logs for; therefore it is called while no lock is held, neither the diary's nor package quiet's.
+// Its methods take facts, in words that may be shown: no password, no value of a statement. It knows neither the pool nor its
+// connections, so that it is tested without a server. The application's log handler may do anything, such as block or use the
+// pool that it logs for. Therefore no lock is held while it is called, neither the diary's nor package quiet's, and the diary's
+// methods must be called without a lock too.
 //
 //	diary.go        how a line is written, or counted when the same happens again
-//	connections.go  connections come, are lent, are held for too long, and go
+//	connections.go  connections are made, lent, held for too long, given back and closed
 //	server.go       the server can't be reached, closes connections, is unhealthy, or isn't set up well
-//	statements.go   statements that failed, were slow, or left something to warn of
-//	outage.go       the beginning and the end of an outage
+//	statements.go   statements that failed, were slow, or are to be warned of
+//	outage.go       when an outage begins and ends, and which outages are logged
 package diary
 
 import (
@@ -27,28 +29,28 @@ import (
 
 // Options are what the application has chosen.
 type Options struct {
-	Pool     string        // the pool's name, which each line has
+	Pool     string        // the pool's name, which each line contains
 	Logger   *slog.Logger  // nil: slog.Default() at the time of each line
-	Echo     bool          // write a line for every statement, and none is only counted
+	Echo     bool          // write a line for every statement, also for repetitions that are only counted otherwise
 	EchoPool bool          // write a line whenever a connection is made, closed, lent or given back
-	Slow     time.Duration // from which on a statement is logged, its wait for a connection included; 0: never
+	Slow     time.Duration // log statements that take at least as long, with their wait for a connection; 0: none
 }
 
-// A Diary is one pool's. It is safe for concurrent use.
+// A Diary reports what happens in one pool. It is safe for concurrent use.
 type Diary struct {
 	options Options
 	slow    time.Duration // Options.Slow, or never
 
 	ofCallers quiet.Limiter // limits the lines about what callers and their statements do
-	ofPool    quiet.Limiter // limits those about the pool and its server, which the former must not crowd out
+	ofPool    quiet.Limiter // limits the lines about the pool and its server; a limiter of its own, so that callers' lines don't use it up
 
-	dials  outage // as the attempts to connect see it
-	checks outage // as the checks of the server's health see it, also where nobody uses the pool
-	unkept onceEach
+	dials  outage   // begins when a dial fails, ends when one succeeds
+	checks outage   // begins when a health check finds the database dead, ends when one finds it alive
+	unkept onceEach // the texts that Unkept has warned of
 
-	errors     *activity.Events
-	events     *activity.Events
-	statements atomic.Pointer[activity.Statements] // nil: nobody watches
+	errors     *activity.Events                    // the last errors
+	events     *activity.Events                    // the last things that happened to connections
+	statements atomic.Pointer[activity.Statements] // durations by summary; nil: Watch was not called
 }
 
 const (
@@ -58,7 +60,7 @@ const (
 	maxRemembered = 100
 )
 
-// New returns an empty diary. Its owner calls Close.
+// New returns an empty diary. The pool that owns it calls Close.
 func New(o Options) *Diary {
 	d := &Diary{
 		options: o, slow: o.Slow,
@@ -71,25 +73,27 @@ func New(o Options) *Diary {
 	return d
 }
 
-// Close writes what has only been counted so far. Later events are still told, but the first few of each kind only.
+// Close writes lines for what was only counted so far. Afterwards lines are still written for the first few events of each kind,
+// and further ones are not counted any more.
 func (d *Diary) Close() {
 	d.ofCallers.Close()
 	d.ofPool.Close()
 }
 
-// Watch begins to keep durations of statements, for Statements to return. It is called once, before Statements, when a live
-// page is made.
+// Watch begins to keep durations of statements, for Statements to return. It is called once, when a live page is made.
 func (d *Diary) Watch() { d.statements.Store(activity.NewStatements()) }
 
-// Statements are the durations of statements by summary, those that took the most time in all first.
+// Statements returns the durations of statements by summary, those that took the most time in all first. Watch must have been
+// called before.
 func (d *Diary) Statements() []activity.Statement { return d.statements.Load().List() }
 
-// Errors are the last errors, the newest first.
+// Errors returns the last errors, the newest first.
 func (d *Diary) Errors() []activity.Event { return d.errors.List() }
 
-// Events are the last things that happened to connections, the newest first.
+// Events returns the last things that happened to connections, the newest first.
 func (d *Diary) Events() []activity.Event { return d.events.List() }
 
+// logger returns the application's logger, or slog's default logger of the moment.
 func (d *Diary) logger() *slog.Logger {
 	if d.options.Logger != nil {
 		return d.options.Logger
@@ -102,8 +106,8 @@ func (d *Diary) wants(ctx context.Context, level slog.Level) bool {
 	return d.logger().Enabled(ctx, level)
 }
 
-// write writes one line. ctx may hold the span that the line belongs to. repeated is how often the same has happened since
-// it was last told, 0 for a line of one event.
+// write writes one line, unless the application's handler doesn't take lines of this level. If ctx has a span, the line contains
+// its ids. repeated is how often the same has happened since the last line about it; 0 is for a line about a single event.
 func (d *Diary) write(ctx context.Context, level slog.Level, message string, repeated int, attrs ...slog.Attr) {
 	logger := d.logger()
 	if !logger.Enabled(ctx, level) {
@@ -120,8 +124,8 @@ func (d *Diary) write(ctx context.Context, level slog.Level, message string, rep
 	logger.LogAttrs(ctx, level, message, all...)
 }
 
-// tell writes a line, or has limiter count it if what key stands for happens again and again: it is then written later, with
-// how often that was. A line that the application's handler doesn't take isn't counted.
+// tell writes a line at once, or has limiter count it if events with the same key have had their lines lately: then one line is
+// written later, which says how often that was. A line that the application's handler doesn't take isn't counted.
 func (d *Diary) tell(ctx context.Context, limiter *quiet.Limiter, key string,
 	level slog.Level, message string, attrs ...slog.Attr,
 ) {
@@ -130,13 +134,13 @@ func (d *Diary) tell(ctx context.Context, limiter *quiet.Limiter, key string,
 	}
 	limiter.Log(key, func(r quiet.Repeats) {
 		if r.Count > 0 {
-			attrs = append(attrs, slog.Time("last", r.Last)) // it may be over by now
+			attrs = append(attrs, slog.Time("last", r.Last)) // the repetition may have ended before the line is written
 		}
 		d.write(ctx, level, message, r.Count, attrs...)
 	})
 }
 
-// tellOfStatement is tell for what a statement did. Who reads a line for every statement has none of them counted.
+// tellOfStatement is tell for a line about a statement. With Options.Echo each of them is written.
 func (d *Diary) tellOfStatement(ctx context.Context, key string, level slog.Level, message string, attrs ...slog.Attr) {
 	if d.options.Echo {
 		d.write(ctx, level, message, 0, attrs...)
@@ -145,12 +149,13 @@ func (d *Diary) tellOfStatement(ctx context.Context, key string, level slog.Leve
 	d.tell(ctx, &d.ofCallers, key, level, message, attrs...)
 }
 
-// leftOut is called by a limiter when so many different things happened that not each of them got a line.
+// leftOut is called by a limiter after it had to leave out n lines, since too many different things happened at once.
 func (d *Diary) leftOut(n int) {
 	d.write(context.Background(), slog.LevelWarn, "pgprod: too much happens at once to log all of it, some lines were left out", 0,
 		slog.Int("left_out", n))
 }
 
+// duration is the attribute of a duration, to the microsecond.
 func duration(key string, d time.Duration) slog.Attr {
 	return slog.Duration(key, d.Round(time.Microsecond))
 }
@@ -158,6 +163,6 @@ func duration(key string, d time.Duration) slog.Attr {
 // A Failure says what went wrong, in words that may be shown.
 type Failure struct {
 	Type string // its class, the same as in metrics
-	Sort string // what failures have in common that are one entry in the list of errors, whatever numbers are in their texts
-	Text string
+	Sort string // failures of the same sort are one entry in the list of errors, though the numbers in their texts differ
+	Text string // one line
 }

@@ -5,29 +5,29 @@ import (
 	"time"
 )
 
-// An outage lasts from the first failure to the next success. It gives two lines of log, one at its beginning and one at its
-// end, and not one for each failure. Of outages that follow each other closely only the first few, and those that last, are
-// told. The zero value is ready.
+// An outage lasts from the first failure to the next success. It is worth two lines of log, one at its beginning and one at its
+// end, instead of one for each failure. If outages follow each other closely, only the first few of them are logged, and those
+// that last for long. The zero value is ready for use. It is safe for concurrent use.
 type outage struct {
 	mu       sync.Mutex // guards what follows
-	since    time.Time  // zero: there is none
-	failures int
-	told     bool      // its beginning was logged, so its end will be
-	recent   int       // how many were told until calm
-	calm     time.Time // at which the count of recent ones begins anew
-	untold   int       // that were too short to be told, since the last that was
+	since    time.Time  // when the outage began; zero: there is none
+	failures int        // since then
+	logged   bool       // the beginning of the outage was logged, so that its end will be
+	recent   int        // how many outages were logged since it was calm for a minute
+	calm     time.Time  // from when on recent begins anew: a minute after the last outage that was logged
+	unlogged int        // how many outages were not logged since the last one that was
 }
 
 const (
-	// outagesAtOnce is how many outages a minute are told however short they are.
+	// outagesAtOnce is how many outages are logged, however short they are, before a minute passes without one.
 	outagesAtOnce = 3
-	// longOutage is how long one lasts that is told in any case.
+	// longOutage is how long an outage lasts that is logged in any case.
 	longOutage = 5 * time.Second
 )
 
-// begin notes a failure. It reports whether the caller has to tell of the outage now, and how many outages were not told
-// since the last that was.
-func (o *outage) begin(now time.Time) (tell bool, untold int) {
+// begin notes a failure. log says that the caller has to log the beginning of the outage now; then unlogged is how many outages
+// were not logged since the last one that was.
+func (o *outage) begin(now time.Time) (log bool, unlogged int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.failures++
@@ -37,25 +37,26 @@ func (o *outage) begin(now time.Time) (tell bool, untold int) {
 	if now.After(o.calm) {
 		o.recent = 0
 	}
-	if o.told || o.recent >= outagesAtOnce && now.Sub(o.since) < longOutage {
+	if o.logged || o.recent >= outagesAtOnce && now.Sub(o.since) < longOutage {
 		return false, 0
 	}
-	untold, o.untold = o.untold, 0
-	o.told, o.recent, o.calm = true, o.recent+1, now.Add(time.Minute)
-	return true, untold
+	unlogged, o.unlogged = o.unlogged, 0
+	o.logged, o.recent, o.calm = true, o.recent+1, now.Add(time.Minute)
+	return true, unlogged
 }
 
-// end notes a success. It reports whether that ends an outage that was told, how long it was and how often something failed.
-func (o *outage) end(now time.Time) (told bool, after time.Duration, failures int) {
+// end notes a success. logged says that it ends an outage whose beginning was logged; then after is how long the outage was, and
+// failures is how many failures there were.
+func (o *outage) end(now time.Time) (logged bool, after time.Duration, failures int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.since.IsZero() {
 		return false, 0, 0
 	}
-	told, after, failures = o.told, now.Sub(o.since), o.failures
-	if !told {
-		o.untold++
+	logged, after, failures = o.logged, now.Sub(o.since), o.failures
+	if !logged {
+		o.unlogged++
 	}
-	o.since, o.failures, o.told = time.Time{}, 0, false
-	return told, after, failures
+	o.since, o.failures, o.logged = time.Time{}, 0, false
+	return logged, after, failures
 }

@@ -6,48 +6,50 @@ import (
 	"time"
 )
 
-// DialFailed notes that an attempt to connect has failed; final says that there is no use in trying again.
+// DialFailed notes that an attempt to connect has failed; final says that another one would fail in the same way. The first one
+// in an outage is logged.
 func (d *Diary) DialFailed(ctx context.Context, f Failure, final bool) {
 	d.errors.Add("connect", f.Sort, f.Text)
-	tell, untold := d.dials.begin(time.Now())
-	if !tell {
+	log, unlogged := d.dials.begin(time.Now())
+	if !log {
 		return
 	}
 	message := "pgprod: can't connect, callers wait and dialling goes on"
 	if final {
 		message = "pgprod: the server refuses to be connected to, repeating is of no use"
 	}
-	d.write(ctx, slog.LevelError, message, untold, slog.String("error", f.Text))
+	d.write(ctx, slog.LevelError, message, unlogged, slog.String("error", f.Text))
 }
 
 // DialSucceeded notes that an attempt to connect has succeeded, which ends the outage if there is one.
 func (d *Diary) DialSucceeded(ctx context.Context) {
-	if told, after, failures := d.dials.end(time.Now()); told {
-		d.ofPool.Flush() // what is told later would look like news
+	if logged, after, failures := d.dials.end(time.Now()); logged {
+		d.ofPool.Flush() // lines about repetitions that were written after this one would look as if the outage went on
 		d.write(ctx, slog.LevelInfo, "pgprod: connected again", 0,
 			slog.Duration("after", after.Round(time.Millisecond)), slog.Int("failed_attempts", failures))
 	}
 }
 
-// Lost notes that the server has closed a connection, so that others as old as that are replaced. It is called once for each
-// generation of connections.
+// Lost notes that the server has closed a connection, so that the idle ones of its generation are replaced. It is called once
+// for each generation.
 func (d *Diary) Lost(f Failure) {
 	d.events.Add("invalidate", f.Type, "a connection was lost: "+f.Text)
 	d.tell(context.Background(), &d.ofPool, "lost", slog.LevelWarn,
 		"pgprod: the server closed a connection, idle ones are replaced", slog.String("error", f.Text))
 }
 
-// Unhealthy notes that a check, over at the given time, has found the database to be of no use.
+// Unhealthy notes that a health check, which was over at the given time, has found that the database can't be used.
 func (d *Diary) Unhealthy(ctx context.Context, at time.Time, f Failure) {
 	d.errors.Add("health", f.Sort, f.Text)
-	if tell, untold := d.checks.begin(at); tell {
-		d.write(ctx, slog.LevelError, "pgprod: the database is unhealthy", untold, slog.String("error", f.Text))
+	if log, unlogged := d.checks.begin(at); log {
+		d.write(ctx, slog.LevelError, "pgprod: the database is unhealthy", unlogged, slog.String("error", f.Text))
 	}
 }
 
-// Healthy notes that the server has answered a check, over at the given time, which ends the outage if there is one.
+// Healthy notes that the server has answered a health check, which was over at the given time. That ends the outage, if there is
+// one.
 func (d *Diary) Healthy(ctx context.Context, at time.Time) {
-	if told, after, failures := d.checks.end(at); told {
+	if logged, after, failures := d.checks.end(at); logged {
 		d.write(ctx, slog.LevelInfo, "pgprod: the database is healthy again", 0,
 			slog.Duration("after", after.Round(time.Millisecond)), slog.Int("failed_checks", failures))
 	}
@@ -67,7 +69,7 @@ func (d *Diary) Preflight(ctx context.Context, warnings []string) {
 	}
 }
 
-// PreflightFailed notes that the server doesn't let itself be asked for that.
+// PreflightFailed notes that the preflight got no answer, and why.
 func (d *Diary) PreflightFailed(ctx context.Context, why string) {
 	d.write(ctx, slog.LevelInfo, "pgprod: preflight: the server doesn't tell how it is set up", 0, slog.String("error", why))
 }

@@ -8,37 +8,37 @@ import (
 	"time"
 )
 
-// A Named is a statement that can say what it is. Most statements are never asked, and no summary is looked up for them. One
-// that is asked is asked before the Diary's method returns, by the goroutine that called it.
+// A Named is a statement that can say what it is. Its methods are called only if they are needed, which they are for few
+// statements, and before the Diary's method that got it returns.
 type Named interface {
-	Summary() string // a few words, without a literal
-	Text() string    // the whole text, without a literal
+	Summary() string // a few words, without literals
+	Text() string    // the whole text, without literals
 }
 
-// A Statement is one that has ended.
+// A Statement is a statement that has ended.
 type Statement struct {
 	Named
 	Took   time.Duration
-	Waited time.Duration // its caller, for the connection; 0 unless it was the first on it
+	Waited time.Duration // how long its caller had waited for the connection; 0 unless it was the first statement on it
 	Rows   int64
 	Error  *StatementError // nil: it has succeeded
 }
 
 // A StatementError says how a statement has failed, in words that may be shown.
 type StatementError struct {
-	Level      slog.Level // of the line: how much of it an application has to expect
+	Level      slog.Level // the level of the line; lower for failures that an application has to expect
 	Type       string     // its class, the same as in metrics
 	Message    string
-	SQLState   string // "" if it isn't the server that says so
-	Constraint string // the name of the one that was broken, "" if there is none
-	HitsAll    bool   // the cause isn't the statement's: one that fails tells as much as the next
+	SQLState   string // "": the error isn't the server's
+	Constraint string // the name of the constraint that was broken; "": none was
+	HitsAll    bool   // the cause isn't in the statement, so that failures of different statements count as repetitions
 }
 
-// Statement notes that a statement has ended. It writes a line if the statement has failed or was slow, or if there is to be
-// one for each, and keeps its duration if somebody watches. Of any other statement nothing is kept, and it costs nothing.
+// Statement notes that a statement has ended. It writes a line if the statement has failed or was slow, or with Options.Echo,
+// and keeps its duration if Watch was called. For any other statement it does nothing, which is the fast path.
 func (d *Diary) Statement(ctx context.Context, s Statement) {
-	if seen := d.statements.Load(); seen != nil {
-		seen.Record(s.Summary(), s.Took, s.Rows, s.Error != nil)
+	if kept := d.statements.Load(); kept != nil {
+		kept.Record(s.Summary(), s.Took, s.Rows, s.Error != nil)
 	}
 	switch {
 	case s.Error != nil:
@@ -50,7 +50,8 @@ func (d *Diary) Statement(ctx context.Context, s Statement) {
 	}
 }
 
-// failed writes a line, and keeps the error for the live page unless it is the caller's own doing.
+// failed writes a line about a statement that has failed, and keeps the error for the live page, unless its level is below that
+// of a warning: then the caller has cancelled the statement itself.
 func (d *Diary) failed(ctx context.Context, s Statement) {
 	e := s.Error
 	if e.Level < slog.LevelWarn && !d.wants(ctx, e.Level) {
@@ -79,8 +80,8 @@ func (d *Diary) failed(ctx context.Context, s Statement) {
 	d.tellOfStatement(ctx, key, e.Level, "pgprod: statement failed", append(attrs, duration("duration", s.Took))...)
 }
 
-// wasSlow writes a line about a statement that was slow, or about its wait for a connection if that was the longer part: a
-// wait is the pool's matter and no statement's.
+// wasSlow writes a line about a statement that was slow. If its wait for the connection took longer than the statement itself,
+// the line is about the wait: that the pool was full has nothing to do with the statement.
 func (d *Diary) wasSlow(ctx context.Context, s Statement) {
 	if !d.wants(ctx, slog.LevelWarn) {
 		return
@@ -95,13 +96,15 @@ func (d *Diary) wasSlow(ctx context.Context, s Statement) {
 	d.tellOfStatement(ctx, "slow "+summary, slog.LevelWarn, "pgprod: slow statement", attrs...)
 }
 
+// attrs are the attributes of a line about a statement that has succeeded.
 func (s Statement) attrs() []slog.Attr {
 	return []slog.Attr{slog.String("statement", shorten(s.Text())), duration("duration", s.Took), slog.Int64("rows", s.Rows)}
 }
 
-// maxText bounds the text of a statement in a line of log.
+// maxText is how many bytes of a statement's text are in a line of log.
 const maxText = 2000
 
+// shorten cuts a text off after maxText.
 func shorten(text string) string {
 	if len(text) > maxText {
 		return strings.ToValidUTF8(text[:maxText], "") + "…"
@@ -109,7 +112,7 @@ func shorten(text string) string {
 	return text
 }
 
-// Abandoned notes a statement whose end nobody saw.
+// Abandoned notes a statement of which pgx has not reported the end.
 func (d *Diary) Abandoned(s Named, f Failure) {
 	ctx := context.Background()
 	if !d.wants(ctx, slog.LevelError) {
@@ -120,9 +123,9 @@ func (d *Diary) Abandoned(s Named, f Failure) {
 		slog.String("summary", summary), slog.String("error_type", f.Type), slog.String("error_message", f.Text))
 }
 
-// Warned notes a warning of the server: a statement's caller sees nothing of it, since the statement succeeds. s is the
-// statement that is under way, nil if there is none. text is called, at once, only if the application's handler takes
-// warnings.
+// Warned notes a warning of the server, which the statement's caller doesn't see, since the statement succeeds. s is the statement
+// under way, nil if there is none. text returns the warning's text; it is called only if the application's handler takes
+// warnings, and before Warned returns.
 func (d *Diary) Warned(sqlState string, s Named, text func() string) {
 	ctx := context.Background()
 	if !d.wants(ctx, slog.LevelWarn) {
@@ -138,14 +141,15 @@ func (d *Diary) Warned(sqlState string, s Named, text func() string) {
 	d.tellOfStatement(ctx, key, slog.LevelWarn, "pgprod: the server warns", attrs...)
 }
 
-// CommitUnknown notes a COMMIT that was sent and not answered: unknown is the error that says so, why is what was in the way
-// of the answer.
+// CommitUnknown notes a COMMIT whose outcome is unknown. unknown is the error that says so, and why is what kept the answer from
+// coming.
 func (d *Diary) CommitUnknown(unknown error, why string) {
 	d.tellOfStatement(context.Background(), "commit unknown", slog.LevelError, unknown.Error(), slog.String("error_message", why))
 }
 
-// Unkept warns of a statement that did nothing but to leave something in its session, where its caller can't use it any more:
-// what that is, and where it should be done instead. Each text is warned of once, since the mistake is in the program.
+// Unkept warns of a statement that has left something in its session which its caller can't use, since the connection went back
+// to the pool at once: what it has left, and what to do instead. There is one warning for each text, since the mistake is in the
+// program.
 func (d *Diary) Unkept(text, what, instead string) {
 	if text = shorten(text); !d.unkept.first(text) {
 		return
@@ -155,25 +159,25 @@ func (d *Diary) Unkept(text, what, instead string) {
 		slog.String("statement", text), slog.String("instead", instead))
 }
 
-// onceEach remembers texts, so that each of them is told once. The zero value is ready.
+// onceEach remembers texts, so that there is one line for each. The zero value is ready for use. It is safe for concurrent use.
 type onceEach struct {
-	mu   sync.Mutex // guards told
-	told map[string]bool
+	mu   sync.Mutex // guards seen
+	seen map[string]bool
 }
 
-// maxOnceEach bounds how many texts are told.
+// maxOnceEach is how many texts are remembered. Those that come later get no line.
 const maxOnceEach = 100
 
-// first reports whether a text is a new one, and there is room for it.
+// first remembers a text, and reports whether it is a new one for which there was room.
 func (o *onceEach) first(text string) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.told[text] || len(o.told) >= maxOnceEach {
+	if o.seen[text] || len(o.seen) >= maxOnceEach {
 		return false
 	}
-	if o.told == nil {
-		o.told = map[string]bool{}
+	if o.seen == nil {
+		o.seen = map[string]bool{}
 	}
-	o.told[text] = true
+	o.seen[text] = true
 	return true
 }
