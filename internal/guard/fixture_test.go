@@ -165,7 +165,7 @@ type session struct {
 func newSession() *session {
 	s := &session{conn: newConn()}
 	s.Guard = guard.New(s.quiet.Load)
-	s.Watch(s.conn)
+	s.Attach(s.conn)
 	s.watcher = ctxwatch.NewContextWatcher(s.Guard)
 	return s
 }

@@ -412,7 +412,7 @@ func TestAReadIsTriedAgainOnceForEachStatementWhoseTimeIsUp(t *testing.T) {
 			time.Sleep(time.Minute)
 			assert.True(t, s.ReadAgain())
 			deadline, _ := s.conn.socket.look()
-			assert.Equal(t, time.Now().Add(guard.LastLook), deadline)
+			assert.Equal(t, time.Now().Add(guard.LateRead), deadline)
 			assert.False(t, s.ReadAgain())
 			s.end()
 			assert.False(t, s.ReadAgain(), "it is over")

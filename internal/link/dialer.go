@@ -143,7 +143,7 @@ func (d *dialling) beforeConnect(ctx context.Context, cc *pgx.ConnConfig) error 
 		return pgproto3.NewFrontend(c.tap, c.tap)
 	}
 	cc.BuildContextWatcherHandler = func(pg *pgconn.PgConn) ctxwatch.Handler {
-		c.guard.Watch(pg)
+		c.guard.Attach(pg)
 		return c.guard
 	}
 	cc.LookupFunc = d.lookup(cc.LookupFunc)

@@ -180,7 +180,7 @@ func (p *Pool) needsPing(m *member, now int64) bool {
 // idle_session_timeout does) or shuts down. If there is no message, the cause may concern all connections: then, as when the
 // server shuts down, the whole generation is replaced.
 func (p *Pool) foundDead(m *member) {
-	err := m.conn.Ping(p.life, guard.LastLook, guard.HangingUp)
+	err := m.conn.Ping(p.life, guard.LateRead, guard.HangingUp)
 	if !pgerror.ServerLeaves(err) {
 		return
 	}
