@@ -17,10 +17,10 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// refusesTLS is pgx's text for a server that declines TLS. There is no type and no value to know the error by.
+// refusesTLS is pgx's text for a server that declines TLS. pgx has neither a type nor a value for this error.
 const refusesTLS = "server refused TLS connection"
 
-// refusals say what to look at when the server refuses a connection, by SQLSTATE.
+// refusals say what to look at when the server has refused a connection, by SQLSTATE.
 var refusals = map[string]string{
 	InvalidPassword:       "the server doesn't accept the password, or the role has none",
 	InvalidAuthorization:  "the role may not log in from here: look at pg_hba.conf and at the role",
@@ -34,8 +34,8 @@ var refusals = map[string]string{
 	InvalidParameterValue:  "look at server_settings",
 }
 
-// Advice says what to look at after a dial that failed with err, or nothing. passwordFrom is where the password came from, ""
-// if that isn't known.
+// Advice says what to look at after a dial that failed with err. It returns "" if err suggests nothing. passwordFrom is where the
+// password came from, or "" if that isn't known.
 func Advice(err error, passwordFrom string) string {
 	var (
 		name       *net.DNSError
@@ -43,7 +43,7 @@ func Advice(err error, passwordFrom string) string {
 		wrongHost  x509.HostnameError
 		wrongChain *tls.CertificateVerificationError
 		network    net.Error
-		noMessage  *pgproto3.ExceededMaxBodyLenErr // what stands where a message has its length is none
+		noMessage  *pgproto3.ExceededMaxBodyLenErr // the other end has sent something else than PostgreSQL's messages
 	)
 	switch pg := From(err); {
 	case pg != nil:
@@ -68,7 +68,7 @@ func Advice(err error, passwordFrom string) string {
 	return ""
 }
 
-// adviceOnRefusal is the advice for what the server, or a pooler before it, said.
+// adviceOnRefusal is Advice for an error that the server, or a pooler before it, has sent.
 func adviceOnRefusal(pg *pgconn.PgError, passwordFrom string) string {
 	where, name, unsupported := poolersRefusal(pg.Message)
 	switch {
@@ -91,23 +91,25 @@ func adviceOnRefusal(pg *pgconn.PgError, passwordFrom string) string {
 	}
 }
 
-// These are the places where a pooler finds a parameter that it doesn't take.
+// These are the places where a pooler finds a parameter that it doesn't accept.
 const (
-	inStartup = iota // among the parameters of the startup message
-	inOptions        // in that one of them which is named options and holds others
+	inStartup = iota // the parameters of the startup message
+	inOptions        // the startup parameter options, which contains others
 )
 
-// refusedParameter matches what PgBouncer says of a parameter: 1.18 knows no options at all, from 1.20 on it looks into them.
+// refusedParameter matches PgBouncer's message about a parameter that it doesn't accept. PgBouncer 1.18 doesn't accept options at
+// all; from 1.20 on it accepts some of the parameters in it.
 var refusedParameter = regexp.MustCompile(`^(?i:unsupported (options )?startup parameter( in options)?)(?:: ([^\s=]+))?`)
 
-// poolersRefusal says which parameter a pooler refused, "" if it doesn't name it, and where that stood.
+// poolersRefusal reports whether a message is a pooler's about a parameter that it doesn't accept. where is the place of the
+// parameter, and name its name, or "" if the pooler doesn't name it.
 func poolersRefusal(message string) (where int, name string, ok bool) {
 	found := refusedParameter.FindStringSubmatch(message)
 	switch {
 	case found == nil:
 		return 0, "", false
 	case found[1] != "":
-		return inOptions, "", true // what follows says what is allowed
+		return inOptions, "", true // what follows is not a name, but says what is allowed
 	case found[2] != "":
 		return inOptions, found[3], true
 	}

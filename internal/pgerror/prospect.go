@@ -13,18 +13,18 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// A Prospect is what there is to hope for after a dial that failed.
+// A Prospect says whether dialling may succeed later, after a dial that has failed.
 type Prospect int
 
-// The prospects, the best one last.
+// These are the prospects, the best one last.
 const (
-	Final    Prospect = iota // it will fail in the same way: callers are told at once
-	Doubtful                 // it may pass: callers are told if it goes on for a while
-	Passing                  // time heals it: callers wait
+	Final    Prospect = iota // the next dial will fail in the same way: waiting callers get the error at once
+	Doubtful                 // the next dial may succeed: waiting callers get the error if it goes on for a while
+	Passing                  // the cause will pass by itself: callers wait, while dialling goes on
 )
 
-// ProspectOf judges the failure of a dial. Where several hosts were tried, that which has the best prospect counts.
-// rereadsPassword says that the next dial may log in with another password.
+// ProspectOf returns the prospect after a dial that failed with err. If several hosts were tried, the host with the best prospect
+// counts. rereadsPassword says that the next dial may log in with another password.
 func ProspectOf(err error, rereadsPassword bool) Prospect {
 	refused := allRefusals(err)
 	if len(refused) == 0 {
@@ -40,7 +40,7 @@ func ProspectOf(err error, rereadsPassword bool) Prospect {
 	return best
 }
 
-// allRefusals are the answers of all servers that were tried. From would find the first of them only.
+// allRefusals returns the errors that all servers have sent which one dial has tried. From finds only the first of them.
 func allRefusals(err error) []*pgconn.PgError {
 	switch e := err.(type) {
 	case *pgconn.PgError:
@@ -57,7 +57,8 @@ func allRefusals(err error) []*pgconn.PgError {
 	return nil
 }
 
-// prospectOfTLS judges a failure without a word of the server's: the wrong certificate stays wrong.
+// prospectOfTLS returns the prospect after a failure in which no server has sent an error. A certificate that is wrong stays
+// wrong, and so does a server without TLS; anything else passes.
 func prospectOfTLS(err error) Prospect {
 	var (
 		unknown x509.UnknownAuthorityError
@@ -72,8 +73,8 @@ func prospectOfTLS(err error) Prospect {
 	return Passing
 }
 
-// prospectOfRefusal judges what the server, or a pooler before it, said. A role that is refused is worth another try where its
-// password is read anew.
+// prospectOfRefusal returns the prospect after an error that the server, or a pooler before it, has sent. If the password is read
+// anew for each dial, a login that is refused may succeed later.
 func prospectOfRefusal(err *pgconn.PgError, rereadsPassword bool) Prospect {
 	switch {
 	case err.Code == ProtocolViolation:
@@ -81,28 +82,29 @@ func prospectOfRefusal(err *pgconn.PgError, rereadsPassword bool) Prospect {
 	case rereadsPassword && badLogin.has(err):
 		return Doubtful
 	}
-	return prospects[class(err.Code)] // Final, if it isn't there
+	return prospects[class(err.Code)] // Final for a class that isn't there
 }
 
 var badLogin = setOf(classAuthorization)
 
-// prospects are those of refusals, by the class of their SQLSTATE. All other classes are final.
+// prospects are the prospects after a refusal, by the class of its SQLSTATE. All other classes are final.
 var prospects = map[string]Prospect{
-	classOperator:   Passing,  // starting up, shutting down
-	classResources:  Passing,  // too many connections
+	classOperator:   Passing,  // the server is starting up or shutting down
+	classResources:  Passing,  // there are too many connections
 	classConnection: Passing,  // a pooler has lost its server
-	classSystem:     Doubtful, // a disk's failure may be a moment's
-	classInternal:   Doubtful, // so may this; Supabase's pooler says it of a tenant that it doesn't know, which stays so
+	classSystem:     Doubtful, // an error of input or output may be temporary
+	classInternal:   Doubtful, // so may this; but Supabase's pooler also sends it for a tenant that it doesn't know
 }
 
-// healing is in what PgBouncer says when its server, or room for another client, is missing for the time being.
+// healing are parts of PgBouncer's messages for a state that will pass: its server is gone, or it has no room for another client.
 var healing = []string{
 	"server login", "server conn", "server closed", "cannot connect", "connect failed", "timeout", "no more connections",
 	"too many", "starting up", "shut", "paused", "suspend", "no memory", "try again",
 }
 
-// prospectOfPooler judges a protocol violation, which is PgBouncer's SQLSTATE for almost everything. A parameter that it
-// doesn't know stays unknown; a database or a user that it doesn't know, or a wrong password, is told when it goes on.
+// prospectOfPooler returns the prospect after a protocol violation, which is PgBouncer's SQLSTATE for almost everything, by its
+// message. A parameter that it doesn't accept is final. A database or a user that it doesn't know, or a wrong password, is
+// doubtful, as its configuration may be about to change.
 func prospectOfPooler(message string) Prospect {
 	if _, _, refused := poolersRefusal(message); refused {
 		return Final
@@ -114,29 +116,32 @@ func prospectOfPooler(message string) Prospect {
 	return Doubtful
 }
 
+// hasNetworkError reports whether the network failed for at least one of the hosts that were tried.
 func hasNetworkError(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op)
 }
 
 const (
-	// doubtFor and doubtTries are how long, and how often at least, a dial is tried that fails in a doubtful way.
+	// doubtFor and doubtTries: a doubtful failure becomes final when it has gone on for doubtFor, in at least doubtTries dials.
 	doubtFor   = 2 * time.Second
 	doubtTries = 3
-	// doubtForgotten is after how long without another dial the doubt begins anew.
+	// doubtForgotten: after a pause of this length without a dial, counting begins anew.
 	doubtForgotten = 10 * time.Second
 )
 
-// Doubts count the dials in a row that failed in the same doubtful way. They are safe for concurrent use.
+// Doubts count the dials in a row that have failed in the same doubtful way, to find out when that has to be taken for final. They
+// are safe for concurrent use.
 type Doubts struct {
 	mu    sync.Mutex // guards what follows
-	code  string     // SQLSTATE; "": the last dial didn't fail in a doubtful way
+	code  string     // the SQLSTATE; "": the last dial didn't fail in a doubtful way
 	tries int        // how many failed with this code
 	since time.Time  // when the first of them failed
 	last  time.Time  // when the last one did
 }
 
-// IsFinal notes a failure and reports whether there is no use in trying again.
+// IsFinal is called for each dial that has failed, with its error. It reports whether the next dial will fail in the same way, as
+// far as the error and the dials before show.
 func (d *Doubts) IsFinal(err error, rereadsPassword bool, now time.Time) bool {
 	switch ProspectOf(err, rereadsPassword) {
 	case Final:
@@ -148,7 +153,7 @@ func (d *Doubts) IsFinal(err error, rereadsPassword bool, now time.Time) bool {
 	return false
 }
 
-// lasts notes a doubtful failure and reports whether such have gone on for long enough.
+// lasts notes a doubtful failure with this code, and reports whether such failures have gone on for so long that they are final.
 func (d *Doubts) lasts(code string, now time.Time) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -160,7 +165,7 @@ func (d *Doubts) lasts(code string, now time.Time) bool {
 	return d.tries >= doubtTries && now.Sub(d.since) >= doubtFor
 }
 
-// End is called when a dial succeeds, or fails in a way that passes.
+// End is called when a dial succeeds, or fails in another way than a doubtful one. Counting begins anew.
 func (d *Doubts) End() {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -2,12 +2,12 @@ package pgerror
 
 import "strings"
 
-// ServerAnswered reports whether what ended with err was ended by the server, with success (nil) or with an error: then the
-// server was alive. Otherwise the connection broke, a context ended, or pgx refused.
+// ServerAnswered reports whether the server has answered something that ended with err, by success (nil) or by an error, which
+// shows that it was alive. Otherwise the connection broke, a context ended, or pgx sent nothing.
 func ServerAnswered(err error) bool { return err == nil || From(err) != nil }
 
-// IsFatal reports whether the server has ended the session with err, by a FATAL or a PANIC. Servers before 9.6, and some that
-// only speak PostgreSQL's protocol, have no severity that isn't translated.
+// IsFatal reports whether the server has ended the session with err, because its severity is FATAL or PANIC. Servers before 9.6,
+// and some that only speak PostgreSQL's protocol, send no untranslated severity; for these the translated one is looked at.
 func IsFatal(err error) bool {
 	pg := From(err)
 	if pg == nil {
@@ -20,10 +20,9 @@ func IsFatal(err error) bool {
 	return severity == "FATAL" || severity == "PANIC"
 }
 
-// ServerLeaves is asked of the error by which a session ended. It reports whether the server's other sessions can't be
-// trusted any more either: the server said that it shuts down, has crashed or is starting. When an administrator ends one
-// session only, the server says the same as when it shuts down. If the end came without a word of the server's, the
-// connection broke, and that of the others may have as well.
+// ServerLeaves reports whether the end of a session by err concerns the server's other sessions as well. It does if the server said
+// that it shuts down, has crashed or is starting. (When an administrator ends a single session, the server says the same as when it
+// shuts down.) It also does if the connection broke without an error from the server, since other connections may be broken too.
 func ServerLeaves(err error) bool { return From(err) == nil || leaving.has(err) }
 
 var leaving = setOf(AdminShutdown, CrashShutdown, CannotConnectNow)
@@ -35,12 +34,12 @@ func IsReadOnly(err error) bool { return readOnly.has(err) }
 var readOnly = setOf(ReadOnlyTransaction)
 
 // ServerIsFull reports whether the server refused a connection because max_connections, or a limit of the role's or of the
-// database's, was reached: the server is alive.
+// database's, was reached. It shows that the server is alive.
 func ServerIsFull(err error) bool { return full.has(err) }
 
 var full = setOf(TooManyConnections)
 
-// IsCanceled reports whether the server cancelled a statement: a cancel request came, or statement_timeout passed.
+// IsCanceled reports whether the server cancelled a statement, because of a cancel request or its statement_timeout.
 func IsCanceled(err error) bool { return canceled.has(err) }
 
 var canceled = setOf(QueryCanceled)

@@ -49,12 +49,13 @@ const (
 	classInternal      = "XX" // Internal Error
 )
 
-// class is the class of a code. What some servers that only speak PostgreSQL's protocol send may be shorter than that.
+// class returns the class of a code. Servers that only speak PostgreSQL's protocol may send a code that is shorter than a class.
 func class(code string) string { return code[:min(2, len(code))] }
 
 // codes is a set of SQLSTATEs, each given by itself or by its class.
 type codes map[string]bool
 
+// setOf returns the set of the given SQLSTATEs and classes.
 func setOf(members ...string) codes {
 	set := codes{}
 	for _, member := range members {
@@ -69,10 +70,11 @@ func (c codes) has(err error) bool {
 	return pg != nil && (c[pg.Code] || c[class(pg.Code)])
 }
 
-// Subject says what an error is about as far as the class of its SQLSTATE tells, in words to show in place of its message.
+// Subject says what an error is about, by the class of its SQLSTATE. Its words may be shown in place of the message, which may
+// contain values.
 func Subject(pg *pgconn.PgError) string { return cmp.Or(subjects[class(pg.Code)], "an error") }
 
-// subjects has all classes of PostgreSQL's.
+// subjects has a few words for each class of SQLSTATEs that PostgreSQL has.
 var subjects = map[string]string{
 	"01": "a warning", "02": "no data", "03": "the statement is not complete yet", "08": "an error of the connection",
 	"09": "a trigger's error", "0A": "a feature that is not supported", "0B": "invalid initiation of a transaction",

@@ -12,10 +12,10 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// pgxTimeout returns an error for which pgconn.Timeout reports true, and pgconn.SafeToRetry false. Applications that know pgx
-// ask pgconn.Timeout of an error, which looks for a type of pgconn's own that nobody else can make. pgconn makes such an error
-// when the deadline of a read has passed, so this reads once, after its deadline, from a connection that leads nowhere. It
-// returns nil if pgconn doesn't make one there any more.
+// pgxTimeout returns an error for which pgconn.Timeout reports true and pgconn.SafeToRetry false. Applications that know pgx call
+// pgconn.Timeout, which looks for an unexported type of pgconn's. pgconn makes such an error when a read has passed its deadline,
+// so this function reads once, after the deadline, from a connection to nowhere. It returns nil if pgconn doesn't make such an
+// error there any more.
 var pgxTimeout = sync.OnceValue(func() error {
 	client, server := net.Pipe()
 	defer client.Close()
@@ -30,11 +30,11 @@ var pgxTimeout = sync.OnceValue(func() error {
 	if err == nil {
 		_, err = pg.ReceiveMessage(context.Background())
 	}
-	return errors.Unwrap(err) // what says that it was to no avail lies around it
+	return errors.Unwrap(err) // without the text about the message that could not be received
 })
 
-// OfContext returns the end of a context as all who may ask for it know it. It is for an Unwrap() []error: errors.Is finds
-// err among them, and if err is or wraps context.DeadlineExceeded, pgconn.Timeout is true as well.
+// OfContext returns a context's error, and with it, if that is or wraps context.DeadlineExceeded, an error for which pgconn.Timeout
+// reports true. The result is for an Unwrap() []error, so that applications recognise a timeout in either way.
 func OfContext(err error) []error {
 	if timeout := pgxTimeout(); timeout != nil && errors.Is(err, context.DeadlineExceeded) {
 		return []error{err, timeout}
