@@ -1,7 +1,7 @@
 // Package guard ends the statements of one connection in time: after command_timeout, and when the caller's context ends.
 //
 // As a rule it sends the server a cancel request, so that the connection stays usable, and sets a deadline on the socket in case
-// the server doesn't react. A Manner says where it is done in another way. All of the package is in guard.go.
+// the server doesn't react. A Manner says where it is done in another way.
 package guard
 
 import (

@@ -1,5 +1,5 @@
-// Package stack keeps the stacks of those who borrow connections, to say later who it was, and decides whose are taken: a
-// stack costs half a microsecond.
+// Package stack keeps the stacks of goroutines that borrow connections, so that it can be said later who has a connection for too
+// long. Taking a stack costs half a microsecond, so a budget decides of which borrowers it is taken.
 package stack
 
 import (
@@ -12,47 +12,49 @@ import (
 )
 
 const (
-	// depth is how much of a stack is kept. About a dozen of the frames are database/sql's and ours.
-	depth = 32
-	// every and burst bound what stacks cost: below four thousand checkouts a second every borrower's is taken, beyond that
-	// four thousand a second, and at any time this many at once.
-	every = 250 * time.Microsecond
-	burst = 128
-	// alarm is for how long all stacks are taken after one was missed; the diary says so.
-	alarm = 10 * time.Minute
+	// maxDepth is how many frames of a stack are kept. About a dozen of them are database/sql's and ours.
+	maxDepth = 32
+	// interval and burst limit what stacks cost. Up to one checkout per interval, four thousand a second, each stack is taken, and
+	// of more checkouts four thousand a second. At once, up to burst stacks are taken.
+	interval = 250 * time.Microsecond
+	burst    = 128
+	// unlimitedFor is for how long all stacks are taken after one was missing. The diary's text says ten minutes.
+	unlimitedFor = 10 * time.Minute
 )
 
-// A Budget decides whose stack is taken. It is safe for concurrent use.
+// A Budget decides whether a borrower's stack is taken. The zero value is ready for use. It is safe for concurrent use.
 type Budget struct {
-	due     atomic.Int64 // by package clock: when all that were taken would be due, one every so often
-	unbound atomic.Int64 // by package clock: until then all are taken
+	due            atomic.Int64 // by package clock: when the stacks taken so far would be paid for, at one per interval
+	unlimitedUntil atomic.Int64 // by package clock: until then all stacks are taken
 }
 
-// Allows reports whether to take a stack now, by package clock.
+// Allows reports whether a stack may be taken at now, by package clock. If another goroutine asks at the same time, one of the
+// two may be refused.
 func (b *Budget) Allows(now int64) bool {
 	due := b.due.Load()
-	if due-now >= int64(burst*every) {
-		return now < b.unbound.Load()
+	if due-now >= int64(burst*interval) {
+		return now < b.unlimitedUntil.Load()
 	}
-	return b.due.CompareAndSwap(due, max(due, now)+int64(every)) || now < b.unbound.Load()
+	return b.due.CompareAndSwap(due, max(due, now)+int64(interval)) || now < b.unlimitedUntil.Load()
 }
 
-// Missed is called when a stack is needed that was not taken: for a while all are.
-func (b *Budget) Missed(now int64) { b.unbound.Store(now + int64(alarm)) }
+// Missed is called at now, by package clock, when a stack is needed that was not taken. For unlimitedFor all stacks are taken.
+func (b *Budget) Missed(now int64) { b.unlimitedUntil.Store(now + int64(unlimitedFor)) }
 
-// A Trace is a stack. The zero value is one that was not taken.
+// A Trace is a stack. The zero value is a stack that was not taken.
 type Trace struct {
-	depth int
-	pcs   [depth]uintptr
+	depth int // how many entries of pcs are in use; 0: the stack was not taken
+	pcs   [maxDepth]uintptr
 }
 
 // Take keeps the stack of the caller's caller.
 func (t *Trace) Take() { t.depth = runtime.Callers(3, t.pcs[:]) }
 
-// Clear forgets it.
+// Clear forgets the stack.
 func (t *Trace) Clear() { t.depth = 0 }
 
-// Frames are the application's part of the stack, as "function file:line", the innermost first.
+// Frames returns the application's part of the stack, each frame as "function file:line", the innermost first. It returns nil if
+// the stack was not taken.
 func (t *Trace) Frames() (all []string) {
 	t.walk(func(f runtime.Frame) bool {
 		if !isPlumbing(f.Function) {
@@ -86,12 +88,14 @@ func (t *Trace) walk(visit func(runtime.Frame) bool) {
 	}
 }
 
-// plumbing are the packages on the way from the application to the pool, and what is below the application.
+// plumbing are the prefixes of functions that are not the application's: those between the application and the pool, and the
+// runtime's.
 var plumbing = []string{
 	"database/sql.", "runtime.", "github.com/pgprod/pgprod.",
 	"github.com/pgprod/pgprod/internal/pool.", "github.com/pgprod/pgprod/internal/intx.", "github.com/pgprod/pgprod/internal/link.",
 }
 
+// isPlumbing reports whether a function is not one of the application's.
 func isPlumbing(function string) bool {
 	for _, prefix := range plumbing {
 		if strings.HasPrefix(function, prefix) {
