@@ -1,6 +1,6 @@
-// Package diagnose asks the server questions on behalf of the pool. Health checks ask whether it is alive, over connections of
-// their own. The preflight asks once, over an idle connection of the pool, what is wrong with the server, the role or their
-// settings.
+// Package diagnose asks the server questions on behalf of the pool. Health checks ask whether it is alive, over connections
+// of their own. The preflight asks once, over an idle connection of the pool, what is wrong with the server, the role or
+// their settings.
 //
 //	health.go     health checks: the Prober, and the verdict on the server and the pool
 //	inquiry.go    how a health check gets an answer from the server
@@ -52,14 +52,14 @@ type Pool interface {
 	Observer() link.Observer // returns an observer for a connection that isn't the pool's
 	Status() activity.Status
 	Figures() lease.Stats
-	HeardSince(since int64) bool // reports whether the server has answered on a connection of the pool's since then, by package clock
+	HeardSince(since int64) bool // whether the server has answered the pool since then, by package clock
 	// WithIdle calls ask with an idle connection of the pool's, and returns its error. found reports whether there was one that
 	// is alive. It doesn't count as a checkout.
 	WithIdle(ask func(*link.Conn) error) (found bool, err error)
 }
 
-// A Prober answers health checks. It looks at the server, one look at a time for all who ask, over connections of its own, so
-// that a pool without a free connection doesn't look like a dead database. It is safe for concurrent use.
+// A Prober answers health checks. It looks at the server, one look at a time for all who ask, over connections of its own,
+// so that a pool without a free connection doesn't look like a dead database. It is safe for concurrent use.
 type Prober struct {
 	Pool
 	cfg *settings.Config
@@ -73,8 +73,8 @@ type Prober struct {
 	heard   *atomic.Int64 // link.Check.Heard of conn
 
 	news chan struct{} // gets a value when an inquiry is over; has room for one, so that no sender blocks
-	// silentSince is when the first of the latest looks in a row began that had no answer from anywhere, by package clock; 0: the
-	// last look had one. Only looks use it, one at a time.
+	// silentSince is when the first of the latest looks in a row began that had no answer from anywhere, by package clock; 0:
+	// the last look had one. Only looks use it, one at a time.
 	silentSince int64
 }
 
@@ -99,12 +99,12 @@ type sign int
 
 const (
 	noSign    sign = iota // there is none
-	signHeard             // the other end of the check's own connection, the server or a pooler, has sent something, but no answer
+	signHeard             // the check's own connection: the server, or a pooler, has sent something, but no answer
 	signInUse             // the server has answered on one of the pool's connections
 )
 
-// Check reports how the server and the pool are. What it says of the server may be as old as answerFor. If ctx ends before there
-// is an answer, it is judged by whether the pool's connections have had one. warnings are passed on in the result.
+// Check reports how the server and the pool are. What it says of the server may be as old as answerFor. If ctx ends before
+// there is an answer, it is judged by whether the pool's connections have had one. warnings are passed on in the result.
 func (h *Prober) Check(ctx context.Context, warnings []string) activity.Health {
 	a, err := h.answer(ctx)
 	is := activity.Health{
@@ -151,8 +151,8 @@ func (h *Prober) impaired(a answer) string {
 		"has no connection to it free: " + link.SafeText(a.err)
 }
 
-// dead reports whether an answer means that the database can't be used. It can be used in spite of an error if there is another
-// sign that the server is alive, or if the server only takes no more connections and the pool has some.
+// dead reports whether an answer means that the database can't be used. It can be used in spite of an error if there is
+// another sign that the server is alive, or if the server only takes no more connections and the pool has some.
 func (h *Prober) dead(a answer) bool {
 	return a.err != nil && a.sign == noSign && !(pgerror.ServerIsFull(a.err) && h.Figures().Open > 0)
 }
@@ -221,8 +221,8 @@ func waitingNow(s lease.Stats) string {
 
 var errClosed = errors.New("the database handle is closed")
 
-// answer returns the last answer if it is not older than answerFor. Otherwise it waits for the look under way, and begins one if
-// there is none. The error is ctx's if ctx ends first, or says that the pool is closed.
+// answer returns the last answer if it is not older than answerFor. Otherwise it waits for the look under way, and begins
+// one if there is none. The error is ctx's if ctx ends first, or says that the pool is closed.
 func (h *Prober) answer(ctx context.Context) (answer, error) {
 	h.mu.Lock()
 	if h.Closed() {
@@ -249,8 +249,8 @@ func (h *Prober) answer(ctx context.Context) (answer, error) {
 	return h.last, nil
 }
 
-// refresh is one look at the server, in a goroutine of its own: it asks, publishes the answer in h.last, and keeps the connection
-// for the next look. It ends within probeTimeout, or soon after the pool's life.
+// refresh is one look at the server, in a goroutine of its own: it asks, publishes the answer in h.last, and keeps the
+// connection for the next look. It ends within probeTimeout, or soon after the pool's life.
 func (h *Prober) refresh() {
 	a := h.observe()
 	h.noteHealth(a)
@@ -275,7 +275,7 @@ func (h *Prober) observe() (a answer) {
 	began := clock.Now()
 	ctx, cancel := context.WithTimeout(h.Life(), probeTimeout)
 	defer cancel()
-	if h.silentSince != 0 && began-h.silentSince >= int64(h.longSilence()) {
+	if h.silentSince != 0 && began-h.silentSince >= int64(h.longSilence()) { // it is about to count as dead
 		h.askIdle(ctx)
 	}
 	a = h.ask(ctx)
@@ -292,13 +292,14 @@ func (h *Prober) observe() (a answer) {
 	case answered:
 		a.sign = signInUse
 	case a.sign == signHeard && clock.Now()-h.silentSince >= int64(h.longSilence()):
-		a.sign = noSign
+		a.sign = noSign // it was heard for too long without an answer
 	}
 	return a
 }
 
-// longSilence returns for how long the other end may be heard without answering anything, neither a check nor a statement, before
-// the server counts as dead: about as long as a statement may take. A pooler goes on accepting logins when its server is gone.
+// longSilence returns for how long the other end may be heard without answering anything, neither a check nor a statement,
+// before the server counts as dead: about as long as a statement may take. A pooler goes on accepting logins when its server
+// is gone.
 func (h *Prober) longSilence() time.Duration {
 	const least, most = 3 * probeTimeout, 30 * time.Second
 	if h.cfg.CommandTimeout <= 0 {
@@ -350,8 +351,8 @@ func (h *Prober) drop(c *link.Conn) {
 	h.Run(c.HangUp)
 }
 
-// forgetProbe closes what the prober has, unless a look is under way, or one was less than probeKept ago and the pool is open. The
-// timer calls it, and Close.
+// forgetProbe closes what the prober has, unless a look is under way, or one was less than probeKept ago and the pool is
+// open. The timer calls it, and Close.
 func (h *Prober) forgetProbe() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -360,8 +361,8 @@ func (h *Prober) forgetProbe() {
 	}
 }
 
-// Close waits for the look under way and closes the connection that was kept. The pool calls it when its life has ended, which
-// makes the look end soon.
+// Close waits for the look under way and closes the connection that was kept. The pool calls it when its life has ended,
+// which makes the look end soon.
 func (h *Prober) Close() {
 	h.mu.Lock()
 	running := h.running

@@ -14,29 +14,31 @@ import (
 	"github.com/pgprod/pgprod/internal/link"
 )
 
-// An inquiry is one question to the server, over a connection of the prober's. It may take as long as a dial, which is longer
-// than the look that began it. Then a later look finds its connection, and its answer if that is new enough. An inquiry ends
-// when it has an answer or an error, when its time is up, when it is abandoned, or when the pool is closed.
+// An inquiry is one question to the server, over a connection of the prober's. It may take as long as a dial, which is
+// longer than the look that began it. Then a later look finds its connection, and its answer if that is new enough. An
+// inquiry ends when it has an answer or an error, when its time is up, when it is abandoned, or when the pool is closed.
 type inquiry struct {
 	cancel  context.CancelFunc
 	perHost time.Duration // how long connecting to each host may take; 0: connect_timeout, as for the pool
 
 	heard *atomic.Int64 // link.Check.Heard of its connection
 
-	conn      *link.Conn // nil: it has none yet, or none any more. Used by the inquiry alone until it is over, then guarded by Prober.mu
-	kept      bool       // it began with the connection of an earlier inquiry
-	over      int64      // by package clock: when it was over; 0: it is under way. Guarded by Prober.mu, as are the next two
-	answer    answer     // its answer, once it is over
-	abandoned bool       // nobody wants the answer: when it is over its connection is closed
+	// conn is used by the inquiry alone until it is over, then guarded by Prober.mu. It is nil if there is none yet, or none any
+	// more.
+	conn      *link.Conn
+	kept      bool   // it began with the connection of an earlier inquiry
+	over      int64  // by package clock: when it was over; 0: it is under way. Guarded by Prober.mu, as are the next two
+	answer    answer // its answer, once it is over
+	abandoned bool   // nobody wants the answer: when it is over its connection is closed
 }
 
 // mostInquiries is how many inquiries are under way at most. If a server hangs, each look abandons the oldest.
 const mostInquiries = 3
 
-// A look is one attempt to get an answer, within probeTimeout. There are three ways to ask: over the connection that was kept;
-// over a new one, which is made as for the pool; and over a new one for which each host gets only part of the time, since the
-// first host may accept connections and never answer. Each time that nothing has answered for nextWay, the next way is tried as
-// well, while the others go on.
+// A look is one attempt to get an answer, within probeTimeout. There are three ways to ask: over the connection that was
+// kept; over a new one, which is made as for the pool; and over a new one for which each host gets only part of the time,
+// since the first host may accept connections and never answer. Each time that nothing has answered for nextWay, the next
+// way is tried as well, while the others go on.
 type look struct {
 	*Prober
 	ctx       context.Context // ends when the look's time is up
@@ -65,9 +67,9 @@ func (h *Prober) ask(ctx context.Context) answer {
 				continue
 			}
 			if l.connected {
-				return answer{err: l.failed}
+				return answer{err: l.failed} // a new connection failed, and no inquiry is left to wait for
 			}
-			l.next()
+			l.next() // the connection that was kept is dead: a new one is made at once
 		case <-more.C:
 			l.next()
 		case <-ctx.Done():
@@ -147,7 +149,8 @@ func (h *Prober) inquire(ctx context.Context, q *inquiry) {
 	}
 }
 
-// inquireOn makes a connection if the inquiry has none, and asks the server. If the inquiry fails it has no connection afterwards.
+// inquireOn makes a connection if the inquiry has none, and asks the server. If the inquiry fails it has no connection
+// afterwards.
 func (h *Prober) inquireOn(ctx context.Context, q *inquiry) answer {
 	if q.conn == nil {
 		c, err := h.connect(ctx, q)
@@ -164,8 +167,8 @@ func (h *Prober) inquireOn(ctx context.Context, q *inquiry) answer {
 	return a
 }
 
-// connect makes a connection outside the pool, to a server of the kind that target_session_attrs asks for, or, if there is none,
-// to any other, so that the check can say what kind of server there is.
+// connect makes a connection outside the pool, to a server of the kind that target_session_attrs asks for, or, if there is
+// none, to any other, so that the check can say what kind of server there is.
 func (h *Prober) connect(ctx context.Context, q *inquiry) (*link.Conn, error) {
 	check := &link.Check{PerHost: q.perHost, Heard: q.heard}
 	c, err := h.Dialer().Dial(ctx, h.Observer(), check)
@@ -179,9 +182,9 @@ func (h *Prober) connect(ctx context.Context, q *inquiry) (*link.Conn, error) {
 	return c, nil
 }
 
-// gather removes the inquiries that are over from h.asking. found reports whether one of them was answered since the look began;
-// a is its answer, and all others are abandoned. The connection of an inquiry that was answered is kept for the next look, unless
-// there is one already, or it is an older connection whose server is not of the right kind any more.
+// gather removes the inquiries that are over from h.asking. found reports whether one of them was answered since the look
+// began; a is its answer, and all others are abandoned. The connection of an inquiry that was answered is kept for the next
+// look, unless there is one already, or it is an older connection whose server is not of the right kind any more.
 func (l *look) gather() (a answer, found bool) {
 	h := l.Prober
 	h.mu.Lock()
@@ -222,8 +225,8 @@ func (l *look) timedOut() (a answer) {
 	return a
 }
 
-// abandonLocked ends an inquiry whose answer nobody wants any more, and sees to it that its connection is closed. It is called
-// with Prober.mu held.
+// abandonLocked ends an inquiry whose answer nobody wants any more, and sees to it that its connection is closed. It is
+// called with Prober.mu held.
 func (q *inquiry) abandonLocked(h *Prober) {
 	q.abandoned = true
 	q.cancel()

@@ -11,8 +11,8 @@ import (
 	"github.com/pgprod/pgprod/internal/settings"
 )
 
-// judge returns a warning for each thing that is wrong with the server, the role or the settings. now is today's date, by which
-// a version may be out of support.
+// judge returns a warning for each thing that is wrong with the server, the role or the settings. now is today's date, by
+// which a version may be out of support.
 func judge(cfg *settings.Config, f facts, now time.Time) (warnings []string) {
 	warn := func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }
 	switch {
@@ -76,14 +76,16 @@ func judgeSettings(cfg *settings.Config, f facts) (warnings []string) {
 	return warnings
 }
 
-// lastFixes says when each major version of PostgreSQL gets its last fixes, by https://www.postgresql.org/support/versioning/.
+// lastFixes says when each major version of PostgreSQL gets its last fixes, by
+// https://www.postgresql.org/support/versioning/.
 var lastFixes = map[int]string{
 	14: "2026-11-12", 15: "2027-11-11", 16: "2028-11-09", 17: "2029-11-08", 18: "2030-11-14",
 	19: "2031-11-13", // by the rule, five years after its release: the second Thursday of November
 }
 
-// outOfSupport reports whether a version, a server_version_num, gets no more fixes, and since when. It assumes that a version
-// which isn't in the table is newer than the table, unless it is older than all that were supported when the table was made.
+// outOfSupport reports whether a version, a server_version_num, gets no more fixes, and since when. It assumes that a
+// version which isn't in the table is newer than the table, unless it is older than all that were supported when the table
+// was made.
 func outOfSupport(version int, now time.Time) (since string, out bool) {
 	major := version / 10000
 	if major < 14 {

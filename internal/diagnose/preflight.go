@@ -16,8 +16,8 @@ import (
 	"github.com/pgprod/pgprod/internal/pgerror"
 )
 
-// A Preflight looks once, soon after the pool's first connection was made, for what is wrong with the server, the role or their
-// settings. It is safe for concurrent use.
+// A Preflight looks once, soon after the pool's first connection was made, for what is wrong with the server, the role or
+// their settings. It is safe for concurrent use.
 type Preflight struct {
 	Pool
 	once sync.Once // the first call of Plan
@@ -58,14 +58,16 @@ const (
 	clocksApart = 2 * time.Second
 )
 
-// Plan is called for each connection that was made. The first call sets the timer for the preflight, if the settings want one.
+// Plan is called for each connection that was made. The first call sets the timer for the preflight, if the settings want
+// one.
 func (f *Preflight) Plan() {
 	if f.Settings().Preflight {
 		f.once.Do(func() { f.runAfter(preflightDelay) })
 	}
 }
 
-// Close is called when the pool is closed. A preflight that has begun is one of the pool's tasks and ends with the pool's life.
+// Close is called when the pool is closed. A preflight that has begun is one of the pool's tasks and ends with the pool's
+// life.
 func (f *Preflight) Close() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -84,8 +86,9 @@ func (f *Preflight) runAfter(pause time.Duration) {
 	}
 }
 
-// ask is the preflight, as one of the pool's tasks. It asks the server over an idle connection of the pool's, and publishes what
-// is wrong. If no connection is idle, it is called again after a pause: no connection is made for it, and no caller waits.
+// ask is the preflight, as one of the pool's tasks. It asks the server over an idle connection of the pool's, and publishes
+// what is wrong. If no connection is idle, it is called again after a pause: no connection is made for it, and no caller
+// waits.
 func (f *Preflight) ask() {
 	ctx, cancel := context.WithTimeout(f.Life(), preflightTimeout)
 	defer cancel()
@@ -136,6 +139,8 @@ type collation struct {
 	available string // the version that the server's library has
 }
 
+// factsQuery asks for the role and its attributes, the limits on connections and how many there are, the version, the
+// server's clock, and the process that answers. askFacts reads its one row by position.
 const factsQuery = `select r.rolname, r.rolsuper, array_to_string(array_remove(array[
   case when r.rolcreaterole then 'CREATEROLE' end, case when r.rolcreatedb then 'CREATEDB' end,
   case when r.rolreplication then 'REPLICATION' end, case when r.rolbypassrls then 'BYPASSRLS' end], null), ', '),
@@ -146,10 +151,11 @@ const factsQuery = `select r.rolname, r.rolsuper, array_to_string(array_remove(a
  current_setting('server_version_num'), extract(epoch from clock_timestamp()), pg_backend_pid()
  from pg_roles r, pg_database d where r.rolname = current_user and d.datname = current_database()`
 
+// settingsQuery asks for all settings of the session and where each comes from.
 const settingsQuery = `select name, setting || coalesce(unit, ''), source from pg_settings`
 
-// databaseCollationQuery and namedCollationsQuery find the collations whose version in the catalogue is not that of the server's
-// library. Of the hundreds of named collations only those by which an index is sorted are looked at.
+// databaseCollationQuery and namedCollationsQuery find the collations whose version in the catalogue is not that of the
+// server's library. Of the hundreds of named collations only those by which an index is sorted are looked at.
 const (
 	databaseCollationQuery = `select true, quote_ident(datname), datcollversion, pg_database_collation_actual_version(oid)
  from pg_database where datname = current_database()
@@ -161,9 +167,9 @@ const (
  and collversion <> coalesce(pg_collation_actual_version(oid), '') having count(*) > 0`
 )
 
-// changedCollations asks the server for the collations whose version has changed. A server that only speaks PostgreSQL's protocol
-// may not know the functions: then there are none, and the rest of the preflight goes on. PostgreSQL 14 has no version for the
-// database's own collation.
+// changedCollations asks the server for the collations whose version has changed. A server that only speaks PostgreSQL's
+// protocol may not know the functions: then there are none, and the rest of the preflight goes on. PostgreSQL 14 has no
+// version for the database's own collation.
 func changedCollations(ctx context.Context, c *link.Conn, version int) (changed []collation, err error) {
 	query := namedCollationsQuery
 	if version >= 150000 {
@@ -214,8 +220,9 @@ func askFacts(ctx context.Context, c *link.Conn, ours int) (f facts, err error) 
 	return f, err
 }
 
-// roomIn sets room and limits: how many connections the narrowest limit leaves to us beside those of others. server, role and
-// database are the limits (-1: none), backends and inDatabase count the connections that exist, and ours is how many are ours.
+// roomIn sets room and limits: how many connections the narrowest limit leaves to us beside those of others. server, role
+// and database are the limits (-1: none), backends and inDatabase count the connections that exist, and ours is how many are
+// ours.
 func (f *facts) roomIn(server, backends, role, database, inDatabase, ours int) {
 	f.room = server - max(0, backends-ours)
 	f.limits = fmt.Sprintf("max_connections less what is reserved is %d, others have %d", server, max(0, backends-ours))

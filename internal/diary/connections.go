@@ -109,8 +109,8 @@ func (d *Diary) LeakFound(l Leak) {
 		"pgprod: a connection is held for long: close rows, end transactions, close *sql.Conns", attrs...)
 }
 
-// LeakBack notes that a connection was given back for which LeakFound was called. Its Summary is the same as then, so that the two
-// lines match: the last statement may be a COMMIT by now, which would not say what the connection was used for.
+// LeakBack notes that a connection was given back for which LeakFound was called. Its Summary is the same as then, so that
+// the two lines match: the last statement may be a COMMIT by now, which would not say what the connection was used for.
 func (d *Diary) LeakBack(l Leak) {
 	at := l.Summary
 	attrs := []slog.Attr{slog.Duration("held", l.Held.Round(time.Millisecond)), slog.String("summary", l.Summary), pidAttr(l.PID)}

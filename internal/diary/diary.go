@@ -1,11 +1,11 @@
 // Package diary reports what happens in one pool: it writes the log, and keeps the errors, the events and the durations of
-// statements that the live page shows. It decides what is worth a line, and counts what repeats itself instead of flooding the
-// log.
+// statements that the live page shows. It decides what is worth a line, and counts what repeats itself instead of flooding
+// the log.
 //
-// Its methods take facts, in words that may be shown: no password, no value of a statement. It knows neither the pool nor its
-// connections, so that it is tested without a server. The application's log handler may do anything, such as block or use the
-// pool that it logs for. Therefore no lock is held while it is called, neither the diary's nor package quiet's, and the diary's
-// methods must be called without a lock too.
+// Its methods take facts, in words that may be shown: no password, no value of a statement. It knows neither the pool nor
+// its connections, so that it is tested without a server. The application's log handler may do anything, such as block or
+// use the pool that it logs for. Therefore no lock is held while it is called, neither the diary's nor package quiet's, and
+// the diary's methods must be called without a lock too.
 //
 //	diary.go        how a line is written, or counted when the same happens again
 //	connections.go  connections are made, lent, held for too long, given back and closed
@@ -42,7 +42,7 @@ type Diary struct {
 	slow    time.Duration // Options.Slow, or never
 
 	ofCallers quiet.Limiter // limits the lines about what callers and their statements do
-	ofPool    quiet.Limiter // limits the lines about the pool and its server; a limiter of its own, so that callers' lines don't use it up
+	ofPool    quiet.Limiter // limits the lines about the pool and its server, which callers' lines must not crowd out
 
 	dials  outage   // begins when a dial fails, ends when one succeeds
 	checks outage   // begins when a health check finds the database dead, ends when one finds it alive
@@ -73,8 +73,8 @@ func New(o Options) *Diary {
 	return d
 }
 
-// Close writes lines for what was only counted so far. Afterwards lines are still written for the first few events of each kind,
-// and further ones are not counted any more.
+// Close writes lines for what was only counted so far. Afterwards lines are still written for the first few events of each
+// kind, and further ones are not counted any more.
 func (d *Diary) Close() {
 	d.ofCallers.Close()
 	d.ofPool.Close()
@@ -83,8 +83,8 @@ func (d *Diary) Close() {
 // Watch begins to keep durations of statements, for Statements to return. It is called once, when a live page is made.
 func (d *Diary) Watch() { d.statements.Store(activity.NewStatements()) }
 
-// Statements returns the durations of statements by summary, those that took the most time in all first. Watch must have been
-// called before.
+// Statements returns the durations of statements by summary, those that took the most time in all first. Watch must have
+// been called before.
 func (d *Diary) Statements() []activity.Statement { return d.statements.Load().List() }
 
 // Errors returns the last errors, the newest first.
@@ -106,8 +106,9 @@ func (d *Diary) wants(ctx context.Context, level slog.Level) bool {
 	return d.logger().Enabled(ctx, level)
 }
 
-// write writes one line, unless the application's handler doesn't take lines of this level. If ctx has a span, the line contains
-// its ids. repeated is how often the same has happened since the last line about it; 0 is for a line about a single event.
+// write writes one line, unless the application's handler doesn't take lines of this level. If ctx has a span, the line
+// contains its ids. repeated is how often the same has happened since the last line about it; 0 is for a line about a single
+// event.
 func (d *Diary) write(ctx context.Context, level slog.Level, message string, repeated int, attrs ...slog.Attr) {
 	logger := d.logger()
 	if !logger.Enabled(ctx, level) {
@@ -124,8 +125,8 @@ func (d *Diary) write(ctx context.Context, level slog.Level, message string, rep
 	logger.LogAttrs(ctx, level, message, all...)
 }
 
-// tell writes a line at once, or has limiter count it if events with the same key have had their lines lately: then one line is
-// written later, which says how often that was. A line that the application's handler doesn't take isn't counted.
+// tell writes a line at once, or has limiter count it if events with the same key have had their lines lately: then one line
+// is written later, which says how often that was. A line that the application's handler doesn't take isn't counted.
 func (d *Diary) tell(ctx context.Context, limiter *quiet.Limiter, key string,
 	level slog.Level, message string, attrs ...slog.Attr,
 ) {

@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// An outage lasts from the first failure to the next success. It is worth two lines of log, one at its beginning and one at its
-// end, instead of one for each failure. If outages follow each other closely, only the first few of them are logged, and those
-// that last for long. The zero value is ready for use. It is safe for concurrent use.
+// An outage lasts from the first failure to the next success. It is worth two lines of log, one at its beginning and one at
+// its end, instead of one for each failure. If outages follow each other closely, only the first few of them are logged, and
+// those that last for long. The zero value is ready for use. It is safe for concurrent use.
 type outage struct {
 	mu       sync.Mutex // guards what follows
 	since    time.Time  // when the outage began; zero: there is none
@@ -25,8 +25,8 @@ const (
 	longOutage = 5 * time.Second
 )
 
-// begin notes a failure. log says that the caller has to log the beginning of the outage now; then unlogged is how many outages
-// were not logged since the last one that was.
+// begin notes a failure. log says that the caller has to log the beginning of the outage now; then unlogged is how many
+// outages were not logged since the last one that was.
 func (o *outage) begin(now time.Time) (log bool, unlogged int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -45,8 +45,8 @@ func (o *outage) begin(now time.Time) (log bool, unlogged int) {
 	return true, unlogged
 }
 
-// end notes a success. logged says that it ends an outage whose beginning was logged; then after is how long the outage was, and
-// failures is how many failures there were.
+// end notes a success. logged says that it ends an outage whose beginning was logged; then after is how long the outage was,
+// and failures is how many failures there were.
 func (o *outage) end(now time.Time) (logged bool, after time.Duration, failures int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

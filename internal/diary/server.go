@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// DialFailed notes that an attempt to connect has failed; final says that another one would fail in the same way. The first one
-// in an outage is logged.
+// DialFailed notes that an attempt to connect has failed; final says that another one would fail in the same way. The first
+// one in an outage is logged.
 func (d *Diary) DialFailed(ctx context.Context, f Failure, final bool) {
 	d.errors.Add("connect", f.Sort, f.Text)
 	log, unlogged := d.dials.begin(time.Now())
@@ -30,8 +30,8 @@ func (d *Diary) DialSucceeded(ctx context.Context) {
 	}
 }
 
-// Lost notes that the server has closed a connection, so that the idle ones of its generation are replaced. It is called once
-// for each generation.
+// Lost notes that the server has closed a connection, so that the idle ones of its generation are replaced. It is called
+// once for each generation.
 func (d *Diary) Lost(f Failure) {
 	d.events.Add("invalidate", f.Type, "a connection was lost: "+f.Text)
 	d.tell(context.Background(), &d.ofPool, "lost", slog.LevelWarn,
@@ -46,8 +46,8 @@ func (d *Diary) Unhealthy(ctx context.Context, at time.Time, f Failure) {
 	}
 }
 
-// Healthy notes that the server has answered a health check, which was over at the given time. That ends the outage, if there is
-// one.
+// Healthy notes that the server has answered a health check, which was over at the given time. That ends the outage, if
+// there is one.
 func (d *Diary) Healthy(ctx context.Context, at time.Time) {
 	if logged, after, failures := d.checks.end(at); logged {
 		d.write(ctx, slog.LevelInfo, "pgprod: the database is healthy again", 0,

@@ -34,8 +34,8 @@ type StatementError struct {
 	HitsAll    bool   // the cause isn't in the statement, so that failures of different statements count as repetitions
 }
 
-// Statement notes that a statement has ended. It writes a line if the statement has failed or was slow, or with Options.Echo,
-// and keeps its duration if Watch was called. For any other statement it does nothing, which is the fast path.
+// Statement notes that a statement has ended. It writes a line if the statement has failed or was slow, or with
+// Options.Echo, and keeps its duration if Watch was called. For any other statement it does nothing, which is the fast path.
 func (d *Diary) Statement(ctx context.Context, s Statement) {
 	if kept := d.statements.Load(); kept != nil {
 		kept.Record(s.Summary(), s.Took, s.Rows, s.Error != nil)
@@ -50,8 +50,8 @@ func (d *Diary) Statement(ctx context.Context, s Statement) {
 	}
 }
 
-// failed writes a line about a statement that has failed, and keeps the error for the live page, unless its level is below that
-// of a warning: then the caller has cancelled the statement itself.
+// failed writes a line about a statement that has failed, and keeps the error for the live page, unless its level is below
+// that of a warning: then the caller has cancelled the statement itself.
 func (d *Diary) failed(ctx context.Context, s Statement) {
 	e := s.Error
 	if e.Level < slog.LevelWarn && !d.wants(ctx, e.Level) {
@@ -80,8 +80,8 @@ func (d *Diary) failed(ctx context.Context, s Statement) {
 	d.tellOfStatement(ctx, key, e.Level, "pgprod: statement failed", append(attrs, duration("duration", s.Took))...)
 }
 
-// wasSlow writes a line about a statement that was slow. If its wait for the connection took longer than the statement itself,
-// the line is about the wait: that the pool was full has nothing to do with the statement.
+// wasSlow writes a line about a statement that was slow. If its wait for the connection took longer than the statement
+// itself, the line is about the wait: that the pool was full has nothing to do with the statement.
 func (d *Diary) wasSlow(ctx context.Context, s Statement) {
 	if !d.wants(ctx, slog.LevelWarn) {
 		return
@@ -123,9 +123,9 @@ func (d *Diary) Abandoned(s Named, f Failure) {
 		slog.String("summary", summary), slog.String("error_type", f.Type), slog.String("error_message", f.Text))
 }
 
-// Warned notes a warning of the server, which the statement's caller doesn't see, since the statement succeeds. s is the statement
-// under way, nil if there is none. text returns the warning's text; it is called only if the application's handler takes
-// warnings, and before Warned returns.
+// Warned notes a warning of the server, which the statement's caller doesn't see, since the statement succeeds. s is the
+// statement under way, nil if there is none. text returns the warning's text; it is called only if the application's handler
+// takes warnings, and before Warned returns.
 func (d *Diary) Warned(sqlState string, s Named, text func() string) {
 	ctx := context.Background()
 	if !d.wants(ctx, slog.LevelWarn) {
@@ -141,15 +141,15 @@ func (d *Diary) Warned(sqlState string, s Named, text func() string) {
 	d.tellOfStatement(ctx, key, slog.LevelWarn, "pgprod: the server warns", attrs...)
 }
 
-// CommitUnknown notes a COMMIT whose outcome is unknown. unknown is the error that says so, and why is what kept the answer from
-// coming.
+// CommitUnknown notes a COMMIT whose outcome is unknown. unknown is the error that says so, and why is what kept the answer
+// from coming.
 func (d *Diary) CommitUnknown(unknown error, why string) {
 	d.tellOfStatement(context.Background(), "commit unknown", slog.LevelError, unknown.Error(), slog.String("error_message", why))
 }
 
-// Unkept warns of a statement that has left something in its session which its caller can't use, since the connection went back
-// to the pool at once: what it has left, and what to do instead. There is one warning for each text, since the mistake is in the
-// program.
+// Unkept warns of a statement that has left something in its session which its caller can't use, since the connection went
+// back to the pool at once: what it has left, and what to do instead. There is one warning for each text, since the mistake
+// is in the program.
 func (d *Diary) Unkept(text, what, instead string) {
 	if text = shorten(text); !d.unkept.first(text) {
 		return
@@ -159,7 +159,8 @@ func (d *Diary) Unkept(text, what, instead string) {
 		slog.String("statement", text), slog.String("instead", instead))
 }
 
-// onceEach remembers texts, so that there is one line for each. The zero value is ready for use. It is safe for concurrent use.
+// onceEach remembers texts, so that there is one line for each. The zero value is ready for use. It is safe for concurrent
+// use.
 type onceEach struct {
 	mu   sync.Mutex // guards seen
 	seen map[string]bool

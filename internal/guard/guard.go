@@ -1,7 +1,7 @@
 // Package guard ends the statements of one connection in time: after command_timeout, and when the caller's context ends.
 //
-// As a rule it sends the server a cancel request, so that the connection stays usable, and sets a deadline on the socket in case
-// the server doesn't react. A Manner says where it is done in another way.
+// As a rule it sends the server a cancel request, so that the connection stays usable, and sets a deadline on the socket in
+// case the server doesn't react. A Manner says where it is done in another way.
 package guard
 
 import (
@@ -21,8 +21,8 @@ import (
 const (
 	// CancelGrace is how long the server may take to react to a cancel request. After that the connection is closed.
 	CancelGrace = 500 * time.Millisecond
-	// LateRead is how long a read may take that begins only after command_timeout has ended the statement. In this time a caller
-	// can still read what had arrived before.
+	// LateRead is how long a read may take that begins only after command_timeout has ended the statement. In this time a
+	// caller can still read what had arrived before.
 	LateRead = 100 * time.Millisecond
 )
 
@@ -44,8 +44,8 @@ type Cut struct {
 // Happened reports whether the statement was cut short.
 func (c Cut) Happened() bool { return c.TimedOut || c.Caller != nil }
 
-// Err returns the error of the caller's context if that has ended, context.DeadlineExceeded if only command_timeout has passed,
-// and nil if nothing cut the statement short.
+// Err returns the error of the caller's context if that has ended, context.DeadlineExceeded if only command_timeout has
+// passed, and nil if nothing cut the statement short.
 func (c Cut) Err() error {
 	if c.Caller == nil && c.TimedOut {
 		return context.DeadlineExceeded
@@ -68,20 +68,20 @@ const (
 	Waiting
 )
 
-// A Guard belongs to one connection, on which one statement runs at a time. Begin, End and the other methods are called by the
-// goroutine that uses the connection, unless they say that they are safe for concurrent use.
+// A Guard belongs to one connection, on which one statement runs at a time. Begin, End and the other methods are called by
+// the goroutine that uses the connection, unless they say that they are safe for concurrent use.
 //
-// Three goroutines use a Guard: that one, the timer's (fire), and pgx's watcher of the caller's context (HandleCancel). The fields
-// up to stale need no lock:
+// Three goroutines use a Guard: that one, the timer's (fire), and pgx's watcher of the caller's context (HandleCancel). The
+// fields up to stale need no lock:
 //
-//   - The timer's goroutine only reads how, between setting deadline to expired and sending to fired, which End waits for before
-//     it changes how. All that it writes is atomic, or a deadline of the connection.
+//   - The timer's goroutine only reads how, and only between setting deadline to expired and sending to fired. End waits for
+//     the latter before it changes how. All that it writes is atomic, or a deadline of the connection.
 //   - pgx's watcher runs only during a call of pgx's: pgx stops it, and waits for it, before it reports the end of the call.
 //
-// pgx gets the caller's context unchanged. A context with a timeout of our own would cost each statement several allocations. Nor
-// is the timer set for each statement: Begin only notes the deadline. When the timer fires it looks at the deadline, and is set
-// again for what is left, so that on a busy connection it is set once in command_timeout. Begin sets it only if it doesn't run, or
-// would fire after the new deadline.
+// pgx gets the caller's context unchanged. A context with a timeout of our own would cost each statement several
+// allocations. Nor is the timer set for each statement: Begin only notes the deadline. When the timer fires it looks at the
+// deadline, and is set again for what is left, so that on a busy connection it is set once in command_timeout. Begin sets it
+// only if it doesn't run, or would fire after the new deadline.
 type Guard struct {
 	conn      Conn
 	cut       Cut    // what cut the last statement short, or has cut the present one
@@ -113,8 +113,8 @@ const (
 	unlimited = math.MaxInt64 // there is a statement, without a limit
 )
 
-// New returns a guard for a connection that is about to be made. idle reports whether the server has answered all that was sent;
-// it must be safe for concurrent use.
+// New returns a guard for a connection that is about to be made. idle reports whether the server has answered all that was
+// sent; it must be safe for concurrent use.
 func New(idle func() bool) *Guard {
 	g := &Guard{idle: idle, fired: make(chan struct{}, 1)}
 	g.timer = time.AfterFunc(time.Hour, g.fire)
@@ -125,8 +125,8 @@ func New(idle func() bool) *Guard {
 // Attach gives the guard its connection. It is called once, before the first statement.
 func (g *Guard) Attach(c Conn) { g.conn = c }
 
-// Begin is called when a statement begins, at now by package clock. After limit the guard ends it in the given manner; 0 is no
-// limit. The end of the caller's context ends it too, of which pgx informs the guard. End must be called when it is over.
+// Begin is called when a statement begins, at now by package clock. After limit the guard ends it in the given manner; 0 is
+// no limit. The end of the caller's context ends it too, of which pgx informs the guard. End must be called when it is over.
 func (g *Guard) Begin(now int64, limit time.Duration, how Manner) {
 	g.cut, g.readAgain, g.how = Cut{}, false, how
 	if g.interrupted.Load() { // to store is dearer than to look
@@ -161,9 +161,9 @@ func (g *Guard) setTimerLocked(deadline int64) {
 	g.timer.Reset(time.Duration(deadline - clock.Now()))
 }
 
-// End is called when the statement is over: from now on nothing interrupts it. If the timer's goroutine is just interrupting it,
-// End waits until the cancel request was sent, for CancelGrace at most. Afterwards Cut says whether the statement was cut short.
-// End may be called when there is no statement.
+// End is called when the statement is over: from now on nothing interrupts it. If the timer's goroutine is just interrupting
+// it, End waits until the cancel request was sent, for CancelGrace at most. Afterwards Cut says whether the statement was
+// cut short. End may be called when there is no statement.
 func (g *Guard) End() {
 	how := g.how
 	if g.deadline.Swap(none) == expired {
@@ -177,8 +177,8 @@ func (g *Guard) End() {
 	}
 }
 
-// Stop is called when the connection is being closed, perhaps during a statement whose End is never called. The timer fires no
-// more. It is safe for concurrent use.
+// Stop is called when the connection is being closed, perhaps during a statement whose End is never called. The timer fires
+// no more. It is safe for concurrent use.
 func (g *Guard) Stop() {
 	g.deadline.Store(none)
 	g.mu.Lock()
@@ -187,8 +187,8 @@ func (g *Guard) Stop() {
 	g.timer.Stop()
 }
 
-// Cut returns what cut the last statement short, or has cut the present one. During a statement it doesn't contain command_timeout,
-// which End notes.
+// Cut returns what cut the last statement short, or has cut the present one. During a statement it doesn't contain
+// command_timeout, which End notes.
 func (g *Guard) Cut() Cut { return g.cut }
 
 // Forget forgets what cut the last statement short, so that later errors are not explained by it.
@@ -198,28 +198,29 @@ func (g *Guard) Forget() { g.cut = Cut{} }
 // statement, which the cancel request could hit otherwise.
 func (g *Guard) Stale() bool { return g.stale }
 
-// Answered is called when a ping was answered, before or after its End. The connection is no longer stale, unless the ping itself
-// was cut short, because then its own cancel request may still come.
+// Answered is called when a ping was answered, before or after its End. The connection is no longer stale, unless the ping
+// itself was cut short, because then its own cancel request may still come.
 func (g *Guard) Answered() { g.stale = g.cut.Happened() }
 
-// Unacknowledged reports whether the server has not acknowledged a cancel request. Then the connection must not be used again. It
-// is safe for concurrent use.
+// Unacknowledged reports whether the server has not acknowledged a cancel request. Then the connection must not be used
+// again. It is safe for concurrent use.
 func (g *Guard) Unacknowledged() bool { return g.unacknowledged.Load() }
 
-// Sparing reports whether a COMMIT is under way, or was when the connection was lost. Then nobody must send a cancel request. It
-// is safe for concurrent use.
+// Sparing reports whether a COMMIT is under way, or was when the connection was lost. Then nobody must send a cancel
+// request. It is safe for concurrent use.
 func (g *Guard) Sparing() bool { return g.sparing.Load() }
 
-// State reports whether a statement is under way, and whether command_timeout has ended one whose End was not called yet, since
-// its rows are not closed. It is safe for concurrent use.
+// State reports whether a statement is under way, and whether command_timeout has ended one whose End was not called yet,
+// since its rows are not closed. It is safe for concurrent use.
 func (g *Guard) State() (running, timedOut bool) {
 	deadline := g.deadline.Load()
 	return deadline > 0, deadline == expired
 }
 
-// fire is called by the timer, in a goroutine of its own. If the deadline of the statement under way has passed, it interrupts the
-// statement; otherwise it sets the timer for what is left. It may be called too early, for the deadline of an earlier statement,
-// or by two goroutines at once, if Begin has set the timer at the moment when it fired. Only the present deadline counts.
+// fire is called by the timer, in a goroutine of its own. If the deadline of the statement under way has passed, it
+// interrupts the statement; otherwise it sets the timer for what is left. It may be called too early, for the deadline of an
+// earlier statement, or by two goroutines at once, if Begin has set the timer at the moment when it fired. Only the present
+// deadline counts.
 func (g *Guard) fire() {
 	deadline := g.deadline.Load()
 	if limits(deadline) && deadline <= clock.Now() && g.deadline.CompareAndSwap(deadline, expired) {
@@ -230,8 +231,8 @@ func (g *Guard) fire() {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	// A statement that begins after this line sees that due is 0 and sets the timer itself. One that began before may have relied
-	// on due, so its deadline is looked at here.
+	// A statement that begins after this line sees that due is 0 and sets the timer itself. One that began before may have
+	// relied on due, so its deadline is looked at here.
 	g.due.Store(0)
 	if next := g.deadline.Load(); limits(next) {
 		g.setTimerLocked(next)
@@ -241,14 +242,14 @@ func (g *Guard) fire() {
 // limits reports whether a value of Guard.deadline is a time: there is a statement that must be over by then.
 func limits(deadline int64) bool { return deadline > 0 && deadline != unlimited }
 
-// HandleCancel implements ctxwatch.Handler. pgx's watcher calls it, in its goroutine, when the caller's context has ended during
-// a call of pgx.
+// HandleCancel implements ctxwatch.Handler. pgx's watcher calls it, in its goroutine, when the caller's context has ended
+// during a call of pgx.
 //
 //   - If no statement is under way and the server has answered everything (during a wait for notifications, or while a health
 //     check connects), there is nothing to cancel, and the call is made to fail.
 //   - A COMMIT goes on.
-//   - If the timer has interrupted the statement already, only the end of the context is noted. A second cancel request would do no
-//     more than the first, and a server that doesn't react would be given CancelGrace once more.
+//   - If the timer has interrupted the statement already, only the end of the context is noted. A second cancel request would
+//     do no more than the first, and a server that doesn't react would be given CancelGrace once more.
 //   - Otherwise the statement is interrupted in its Manner.
 func (g *Guard) HandleCancel(ctx context.Context) {
 	g.did = g.how
@@ -268,16 +269,16 @@ func (g *Guard) HandleCancel(ctx context.Context) {
 	g.interrupt(g.did)
 }
 
-// HandleUnwatchAfterCancel implements ctxwatch.Handler. pgx calls it when the call is over that HandleCancel was called in, after
-// that has returned.
+// HandleUnwatchAfterCancel implements ctxwatch.Handler. pgx calls it when the call is over that HandleCancel was called in,
+// after that has returned.
 func (g *Guard) HandleUnwatchAfterCancel() {
 	if g.did != Waiting {
 		g.afterInterrupt(g.did)
 	}
 }
 
-// interrupt ends what is under way: by a cancel request, or by a deadline on the socket that has passed. The timer's goroutine calls
-// it, or pgx's watcher, but only one of them for each statement.
+// interrupt ends what is under way: by a cancel request, or by a deadline on the socket that has passed. The timer's
+// goroutine calls it, or pgx's watcher, but only one of them for each statement.
 func (g *Guard) interrupt(how Manner) {
 	if how == Cancelling {
 		g.cancel()
@@ -286,8 +287,8 @@ func (g *Guard) interrupt(how Manner) {
 	_ = g.conn.Conn().SetDeadline(time.Now())
 }
 
-// cancel sends a cancel request, over a connection of its own, and gives the server CancelGrace to acknowledge it and to end the
-// statement.
+// cancel sends a cancel request, over a connection of its own, and gives the server CancelGrace to acknowledge it and to end
+// the statement.
 func (g *Guard) cancel() {
 	deadline := time.Now().Add(CancelGrace)
 	_ = g.conn.Conn().SetDeadline(deadline)
@@ -300,9 +301,9 @@ func (g *Guard) cancel() {
 	}
 }
 
-// ReadAgain is called by wire.Tap when a read has failed because of a deadline, in the goroutine that uses the connection. It
-// reports whether the Tap should read once more, which it does once for each statement that command_timeout has ended: a caller
-// that comes back to its rows only after that gets LateRead to read what the server had sent in time.
+// ReadAgain is called by wire.Tap when a read has failed because of a deadline, in the goroutine that uses the connection.
+// It reports whether the Tap should read once more, which it does once for each statement that command_timeout has ended: a
+// caller that comes back to its rows only after that gets LateRead to read what the server had sent in time.
 func (g *Guard) ReadAgain() bool {
 	if g.readAgain || g.deadline.Load() != expired {
 		return false
@@ -312,9 +313,9 @@ func (g *Guard) ReadAgain() bool {
 	return true
 }
 
-// afterInterrupt is called when a statement is over that was interrupted. It takes the deadline off the socket. After a cancel
-// request the connection is stale: the server acknowledges the request when it has sent a signal to the process that serves the
-// connection, and the process may see the signal later.
+// afterInterrupt is called when a statement is over that was interrupted. It takes the deadline off the socket. After a
+// cancel request the connection is stale: the server acknowledges the request when it has sent a signal to the process that
+// serves the connection, and the process may see the signal later.
 func (g *Guard) afterInterrupt(how Manner) {
 	_ = g.conn.Conn().SetDeadline(time.Time{})
 	if how == Cancelling {

@@ -1,5 +1,5 @@
-// Package intx runs a function in a transaction, and begins the transaction again if it was rolled back for a reason that may have
-// passed. It knows database/sql only; its caller decides which errors may pass.
+// Package intx runs a function in a transaction, and begins the transaction again if it was rolled back for a reason that
+// may have passed. It knows database/sql only; its caller decides which errors may pass.
 package intx
 
 import (
@@ -24,9 +24,9 @@ const (
 	maxRetryPause = 500 * time.Millisecond
 )
 
-// Run runs fn in a transaction of db and commits it. If an attempt fails with an error for which mayPass reports true, there is
-// another one after a pause, cfg.Retries times at most. mayPass must report true only if the transaction is rolled back for
-// certain.
+// Run runs fn in a transaction of db and commits it. If an attempt fails with an error for which mayPass reports true, there
+// is another one after a pause, cfg.Retries times at most. mayPass must report true only if the transaction is rolled back
+// for certain.
 func Run(ctx context.Context, db *sql.DB, fn func(*sql.Tx) error, cfg Config, mayPass func(error) bool) error {
 	pause := minRetryPause
 	for try := 0; ; try++ {
@@ -48,8 +48,8 @@ func Run(ctx context.Context, db *sql.DB, fn func(*sql.Tx) error, cfg Config, ma
 	}
 }
 
-// attempt runs fn once in a transaction, and commits or rolls back. again reports whether err may pass. If fn panics, or ends the
-// goroutine by runtime.Goexit as a failed test does, the transaction is rolled back as well.
+// attempt runs fn once in a transaction, and commits or rolls back. again reports whether err may pass. If fn panics, or
+// ends the goroutine by runtime.Goexit as a failed test does, the transaction is rolled back as well.
 func attempt(ctx context.Context, db *sql.DB, fn func(*sql.Tx) error, cfg Config, mayPass func(error) bool) (again bool, err error) {
 	tx, err := db.BeginTx(ctx, &cfg.TxOptions)
 	if err != nil {

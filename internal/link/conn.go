@@ -63,8 +63,8 @@ type Observer interface {
 // A Conn is one connection to the server. It is also the tracer of its pgx.Conn, so that it knows of every statement, those
 // included that a caller of Raw sends by pgx.
 //
-// It is used by one goroutine at a time: that of its borrower, whose calls database/sql serialises, or that of the pool while
-// it is idle. Methods that other goroutines may call say that they may be called at any time.
+// It is used by one goroutine at a time: that of its borrower, whose calls database/sql serialises, or that of the pool
+// while it is idle. Methods that other goroutines may call say that they may be called at any time.
 type Conn struct {
 	dialer   *Dialer
 	observer Observer
@@ -109,11 +109,12 @@ func (c *Conn) Encrypted() bool {
 	return ok
 }
 
-// Heard returns when the server has last answered, by package clock, or when the login was over if it has not answered since.
-// It may be called at any time.
+// Heard returns when the server has last answered, by package clock, or when the login was over if it has not answered
+// since. It may be called at any time.
 func (c *Conn) Heard() int64 { return c.heard.Load() }
 
-// Doing returns the kind and the text of the statement under way, or of the borrower's last one. It may be called at any time.
+// Doing returns the kind and the text of the statement under way, or of the borrower's last one. It may be called at any
+// time.
 func (c *Conn) Doing() (kind, sql string) {
 	c.doing.mu.Lock()
 	defer c.doing.mu.Unlock()
@@ -154,8 +155,8 @@ func (c *Conn) MustProve() bool { return c.guard.Stale() }
 // it, or something waits to be read.
 func (c *Conn) Look() wire.State { return c.probe.Peek() }
 
-// BeginVisit is called when a borrower gets the connection, at now by package clock, after it has waited for that long. A visit
-// lasts until EndVisit.
+// BeginVisit is called when a borrower gets the connection, at now by package clock, after it has waited for that long. A
+// visit lasts until EndVisit.
 func (c *Conn) BeginVisit(now int64, waited time.Duration) {
 	c.attempt.borrowedAt, c.attempt.waited = now, waited
 	c.doing.mu.Lock()
@@ -171,8 +172,8 @@ func (c *Conn) EndVisit() {
 	c.prepared.unsettled = settled
 }
 
-// Stop is called when the connection is about to be closed: the guard ends no statement on it any more. It may be called at any
-// time.
+// Stop is called when the connection is about to be closed: the guard ends no statement on it any more. It may be called at
+// any time.
 func (c *Conn) Stop() { c.guard.Stop() }
 
 // HangUp says goodbye to the server and closes the connection, or hastens pgx where it is closing the connection already. It
@@ -197,8 +198,8 @@ func (c *Conn) HangUp() {
 	}
 }
 
-// Ping asks the server for an answer, and returns an error if there is none within limit. If ctx ends, the ping is ended in the
-// given manner. A ping that was answered proves that no cancel request is on its way any more.
+// Ping asks the server for an answer, and returns an error if there is none within limit. If ctx ends, the ping is ended in
+// the given manner. A ping that was answered proves that no cancel request is on its way any more.
 func (c *Conn) Ping(ctx context.Context, limit time.Duration, how guard.Manner) error {
 	if c.pg.IsBusy() {
 		return c.pg.Ping(ctx) // pgx refuses it; the guard must go on for the rows that are open
@@ -221,16 +222,16 @@ func (c *Conn) Ping(ctx context.Context, limit time.Duration, how guard.Manner) 
 	return err
 }
 
-// Ask sends a question of our own by the simple protocol, which every pooler knows. It is not a Statement: it is not reported
-// and has no span. Only the end of ctx ends it, in the given manner. Heard doesn't change when it is answered.
+// Ask sends a question of our own by the simple protocol, which every pooler knows. It is not a Statement: it is not
+// reported and has no span. Only the end of ctx ends it, in the given manner. Heard doesn't change when it is answered.
 func (c *Conn) Ask(ctx context.Context, question string, how guard.Manner) ([]*pgconn.Result, error) {
 	c.guard.Begin(clock.Now(), 0, how)
 	defer c.guard.End()
 	return c.pg.Exec(ctx, question).ReadAll()
 }
 
-// Ready is called before the next statement of the same borrower's. It returns an error if the connection is closed. If a cancel
-// request may be on its way, it pings the server first. If ctx ends during the ping, the connection is closed.
+// Ready is called before the next statement of the same borrower's. It returns an error if the connection is closed. If a
+// cancel request may be on its way, it pings the server first. If ctx ends during the ping, the connection is closed.
 func (c *Conn) Ready(ctx context.Context) error {
 	switch {
 	case c.pg.IsClosed():
@@ -260,8 +261,8 @@ func (c *Conn) learn(err error) {
 	}
 }
 
-// demoted reports whether err shows that the server doesn't take writes any more, though target_session_attrs asks for one that
-// does: a failover has made it a standby.
+// demoted reports whether err shows that the server doesn't take writes any more, though target_session_attrs asks for one
+// that does: a failover has made it a standby.
 func (c *Conn) demoted(err error) bool {
 	if !pgerror.IsReadOnly(err) || c.tx.readOnly || c.takesWrites() {
 		return false
@@ -276,4 +277,5 @@ func (c *Conn) takesWrites() bool {
 	return c.pg.ParameterStatus("in_hot_standby") == "off" && c.pg.ParameterStatus("default_transaction_read_only") == "off"
 }
 
+// errSparing is why a cancel request of pgx's own is not sent, see dialToCancel.
 var errSparing = errors.New("pgprod: no cancel request is sent while a COMMIT may be under way")

@@ -68,8 +68,8 @@ func (d *Dialer) Limit() time.Duration {
 	return min(d.cfg.ConnectTimeout, 24*time.Hour) * time.Duration(hosts+1)
 }
 
-// OnlyServer returns the server that the DSN names. If it names several, the result has neither address nor port, since it isn't
-// known which one will be reached.
+// OnlyServer returns the server that the DSN names. If it names several, the result has neither address nor port, since it
+// isn't known which one will be reached.
 func (d *Dialer) OnlyServer() instruments.Server {
 	s := d.server
 	for _, f := range d.cfg.Conn.Fallbacks { // a host occurs twice where TLS is optional
@@ -80,8 +80,8 @@ func (d *Dialer) OnlyServer() instruments.Server {
 	return s
 }
 
-// A Check says how the connection of a health check differs from one of the pool's. No statement of the application's runs on
-// such a connection.
+// A Check says how the connection of a health check differs from one of the pool's. No statement of the application's runs
+// on such a connection.
 type Check struct {
 	PerHost  time.Duration // how long connecting to each host may take; 0: connect_timeout, as for the pool
 	Anywhere bool          // any kind of server will do, whatever target_session_attrs says
@@ -120,8 +120,8 @@ type dialling struct {
 // doesn't have it.
 type connecting struct{}
 
-// beforeConnect is stdlib's hook before it connects. cc is a copy of the pool's configuration for this connection alone: it gets
-// the password, the authorities for TLS, and everything by which the connection is watched.
+// beforeConnect is stdlib's hook before it connects. cc is a copy of the pool's configuration for this connection alone: it
+// gets the password, the authorities for TLS, and everything by which the connection is watched.
 func (d *dialling) beforeConnect(ctx context.Context, cc *pgx.ConnConfig) error {
 	password, err := d.password(ctx)
 	if err != nil {
@@ -201,8 +201,8 @@ func applySettings(ctx context.Context, pg *pgconn.PgConn, all []settings.Settin
 	return pg.ExecParams(ctx, sql.String(), params, nil, nil, nil).Read().Err
 }
 
-// lookup returns a function that calls the given one and notes which name each address came from, so that telemetry shows the
-// name of the host that was reached.
+// lookup returns a function that calls the given one and notes which name each address came from, so that telemetry shows
+// the name of the host that was reached.
 func (d *dialling) lookup(lookup pgconn.LookupFunc) pgconn.LookupFunc {
 	return func(ctx context.Context, host string) ([]string, error) {
 		addrs, err := lookup(ctx, host)
@@ -214,8 +214,9 @@ func (d *dialling) lookup(lookup pgconn.LookupFunc) pgconn.LookupFunc {
 }
 
 // connectOrCancel returns the function by which pgx makes network connections. pgx calls it to connect, and later for cancel
-// requests: when the guard asks for one, and of its own accord when it closes a connection that has failed. The latter happens
-// in a goroutine of pgx's, perhaps for a first host while the next one is being dialled, so that it must not change d.
+// requests: when the guard asks for one, and of its own accord when it closes a connection that has failed. The latter
+// happens in a goroutine of pgx's, perhaps for a first host while the next one is being dialled, so that it must not change
+// d.
 func (d *dialling) connectOrCancel(connect pgconn.DialFunc) pgconn.DialFunc {
 	c := d.conn
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -234,8 +235,9 @@ func (d *dialling) connectOrCancel(connect pgconn.DialFunc) pgconn.DialFunc {
 	}
 }
 
-// dialToCancel makes the network connection for a cancel request. Dialling may take guard.CancelGrace, and sending the request
-// as long again; pgx would take up to 15 seconds. It fails while a COMMIT may be under way, which must not be cancelled.
+// dialToCancel makes the network connection for a cancel request. Dialling may take guard.CancelGrace, and sending the
+// request as long again; pgx would take up to 15 seconds. It fails while a COMMIT may be under way, which must not be
+// cancelled.
 func (c *Conn) dialToCancel(ctx context.Context, connect pgconn.DialFunc, network, addr string) (net.Conn, error) {
 	if c.guard.Sparing() {
 		return nil, errSparing
@@ -265,8 +267,8 @@ func (d *dialling) reached(network, addr string) {
 	d.server.Address = d.nameOf(host, d.server.Port)
 }
 
-// nameOf returns the host's name in the DSN for an address that was dialled. If several names have resolved to the address, the
-// port decides which it is. An address without a name is returned as it is.
+// nameOf returns the host's name in the DSN for an address that was dialled. If several names have resolved to the address,
+// the port decides which it is. An address without a name is returned as it is.
 func (d *dialling) nameOf(addr string, port int) string {
 	cc := d.cfg.Conn
 	for _, name := range d.hosts[addr] {
@@ -306,10 +308,10 @@ func (l listener) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// refreshTLS reads the file with the authorities by which the server's certificate is checked (sslrootcert, PGSSLROOTCERT) anew
-// for each dial, because it may have been replaced since pgx read it when the DSN was parsed. The client's certificate and key
-// are read by pgx at each handshake. If the file can't be read, because it is just being replaced, the last content that could
-// be read is used, and not that of the beginning, which may be outdated by now.
+// refreshTLS reads the file with the authorities by which the server's certificate is checked (sslrootcert, PGSSLROOTCERT)
+// anew for each dial, because it may have been replaced since pgx read it when the DSN was parsed. The client's certificate
+// and key are read by pgx at each handshake. If the file can't be read, because it is just being replaced, the last content
+// that could be read is used, and not that of the beginning, which may be outdated by now.
 func (d *Dialer) refreshTLS(cc *pgx.ConnConfig) {
 	if !d.usesTLS {
 		return

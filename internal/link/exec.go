@@ -12,13 +12,13 @@ import (
 	"github.com/pgprod/pgprod/internal/instruments"
 )
 
-// ErrBusy is the error of a statement while the rows of another one are open on the connection. It contains the words of pgx's
-// own error, which applications may know. The statement doesn't get as far as pgx, which would end the open rows early when it
-// refuses a statement, and would close the connection when it refuses a BEGIN.
+// ErrBusy is the error of a statement while the rows of another one are open on the connection. It contains the words of
+// pgx's own error, which applications may know. The statement doesn't get as far as pgx, which would end the open rows early
+// when it refuses a statement, and would close the connection when it refuses a BEGIN.
 var ErrBusy = errors.New("pgprod: conn busy: the rows of another statement are open on this connection, close them first")
 
-// Exec has the server execute a statement. If there are no arguments, the text may consist of several statements. It is called
-// within Try.
+// Exec has the server execute a statement. If there are no arguments, the text may consist of several statements. It is
+// called within Try.
 func (c *Conn) Exec(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
 	if len(args) > 0 { // without arguments pgx sends the text by the simple protocol, past its cache
 		args = c.bypass(query, args)
@@ -26,8 +26,8 @@ func (c *Conn) Exec(ctx context.Context, query string, args []driver.NamedValue)
 	return c.std.ExecContext(ctx, query, args)
 }
 
-// Query has the server execute a query and returns its rows. The statement goes on until the rows are closed, unless there is
-// no row: then pgx has ended it by now. It is called within Try.
+// Query has the server execute a query and returns its rows. The statement goes on until the rows are closed, unless there
+// is no row: then pgx has ended it by now. It is called within Try.
 func (c *Conn) Query(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
 	r, err := c.std.QueryContext(ctx, query, c.bypass(query, args))
 	if err != nil {
@@ -54,8 +54,8 @@ func (k *Carried) End(ctx context.Context, err error) { k.op.End(ctx, -1, err, k
 // While do runs, a failure is not reported. If Try returns an error, the caller decides by Unsent and Outdated whether the
 // statement is tried again, and then calls TakeBack; otherwise it calls Fail, which reports the failure.
 //
-// A panic in do becomes an error. database/sql doesn't release the lock of a transaction or a *sql.Conn when a driver panics,
-// and whoever rolled the transaction back on the way out would wait for that lock for ever (golang/go#26332).
+// A panic in do becomes an error. database/sql doesn't release the lock of a transaction or a *sql.Conn when a driver
+// panics, and whoever rolled the transaction back on the way out would wait for that lock for ever (golang/go#26332).
 func (c *Conn) Try(carried Carried, do func(*Conn) error) error {
 	c.attempt.undecided, c.attempt.mark, c.attempt.carried = true, c.tap.Mark(), carried.op
 	err := c.protect(func() error { return do(c) })
@@ -63,19 +63,19 @@ func (c *Conn) Try(carried Carried, do func(*Conn) error) error {
 	return err
 }
 
-// Confirmed reports false if the server has warned that the last statement is committed but not replicated. Then the statement
-// is treated as one that failed, although pgx returns no error.
+// Confirmed reports false if the server has warned that the last statement is committed but not replicated. Then the
+// statement is treated as one that failed, although pgx returns no error.
 func (c *Conn) Confirmed() bool { return c.stmt.outcome.unconfirmed == nil }
 
 // sentNothing reports whether not a byte was written on the connection since the last Try began.
 func (c *Conn) sentNothing() bool { return c.tap.Mark() == c.attempt.mark }
 
-// Unsent reports whether the connection died before a byte of the statement was written. It is asked after Try has failed. If
-// it is true, the server can't have executed anything of it.
+// Unsent reports whether the connection died before a byte of the statement was written. It is asked after Try has failed.
+// If it is true, the server can't have executed anything of it.
 func (c *Conn) Unsent() bool { return c.pg.IsClosed() && c.sentNothing() }
 
-// TakeBack is called after Try has failed, if the statement is tried again. The failure will not be reported; the span and the
-// duration, which have not ended, are returned for the next attempt.
+// TakeBack is called after Try has failed, if the statement is tried again. The failure will not be reported; the span and
+// the duration, which have not ended, are returned for the next attempt.
 func (c *Conn) TakeBack() Carried {
 	t := &c.stmt.telemetry
 	carried := Carried{op: t.op, sql: c.stmt.CallersText()}
@@ -98,9 +98,9 @@ func (c *Conn) Fail(ctx context.Context, err error) error {
 	return err
 }
 
-// protect calls do and returns its error. If do panics, protect ends the statement that was under way, marks the connection as
-// dirty and returns the panic as an error. If runtime.Goexit ends the goroutine within do, it does the same, and the goroutine
-// goes on ending.
+// protect calls do and returns its error. If do panics, protect ends the statement that was under way, marks the connection
+// as dirty and returns the panic as an error. If runtime.Goexit ends the goroutine within do, it does the same, and the
+// goroutine goes on ending.
 func (c *Conn) protect(do func() error) (err error) {
 	returned := false
 	defer func() {
@@ -119,7 +119,8 @@ func (c *Conn) protect(do func() error) (err error) {
 	return err
 }
 
-// rawUse is what happened during a call of Raw and has to be in its error, though the function that was called doesn't know it.
+// rawUse is what happened during a call of Raw and has to be in its error, though the function that was called doesn't know
+// it.
 type rawUse struct {
 	unconfirmed *pgconn.PgError // the last warning that a commit is not replicated; nil: none
 	cut         fate            // what cut short the last statement that was; zero: none was
@@ -133,8 +134,8 @@ func (c *Conn) Pgx(ctx context.Context) *pgx.Conn {
 	return c.pgx
 }
 
-// Raw calls fn with pgx's connection and returns its error, explained if it is pgx's for a statement that was cut short. If fn
-// panics, the connection is dirty afterwards and the panic goes on.
+// Raw calls fn with pgx's connection and returns its error, explained if it is pgx's for a statement that was cut short. If
+// fn panics, the connection is dirty afterwards and the panic goes on.
 func (c *Conn) Raw(ctx context.Context, fn func(*pgx.Conn) error) error {
 	returned := false
 	defer func() {

@@ -31,7 +31,8 @@ func (e *explained) Error() string { return e.text }
 // Unwrap returns the causes.
 func (e *explained) Unwrap() []error { return e.causes }
 
-// AlreadyEnded returns the error of a call whose context has ended before anything was sent, or nil if the context hasn't ended.
+// AlreadyEnded returns the error of a call whose context has ended before anything was sent, or nil if the context hasn't
+// ended.
 func AlreadyEnded(ctx context.Context) error {
 	err := ctx.Err()
 	if err == nil {
@@ -55,9 +56,9 @@ func (c *Conn) Real(err error) error {
 	return err
 }
 
-// Explain turns a statement's error into the one that its caller gets. If command_timeout or the caller's context has cut the
-// statement short, it says so. If the connection was lost, it says what is known about whether the statement ran; unsent says
-// that not a byte of it was written. The server's errors are returned as they are.
+// Explain turns a statement's error into the one that its caller gets. If command_timeout or the caller's context has cut
+// the statement short, it says so. If the connection was lost, it says what is known about whether the statement ran; unsent
+// says that not a byte of it was written. The server's errors are returned as they are.
 func (c *Conn) Explain(err error, unsent bool) error {
 	err = c.Real(err)
 	switch {
@@ -79,7 +80,7 @@ func (c *Conn) Explain(err error, unsent bool) error {
 // that all of it is rolled back, since no COMMIT was sent. Otherwise the statement may have run, unless it was unsent or the
 // server has said with an error why it ended the session.
 func (c *Conn) explainLoss(err error, unsent bool) error {
-	ended := pgerror.From(err) != nil
+	ended := pgerror.From(err) != nil // the server has said by an error why it ended the session
 	switch {
 	case c.tx.open && ended:
 		return c.rolledBack("the server ended the session, the transaction is rolled back", err)
@@ -95,8 +96,8 @@ func (c *Conn) explainLoss(err error, unsent bool) error {
 	return fmt.Errorf("%sthe connection was lost after the statement was sent, whether it ran is unknown: %w", c.dialer.prefix(), err)
 }
 
-// explainRaw returns the error of a function that was called by Raw. It is the function's own, unless that contains pgx's error
-// for a statement that was cut short: then it is explained.
+// explainRaw returns the error of a function that was called by Raw. It is the function's own, unless that contains pgx's
+// error for a statement that was cut short: then it is explained.
 func (c *Conn) explainRaw(err error) error {
 	network, _ := errors.AsType[net.Error](err)
 	if pgerror.From(err) != nil || network != nil && network.Timeout() {
@@ -147,11 +148,11 @@ const (
 	lookAtStandbys = " (a COMMIT that takes long as a rule waits for a synchronous standby to confirm it: look at pg_stat_replication)"
 )
 
-// cutShort returns the error for a statement with the given fate, of which pgx has returned err. It is nil if the statement was
-// not cut short, or if the server has answered it with another error nevertheless.
+// cutShort returns the error for a statement with the given fate, of which pgx has returned err. It is nil if the statement
+// was not cut short, or if the server has answered it with another error nevertheless.
 func (c *Conn) cutShort(err error, fate fate) *cutError {
 	pg := pgerror.From(err)
-	if pg != nil && !pgerror.IsCanceled(err) {
+	if pg != nil && !pgerror.IsCanceled(err) { // the server has ended the statement for another reason
 		return nil
 	}
 	cut := &cutError{pool: c.dialer, ctx: context.DeadlineExceeded, hint: lookAtPlan, cause: err}
@@ -182,8 +183,8 @@ func (c *Conn) orCut(err error) error {
 	return err
 }
 
-// A cutError is the error of a statement that command_timeout, the caller's context or the server's statement_timeout has ended.
-// Among its causes are the context's error and pgx's, which is the server's if the server has answered.
+// A cutError is the error of a statement that command_timeout, the caller's context or the server's statement_timeout has
+// ended. Among its causes are the context's error and pgx's, which is the server's if the server has answered.
 type cutError struct {
 	pool  *Dialer
 	why   string // what has ended the statement

@@ -6,8 +6,8 @@ import (
 	"github.com/pgprod/pgprod/internal/pgerror"
 )
 
-// noticed is called by pgx for each notice of the server, while it reads what the server sends, in the goroutine that uses the
-// connection. No lock of ours is held then, so that the application's handler may be called.
+// noticed is called by pgx for each notice of the server, while it reads what the server sends, in the goroutine that uses
+// the connection. No lock of ours is held then, so that the application's handler may be called.
 func (c *Conn) noticed(n *pgconn.Notice) {
 	if pgerror.NotReplicated(n) {
 		c.stmt.outcome.unconfirmed = (*pgconn.PgError)(n)

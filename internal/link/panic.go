@@ -13,9 +13,9 @@ type panicError struct {
 	stack []byte
 }
 
-// newPanicError makes an error of a panic. It is called in the deferred function that has recovered from the panic, where the
-// stack still contains it. A malformed reply of the server makes pgx index past the end of a slice or use a nil pointer: such a
-// panic is reported as the server's mistake, without a stack.
+// newPanicError makes an error of a panic. It is called in the deferred function that has recovered from the panic, where
+// the stack still contains it. A malformed reply of the server makes pgx index past the end of a slice or use a nil pointer:
+// such a panic is reported as the server's mistake, without a stack.
 func newPanicError(value any) error {
 	if err, ok := value.(runtime.Error); ok && panickedInPgx() {
 		return fmt.Errorf("pgprod: the server's reply makes no sense: %w", err)

@@ -33,9 +33,9 @@ func (e *PasswordError) Error() string { return e.From + ": " + e.Cause.Error() 
 // Unwrap returns the cause.
 func (e *PasswordError) Unwrap() error { return e.Cause }
 
-// password returns the password for one dial. It is read anew for each, so that a changed password needs no restart. If there
-// is neither a function nor a file it returns "", which leaves the password that pgx's configuration has, from the DSN,
-// DB_PASSWORD or pgx's own sources.
+// password returns the password for one dial. It is read anew for each, so that a changed password needs no restart. If
+// there is neither a function nor a file it returns "", which leaves the password that pgx's configuration has, from the
+// DSN, DB_PASSWORD or pgx's own sources.
 func (d *Dialer) password(ctx context.Context) (string, error) {
 	switch {
 	case d.hooks.Password != nil:
@@ -66,8 +66,9 @@ func (d *Dialer) PasswordFrom() string {
 	return ""
 }
 
-// askPassword returns the result of the application's function: of the call that is under way, or of a new one. When ctx ends
-// it returns, even if the function ignores its own context: otherwise the pool's Close would have to wait for the function.
+// askPassword returns the result of the application's function: of the call that is under way, or of a new one. When ctx
+// ends it returns, even if the function ignores its own context: otherwise the pool's Close would have to wait for the
+// function.
 func (d *Dialer) askPassword(ctx context.Context) (string, error) {
 	call := d.passwordCall(ctx)
 	select {
@@ -81,6 +82,7 @@ func (d *Dialer) askPassword(ctx context.Context) (string, error) {
 	}
 }
 
+// passwordCall returns the call of the application's function that is under way, and starts one if there is none.
 func (d *Dialer) passwordCall(ctx context.Context) *passwordCall {
 	calls := &d.passwords
 	calls.mu.Lock()

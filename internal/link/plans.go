@@ -12,10 +12,10 @@ import (
 	"github.com/pgprod/pgprod/internal/sqlsummary"
 )
 
-// unsettled says for how long the names in statements may mean something else than when pgx prepared them, because a statement
-// has changed the schema or search_path. Until then statements are sent without pgx's cache of prepared statements. One that
-// is in the cache would be refused, which ends a transaction, or would use the wrong table; and one that got into the cache
-// now would be wrong afterwards.
+// unsettled says for how long the names in statements may mean something else than when pgx prepared them, because a
+// statement has changed the schema or search_path. Until then statements are sent without pgx's cache of prepared
+// statements. One that is in the cache would be refused, which ends a transaction, or would use the wrong table; and one
+// that got into the cache now would be wrong afterwards.
 type unsettled uint8
 
 const (
@@ -38,16 +38,16 @@ type prepared struct {
 	harmless  [16]string  // texts that are known not to change what names mean; each has its place by its length
 }
 
-// longText is the length in bytes from which a text is not kept as a prepared statement: the server would need about 40 times
-// as much memory for it, on each connection.
+// longText is the length in bytes from which a text is not kept as a prepared statement: the server would need about 40
+// times as much memory for it, on each connection.
 const longText = 8 << 10
 
 // describedTexts is how many descriptions of statements pgx keeps for a connection. Descriptions are what it keeps of long
 // texts, in place of prepared statements.
 const describedTexts = 16
 
-// bypass returns the arguments with which a statement is sent. If it must not go through pgx's cache of prepared statements, a
-// pgx.QueryExecMode that bypasses the cache is put in front of them; parameters and results are the same with each mode. A
+// bypass returns the arguments with which a statement is sent. If it must not go through pgx's cache of prepared statements,
+// a pgx.QueryExecMode that bypasses the cache is put in front of them; parameters and results are the same with each mode. A
 // mode that the caller has chosen itself comes after it, and pgx follows the last one.
 func (c *Conn) bypass(query string, args []driver.NamedValue) []driver.NamedValue {
 	if c.mayCache(query) {
@@ -63,9 +63,9 @@ func (c *Conn) bypass(query string, args []driver.NamedValue) []driver.NamedValu
 // mayCache reports whether a statement may be sent in the mode of the settings, which as a rule goes through pgx's cache of
 // prepared statements.
 //
-// If it may not, bypass has it parsed anew with each execution, and the server keeps nothing of it. After a change within the
-// transaction under way it is also described anew, in a round trip of its own. Otherwise pgx uses the description that it
-// remembers: behind a pooler, an unnamed statement might be another client's by the time of a second round trip.
+// If it may not, bypass has it parsed anew with each execution, and the server keeps nothing of it. After a change within
+// the transaction under way it is also described anew, in a round trip of its own. Otherwise pgx uses the description that
+// it remembers: behind a pooler, an unnamed statement might be another client's by the time of a second round trip.
 func (c *Conn) mayCache(query string) bool {
 	mode := c.dialer.cfg.Conn.DefaultQueryExecMode
 	if c.prepared.unsettled == settled {
@@ -74,13 +74,15 @@ func (c *Conn) mayCache(query string) bool {
 	return !caches(mode)
 }
 
-// caches reports whether pgx keeps a prepared statement, or the server's description of one, for statements sent in this mode.
+// caches reports whether pgx keeps a prepared statement, or the server's description of one, for statements sent in this
+// mode.
 func caches(mode pgx.QueryExecMode) bool {
 	return mode == pgx.QueryExecModeCacheStatement || mode == pgx.QueryExecModeCacheDescribe
 }
 
-// noteQuery is called when a query has ended. It notes whether the query has changed the schema or what names mean, and at the
-// end of a transaction counts a change of the schema for other connections. Most texts are found among the harmless ones.
+// noteQuery is called when a query has ended. It notes whether the query has changed the schema or what names mean, and at
+// the end of a transaction counts a change of the schema for other connections. Most texts are found among the harmless
+// ones.
 func (c *Conn) noteQuery(tag, sql string, args []any) {
 	if slot := &c.prepared.harmless[len(sql)%len(c.prepared.harmless)]; *slot != sql {
 		changed := mayChange(tag, sql) && c.noteChanges(sql, args)
@@ -114,8 +116,8 @@ func mayChange(tag, sql string) bool {
 	return !isSingle(sql)
 }
 
-// mentionsSetConfig reports whether a text contains set_config, in upper or lower case. It searches for the underscore, which
-// is rarer than any letter of the name.
+// mentionsSetConfig reports whether a text contains set_config, in upper or lower case. It searches for the underscore,
+// which is rarer than any letter of the name.
 func mentionsSetConfig(sql string) bool {
 	const before, after = "set", "_config"
 	for rest := sql; ; {
@@ -151,8 +153,8 @@ func (c *Conn) noteChanges(sql string, args []any) (can bool) {
 	return can
 }
 
-// noteChange notes what one statement has changed: how long names may mean something else on this connection, and whether the
-// change concerns other connections as well.
+// noteChange notes what one statement has changed: how long names may mean something else on this connection, and whether
+// the change concerns other connections as well.
 func (c *Conn) noteChange(change sqlsummary.Change, args []any) {
 	if change&sqlsummary.PathByArgument != 0 && nameThePath(args) {
 		change |= sqlsummary.Path
@@ -188,8 +190,8 @@ func nameThePath(args []any) bool {
 }
 
 // forgetOutdated deallocates what was prepared on the connection before the last change of the schema that any connection of
-// the pool has seen. It is called before a transaction begins, since a statement that the server refuses as outdated can't be
-// tried again within one.
+// the pool has seen. It is called before a transaction begins, since a statement that the server refuses as outdated can't
+// be tried again within one.
 func (c *Conn) forgetOutdated(ctx context.Context) error {
 	current := c.dialer.schema.Load()
 	switch {
@@ -210,11 +212,12 @@ func (c *Conn) forgetOutdated(ctx context.Context) error {
 }
 
 // Outdated is asked after Try has failed with err. It reports whether the statement may be sent once more, on the same
-// connection: it was not executed, pgx had prepared or described it earlier, and a change of the schema since then may be the
-// reason of the failure. Sent again it is prepared anew, since pgx drops a statement that has failed from its cache.
+// connection: it was not executed, pgx had prepared or described it earlier, and a change of the schema since then may be
+// the reason of the failure. Sent again it is prepared anew, since pgx drops a statement that has failed from its cache.
 //
 // There are two cases. The server has refused the statement before executing it, outside of a transaction (in a transaction
-// the refusal has ended that). Or pgx could not encode an argument for the type that the parameter had, and has sent nothing.
+// the refusal has ended that). Or pgx could not encode an argument for the type that the parameter had, and has sent
+// nothing.
 //
 // If the refusal shows that the schema has changed, the pool's other connections learn of it.
 func (c *Conn) Outdated(err error) bool {
@@ -229,9 +232,10 @@ func (c *Conn) Outdated(err error) bool {
 		!errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
 }
 
-// outdatedIn is called by Fail with a statement's error, as it is and explained, and returns the explained one. If the server
-// has refused the statement in a transaction because what was prepared is outdated, the result is an outdatedError, by which
-// InTx knows that the transaction may be begun again. A value that doesn't fit its type is taken for the caller's mistake.
+// outdatedIn is called by Fail with a statement's error, as it is and explained, and returns the explained one. If the
+// server has refused the statement in a transaction because what was prepared is outdated, the result is an outdatedError,
+// by which InTx knows that the transaction may be begun again. A value that doesn't fit its type is taken for the caller's
+// mistake.
 func (c *Conn) outdatedIn(err, explained error) error {
 	if !c.refused(err) || !pgerror.PlanIsOutdated(err) {
 		return explained

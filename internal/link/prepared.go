@@ -19,14 +19,15 @@ type unadopted struct{ name, query string }
 
 // Prepare has the server parse query, and returns the number of its parameters. It is called within Try.
 //
-// It prepares the statement under the name that pgx's statement cache would give it. At the first execution pgx finds that the
-// name is prepared, takes the statement into its cache, an LRU, and needs no round trip for it. A statement that is never
-// executed would stay for ever, so the oldest of these are deallocated when there are too many. If pgx changed its names, the
-// first execution of each statement would cost one more round trip, and a test of ours would fail.
+// It prepares the statement under the name that pgx's statement cache would give it. At the first execution pgx finds that
+// the name is prepared, takes the statement into its cache, an LRU, and needs no round trip for it. A statement that is
+// never executed would stay for ever, so the oldest of these are deallocated when there are too many. If pgx changed its
+// names, the first execution of each statement would cost one more round trip, and a test of ours would fail.
 //
-// A batch, which only callers of Raw can send, also puts statements into pgx's cache under these names, and doesn't know those
-// that Prepare has prepared. Therefore, once a batch has run, Prepare uses the unnamed statement, which the server forgets with
-// the next one. It does so too where the statement must not be kept. See batchAhead for what happens before a batch.
+// A batch, which only callers of Raw can send, also puts statements into pgx's cache under these names, and doesn't know
+// those that Prepare has prepared. Therefore, once a batch has run, Prepare uses the unnamed statement, which the server
+// forgets with the next one. It does so too where the statement must not be kept. See batchAhead for what happens before a
+// batch.
 func (c *Conn) Prepare(ctx context.Context, query string) (int, error) {
 	digest := sha256.Sum256([]byte(query))
 	name := cachePrefix + hex.EncodeToString(digest[:24])
@@ -66,8 +67,8 @@ func (c *Conn) releaseUnadopted(ctx context.Context) {
 	p.unadopted = slices.DeleteFunc(p.unadopted, func(u unadopted) bool { return c.deallocate(ctx, u) == nil })
 }
 
-// deallocate closes a prepared statement on the server. pgx doesn't trace that, so the guard's time is started here, unless a
-// statement is under way, whose time it is part of.
+// deallocate closes a prepared statement on the server. pgx doesn't trace that, so the guard's time is started here, unless
+// a statement is under way, whose time it is part of.
 func (c *Conn) deallocate(ctx context.Context, u unadopted) error {
 	if c.depth == 0 {
 		c.beginUntraced()
@@ -76,8 +77,8 @@ func (c *Conn) deallocate(ctx context.Context, u unadopted) error {
 	return c.pgx.Deallocate(ctx, u.name)
 }
 
-// adopted is called by the tracer when pgx is about to execute query through its cache, by which it adopts the statement if that
-// was prepared by Prepare.
+// adopted is called by the tracer when pgx is about to execute query through its cache, by which it adopts the statement if
+// that was prepared by Prepare.
 func (c *Conn) adopted(query string) {
 	p := &c.prepared
 	for i, u := range p.unadopted {

@@ -38,8 +38,8 @@ type column struct {
 	scaled           bool // the type has a precision and a scale
 }
 
-// newRows wraps the rows that pgx has returned. If the query has ended, it reads the columns at once: pgx keeps one description
-// of a result per connection, which the next query replaces.
+// newRows wraps the rows that pgx has returned. If the query has ended, it reads the columns at once: pgx keeps one
+// description of a result per connection, which the next query replaces.
 func newRows(c *Conn, result *stdlib.Rows, ended bool) *rows {
 	r := &rows{Rows: result, c: c}
 	if !ended {
@@ -90,8 +90,8 @@ func (r *rows) ColumnTypePrecisionScale(i int) (precision, scale int64, ok bool)
 	return r.Rows.ColumnTypePrecisionScale(i)
 }
 
-// Columns implements driver.Rows. pgx keeps the names once it was asked for them. If the server's description of the result is
-// malformed, pgx panics; then there are no columns, and Next returns an error.
+// Columns implements driver.Rows. pgx keeps the names once it was asked for them. If the server's description of the result
+// is malformed, pgx panics; then there are no columns, and Next returns an error.
 func (r *rows) Columns() []string {
 	defer func() { r.survived(recover(), new(error)) }()
 	return r.Rows.Columns()
@@ -110,8 +110,8 @@ func (r *rows) Next(dest []driver.Value) (err error) {
 	return r.next(err)
 }
 
-// next returns the error that the caller gets if pgx has returned err for the next row. io.EOF, the end of the rows, stays as it
-// is, unless the server has warned that the statement is not replicated.
+// next returns the error that the caller gets if pgx has returned err for the next row. io.EOF, the end of the rows, stays
+// as it is, unless the server has warned that the statement is not replicated.
 func (r *rows) next(err error) error {
 	if err == nil || err == io.EOF && !r.unconfirmed() {
 		return err
@@ -119,12 +119,12 @@ func (r *rows) next(err error) error {
 	return r.c.Explain(err, false)
 }
 
-// unconfirmed reports whether the server has warned, at the end of these rows, that their statement (an INSERT … RETURNING, for
-// example) is committed but not replicated.
+// unconfirmed reports whether the server has warned, at the end of these rows, that their statement (an INSERT … RETURNING,
+// for example) is committed but not replicated.
 func (r *rows) unconfirmed() bool { return r.columns == nil && r.c.stmt.outcome.unconfirmed != nil }
 
-// Close implements driver.Rows. The statement ends with it, so that the application's tracer or log handler may be called, and
-// may panic.
+// Close implements driver.Rows. The statement ends with it, so that the application's tracer or log handler may be called,
+// and may panic.
 func (r *rows) Close() (err error) {
 	defer func() { r.survived(recover(), &err) }()
 	if err := r.Rows.Close(); err != nil || r.unconfirmed() {
@@ -133,8 +133,8 @@ func (r *rows) Close() (err error) {
 	return nil
 }
 
-// survived turns what recover has returned into an error, if there was a panic, and makes the connection dirty, so that nobody
-// else gets it.
+// survived turns what recover has returned into an error, if there was a panic, and makes the connection dirty, so that
+// nobody else gets it.
 func (r *rows) survived(panicked any, err *error) {
 	if panicked == nil {
 		return

@@ -50,8 +50,8 @@ type plan struct {
 // without being one, such as a ping, forgets the outcome (forgetOutcome): its errors must not be explained by it.
 type outcome struct {
 	tag         string          // the command tag; "": none has come
-	cause       error           // the last error that pgx has reported, also of a prepare within; stdlib returns only driver.ErrBadConn
-	unconfirmed *pgconn.PgError // the server's warning that what it has committed is confirmed by no synchronous standby; nil: none
+	cause       error           // the last error that pgx has reported, which stdlib may replace by driver.ErrBadConn
+	unconfirmed *pgconn.PgError // the server's warning that a commit is not replicated; nil: none
 	cutAfter    time.Duration   // how long the statement had run when it was cut short; 0: it was not, or that is not known
 	cutReading  bool            // the statement was cut short while its rows were open
 }
@@ -96,8 +96,8 @@ func (s *Statement) Text() string {
 }
 
 // CallersText returns the statement's text as its caller wrote it, without the arguments, in whatever way it is sent. For a
-// COPY it is the text of pgx's question for the columns, the only text there is in which the server can find a mistake. It may
-// contain literals, so it must not be shown: it serves to hide them in the server's messages.
+// COPY it is the text of pgx's question for the columns, the only text there is in which the server can find a mistake. It
+// may contain literals, so it must not be shown: it serves to hide them in the server's messages.
 func (s *Statement) CallersText() string {
 	if s.copies {
 		return s.telemetry.prepare.sql
@@ -116,11 +116,12 @@ func (s *Statement) WhyCut() string {
 	return ""
 }
 
-// CutByCaller returns the error of the caller's context if the end of that context has cut the statement short, nil otherwise.
+// CutByCaller returns the error of the caller's context if the end of that context has cut the statement short, nil
+// otherwise.
 func (s *Statement) CutByCaller() error { return s.conn.guard.Cut().Caller }
 
-// An attempt is what is known before a statement begins: about the call of Try that it is part of, and about the wait for the
-// connection, which is shown with the borrower's first statement.
+// An attempt is what is known before a statement begins: about the call of Try that it is part of, and about the wait for
+// the connection, which is shown with the borrower's first statement.
 type attempt struct {
 	undecided bool  // Try is running: a failure is not reported, since its caller decides whether the statement is tried again
 	mark      int64 // wire.Tap's mark when Try began
@@ -131,9 +132,9 @@ type attempt struct {
 	waited     time.Duration // how long the borrower had waited for it; 0 once its first statement was reported
 }
 
-// begin is called by the tracer when pgx begins something at a caller's request, and end when that is over. A prepare within a
-// query calls both once more: only the outermost pair, from depth 0 to 1 and back, is a Statement. begin makes the Statement,
-// starts the guard's time for it, and notes it for those who look at the connection from outside.
+// begin is called by the tracer when pgx begins something at a caller's request, and end when that is over. A prepare within
+// a query calls both once more: only the outermost pair, from depth 0 to 1 and back, is a Statement. begin makes the
+// Statement, starts the guard's time for it, and notes it for those who look at the connection from outside.
 func (c *Conn) begin(kind, sql string) {
 	if c.depth++; c.depth > 1 {
 		return
@@ -143,7 +144,7 @@ func (c *Conn) begin(kind, sql string) {
 		commits: kind == "" && commits(sql), Waited: c.attempt.waited,
 	}
 	how := guard.Cancelling
-	if c.stmt.commits {
+	if c.stmt.commits { // see guard.Waiting for what a cancel request would do to it
 		how = guard.Waiting
 	}
 	c.guard.Begin(c.stmt.began, c.dialer.cfg.CommandTimeout, how)
@@ -154,8 +155,8 @@ func (c *Conn) begin(kind, sql string) {
 }
 
 // end completes the Statement with how it ended. ctx is the one that the tracer returned at its begin, with the span. A
-// failure within Try is not reported yet, because it isn't known whether the statement is tried again; anything else is. After
-// end the guard's time for the statement is over.
+// failure within Try is not reported yet, because it isn't known whether the statement is tried again; anything else is.
+// After end the guard's time for the statement is over.
 func (c *Conn) end(ctx context.Context, tag pgconn.CommandTag, err error) {
 	if c.depth == 0 {
 		return // pgx reports the end of a batch twice when it fails early
@@ -185,8 +186,8 @@ func (c *Conn) end(ctx context.Context, tag pgconn.CommandTag, err error) {
 	}
 }
 
-// noteOutcome is called by end, at now. It notes what the end of a statement says of the connection, of its transaction and of
-// the visit.
+// noteOutcome is called by end, at now. It notes what the end of a statement says of the connection, of its transaction and
+// of the visit.
 func (c *Conn) noteOutcome(now int64) {
 	s := &c.stmt
 	if c.guard.Cut().Happened() {
@@ -197,10 +198,10 @@ func (c *Conn) noteOutcome(now int64) {
 		c.raw.unconfirmed = s.outcome.unconfirmed
 	}
 	closed := c.pg.IsClosed()
-	if !closed && c.pg.TxStatus() == 'I' {
+	if !closed && c.pg.TxStatus() == 'I' { // the server says that no transaction is open, whichever statement has ended it
 		c.tx.open = false
 	}
-	if !closed && pgerror.ServerAnswered(s.Err) {
+	if !closed && pgerror.ServerAnswered(s.Err) { // an error of the server's is an answer as well
 		c.heard.Store(now)
 	}
 	if s.Err == nil {
@@ -208,8 +209,8 @@ func (c *Conn) noteOutcome(now int64) {
 	}
 }
 
-// report ends the statement's span and metrics, those of a prepare within it first, and reports the statement to the observer.
-// It is called once for each statement that is not tried again: by end, by Fail, or by abandon.
+// report ends the statement's span and metrics, those of a prepare within it first, and reports the statement to the
+// observer. It is called once for each statement that is not tried again: by end, by Fail, or by abandon.
 func (c *Conn) report() {
 	s := &c.stmt
 	t := &s.telemetry
@@ -232,13 +233,14 @@ func (c *Conn) reportPrepare(ctx context.Context, err error) {
 	p.ctx, p.err = nil, nil
 }
 
-// abandon is called after a panic and when a visit ends. It ends a statement that pgx has begun and not ended, and reports one
-// that has ended and was not reported. There is such a statement if a panic in the application's code (a driver.Valuer, a
-// codec, a tracer) came in between, if a function that got the connection by Raw left rows or a batch open, or if pgx doesn't
-// report a failure. Without abandon the guard would go on and end other borrowers' statements, and the span would never end.
-// The connection is dirty afterwards. If there is no such statement, nothing happens.
+// abandon is called after a panic and when a visit ends. It ends a statement that pgx has begun and not ended, and reports
+// one that has ended and was not reported. There is such a statement if a panic in the application's code (a driver.Valuer,
+// a codec, a tracer) came in between, if a function that got the connection by Raw left rows or a batch open, or if pgx
+// doesn't report a failure. Without abandon the guard would go on and end other borrowers' statements, and the span would
+// never end. The connection is dirty afterwards. If there is no such statement, nothing happens.
 //
-// abandon doesn't ask what cut the statement short: pgx may still be watching the caller's context, and so may be writing it.
+// abandon doesn't ask what cut the statement short: pgx may still be watching the caller's context, and so may be writing
+// it.
 func (c *Conn) abandon() {
 	s := &c.stmt
 	switch {
@@ -265,8 +267,8 @@ func (c *Conn) forgetOutcome() {
 	c.stmt.commits, c.stmt.outcome = false, outcome{cause: cause}
 }
 
-// beginUntraced starts the guard's time for something that pgx doesn't trace, with the limit of a statement. Its caller calls
-// c.guard.End afterwards.
+// beginUntraced starts the guard's time for something that pgx doesn't trace, with the limit of a statement. Its caller
+// calls c.guard.End afterwards.
 func (c *Conn) beginUntraced() {
 	c.stmt.outcome.cutAfter, c.stmt.outcome.cutReading = 0, false
 	c.guard.Begin(clock.Now(), c.dialer.cfg.CommandTimeout, guard.Cancelling)

@@ -6,21 +6,22 @@ import (
 	"github.com/pgprod/pgprod/internal/sqlsummary"
 )
 
-// isSingle reports whether a text is certainly no more than one statement. It is a quick look: a semicolon within a literal or
-// a comment makes it report false.
+// isSingle reports whether a text is certainly no more than one statement. It is a quick look: a semicolon within a literal
+// or a comment makes it report false.
 func isSingle(sql string) bool {
 	i := strings.IndexByte(sql, ';')
 	return i < 0 || strings.TrimSpace(sql[i+1:]) == ""
 }
 
-// CopiesIn reports whether a text contains a COPY … FROM STDIN. The server would wait for rows, which database/sql has no way to
-// send, and pgx would wait for the server. Most texts are a single statement whose first letters show that it is no COPY.
+// CopiesIn reports whether a text contains a COPY … FROM STDIN. The server would wait for rows, which database/sql has no
+// way to send, and pgx would wait for the server. Most texts are a single statement whose first letters show that it is no
+// COPY.
 func CopiesIn(query string) bool {
 	return !(beginsOtherwise(query) && isSingle(query)) && sqlsummary.CopiesIn(query)
 }
 
-// beginsOtherwise reports whether a text certainly begins with another word than COPY. If it reports false, it may begin with
-// any.
+// beginsOtherwise reports whether a text certainly begins with another word than COPY. If it reports false, it may begin
+// with any.
 func beginsOtherwise(query string) bool {
 	const first = "copy"
 	query = opening(query)

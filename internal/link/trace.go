@@ -13,9 +13,10 @@ import (
 	"github.com/pgprod/pgprod/internal/sqlcomment"
 )
 
-// A Conn is the tracer of its pgx.Conn. pgx calls these methods at the begin and at the end of whatever it does at a caller's
-// request, in the goroutine of the call, also for callers of Raw. So each statement has a limit of time, is looked at for what
-// it leaves behind in the session, and is reported. pgx doesn't trace pings and the closing of statements: see beginUntraced.
+// A Conn is the tracer of its pgx.Conn. pgx calls these methods at the begin and at the end of whatever it does at a
+// caller's request, in the goroutine of the call, also for callers of Raw. So each statement has a limit of time, is looked
+// at for what it leaves behind in the session, and is reported. pgx doesn't trace pings and the closing of statements: see
+// beginUntraced.
 var (
 	_ pgx.QueryTracer    = (*Conn)(nil)
 	_ pgx.PrepareTracer  = (*Conn)(nil)
@@ -23,8 +24,8 @@ var (
 	_ pgx.CopyFromTracer = (*Conn)(nil)
 )
 
-// observe begins the span and the metrics of a batch or a COPY by calling begin, and returns the context with the span. Within
-// another statement it does nothing.
+// observe begins the span and the metrics of a batch or a COPY by calling begin, and returns the context with the span.
+// Within another statement it does nothing.
 func (c *Conn) observe(ctx context.Context, begin func(*instruments.Target) (context.Context, instruments.Operation)) context.Context {
 	if c.depth == 1 {
 		caller := ctx
@@ -42,8 +43,8 @@ func (c *Conn) showWait(caller context.Context, op *instruments.Operation) {
 	}
 }
 
-// rowsOf returns how many rows the server has sent for a statement, by its command tag, or -1 if that can't be known. The tag
-// of an INSERT, UPDATE, DELETE or MERGE counts rows that were changed; they were sent as well if there is a RETURNING.
+// rowsOf returns how many rows the server has sent for a statement, by its command tag, or -1 if that can't be known. The
+// tag of an INSERT, UPDATE, DELETE or MERGE counts rows that were changed; they were sent as well if there is a RETURNING.
 func (c *Conn) rowsOf(tag pgconn.CommandTag) int64 {
 	switch {
 	case tag.Select(), strings.HasPrefix(tag.String(), "FETCH"):
@@ -56,8 +57,8 @@ func (c *Conn) rowsOf(tag pgconn.CommandTag) int64 {
 	return -1
 }
 
-// TraceQueryStart implements pgx.QueryTracer. pgx calls it before it sends anything of the query, also before it prepares it.
-// The query becomes the Statement under way, and its span begins, or goes on if this is another attempt.
+// TraceQueryStart implements pgx.QueryTracer. pgx calls it before it sends anything of the query, also before it prepares
+// it. The query becomes the Statement under way, and its span begins, or goes on if this is another attempt.
 func (c *Conn) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryStartData) context.Context {
 	sql := c.bare(d.SQL)
 	c.begin("", sql)
@@ -80,8 +81,8 @@ func (c *Conn) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQuer
 }
 
 // takesCache reports whether pgx surely sends a statement with these arguments through its cache of prepared statements. A
-// pgx.QueryExecMode among the first arguments says how the caller wants it to be sent. Without any arguments it may go either
-// way: Exec sends it by the simple protocol, past the cache.
+// pgx.QueryExecMode among the first arguments says how the caller wants it to be sent. Without any arguments it may go
+// either way: Exec sends it by the simple protocol, past the cache.
 func takesCache(args []any) bool {
 	for _, arg := range args[:min(len(args), 3)] {
 		if mode, ok := arg.(pgx.QueryExecMode); ok {
@@ -91,8 +92,8 @@ func takesCache(args []any) bool {
 	return len(args) > 0
 }
 
-// bare returns a statement's text without the tags of package sqlcomment. The tags may contain the trace context, so that with
-// them no two texts would be equal, and nothing that is kept by text would be found again.
+// bare returns a statement's text without the tags of package sqlcomment. The tags may contain the trace context, so that
+// with them no two texts would be equal, and nothing that is kept by text would be found again.
 func (c *Conn) bare(sql string) string {
 	if !c.dialer.hooks.Tagged {
 		return sql
@@ -101,7 +102,8 @@ func (c *Conn) bare(sql string) string {
 }
 
 // noteHowSent is called when a query has failed. It notes whether pgx has kept a prepared statement or a description for it,
-// which depends on how it was sent: as the settings say, or as a pgx.QueryExecMode before the statement's own arguments says.
+// which depends on how it was sent: as the settings say, or as a pgx.QueryExecMode before the statement's own arguments
+// says.
 func (c *Conn) noteHowSent(args []any) {
 	mode := c.dialer.cfg.Conn.DefaultQueryExecMode
 	for _, arg := range args {
@@ -141,8 +143,8 @@ func (c *Conn) confirmed(err error) error {
 	return err
 }
 
-// TracePrepareStart implements pgx.PrepareTracer. pgx calls it for a prepare that a caller asked for and for one within a query,
-// before it looks whether the statement is prepared already.
+// TracePrepareStart implements pgx.PrepareTracer. pgx calls it for a prepare that a caller asked for and for one within a
+// query, before it looks whether the statement is prepared already.
 func (c *Conn) TracePrepareStart(ctx context.Context, _ *pgx.Conn, d pgx.TracePrepareStartData) context.Context {
 	sql := c.bare(d.SQL)
 	c.begin("PREPARE", sql)
@@ -153,8 +155,8 @@ func (c *Conn) TracePrepareStart(ctx context.Context, _ *pgx.Conn, d pgx.TracePr
 	return ctx
 }
 
-// TracePrepareEnd implements pgx.PrepareTracer. Only a prepare that went to the server has a span. If it has failed within Try,
-// the span waits with the failure until it is known whether the statement is tried again.
+// TracePrepareEnd implements pgx.PrepareTracer. Only a prepare that went to the server has a span. If it has failed within
+// Try, the span waits with the failure until it is known whether the statement is tried again.
 func (c *Conn) TracePrepareEnd(ctx context.Context, _ *pgx.Conn, d pgx.TracePrepareEndData) {
 	c.prepared.already = d.AlreadyPrepared
 	c.stmt.plan.anew = c.stmt.plan.anew || !d.AlreadyPrepared
@@ -201,7 +203,8 @@ func (c *Conn) TraceBatchEnd(ctx context.Context, _ *pgx.Conn, d pgx.TraceBatchE
 	c.end(ctx, pgconn.CommandTag{}, c.confirmed(d.Err))
 }
 
-// TraceCopyFromStart implements pgx.CopyFromTracer. After it pgx asks the server for the table's columns, by a prepare within.
+// TraceCopyFromStart implements pgx.CopyFromTracer. After it pgx asks the server for the table's columns, by a prepare
+// within.
 func (c *Conn) TraceCopyFromStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceCopyFromStartData) context.Context {
 	table := d.TableName.Sanitize()
 	c.begin("COPY "+table, "")

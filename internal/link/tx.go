@@ -31,8 +31,8 @@ type transaction struct {
 // InTx reports whether a transaction was begun by Begin that neither Commit, Rollback nor EndTx has ended.
 func (c *Conn) InTx() bool { return c.tx.tx != nil }
 
-// Begin begins a transaction. It is called within Try. Before that, what was prepared before the last change of the schema is
-// forgotten, because a statement that is refused in a transaction can't be tried again.
+// Begin begins a transaction. It is called within Try. Before that, what was prepared before the last change of the schema
+// is forgotten, because a statement that is refused in a transaction can't be tried again.
 func (c *Conn) Begin(ctx context.Context, options pgx.TxOptions) error {
 	if err := AlreadyEnded(ctx); err != nil {
 		return err // pgx would close the connection
@@ -91,13 +91,14 @@ func (c *Conn) Rollback() error {
 	return nil
 }
 
-// EndTx forgets the transaction, whatever became of it on the server. It is called at the end of Commit and Rollback, and when
-// the borrower gives the connection back, so that later errors are not explained by it.
+// EndTx forgets the transaction, whatever became of it on the server. It is called at the end of Commit and Rollback, and
+// when the borrower gives the connection back, so that later errors are not explained by it.
 func (c *Conn) EndTx() { c.tx = transaction{gaveUp: c.tx.gaveUp} }
 
 // beforeCommit returns an error if COMMIT can't succeed because the session is over. The server may have ended it while the
-// client was busy with something else. Then its message is in the socket, which costs no round trip to see; only if something
-// is there, a ping reads it. After an error COMMIT has not been sent, so the transaction is rolled back for certain.
+// client was busy with something else. Then its message is in the socket, which costs no round trip to see; only if
+// something is there, a ping reads it. After an error COMMIT has not been sent, so the transaction is rolled back for
+// certain.
 func (c *Conn) beforeCommit(ctx context.Context) error {
 	if err := c.Ready(ctx); err != nil {
 		return err
@@ -109,9 +110,9 @@ func (c *Conn) beforeCommit(ctx context.Context) error {
 	return nil
 }
 
-// giveUp is called by Commit and Rollback if rows are open on the connection, so that neither COMMIT nor ROLLBACK can be sent.
-// It closes the connection, by which the server rolls the transaction back: later statements on the connection would become
-// part of the transaction. pgx would close it as well, but it would look as if the caller's context had ended.
+// giveUp is called by Commit and Rollback if rows are open on the connection, so that neither COMMIT nor ROLLBACK can be
+// sent. It closes the connection, by which the server rolls the transaction back: later statements on the connection would
+// become part of the transaction. pgx would close it as well, but it would look as if the caller's context had ended.
 func (c *Conn) giveUp() error {
 	c.tx.gaveUp = true
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -120,10 +121,11 @@ func (c *Conn) giveUp() error {
 	return ErrBusy
 }
 
+// notSent is the text of a rolledBackError for a COMMIT of which not a byte was written.
 const notSent = "COMMIT was not sent, the server rolls the transaction back"
 
-// commitOutcome returns the error of a COMMIT for which pgx has returned err, or nil with a warning from the server. unsent says
-// that not a byte of it was written. The error is nil if the connection was lost after the server had said that it has
+// commitOutcome returns the error of a COMMIT for which pgx has returned err, or nil with a warning from the server. unsent
+// says that not a byte of it was written. The error is nil if the connection was lost after the server had said that it has
 // committed. If it can't be found out whether the server has committed, the error is ErrCommitUnknown, and is reported.
 func (c *Conn) commitOutcome(err error, unsent bool) error {
 	o := &c.stmt.outcome
@@ -131,7 +133,7 @@ func (c *Conn) commitOutcome(err error, unsent bool) error {
 	case o.unconfirmed != nil:
 		return c.notReplicated(o.unconfirmed)
 	case o.tag == "COMMIT" || o.tag == "COMMIT PREPARED" || o.tag == "PREPARE TRANSACTION":
-		return nil
+		return nil // the server's command tag has come: it has committed, whatever went wrong afterwards
 	case unsent:
 		return c.rolledBack(notSent, c.Real(err))
 	case pgerror.EndedInstead(err):
@@ -145,8 +147,8 @@ func (c *Conn) commitOutcome(err error, unsent bool) error {
 }
 
 // notReplicated returns the error of a statement that the server has committed, but for which it has stopped waiting for the
-// confirmation of a synchronous standby, as its warning says. If command_timeout or the caller's context has ended that wait,
-// its error is among the causes.
+// confirmation of a synchronous standby, as its warning says. If command_timeout or the caller's context has ended that
+// wait, its error is among the causes.
 func (c *Conn) notReplicated(warning *pgconn.PgError) error {
 	e := &explained{causes: []error{ErrCommitUnknown, warning}, text: c.dialer.prefix() +
 		"committed on this server, but no synchronous standby has confirmed it, and a failover may undo it: " + warning.Message}
@@ -156,8 +158,8 @@ func (c *Conn) notReplicated(warning *pgconn.PgError) error {
 	return e
 }
 
-// A rolledBackError is the error of a statement or a COMMIT after which the transaction is rolled back for certain, because its
-// connection was lost before a COMMIT was executed. The transaction may be begun again, see MayBeginAgain.
+// A rolledBackError is the error of a statement or a COMMIT after which the transaction is rolled back for certain, because
+// its connection was lost before a COMMIT was executed. The transaction may be begun again, see MayBeginAgain.
 type rolledBackError struct {
 	dialer *Dialer // the dialer of the transaction's connection
 	why    string

@@ -6,9 +6,9 @@ import (
 	"github.com/pgprod/pgprod/internal/sqlsummary"
 )
 
-// A visit is the time from when a borrower gets the connection to when it gives it back. What the borrower has done is noted to
-// find a frequent mistake: a statement whose effect is lost with the visit. db.Exec("set search_path to other"), for example,
-// gives its connection back at once, and the next statement runs on another one that doesn't have the setting.
+// A visit is the time from when a borrower gets the connection to when it gives it back. What the borrower has done is noted
+// to find a frequent mistake: a statement whose effect is lost with the visit. db.Exec("set search_path to other"), for
+// example, gives its connection back at once, and the next statement runs on another one that doesn't have the setting.
 type visit struct {
 	ran   int    // how many statements have run, without those that begin and end a transaction
 	sql   string // the text of the last of them
@@ -39,7 +39,8 @@ func (v *visit) ended(kind, sql, tag string) {
 func isCommit(sql string) bool { return sql == "commit" || strings.HasPrefix(sql, "begin") }
 
 // unkept returns the remedy if the visit consisted of a single statement that has left something in the session for later
-// statements, of which there were none. It is nil if there is no such thing, or if the tag and the first words don't show it.
+// statements, of which there were none. It is nil if there is no such thing, or if the tag and the first words don't show
+// it.
 func (v *visit) unkept() *Remedy {
 	switch {
 	case v.ran != 1 || v.shown:
@@ -62,8 +63,8 @@ func (v *visit) unkept() *Remedy {
 	return nil
 }
 
-// isSetting reports whether each statement of a text is a SET that outlives its transaction, and the text doesn't set something
-// back (to DEFAULT or NONE).
+// isSetting reports whether each statement of a text is a SET that outlives its transaction, and the text doesn't set
+// something back (to DEFAULT or NONE).
 func isSetting(sql string) bool {
 	text := strings.ToLower(strings.TrimRight(sql, "; \t\r\n"))
 	if strings.HasSuffix(text, "default") || strings.HasSuffix(text, "none") {
@@ -90,8 +91,8 @@ func isTemporary(sql string) bool {
 	return false
 }
 
-// unkeptSelect is unkept for a text with the command tag of a SELECT: a call of a function that changes the session, or CREATE
-// TEMP TABLE … AS, which has that tag as well.
+// unkeptSelect is unkept for a text with the command tag of a SELECT: a call of a function that changes the session, or
+// CREATE TEMP TABLE … AS, which has that tag as well.
 func unkeptSelect(sql string) *Remedy {
 	const selects = "select "
 	switch {
@@ -116,6 +117,7 @@ func unkeptSelect(sql string) *Remedy {
 // A Remedy says what was left in a session where nobody can use it, and what to do instead, in words for a line of log.
 type Remedy struct{ What, Instead string }
 
+// remedies are all remedies, by what is left in the session.
 var remedies = struct{ setting, listen, prepared, temporary, lock Remedy }{
 	setting: Remedy{"a setting", "for every session: server_settings, or a run-time parameter in the DSN; for a transaction: SET LOCAL in it; " +
 		"for several statements: a *sql.Conn, on which it lasts until Close"},
@@ -125,8 +127,8 @@ var remedies = struct{ setting, listen, prepared, temporary, lock Remedy }{
 	lock:      Remedy{"an advisory lock", "pg_advisory_xact_lock in a transaction; or a *sql.Conn that is held as long as the lock shall be"},
 }
 
-// Unkept is called after EndVisit. If the borrower's only statement has left something in the session that nobody can use, it
-// returns the remedy, and the statement's text without its literals. Otherwise it returns nil. It forgets the visit.
+// Unkept is called after EndVisit. If the borrower's only statement has left something in the session that nobody can use,
+// it returns the remedy, and the statement's text without its literals. Otherwise it returns nil. It forgets the visit.
 func (c *Conn) Unkept() (left *Remedy, text string) {
 	v := c.visit
 	c.visit = visit{}

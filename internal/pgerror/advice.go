@@ -34,8 +34,8 @@ var refusals = map[string]string{
 	InvalidParameterValue:  "look at server_settings",
 }
 
-// Advice says what to look at after a dial that failed with err. It returns "" if err suggests nothing. passwordFrom is where the
-// password came from, or "" if that isn't known.
+// Advice says what to look at after a dial that failed with err. It returns "" if err suggests nothing. passwordFrom is
+// where the password came from, or "" if that isn't known.
 func Advice(err error, passwordFrom string) string {
 	var (
 		name       *net.DNSError
@@ -97,8 +97,8 @@ const (
 	inOptions        // the startup parameter options, which contains others
 )
 
-// refusedParameter matches PgBouncer's message about a parameter that it doesn't accept. PgBouncer 1.18 doesn't accept options at
-// all; from 1.20 on it accepts some of the parameters in it.
+// refusedParameter matches PgBouncer's message about a parameter that it doesn't accept. PgBouncer 1.18 doesn't accept
+// options at all; from 1.20 on it accepts some of the parameters in it.
 var refusedParameter = regexp.MustCompile(`^(?i:unsupported (options )?startup parameter( in options)?)(?:: ([^\s=]+))?`)
 
 // poolersRefusal reports whether a message is a pooler's about a parameter that it doesn't accept. where is the place of the

@@ -1,6 +1,6 @@
-// Package pgerror is what pgprod knows of the errors of PostgreSQL's servers, of the poolers before them, and of pgx: what each
-// SQLSTATE means, and what may be concluded from it. It knows neither connections nor pools, whose code draws the conclusions, and
-// can be tested without a server.
+// Package pgerror is what pgprod knows of the errors of PostgreSQL's servers, of the poolers before them, and of pgx: what
+// each SQLSTATE means, and what may be concluded from it. It knows neither connections nor pools, whose code draws the
+// conclusions, and can be tested without a server.
 //
 //	sqlstate.go  the SQLSTATEs, and what their classes are about
 //	session.go   what a failure says of the session and of the server
@@ -18,8 +18,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// From returns the error that the server, or a pooler before it, has sent, if err is one or wraps one. Otherwise it returns nil:
-// then err comes from the network, from pgx, from a context or from the application.
+// From returns the error that the server, or a pooler before it, has sent, if err is one or wraps one. Otherwise it returns
+// nil: then err comes from the network, from pgx, from a context or from the application.
 //
 // All functions of this package that take an error look for the server's error in this way.
 func From(err error) *pgconn.PgError {

@@ -1,8 +1,8 @@
 package pgerror
 
-// PlanIsOutdated reports whether the server may have refused a prepared statement because the schema has changed since it was
-// prepared, or because somebody else has deallocated it. Then the statement may succeed if it is prepared anew. err must be the
-// error by which the server has refused the statement before executing it.
+// PlanIsOutdated reports whether the server may have refused a prepared statement because the schema has changed since it
+// was prepared, or because somebody else has deallocated it. Then the statement may succeed if it is prepared anew. err must
+// be the error by which the server has refused the statement before executing it.
 func PlanIsOutdated(err error) bool { return SchemaChanged(err) || deallocated.has(err) }
 
 // SchemaChanged reports whether a change of the schema may be the reason of such an error. Then what other connections have

@@ -23,8 +23,8 @@ const (
 	Passing                  // the cause will pass by itself: callers wait, while dialling goes on
 )
 
-// ProspectOf returns the prospect after a dial that failed with err. If several hosts were tried, the host with the best prospect
-// counts. rereadsPassword says that the next dial may log in with another password.
+// ProspectOf returns the prospect after a dial that failed with err. If several hosts were tried, the host with the best
+// prospect counts. rereadsPassword says that the next dial may log in with another password.
 func ProspectOf(err error, rereadsPassword bool) Prospect {
 	refused := allRefusals(err)
 	if len(refused) == 0 {
@@ -73,8 +73,8 @@ func prospectOfTLS(err error) Prospect {
 	return Passing
 }
 
-// prospectOfRefusal returns the prospect after an error that the server, or a pooler before it, has sent. If the password is read
-// anew for each dial, a login that is refused may succeed later.
+// prospectOfRefusal returns the prospect after an error that the server, or a pooler before it, has sent. If the password is
+// read anew for each dial, a login that is refused may succeed later.
 func prospectOfRefusal(err *pgconn.PgError, rereadsPassword bool) Prospect {
 	switch {
 	case err.Code == ProtocolViolation:
@@ -96,15 +96,16 @@ var prospects = map[string]Prospect{
 	classInternal:   Doubtful, // so may this; but Supabase's pooler also sends it for a tenant that it doesn't know
 }
 
-// healing are parts of PgBouncer's messages for a state that will pass: its server is gone, or it has no room for another client.
+// healing are parts of PgBouncer's messages for a state that will pass: its server is gone, or it has no room for another
+// client.
 var healing = []string{
 	"server login", "server conn", "server closed", "cannot connect", "connect failed", "timeout", "no more connections",
 	"too many", "starting up", "shut", "paused", "suspend", "no memory", "try again",
 }
 
-// prospectOfPooler returns the prospect after a protocol violation, which is PgBouncer's SQLSTATE for almost everything, by its
-// message. A parameter that it doesn't accept is final. A database or a user that it doesn't know, or a wrong password, is
-// doubtful, as its configuration may be about to change.
+// prospectOfPooler returns the prospect after a protocol violation, which is PgBouncer's SQLSTATE for almost everything, by
+// its message. A parameter that it doesn't accept is final. A database or a user that it doesn't know, or a wrong password,
+// is doubtful.
 func prospectOfPooler(message string) Prospect {
 	if _, _, refused := poolersRefusal(message); refused {
 		return Final
@@ -130,8 +131,8 @@ const (
 	doubtForgotten = 10 * time.Second
 )
 
-// Doubts count the dials in a row that have failed in the same doubtful way, to find out when that has to be taken for final. They
-// are safe for concurrent use.
+// Doubts count the dials in a row that have failed in the same doubtful way, to find out when that has to be taken for
+// final. They are safe for concurrent use.
 type Doubts struct {
 	mu    sync.Mutex // guards what follows
 	code  string     // the SQLSTATE; "": the last dial didn't fail in a doubtful way
@@ -140,8 +141,8 @@ type Doubts struct {
 	last  time.Time  // when the last one did
 }
 
-// IsFinal is called for each dial that has failed, with its error. It reports whether the next dial will fail in the same way, as
-// far as the error and the dials before show.
+// IsFinal is called for each dial that has failed, with its error. It reports whether the next dial will fail in the same
+// way, as far as the error and the dials before show.
 func (d *Doubts) IsFinal(err error, rereadsPassword bool, now time.Time) bool {
 	switch ProspectOf(err, rereadsPassword) {
 	case Final:
@@ -153,7 +154,8 @@ func (d *Doubts) IsFinal(err error, rereadsPassword bool, now time.Time) bool {
 	return false
 }
 
-// lasts notes a doubtful failure with this code, and reports whether such failures have gone on for so long that they are final.
+// lasts notes a doubtful failure with this code, and reports whether such failures have gone on for so long that they are
+// final.
 func (d *Doubts) lasts(code string, now time.Time) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()

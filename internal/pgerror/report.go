@@ -8,15 +8,15 @@ func IsExpected(err error) bool { return expected.has(err) }
 
 var expected = setOf(classConstraint, classRollback)
 
-// HitsAll reports whether a statement failed because of something that isn't in the statement, so that other statements fail as
-// well: the server or the transaction is read-only, the transaction has failed already, or the server lacks resources, shuts down
-// or is gone. For a statement that was cancelled because it took too long, it reports false.
+// HitsAll reports whether a statement failed because of something that isn't in the statement, so that other statements fail
+// as well: the server or the transaction is read-only, the transaction has failed already, or the server lacks resources,
+// shuts down or is gone. For a statement that was cancelled because it took too long, it reports false.
 func HitsAll(err error) bool { return common.has(err) && !IsCanceled(err) }
 
 var common = setOf(ReadOnlyTransaction, InFailedTransaction, classOperator, classResources, classConnection)
 
-// IsWarning reports whether a notice is of severity WARNING. Servers before 9.6, and some that only speak PostgreSQL's protocol,
-// send no untranslated severity; for these the translated one is looked at.
+// IsWarning reports whether a notice is of severity WARNING. Servers before 9.6, and some that only speak PostgreSQL's
+// protocol, send no untranslated severity; for these the translated one is looked at.
 func IsWarning(n *pgconn.Notice) bool {
 	return n.SeverityUnlocalized == "WARNING" || n.SeverityUnlocalized == "" && n.Severity == "WARNING"
 }

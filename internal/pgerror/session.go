@@ -2,12 +2,13 @@ package pgerror
 
 import "strings"
 
-// ServerAnswered reports whether the server has answered something that ended with err, by success (nil) or by an error, which
-// shows that it was alive. Otherwise the connection broke, a context ended, or pgx sent nothing.
+// ServerAnswered reports whether the server has answered something that ended with err, by success (nil) or by an error,
+// which shows that it was alive. Otherwise the connection broke, a context ended, or pgx sent nothing.
 func ServerAnswered(err error) bool { return err == nil || From(err) != nil }
 
-// IsFatal reports whether the server has ended the session with err, because its severity is FATAL or PANIC. Servers before 9.6,
-// and some that only speak PostgreSQL's protocol, send no untranslated severity; for these the translated one is looked at.
+// IsFatal reports whether the server has ended the session with err, because its severity is FATAL or PANIC. Servers before
+// 9.6, and some that only speak PostgreSQL's protocol, send no untranslated severity; for these the translated one is looked
+// at.
 func IsFatal(err error) bool {
 	pg := From(err)
 	if pg == nil {
@@ -20,15 +21,16 @@ func IsFatal(err error) bool {
 	return severity == "FATAL" || severity == "PANIC"
 }
 
-// ServerLeaves reports whether the end of a session by err concerns the server's other sessions as well. It does if the server said
-// that it shuts down, has crashed or is starting. (When an administrator ends a single session, the server says the same as when it
-// shuts down.) It also does if the connection broke without an error from the server, since other connections may be broken too.
+// ServerLeaves reports whether the end of a session by err concerns the server's other sessions as well. It does if the
+// server said that it shuts down, has crashed or is starting. (When an administrator ends a single session, the server says
+// the same as when it shuts down.) It also does if the connection broke without an error from the server, since other
+// connections may be broken too.
 func ServerLeaves(err error) bool { return From(err) == nil || leaving.has(err) }
 
 var leaving = setOf(AdminShutdown, CrashShutdown, CannotConnectNow)
 
-// IsReadOnly reports whether a statement was refused because it writes, and either its transaction is read-only or the server
-// takes no writes: it is a standby, or default_transaction_read_only is on.
+// IsReadOnly reports whether a statement was refused because it writes, and either its transaction is read-only or the
+// server takes no writes: it is a standby, or default_transaction_read_only is on.
 func IsReadOnly(err error) bool { return readOnly.has(err) }
 
 var readOnly = setOf(ReadOnlyTransaction)

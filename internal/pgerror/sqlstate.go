@@ -49,7 +49,8 @@ const (
 	classInternal      = "XX" // Internal Error
 )
 
-// class returns the class of a code. Servers that only speak PostgreSQL's protocol may send a code that is shorter than a class.
+// class returns the class of a code. Servers that only speak PostgreSQL's protocol may send a code that is shorter than a
+// class.
 func class(code string) string { return code[:min(2, len(code))] }
 
 // codes is a set of SQLSTATEs, each given by itself or by its class.
@@ -70,8 +71,8 @@ func (c codes) has(err error) bool {
 	return pg != nil && (c[pg.Code] || c[class(pg.Code)])
 }
 
-// Subject says what an error is about, by the class of its SQLSTATE. Its words may be shown in place of the message, which may
-// contain values.
+// Subject says what an error is about, by the class of its SQLSTATE. Its words may be shown in place of the message, which
+// may contain values.
 func Subject(pg *pgconn.PgError) string { return cmp.Or(subjects[class(pg.Code)], "an error") }
 
 // subjects has a few words for each class of SQLSTATEs that PostgreSQL has.

@@ -26,9 +26,9 @@ const (
 	minPing = 50 * time.Millisecond
 )
 
-// borrow gets a connection for a session that has none. It waits for a place in the queue, for pool_timeout at most, and then
-// takes idle connections until one of them is alive. If the error is nil, s.m may be used at once, and the session owns the
-// place until giveBack.
+// borrow gets a connection for a session that has none. It waits for a place in the queue, for pool_timeout at most, and
+// then takes idle connections until one of them is alive. If the error is nil, s.m may be used at once, and the session owns
+// the place until giveBack.
 //
 // A connection out of the inner *sql.DB is reached by (*sql.Conn).Raw (see fromInner), and is used after Raw has returned,
 // which database/sql forbids so that no connection gets two users. Here it has one: the session owns the *sql.Conn, nobody
@@ -72,7 +72,7 @@ func (s *session) borrow(ctx context.Context) error {
 	return err
 }
 
-// timeLeft returns how much longer a caller may wait that began to at start. It is at least a nanosecond if pool_timeout is
+// timeLeft returns how much longer a caller may wait that began to wait at start. It is at least a nanosecond if pool_timeout is
 // set, and 0, which stands for no limit, if it isn't.
 func (p *Pool) timeLeft(start int64) time.Duration {
 	if p.cfg.PoolTimeout <= 0 {
@@ -129,7 +129,7 @@ func (p *Pool) prove(ctx context.Context, m *member, start, now int64) (alive bo
 	if ctx.Done() == nil { // the context can't end, so no second goroutine is needed
 		return p.pinged(m, limit), nil
 	}
-	done := make(chan bool, 1)                         // has room for the result, so that the task ends though nobody waits for it
+	done := make(chan bool, 1)                         // has room for the result, so that the task ends in any case
 	p.tasks.run(func() { done <- p.pinged(m, limit) }) // ends within limit
 	select {
 	case alive := <-done:
@@ -239,8 +239,8 @@ func (s *session) giveBack() {
 }
 
 // keepWithinSize is called by giveBack when there are more than pool_size connections. If fewer than pool_size are idle, it
-// puts the connection on the shelf, releases its place and returns true. Otherwise it does nothing, and its caller closes the
-// connection. The overflow lock is held meanwhile: two callers that counted at the same time would both keep theirs.
+// puts the connection on the shelf, releases its place and returns true. Otherwise it does nothing, and its caller closes
+// the connection. The overflow lock is held meanwhile: two callers that counted at the same time would both keep theirs.
 func (p *Pool) keepWithinSize(m *member) bool {
 	p.overflow.Lock()
 	defer p.overflow.Unlock()

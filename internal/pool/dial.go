@@ -60,8 +60,8 @@ func (p maker) DialEnded() {
 	}
 }
 
-// takeBeyondSize is called by Dialled. If more than pool_size connections are idle it takes one from the shelf, writes it off
-// and returns it, for its caller to close. It returns nil if no more are idle, or if the shelf is empty, because the
+// takeBeyondSize is called by Dialled. If more than pool_size connections are idle it takes one from the shelf, writes it
+// off and returns it, for its caller to close. It returns nil if no more are idle, or if the shelf is empty, because the
 // connection has just been taken: then giveBack decides about it.
 func (p *Pool) takeBeyondSize() *member {
 	p.overflow.Lock()

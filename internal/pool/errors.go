@@ -25,8 +25,8 @@ var (
 	errFoundDead = errors.New("found closed by the other end when it was to be lent")
 )
 
-// timeoutError is the error of a caller that got no connection within pool_timeout. It says how full the pool was. Its causes
-// are ErrTimeout and the last failure to connect, if there was one.
+// timeoutError is the error of a caller that got no connection within pool_timeout. It says how full the pool was. Its
+// causes are ErrTimeout and the last failure to connect, if there was one.
 type timeoutError struct {
 	pool           string // the pool's name
 	size, overflow int    // pool_size and max_overflow
@@ -108,8 +108,8 @@ func (p *Pool) waitError(err error, waited time.Duration) error {
 	return err
 }
 
-// endedWaiting returns the error for a caller whose context has ended, with err, before it had a connection. s is how full the
-// pool was then.
+// endedWaiting returns the error for a caller whose context has ended, with err, before it had a connection. s is how full
+// the pool was then.
 func (p *Pool) endedWaiting(err error, waited time.Duration, s lease.Stats) error {
 	what := "for a connection"
 	if _, asking := err.(askingError); asking {

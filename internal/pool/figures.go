@@ -27,8 +27,8 @@ func (p *Pool) Stats() Stats {
 	return s
 }
 
-// Status returns a snapshot of the figures under the names that the root package documents, utilisation included. A pool with
-// unlimited overflow is measured by pool_size alone.
+// Status returns a snapshot of the figures under the names that the root package documents, utilisation included. A pool
+// with unlimited overflow is measured by pool_size alone.
 func (p *Pool) Status() activity.Status {
 	cfg, s := p.cfg, p.Stats()
 	capacity := float64(cfg.PoolSize)

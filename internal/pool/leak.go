@@ -46,7 +46,7 @@ func (p *Pool) checkIn(m *member, now int64) int64 {
 	m.mu.Lock()
 	age := now - m.checkout.since
 	leaked := m.checkout.counted || m.checkout.logged || p.isLeak(age)
-	if !leaked {
+	if !leaked { // as a rule, and then books.mu is not needed
 		m.checkout.since = 0
 	}
 	m.mu.Unlock()
@@ -61,9 +61,10 @@ func (p *Pool) checkIn(m *member, now int64) int64 {
 	return age
 }
 
-// countReturnedLeak ends a checkout that was a leak, and returns it. In one step, under both locks, it is taken from the leaks
-// that go on and added to those that are over: otherwise leaks might count neither, and a counter must not go back. A checkout
-// that leaks has counted stays a leak, even if it was shorter than leak_detection by a clock that was read a moment earlier.
+// countReturnedLeak ends a checkout that was a leak, and returns it. In one step, under both locks, it is taken from the
+// leaks that go on and added to those that are over: otherwise leaks might count neither, and a counter must not go back. A
+// checkout that leaks has counted stays a leak, even if it was shorter than leak_detection by a clock that was read a moment
+// earlier.
 func (p *Pool) countReturnedLeak(m *member) (was checkout) {
 	p.books.mu.Lock()
 	defer p.books.mu.Unlock()
@@ -84,8 +85,8 @@ func (p *Pool) isLeak(age int64) bool {
 	return p.cfg.LeakDetection > 0 && age >= int64(p.cfg.LeakDetection)
 }
 
-// leaks returns how many checkouts have lasted longer than leak_detection since the pool was made, those that go on included.
-// It is called when metrics are collected.
+// leaks returns how many checkouts have lasted longer than leak_detection since the pool was made, those that go on
+// included. It is called when metrics are collected.
 func (p *Pool) leaks() int64 {
 	now := clock.Now()
 	p.books.mu.Lock()
@@ -119,8 +120,8 @@ func (p *Pool) stopLeakWatch() {
 	}
 }
 
-// checkForLeaks logs the leaks that were not logged yet. The timer calls it. It sets the timer for the time at which the next
-// checkout could become a leak, or stops watching if there is no connection or the pool is closed.
+// checkForLeaks logs the leaks that were not logged yet. The timer calls it. It sets the timer for the time at which the
+// next checkout could become a leak, or stops watching if there is no connection or the pool is closed.
 func (p *Pool) checkForLeaks() {
 	if !p.tasks.begin() { // Close waits until they are logged
 		return
@@ -139,8 +140,8 @@ func (p *Pool) checkForLeaks() {
 	}
 }
 
-// An openCheckout is a copy of a checkout that goes on, with its connection and its age at the time of copying. The connection
-// may have been given back since then: only those of conn's methods may be called that may be called at any time.
+// An openCheckout is a copy of a checkout that goes on, with its connection and its age at the time of copying. The
+// connection may have been given back since then: only those of conn's methods may be called that may be called at any time.
 type openCheckout struct {
 	checkout
 	m   *member
@@ -148,8 +149,8 @@ type openCheckout struct {
 }
 
 // newLeaksLocked returns the leaks that were not logged yet, marks them as logged, and returns how long it takes until the
-// next checkout could become a leak: one that goes on, or, after all of leak_detection, one that begins now. It is called with
-// books.mu held.
+// next checkout could become a leak: one that goes on, or, after all of leak_detection, one that begins now. It is called
+// with books.mu held.
 func (p *Pool) newLeaksLocked() (next time.Duration, found []openCheckout) {
 	now := clock.Now()
 	next = p.cfg.LeakDetection
@@ -170,8 +171,8 @@ func (p *Pool) newLeaksLocked() (next time.Duration, found []openCheckout) {
 	return next, found
 }
 
-// logLeak tells the diary of a leak. If the borrower's stack was not taken, the budget is lifted for a while, so that the next
-// leak of this kind has one. No lock is held.
+// logLeak tells the diary of a leak. If the borrower's stack was not taken, the budget is lifted for a while, so that the
+// next leak of this kind has one. No lock is held.
 func (p *Pool) logLeak(l openCheckout) {
 	running, rowsOpen := l.m.conn.State()
 	leak := diary.Leak{

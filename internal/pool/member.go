@@ -10,8 +10,8 @@ import (
 )
 
 // A member is a connection of the pool, with what the pool knows of it. It belongs to whoever has taken it with takeIdle or
-// has dialled it, one goroutine at a time, until it is kept or closed. Only conn's methods that say so and what mu guards may
-// be used by others.
+// has dialled it, one goroutine at a time, until it is kept or closed. Only conn's methods that say so and what mu guards
+// may be used by others.
 //
 // It is the driver.Conn that the inner *sql.DB knows, and the observer of conn.
 type member struct {
@@ -26,7 +26,7 @@ type member struct {
 	condemned string // the reason why it must not be lent again; "": it may be lent
 	closing   string // the reason why it is being closed, one of diary.Reasons; "": it is not being closed
 
-	mu       sync.Mutex // guards checkout
+	mu       sync.Mutex // guards checkout; link.Conn.Doing, which takes a lock, may be called under it
 	checkout checkout   // who has borrowed the connection; other goroutines look at it
 }
 
@@ -58,8 +58,8 @@ func (m *member) Close() error {
 	return nil
 }
 
-// timeIsUp returns the reason for which the inner *sql.DB has closed an idle connection. The inner *sql.DB doesn't say, so it
-// is found by the limits that the inner *sql.DB applies.
+// timeIsUp returns the reason for which the inner *sql.DB has closed an idle connection. The inner *sql.DB doesn't say, so
+// it is found by the limits that the inner *sql.DB applies.
 func (m *member) timeIsUp() (reason string) {
 	p, now := m.pool, clock.Now()
 	switch {

@@ -107,7 +107,8 @@ func sortOf(err error) string {
 	return instruments.ErrorType(err)
 }
 
-// noteUnserved tells the diary that a caller got no connection, unless the caller cancelled its context or the pool is closed.
+// noteUnserved tells the diary that a caller got no connection, unless the caller cancelled its context or the pool is
+// closed.
 func (p *Pool) noteUnserved(ctx context.Context, err error, waited time.Duration) {
 	if !p.closed.Load() && !errors.Is(err, context.Canceled) {
 		p.diary.Unserved(ctx, failure(err), waited)

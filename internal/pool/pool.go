@@ -1,8 +1,8 @@
 // Package pool is the layer between the application's *sql.DB and the connections to the server.
 //
 // The application's *sql.DB holds sessions, which it takes for connections. A session has no connection until its first use.
-// Then it waits for its turn in the queue (package lease), takes an idle connection, from the shelf or from an inner *sql.DB,
-// and keeps it until the application's *sql.DB puts the session away.
+// Then it waits for its turn in the queue (package lease), takes an idle connection, from the shelf or from an inner
+// *sql.DB, and keeps it until the application's *sql.DB puts the session away.
 //
 //	pool.go      Pool: its parts, New and Close, and what happens when a connection was lost
 //	session.go   the driver.Conn that the application's *sql.DB holds
@@ -46,8 +46,8 @@ import (
 	"github.com/pgprod/pgprod/internal/stack"
 )
 
-// Hooks are those parts of the configuration that are code or objects of the application's, and so can't stand in a DSN or in
-// the environment.
+// Hooks are those parts of the configuration that are code or objects of the application's, and so can't stand in a DSN or
+// in the environment.
 type Hooks struct {
 	Logger   *slog.Logger                          // nil: slog.Default() at the time of each line
 	Password func(context.Context) (string, error) // nil: the password comes from the settings
@@ -87,7 +87,7 @@ type Pool struct {
 // trust says which of the pool's connections may be lent, and which only after a ping.
 type trust struct {
 	generation atomic.Uint64 // the present one; connections of an earlier generation are closed and not lent again
-	suspicion  atomic.Int64  // by package clock: a connection that was last heard before it must answer a ping to be lent; 0: none
+	suspicion  atomic.Int64  // by package clock: connections that were last heard before it must answer a ping to be lent
 }
 
 // New returns a pool that has no connection yet. The pool keeps cfg, sets its PoolName to one that is unique in the process,
@@ -179,6 +179,6 @@ func (p *Pool) sweep(generation uint64) {
 	}
 }
 
-// suspect is called when the server didn't react to a cancel request, so that it may be dead: each connection on which it has
-// not answered since must answer a ping before it is lent.
+// suspect is called when the server didn't react to a cancel request, so that it may be dead: each connection on which it
+// has not answered since must answer a ping before it is lent.
 func (p *Pool) suspect() { p.trust.suspicion.Store(clock.Now()) }

@@ -10,9 +10,9 @@ import (
 	"github.com/pgprod/pgprod/internal/link"
 )
 
-// A statement is the driver.Stmt of the application's *sql.DB. It holds nothing on the server: it is a text and the number of
-// its parameters. It runs on the connection that its session has borrowed then, and pgx prepares it there if it isn't in that
-// connection's cache (an LRU of 512 statements; statement_cache_capacity in the DSN).
+// A statement is the driver.Stmt of the application's *sql.DB. It holds nothing on the server: it is a text and the number
+// of its parameters. It runs on the connection that its session has borrowed then, and pgx prepares it there if it isn't in
+// that connection's cache (an LRU of 512 statements; statement_cache_capacity in the DSN).
 type statement struct {
 	s      *session
 	query  string

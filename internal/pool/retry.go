@@ -10,8 +10,8 @@ import (
 	"github.com/pgprod/pgprod/internal/pgerror"
 )
 
-// rebinds is how many more connections a statement is tried on, if the one that it was about to be sent on died before a byte
-// of the statement was written.
+// rebinds is how many more connections a statement is tried on, if the one that it was about to be sent on died before a
+// byte of the statement was written.
 const rebinds = 3
 
 // run calls do, which executes one statement on the connection that it is given. It borrows a connection if the session has

@@ -13,9 +13,9 @@ import (
 	"github.com/pgprod/pgprod/internal/link"
 )
 
-// A session is what the application's *sql.DB takes for a connection. It borrows a connection of the pool at its first use, and
-// gives it back when the *sql.DB puts it away, which it learns when database/sql calls IsValid or Close. database/sql calls its
-// methods one at a time.
+// A session is what the application's *sql.DB takes for a connection. It borrows a connection of the pool at its first use,
+// and gives it back when the *sql.DB puts it away, which it learns when database/sql calls IsValid or Close. database/sql
+// calls its methods one at a time.
 //
 // It never returns driver.ErrBadConn: that would make database/sql run the statement again, whether it has run or not.
 type session struct {
@@ -43,8 +43,8 @@ var (
 func (p *Pool) Session() driver.Conn { return &session{pool: p} }
 
 // Conn returns pgx's connection to callers of (*sql.Conn).Raw, which know the method from pgx's stdlib. It borrows a
-// connection if the session has none, and returns nil if it gets none within pool_timeout; a PingContext before Raw says why.
-// The caller may use the connection until Raw returns.
+// connection if the session has none, and returns nil if it gets none within pool_timeout; a PingContext before Raw says
+// why. The caller may use the connection until Raw returns.
 func (s *session) Conn() *pgx.Conn {
 	if _, err := s.ensureConn(context.Background()); err != nil {
 		return nil
@@ -52,8 +52,8 @@ func (s *session) Conn() *pgx.Conn {
 	return s.m.conn.Pgx(context.Background())
 }
 
-// Raw calls fn with pgx's connection. The root package's Raw calls it. If fn panics, or leaves a transaction or rows open, the
-// connection is closed when it is given back.
+// Raw calls fn with pgx's connection. The root package's Raw calls it. If fn panics, or leaves a transaction or rows open,
+// the connection is closed when it is given back.
 func (s *session) Raw(ctx context.Context, fn func(*pgx.Conn) error) error {
 	if _, err := s.ensureConn(ctx); err != nil {
 		return err
@@ -84,9 +84,9 @@ func (s *session) ResetSession(context.Context) error { return nil }
 // CheckNamedValue implements driver.NamedValueChecker: pgx takes any argument as it is.
 func (s *session) CheckNamedValue(*driver.NamedValue) error { return nil }
 
-// ensureConn borrows a connection if the session has none, and makes one that it has safe for the next statement. borrowedNow
-// reports that this call has borrowed it: no earlier statement depends on this very connection, and if it dies, the statement
-// may be tried on another one.
+// ensureConn borrows a connection if the session has none, and makes one that it has safe for the next statement.
+// borrowedNow reports that this call has borrowed it: no earlier statement depends on this very connection, and if it dies,
+// the statement may be tried on another one.
 func (s *session) ensureConn(ctx context.Context) (borrowedNow bool, err error) {
 	switch {
 	case s.over:
@@ -100,8 +100,8 @@ func (s *session) ensureConn(ctx context.Context) (borrowedNow bool, err error) 
 	return false, nil
 }
 
-// text returns what is sent to the server for a statement: its text, with the tags that the application asked for. It refuses
-// a COPY that database/sql can't serve.
+// text returns what is sent to the server for a statement: its text, with the tags that the application asked for. It
+// refuses a COPY that database/sql can't serve.
 func (s *session) text(ctx context.Context, query string) (string, error) {
 	if link.CopiesIn(query) {
 		return "", errCopyIn

@@ -100,8 +100,8 @@ func (s *shelf) close() []*member {
 	return all
 }
 
-// shelfTime is how long a connection stays on the shelf: a second, or a tenth of pool_idle_timeout or pool_recycle if that is
-// less, so that the inner *sql.DB, which applies these limits, isn't late by much.
+// shelfTime is how long a connection stays on the shelf: a second, or a tenth of pool_idle_timeout or pool_recycle if that
+// is less, so that the inner *sql.DB, which applies these limits, isn't late by much.
 func (p *Pool) shelfTime() time.Duration {
 	d := maxOnShelf
 	for _, limit := range []time.Duration{p.cfg.PoolIdleTimeout, p.cfg.PoolRecycle} {
@@ -215,8 +215,8 @@ func (e *entrance) withdraw(m *member) bool {
 //
 // The inner *sql.DB calls its connector, and so takes in what waits in the entrance, only if it has no idle connection. As a
 // rule it has none, or nobody would have dialled; if it has some, this loop takes them out and puts them on the shelf. What
-// it gets may also be a connection of another dial, and another goroutine that looks for an idle connection may get this one.
-// In any case it has entered when it isn't in the entrance any more.
+// it gets may also be a connection of another dial, and another goroutine that looks for an idle connection may get this
+// one. In any case it has entered when it isn't in the entrance any more.
 func (p *Pool) enter(m *member) {
 	p.entrance.offer(m)
 	for p.entrance.waits(m) {

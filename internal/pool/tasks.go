@@ -2,15 +2,16 @@ package pool
 
 import "sync"
 
-// tasks are goroutines that Close waits for: pings, goodbyes to the server, sweeps, health checks, the preflight and the like.
-// Each of them ends by itself, within a limit of its own or with the pool's life. It is safe for concurrent use.
+// tasks are goroutines that Close waits for: pings, goodbyes to the server, sweeps, health checks, the preflight and the
+// like. Each of them ends by itself, within a limit of its own or with the pool's life. It is safe for concurrent use.
 type tasks struct {
 	mu    sync.Mutex // guards ended
 	ended bool       // wait was called
 	all   sync.WaitGroup
 }
 
-// run starts a goroutine that calls f and ends when f returns. Once wait was called, run calls f itself and returns after it.
+// run starts a goroutine that calls f and ends when f returns. Once wait was called, run calls f itself and returns after
+// it.
 func (t *tasks) run(f func()) {
 	if !t.begin() {
 		f()

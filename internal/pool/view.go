@@ -29,8 +29,8 @@ func (v view) Observer() link.Observer         { return v.p.newObserver() }
 func (v view) Status() activity.Status         { return v.p.Status() }
 func (v view) Figures() lease.Stats            { return v.p.queue.Stats() }
 
-// HeardSince implements diagnose.Pool. A login doesn't count as an answer, since a pooler may have accepted it while the server
-// behind it is gone.
+// HeardSince implements diagnose.Pool. A login doesn't count as an answer, since a pooler may have accepted it while the
+// server behind it is gone.
 func (v view) HeardSince(since int64) bool {
 	b := &v.p.books
 	b.mu.Lock()
@@ -44,8 +44,8 @@ func (v view) HeardSince(since int64) bool {
 }
 
 // WithIdle implements diagnose.Pool. It takes an idle connection for as long as ask runs, without counting a checkout, and
-// puts it back or closes it. An answer that link.Conn.Ask gets doesn't make the connection one that was heard lately, so that
-// the next borrower's ping is no later for it.
+// puts it back or closes it. An answer that link.Conn.Ask gets doesn't make the connection one that was heard lately, so
+// that the next borrower's ping is no later for it.
 func (v view) WithIdle(ask func(*link.Conn) error) (found bool, err error) {
 	p := v.p
 	if !p.queue.TryReserve() {

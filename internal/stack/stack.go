@@ -1,5 +1,5 @@
-// Package stack keeps the stacks of goroutines that borrow connections, so that it can be said later who has a connection for too
-// long. Taking a stack costs half a microsecond, so a budget decides of which borrowers it is taken.
+// Package stack keeps the stacks of goroutines that borrow connections, so that it can be said later who has a connection
+// for too long. Taking a stack costs half a microsecond, so a budget decides of which borrowers it is taken.
 package stack
 
 import (
@@ -14,8 +14,8 @@ import (
 const (
 	// maxDepth is how many frames of a stack are kept. About a dozen of them are database/sql's and ours.
 	maxDepth = 32
-	// interval and burst limit what stacks cost. Up to one checkout per interval, four thousand a second, each stack is taken, and
-	// of more checkouts four thousand a second. At once, up to burst stacks are taken.
+	// interval and burst limit what stacks cost. Up to one checkout per interval, four thousand a second, each stack is taken,
+	// and of more checkouts four thousand a second. At once, up to burst stacks are taken.
 	interval = 250 * time.Microsecond
 	burst    = 128
 	// unlimitedFor is for how long all stacks are taken after one was missing. The diary's text says ten minutes.
@@ -28,8 +28,8 @@ type Budget struct {
 	unlimitedUntil atomic.Int64 // by package clock: until then all stacks are taken
 }
 
-// Allows reports whether a stack may be taken at now, by package clock. If another goroutine asks at the same time, one of the
-// two may be refused.
+// Allows reports whether a stack may be taken at now, by package clock. If another goroutine asks at the same time, one of
+// the two may be refused.
 func (b *Budget) Allows(now int64) bool {
 	due := b.due.Load()
 	if due-now >= int64(burst*interval) {
@@ -38,7 +38,8 @@ func (b *Budget) Allows(now int64) bool {
 	return b.due.CompareAndSwap(due, max(due, now)+int64(interval)) || now < b.unlimitedUntil.Load()
 }
 
-// Missed is called at now, by package clock, when a stack is needed that was not taken. For unlimitedFor all stacks are taken.
+// Missed is called at now, by package clock, when a stack is needed that was not taken. For unlimitedFor all stacks are
+// taken.
 func (b *Budget) Missed(now int64) { b.unlimitedUntil.Store(now + int64(unlimitedFor)) }
 
 // A Trace is a stack. The zero value is a stack that was not taken.
@@ -53,8 +54,8 @@ func (t *Trace) Take() { t.depth = runtime.Callers(3, t.pcs[:]) }
 // Clear forgets the stack.
 func (t *Trace) Clear() { t.depth = 0 }
 
-// Frames returns the application's part of the stack, each frame as "function file:line", the innermost first. It returns nil if
-// the stack was not taken.
+// Frames returns the application's part of the stack, each frame as "function file:line", the innermost first. It returns
+// nil if the stack was not taken.
 func (t *Trace) Frames() (all []string) {
 	t.walk(func(f runtime.Frame) bool {
 		if !isPlumbing(f.Function) {
