@@ -94,7 +94,9 @@ func isBusy(err error) bool { return err != nil && strings.Contains(err.Error(),
 
 // isOutdated reports whether the server refused a statement since it was prepared for another schema, or is no longer.
 func isOutdated(err error) bool {
-	for state, says := range map[string]string{"0A000": "cached plan", "XX000": "cache lookup", "26000": "does not exist"} {
+	for state, says := range map[string]string{
+		"0A000": "cached plan", "XX000": "cache lookup", "26000": "does not exist", "08P01": "result formats but query has",
+	} {
 		if sqlState(err) == state && strings.Contains(err.Error(), says) {
 			return true
 		}
