@@ -203,6 +203,19 @@ func TestWhatIsLeftOnTheServerIsBounded(t *testing.T) {
 	}
 }
 
+// TestAnEmptyStatementTakesNoArguments, as with pgx, not even the way in which to send it.
+func TestAnEmptyStatementTakesNoArguments(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.NewDatabase(t)
+	for _, db := range []*sql.DB{openPgx(t, dsn), openPool(t, dsn)} {
+		st := prepare(t, db, "")
+		_, err := st.Exec()
+		require.NoError(t, err)
+		_, err = st.Exec(pgx.QueryExecModeExec)
+		require.EqualError(t, err, "sql: expected 0 arguments, got 1")
+	}
+}
+
 func TestTextsThatWereQueriedFirstCanBePrepared(t *testing.T) {
 	t.Parallel()
 	db := openPool(t, oneConn(pgtest.NewDatabase(t)))

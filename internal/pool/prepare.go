@@ -64,8 +64,11 @@ func (s *session) PrepareContext(ctx context.Context, query string) (driver.Stmt
 	if err := link.AlreadyEnded(ctx); err != nil {
 		return nil, err // where the server isn't asked, nobody else would look at the context
 	}
-	if s.pool.cfg.Conn.DefaultQueryExecMode != pgx.QueryExecModeCacheStatement || query == "" {
+	if s.pool.cfg.Conn.DefaultQueryExecMode != pgx.QueryExecModeCacheStatement {
 		return &statement{s: s, query: query, inputs: -1}, nil
+	}
+	if query == "" { // pgx executes it by the simple protocol, so that there is nothing to prepare
+		return &statement{s: s, query: query, inputs: 0}, nil
 	}
 	if n, ok := s.pool.dialer.Parameters(query); ok {
 		return &statement{s: s, query: query, inputs: n}, nil
