@@ -115,3 +115,23 @@ func TestConnectionsWhoseRequesterHasGoneAreNotKeptBeyondPoolSize(t *testing.T) 
 	}
 	eventually(t, db, func(s pgprod.PoolStatus) bool { return s.Connecting == 0 && s.CheckedIn == 1 && s.Overflow == 0 })
 }
+
+// TestAfterABurstNoMoreThanPoolSizeAreIdle has connections come back while others are being dialled: each of the two may see
+// the other as not idle yet.
+func TestAfterABurstNoMoreThanPoolSizeAreIdle(t *testing.T) {
+	t.Parallel()
+	const size = 2
+	db := openPool(t, with(pgtest.NewDatabase(t), "pool_size", strconv.Itoa(size), "max_overflow", "8"))
+	bursts := 2000
+	if testing.Short() {
+		bursts = 200
+	}
+	for range bursts {
+		var burst sync.WaitGroup
+		for range 2 * size {
+			burst.Go(func() { mustExec(t, db, "select 1") })
+		}
+		burst.Wait()
+		eventually(t, db, func(s pgprod.PoolStatus) bool { return s.CheckedIn <= size })
+	}
+}

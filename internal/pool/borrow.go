@@ -136,12 +136,8 @@ func (p *Pool) prove(ctx context.Context, m *member, start, now int64) (alive bo
 		return alive, nil
 	case <-ctx.Done():
 		p.tasks.run(func() { // ends when the ping does
-			if <-done {
-				p.keepOrClose(m)
-			} else {
-				p.discard(m, m.condemned)
-			}
-			p.queue.Release()
+			<-done
+			p.putBack(m)
 		})
 		p.queue.CountCancelled(ctx.Err())
 		return false, askingError{ctx.Err()}
@@ -225,10 +221,17 @@ func (s *session) giveBack() {
 	used := p.checkIn(m, now)
 	p.in.Used(context.Background(), clock.Seconds(used))
 	p.diary.CheckedIn(m.conn.PID(), time.Duration(used))
+	p.putBack(m)
+}
+
+// putBack puts a connection on the shelf, unless it is condemned or pool_size connections are idle without it: then it is
+// closed. Its place in the queue is released.
+func (p *Pool) putBack(m *member) {
+	within := p.books.size.Load() <= int64(p.cfg.PoolSize) // as a rule: there is no overflow, and no lock is needed to see it
 	switch {
 	case m.condemned != "":
 		p.discard(m, m.condemned)
-	case p.books.size.Load() <= int64(p.cfg.PoolSize): // as a rule: there is no overflow, and no lock is needed to see it
+	case within:
 		p.keepOrClose(m)
 	case p.keepWithinSize(m):
 		return // it has released the place
@@ -236,9 +239,12 @@ func (s *session) giveBack() {
 		p.discard(m, "overflow")
 	}
 	p.queue.Release()
+	if within {
+		p.closeOverflow() // a connection may have been dialled since, when this one was not idle yet
+	}
 }
 
-// keepWithinSize is called by giveBack when there are more than pool_size connections. If fewer than pool_size are idle, it
+// keepWithinSize is called by putBack when there are more than pool_size connections. If fewer than pool_size are idle, it
 // puts the connection on the shelf, releases its place and returns true. Otherwise it does nothing, and its caller closes
 // the connection. The overflow lock is held meanwhile: two callers that counted at the same time would both keep theirs.
 func (p *Pool) keepWithinSize(m *member) bool {

@@ -49,8 +49,12 @@ func (p maker) Dial(ctx context.Context) error {
 	return nil
 }
 
-// DialEnded implements lease.Dialer: where nobody waits for what was dialled any more, what is beyond pool_size goes.
-func (p maker) DialEnded() {
+// DialEnded implements lease.Dialer: perhaps nobody waits for what was dialled any more.
+func (p maker) DialEnded() { p.closeOverflow() }
+
+// closeOverflow closes connections while more than pool_size are idle. It is called when a connection has become idle: after a
+// dial, and when one was given back.
+func (p *Pool) closeOverflow() {
 	for p.books.size.Load() > int64(p.cfg.PoolSize) {
 		m := p.takeBeyondSize()
 		if m == nil {
@@ -60,9 +64,9 @@ func (p maker) DialEnded() {
 	}
 }
 
-// takeBeyondSize is called by Dialled. If more than pool_size connections are idle it takes one from the shelf, writes it
+// takeBeyondSize is called by closeOverflow. If more than pool_size connections are idle it takes one from the shelf, writes it
 // off and returns it, for its caller to close. It returns nil if no more are idle, or if the shelf is empty, because the
-// connection has just been taken: then giveBack decides about it.
+// connection has just been taken: then putBack decides about it.
 func (p *Pool) takeBeyondSize() *member {
 	p.overflow.Lock()
 	defer p.overflow.Unlock()
