@@ -7,7 +7,7 @@
 //	conn.go           Conn: its parts, its state, pings, its end
 //	statement.go      the statement under way, as one value
 //	trace.go          the calls of pgx's tracer, at the begin and the end of each statement
-//	exec.go           how a session has statements executed, and decides whether one is tried again
+//	exec.go           how a session has statements executed, and what tells it whether one may be tried again
 //	tx.go             transactions, and what became of a COMMIT
 //	rows.go           the rows of a query
 //	rows_go1.27.go    how database/sql reads rows from Go 1.27 on
