@@ -243,9 +243,6 @@ func (c *Conn) Ready(ctx context.Context) error {
 	return nil
 }
 
-// PingTimeout returns how long a ping may take at most.
-func (d *Dialer) PingTimeout() time.Duration { return min(d.cfg.ConnectTimeout, 5*time.Second) }
-
 // learn is called when a statement has failed. It reports to the observer what that means for other connections: the server
 // didn't react to a cancel request, it has ended the connection, or it doesn't take writes any more.
 func (c *Conn) learn(err error) {

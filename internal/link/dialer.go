@@ -68,6 +68,9 @@ func (d *Dialer) Limit() time.Duration {
 	return min(d.cfg.ConnectTimeout, 24*time.Hour) * time.Duration(hosts+1)
 }
 
+// PingTimeout returns how long a ping may take at most.
+func (d *Dialer) PingTimeout() time.Duration { return min(d.cfg.ConnectTimeout, 5*time.Second) }
+
 // OnlyServer returns the server that the DSN names. If it names several, the result has neither address nor port, since it
 // isn't known which one will be reached.
 func (d *Dialer) OnlyServer() instruments.Server {

@@ -28,9 +28,6 @@ type transaction struct {
 	gaveUp   bool            // we have closed the connection, since a transaction on it could not be ended; stays after EndTx
 }
 
-// InTx reports whether a transaction was begun by Begin that neither Commit, Rollback nor EndTx has ended.
-func (c *Conn) InTx() bool { return c.tx.tx != nil }
-
 // Begin begins a transaction. It is called within Try. Before that, what was prepared before the last change of the schema
 // is forgotten, because a statement that is refused in a transaction can't be tried again.
 func (c *Conn) Begin(ctx context.Context, options pgx.TxOptions) error {

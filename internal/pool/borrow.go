@@ -250,7 +250,7 @@ func (p *Pool) putBack(m *member) {
 func (p *Pool) keepWithinSize(m *member) bool {
 	p.overflow.Lock()
 	defer p.overflow.Unlock()
-	if p.queue.Idle() >= p.cfg.PoolSize || !p.keep(m) {
+	if p.queue.Idle() >= p.cfg.PoolSize || !p.shelf.push(m) {
 		return false
 	}
 	p.queue.Release()

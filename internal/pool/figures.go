@@ -12,15 +12,15 @@ import (
 	"github.com/pgprod/pgprod/internal/lease"
 )
 
-// Stats is a snapshot of the figures of a Pool.
-type Stats struct {
+// stats is a snapshot of the figures of a Pool.
+type stats struct {
 	lease.Stats
 	Closings map[string]int64 // how many connections were closed, by reason
 }
 
-// Stats returns a snapshot.
-func (p *Pool) Stats() Stats {
-	s := Stats{Stats: p.queue.Stats()}
+// stats returns a snapshot.
+func (p *Pool) stats() stats {
+	s := stats{Stats: p.queue.Stats()}
 	p.books.mu.Lock()
 	defer p.books.mu.Unlock()
 	s.Closings = maps.Clone(p.books.closings)
@@ -30,7 +30,7 @@ func (p *Pool) Stats() Stats {
 // Status returns a snapshot of the figures under the names that the root package documents, utilisation included. A pool
 // with unlimited overflow is measured by pool_size alone.
 func (p *Pool) Status() activity.Status {
-	cfg, s := p.cfg, p.Stats()
+	cfg, s := p.cfg, p.stats()
 	capacity := float64(cfg.PoolSize)
 	if cfg.MaxOverflow > 0 {
 		capacity += float64(cfg.MaxOverflow)
@@ -100,7 +100,7 @@ func (b *books) overflowsOpened() (overflows int64) {
 
 // state returns what a collection of metrics reads. Instruments call it, in a goroutine of the application's metrics SDK.
 func (p *Pool) state() instruments.PoolState {
-	s := p.Stats()
+	s := p.stats()
 	closed := map[string]int64{}
 	for reason := range diary.Reasons() { // zeros as well: a rate misses the first increment of a series that begins with it
 		closed[reason] = s.Closings[reason]

@@ -112,12 +112,9 @@ func (p *Pool) shelfTime() time.Duration {
 	return d
 }
 
-// keep puts an idle connection on the shelf. It reports false if the pool is closed; then its caller closes the connection.
-func (p *Pool) keep(m *member) bool { return p.shelf.push(m) }
-
 // keepOrClose puts an idle connection on the shelf, or closes it if the pool is closed.
 func (p *Pool) keepOrClose(m *member) {
-	if !p.keep(m) {
+	if !p.shelf.push(m) {
 		p.discard(m, "closed")
 	}
 }
