@@ -20,17 +20,6 @@ var ErrLost = errors.New("connection lost")
 // prefix is the beginning of the texts of all errors that are made here.
 func (d *Dialer) prefix() string { return "pgprod: pool " + d.cfg.PoolName + ": " }
 
-// An explained error has causes, but a text of its own that doesn't consist of theirs.
-type explained struct {
-	text   string
-	causes []error // none is nil
-}
-
-func (e *explained) Error() string { return e.text }
-
-// Unwrap returns the causes.
-func (e *explained) Unwrap() []error { return e.causes }
-
 // AlreadyEnded returns the error of a call whose context has ended before anything was sent, or nil if the context hasn't
 // ended.
 func AlreadyEnded(ctx context.Context) error {
@@ -38,7 +27,7 @@ func AlreadyEnded(ctx context.Context) error {
 	if err == nil {
 		return nil
 	}
-	return &explained{text: "pgprod: nothing was sent: " + err.Error(), causes: pgerror.OfContext(err)}
+	return pgerror.WithCauses("pgprod: nothing was sent: "+err.Error(), pgerror.OfContext(err)...)
 }
 
 // Real returns the error behind err, if that says little: in place of stdlib's driver.ErrBadConn, which must not reach

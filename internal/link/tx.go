@@ -147,12 +147,12 @@ func (c *Conn) commitOutcome(err error, unsent bool) error {
 // confirmation of a synchronous standby, as its warning says. If command_timeout or the caller's context has ended that
 // wait, its error is among the causes.
 func (c *Conn) notReplicated(warning *pgconn.PgError) error {
-	e := &explained{causes: []error{ErrCommitUnknown, warning}, text: c.dialer.prefix() +
-		"committed on this server, but no synchronous standby has confirmed it, and a failover may undo it: " + warning.Message}
+	causes := []error{ErrCommitUnknown, warning}
 	if cut := c.guard.Cut().Err(); cut != nil {
-		e.causes = append(e.causes, pgerror.OfContext(cut)...)
+		causes = append(causes, pgerror.OfContext(cut)...)
 	}
-	return e
+	return pgerror.WithCauses(c.dialer.prefix()+"committed on this server, but no synchronous standby has confirmed it, "+
+		"and a failover may undo it: "+warning.Message, causes...)
 }
 
 // A rolledBackError is the error of a statement or a COMMIT after which the transaction is rolled back for certain, because

@@ -26,3 +26,16 @@ func From(err error) *pgconn.PgError {
 	pg, _ := errors.AsType[*pgconn.PgError](err)
 	return pg
 }
+
+// WithCauses returns an error that has causes, none of which is nil, but a text of its own that doesn't consist of theirs.
+func WithCauses(text string, causes ...error) error { return &withCauses{text, causes} }
+
+type withCauses struct {
+	text   string
+	causes []error
+}
+
+func (e *withCauses) Error() string { return e.text }
+
+// Unwrap returns the causes.
+func (e *withCauses) Unwrap() []error { return e.causes }

@@ -72,17 +72,6 @@ func connectingNow(n int) string {
 	return fmt.Sprintf(", connecting %d", n)
 }
 
-// An explained error has causes, but a text of its own that doesn't consist of theirs.
-type explained struct {
-	text   string
-	causes []error // none is nil
-}
-
-func (e *explained) Error() string { return e.text }
-
-// Unwrap returns the causes.
-func (e *explained) Unwrap() []error { return e.causes }
-
 // An askingError is the error of a caller's context that has ended while a connection was being pinged.
 type askingError struct{ error }
 
@@ -115,11 +104,12 @@ func (p *Pool) endedWaiting(err error, waited time.Duration, s lease.Stats) erro
 	if _, asking := err.(askingError); asking {
 		what = "for a connection's answer to the question whether it is alive (pool_pre_ping)"
 	}
-	e := &explained{causes: pgerror.OfContext(err), text: fmt.Sprintf("pgprod: pool %s: %v after waiting %v %s (in use %d of %d, waiting %d%s)",
-		p.cfg.PoolName, err, waited.Round(time.Millisecond), what, s.Lent, p.cfg.Capacity(), s.Waiting, connectingNow(s.Dialing))}
+	causes := pgerror.OfContext(err)
+	text := fmt.Sprintf("pgprod: pool %s: %v after waiting %v %s (in use %d of %d, waiting %d%s)", p.cfg.PoolName, err,
+		waited.Round(time.Millisecond), what, s.Lent, p.cfg.Capacity(), s.Waiting, connectingNow(s.Dialing))
 	if s.LastError != nil {
-		e.text += "; the last attempt to connect failed: " + link.Within(s.LastError)
-		e.causes = append(e.causes, s.LastError)
+		text += "; the last attempt to connect failed: " + link.Within(s.LastError)
+		causes = append(causes, s.LastError)
 	}
-	return e
+	return pgerror.WithCauses(text, causes...)
 }
