@@ -63,18 +63,20 @@ func (l *log) open(t testing.TB, o Options) *Diary {
 type named struct {
 	summary string
 	asked   int
+	rows    int64
 }
 
 func (n *named) Summary() string { n.asked++; return n.summary }
 func (n *named) Text() string    { n.asked++; return n.summary + " where id = ?" }
+func (n *named) Rows() int64     { n.asked++; return n.rows }
 
 func ended(took time.Duration) Statement {
-	return Statement{Named: &named{summary: "SELECT orders"}, Took: took, Rows: 7}
+	return Statement{Named: &named{summary: "SELECT orders", rows: 7}, Took: took}
 }
 
 func failing(e StatementError) Statement {
 	s := ended(time.Second)
-	s.Rows, s.Error = 0, &e
+	s.Named, s.Error = &named{summary: "SELECT orders"}, &e
 	return s
 }
 

@@ -13,14 +13,14 @@ import (
 type Named interface {
 	Summary() string // a few words, without literals
 	Text() string    // the whole text, without literals
+	Rows() int64     // how many rows it has returned or changed, by the server's command tag
 }
 
 // A Statement is a statement that has ended.
 type Statement struct {
 	Named
 	Took   time.Duration
-	Waited time.Duration // how long its caller had waited for the connection; 0 unless it was the first statement on it
-	Rows   int64
+	Waited time.Duration   // how long its caller had waited for the connection; 0 unless it was the first statement on it
 	Error  *StatementError // nil: it has succeeded
 }
 
@@ -38,7 +38,7 @@ type StatementError struct {
 // Options.Echo, and keeps its duration if Watch was called. For any other statement it does nothing, which is the fast path.
 func (d *Diary) Statement(ctx context.Context, s Statement) {
 	if kept := d.statements.Load(); kept != nil {
-		kept.Record(s.Summary(), s.Took, s.Rows, s.Error != nil)
+		kept.Record(s.Summary(), s.Took, s.Rows(), s.Error != nil)
 	}
 	switch {
 	case s.Error != nil:
@@ -98,7 +98,7 @@ func (d *Diary) wasSlow(ctx context.Context, s Statement) {
 
 // attrs are the attributes of a line about a statement that has succeeded.
 func (s Statement) attrs() []slog.Attr {
-	return []slog.Attr{slog.String("statement", shorten(s.Text())), duration("duration", s.Took), slog.Int64("rows", s.Rows)}
+	return []slog.Attr{slog.String("statement", shorten(s.Text())), duration("duration", s.Took), slog.Int64("rows", s.Rows())}
 }
 
 // maxText is how many bytes of a statement's text are in a line of log.

@@ -95,6 +95,9 @@ func (s *Statement) Text() string {
 	return strings.TrimSpace(s.Kind + " " + s.conn.target.Summary(s.SQL).Text)
 }
 
+// Rows returns how many rows the statement has returned or changed, by its command tag.
+func (s *Statement) Rows() int64 { return s.Tag.RowsAffected() }
+
 // CallersText returns the statement's text as its caller wrote it, without the arguments, in whatever way it is sent. For a
 // COPY it is the text of pgx's question for the columns, the only text there is in which the server can find a mistake. It
 // may contain literals, so it must not be shown: it serves to hide them in the server's messages.
