@@ -143,21 +143,31 @@ func (r *report) overloadGoals() []goal {
 
 // tripsGoal compares the round trips of every workload, those of *sql.Stmt among them.
 func (r *report) tripsGoal() goal {
-	b := goal{what: "same round trips as " + base + " in every workload, *sql.Stmt included"}
-	var differ []string
+	b := goal{what: "no more round trips than " + base + " in any workload, *sql.Stmt included"}
+	var more, fewer []string
 	for _, s := range r.series {
 		other := r.baseOf(s)
 		if s.who.peer.name != "pgprod" || other == nil || math.IsNaN(s.trips) {
 			continue
 		}
 		b.run = true
-		if s.trips != other.trips {
-			differ = append(differ, fmt.Sprintf("%s: %v, %v", s.workload.name, s.trips, other.trips))
+		text := fmt.Sprintf("%s: %v, %v", s.workload.name, s.trips, other.trips)
+		switch {
+		case s.trips > other.trips:
+			more = append(more, text)
+		case s.trips < other.trips:
+			fewer = append(fewer, text)
 		}
 	}
-	b.met, b.figure = len(differ) == 0, strings.Join(differ, "; ")
-	if b.met && b.run {
-		b.figure = "all"
+	b.met = len(more) == 0
+	switch {
+	case !b.run:
+	case !b.met:
+		b.figure = "more in " + strings.Join(more, "; ")
+	case len(fewer) > 0:
+		b.figure = "fewer in " + strings.Join(fewer, "; ")
+	default:
+		b.figure = "the same in all"
 	}
 	return b
 }

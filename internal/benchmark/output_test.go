@@ -118,6 +118,21 @@ func TestThePageHasEveryBarAndSeries(t *testing.T) {
 	}
 }
 
+// TestTheGoalOfRoundTripsSaysWhereTheyDiffer for pgprod with more, as many and fewer of them than base.
+func TestTheGoalOfRoundTripsSaysWhereTheyDiffer(t *testing.T) {
+	for trips, want := range map[float64]goal{
+		2:   {figure: "more in query/1: 2, 1"},
+		1:   {figure: "the same in all", met: true},
+		0.5: {figure: "fewer in query/1: 0.5, 1", met: true},
+	} {
+		r := sampleReport(t)
+		r.series[0].trips = trips
+		if got := r.tripsGoal(); got.figure != want.figure || got.met != want.met || !got.run {
+			t.Errorf("%v round trips: %+v", trips, got)
+		}
+	}
+}
+
 // TestTheREADMEShowsTheHeadlinesOfTheResults holds the README against the page that was committed.
 func TestTheREADMEShowsTheHeadlinesOfTheResults(t *testing.T) {
 	results, err := os.ReadFile("RESULTS.md")
