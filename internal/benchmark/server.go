@@ -42,6 +42,7 @@ var schema = []string{
 type server struct {
 	*pgtest.Server
 	conn    *pgx.Conn // to the database, for what isn't measured
+	road    *road     // to the same server, for what is remote
 	version string
 	clients int // how many names of clients were given away
 }
@@ -66,6 +67,9 @@ func startServer(ctx context.Context) (_ *server, err error) {
 	if s.conn, err = pgx.Connect(ctx, own.SocketDSN(database)); err != nil {
 		return nil, err
 	}
+	if s.road, err = openRoad(own.SocketDSN(database)); err != nil {
+		return nil, err
+	}
 	for _, statement := range schema {
 		if _, err := s.conn.Exec(ctx, statement); err != nil {
 			return nil, fmt.Errorf("%s: %w", statement, err)
@@ -79,8 +83,11 @@ func (s *server) stop(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 	defer cancel()
 	var err error
+	if s.road != nil {
+		err = s.road.close()
+	}
 	if s.conn != nil {
-		err = s.conn.Close(ctx)
+		err = errors.Join(err, s.conn.Close(ctx))
 	}
 	return errors.Join(err, s.Stop(ctx))
 }
