@@ -49,6 +49,20 @@ func (c *sqlClient) rows(ctx context.Context, text string) (count int, sum int64
 	return count, sum, rows.Err()
 }
 
+// session executes first and queries text on a connection of its own.
+func (c *sqlClient) session(ctx context.Context, first, text string, args ...any) (n int64, err error) {
+	conn, err := c.db.Conn(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	if _, err := conn.ExecContext(ctx, first); err != nil {
+		return 0, err
+	}
+	err = conn.QueryRowContext(ctx, text, args...).Scan(&n)
+	return n, err
+}
+
 func (c *sqlClient) copyIn(ctx context.Context, rows [][]any) error {
 	if c.copier == nil {
 		return errors.ErrUnsupported

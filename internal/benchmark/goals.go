@@ -33,6 +33,7 @@ func (r *report) goals() []goal {
 	all = append(all, r.telemetryGoals("telemetry/16")...)
 	all = append(all, r.overloadGoals()...)
 	all = append(all, r.tripsGoal())
+	all = append(all, r.remoteGoals()...)
 	all = append(all, r.rowsGoals()...)
 	return append(all, r.growthGoals()...)
 }

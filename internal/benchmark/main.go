@@ -5,7 +5,7 @@
 // It starts a PostgreSQL of its own, prints one table and a list of goals, each with pass or fail and its figure, and
 // writes results.csv, results.svg and RESULTS.md to a directory:
 //
-//	go -C internal/benchmark run . -short -out .                  # what is committed: about four minutes
+//	go -C internal/benchmark run . -short -out .                  # what is committed: about five minutes
 //	go -C internal/benchmark run .                                # every peer on every workload: half an hour
 //	go -C internal/benchmark run . -run '^query' -peers 'pgprod|tuned' -rounds 100
 //
@@ -71,7 +71,7 @@ func parseFlags(args []string, errOut io.Writer) (o options, err error) {
 	run, peers := "", ""
 	flags.StringVar(&o.out, "out", filepath.Join(os.TempDir(), "pgprod-benchmark"), "directory for results.csv, results.svg and RESULTS.md")
 	flags.IntVar(&o.rounds, "rounds", 0, fmt.Sprintf("rounds of each workload; some have twice or four times as many (default %d, with -short %d)", fullRounds, shortRounds))
-	flags.BoolVar(&o.short, "short", false, "about four minutes: fewer rounds, and instrumented peers only where telemetry is measured")
+	flags.BoolVar(&o.short, "short", false, "about five minutes: fewer rounds, and instrumented peers only where telemetry is measured")
 	flags.StringVar(&run, "run", "", "only workloads whose name matches this regular expression")
 	flags.StringVar(&peers, "peers", "", "only peers whose name matches this regular expression")
 	flags.StringVar(&o.profile, "cpuprofile", "", "write a CPU profile of this process to a file: use -run and -peers with it")

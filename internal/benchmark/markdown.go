@@ -57,7 +57,8 @@ time. A figure is the median of the rounds, with quartiles in brackets; latencie
 client's process; "÷ tuned" is the median of the rounds' ratios to hand-tuned pgx in the same round. The workers
 themselves use %v and %.2f allocations for each operation, which are contained in all figures. Round trips are counted
 in a pass of their own, by a proxy; "connects" are all connections that were made, in a storm those of one round; "heap"
-is what closing the pool set free. Every pool is limited to %d connections unless the workload says otherwise, and every
-operation checks what the server returned.
-`, defaultBlock, defaultPasses, perOp, r.harness.perOp(float64(r.harness.mallocs)), defaultConns)
+is what closing the pool set free. In remote workloads a proxy holds back what either side sends for %v; its share of
+CPU and heap can't be told from the client's, so neither is shown there, nor in a storm. Every pool is limited to %d
+connections unless the workload says otherwise, and every operation checks what the server returned.
+`, defaultBlock, defaultPasses, perOp, r.harness.perOp(float64(r.harness.mallocs)), oneWay, defaultConns)
 }

@@ -78,7 +78,7 @@ func (b *bench) longRun(ctx context.Context, p peer) (r longRun, err error) {
 	}
 	defer func() { err = errors.Join(err, e.close()) }()
 	for r.queries < b.queries {
-		s, err := b.turn(ctx, w, e, g, longBlock)
+		s, err := b.turn(ctx, e, g, longBlock)
 		if err != nil {
 			return r, err
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -35,6 +36,31 @@ func transaction(_ context.Context, c client) (op, error) {
 		from, to := 2*worker, 2*worker+1
 		return c.inTx(ctx, func(tx querier) error { return transfer(ctx, tx, from, to) })
 	}, nil
+}
+
+// insertTransaction inserts one row in a transaction.
+func insertTransaction(_ context.Context, c client) (op, error) {
+	const text = "insert into " + sink + " (id, name) values ($1, $2)"
+	return func(ctx context.Context, _, i int) error {
+		return c.inTx(ctx, func(tx querier) error {
+			n, err := tx.exec(ctx, text, i, "one row")
+			return expect(text, n, 1, err)
+		})
+	}, nil
+}
+
+// session is a request that has a connection of its own, and leaves it as it is after two statements.
+func session(first, text string) func(context.Context, client) (op, error) {
+	return func(_ context.Context, c client) (op, error) {
+		below, ok := c.(*sqlClient)
+		if !ok {
+			return nil, errors.ErrUnsupported
+		}
+		return func(ctx context.Context, _, _ int) error {
+			n, err := below.session(ctx, first, text, 7)
+			return expect(text, n, 7, err)
+		}, nil
+	}
 }
 
 const (

@@ -133,6 +133,40 @@ func TestTheGoalOfRoundTripsSaysWhereTheyDiffer(t *testing.T) {
 	}
 }
 
+// TestGoalsOfARemoteServer are met by a pgprod that waits half as long as base, or as long as without what it is asked
+// for, and by no other.
+func TestGoalsOfARemoteServer(t *testing.T) {
+	for _, c := range []struct {
+		took     time.Duration // by pgprod, where base and pgprod without SET take 10ms
+		connects int           // by pgprod with SET
+		met      []bool
+	}{
+		{5 * time.Millisecond, 1, []bool{true, true, true, true, true, true}},
+		{8 * time.Millisecond, 1, []bool{false, true, false, false, true, true}},
+		{12 * time.Millisecond, 2, []bool{false, false, false, false, false, false}},
+	} {
+		r := sampleReport(t)
+		r.series = nil
+		for _, w := range workloads {
+			for _, p := range w.participants(r.options) {
+				took, connects := 10*time.Millisecond, 1
+				if p.peer.name == "pgprod" && w.name != "remote/conn" {
+					took, connects = c.took, c.connects
+				}
+				s := &series{workload: w, who: p, latency: newLatencies(), connects: connects}
+				s.samples = []sample{{ops: 100, elapsed: 100 * took}}
+				s.latency.Record(took)
+				r.add([]*series{s})
+			}
+		}
+		for i, g := range r.remoteGoals() {
+			if !g.run || g.met != c.met[i] {
+				t.Errorf("pgprod took %v: %+v", c.took, g)
+			}
+		}
+	}
+}
+
 // TestTheREADMEShowsTheHeadlinesOfTheResults holds the README against the page that was committed.
 func TestTheREADMEShowsTheHeadlinesOfTheResults(t *testing.T) {
 	results, err := os.ReadFile("RESULTS.md")

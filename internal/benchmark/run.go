@@ -26,17 +26,15 @@ func measure(ctx context.Context, o options, progress io.Writer) (rep *report, e
 	defer func() { err = errors.Join(err, s.stop(ctx)) }()
 	b := &bench{options: o, server: s, progress: progress}
 	rep = newReport(o, s)
-	for _, w := range workloads {
-		if !o.run.MatchString(w.name) {
-			continue
-		}
+	for _, group := range groupsOf(o.run) {
 		begin := time.Now()
-		series, err := b.workload(ctx, w)
+		name := namesOf(group)
+		series, err := b.measure(ctx, group)
 		if err != nil {
-			return nil, fmt.Errorf("workload %s: %w", w.name, err)
+			return nil, fmt.Errorf("workload %s: %w", name, err)
 		}
 		rep.add(series)
-		_, _ = fmt.Fprintf(progress, "%-14s %2d peers, %v\n", w.name, len(series), time.Since(begin).Round(100*time.Millisecond))
+		_, _ = fmt.Fprintf(progress, "%-14s %2d peers, %v\n", name, len(series), time.Since(begin).Round(100*time.Millisecond))
 	}
 	if rep.harness, err = harness(); err != nil {
 		return nil, err
@@ -55,20 +53,22 @@ func measure(ctx context.Context, o options, progress io.Writer) (rep *report, e
 	return rep, nil
 }
 
-func (b *bench) workload(ctx context.Context, w workload) ([]*series, error) {
-	if w.storm != 0 {
-		return b.storms(ctx, w)
+// measure measures a workload, or several that take turns.
+func (b *bench) measure(ctx context.Context, group []workload) ([]*series, error) {
+	if group[0].storm != 0 {
+		return b.storms(ctx, group[0])
 	}
-	series, err := b.rounds(ctx, w)
+	series, err := b.rounds(ctx, group)
 	if err != nil {
 		return nil, err
 	}
-	return series, b.countTrips(ctx, w, series)
+	return series, b.countTrips(ctx, series)
 }
 
-// rounds lets all peers work in turn, many times.
-func (b *bench) rounds(ctx context.Context, w workload) (done []*series, err error) {
-	g := newGang(w.workers)
+// rounds lets all peers work in turn, many times. The workloads of a group have the first one's workers, turns and rounds.
+func (b *bench) rounds(ctx context.Context, group []workload) (done []*series, err error) {
+	first := group[0]
+	g := newGang(first.workers)
 	defer g.close()
 	var all []*entry
 	defer func() {
@@ -76,19 +76,21 @@ func (b *bench) rounds(ctx context.Context, w workload) (done []*series, err err
 			err = errors.Join(err, e.close())
 		}
 	}()
-	for _, who := range w.participants(b.options) {
-		e, err := b.enter(ctx, w, who, g)
-		if errors.Is(err, errors.ErrUnsupported) {
-			continue
+	for _, w := range group {
+		for _, who := range w.participants(b.options) {
+			e, err := b.enter(ctx, w, who, g)
+			if errors.Is(err, errors.ErrUnsupported) {
+				continue
+			}
+			if err != nil {
+				return nil, fmt.Errorf("%v: %w", who, err)
+			}
+			all = append(all, e)
+			done = append(done, e.series)
 		}
-		if err != nil {
-			return nil, fmt.Errorf("%v: %w", who, err)
-		}
-		all = append(all, e)
-		done = append(done, e.series)
 	}
-	for range b.options.rounds * max(w.weight, 1) {
-		if err := b.round(ctx, w, all, g); err != nil {
+	for range b.options.rounds * max(first.weight, 1) {
+		if err := b.round(ctx, first, all, g); err != nil {
 			return nil, err
 		}
 	}
@@ -109,7 +111,7 @@ func (b *bench) round(ctx context.Context, w workload, all []*entry, g *gang) er
 					continue
 				}
 			}
-			s, err := b.turn(ctx, w, all[i], g, turn)
+			s, err := b.turn(ctx, all[i], g, turn)
 			if err != nil {
 				return fmt.Errorf("%v: %w", all[i].who, err)
 			}
@@ -123,16 +125,16 @@ func (b *bench) round(ctx context.Context, w workload, all []*entry, g *gang) er
 }
 
 // turn lets one peer work for a block.
-func (b *bench) turn(ctx context.Context, w workload, e *entry, g *gang, length time.Duration) (sample, error) {
+func (b *bench) turn(ctx context.Context, e *entry, g *gang, length time.Duration) (sample, error) {
 	if err := ctx.Err(); err != nil {
 		return sample{}, err
 	}
-	if w.inserts {
+	if e.workload.inserts {
 		if err := b.server.empty(ctx); err != nil {
 			return sample{}, err
 		}
 	}
-	s, err := g.run(e.block(w), length, e.latency)
+	s, err := g.run(e.block(), length, e.latency)
 	if e.dropsConnections() {
 		time.Sleep(10 * time.Millisecond) // the server is still busy ending the connections that it dropped
 	}
@@ -170,6 +172,11 @@ func (e *entry) dropsConnections() bool { return e.who.peer.unbounded && e.workl
 // enter opens a peer's pool and warms it up.
 func (b *bench) enter(ctx context.Context, w workload, p who, g *gang) (_ *entry, err error) {
 	name, dsn := b.server.clientDSN()
+	if w.remote {
+		if dsn, err = b.server.road.through(dsn); err != nil {
+			return nil, err
+		}
+	}
 	e, err := open(ctx, w, p, dsn)
 	if err != nil {
 		return nil, err
@@ -179,7 +186,7 @@ func (b *bench) enter(ctx context.Context, w workload, p who, g *gang) (_ *entry
 	if b.options.block != 0 {
 		length = b.options.block
 	}
-	if _, err := b.turn(ctx, w, e, g, length); err != nil {
+	if _, err := b.turn(ctx, e, g, length); err != nil {
 		return nil, errors.Join(err, e.close())
 	}
 	e.latency.Reset()
@@ -211,8 +218,8 @@ func open(ctx context.Context, w workload, p who, dsn string) (*entry, error) {
 	return e, nil
 }
 
-func (e *entry) block(w workload) block {
-	return block{op: e.op, requests: e.requests, first: e.first, pause: w.pause}
+func (e *entry) block() block {
+	return block{op: e.op, requests: e.requests, first: e.first, pause: e.workload.pause}
 }
 
 // close closes the pool; a second time it does nothing.

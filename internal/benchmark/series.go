@@ -27,6 +27,7 @@ type figure struct {
 
 var (
 	throughput = figure{name: "operations per second", of: sample.throughput, more: true}
+	timePerOp  = figure{name: "time per operation", unit: "ms", of: func(s sample) float64 { return s.perOp(millis(s.elapsed)) }}
 	cpuPerOp   = figure{name: "client CPU per operation", unit: "µs", of: func(s sample) float64 { return s.perOp(float64(s.cpu)) / 1e3 }}
 	allocs     = figure{name: "allocations per operation", of: func(s sample) float64 { return s.perOp(float64(s.mallocs)) }}
 	allocBytes = figure{name: "bytes allocated per operation", of: func(s sample) float64 { return s.perOp(float64(s.bytes)) }}

@@ -31,11 +31,15 @@ var sinkColumns = []string{"id", "name"}
 var schema = []string{
 	"create table items as select i as id, 'item number ' || i as name from generate_series(1, 10000) i",
 	"create unlogged table sink (id int, name text)",
+	"create unlogged table notes (id bigint generated always as identity primary key, name text)",
 	"create unlogged table accounts (id int primary key, balance bigint not null) with (fillfactor = 50)",
 	"insert into accounts select i, 0 from generate_series(0, 127) i",
+	"create schema tenant",
+	"create table tenant.here as select 7 as id",
 	"vacuum analyze",
 	"create role app login", // a service isn't a superuser
-	"grant select, insert, update on all tables in schema public to app",
+	"grant usage on schema tenant to app",
+	"grant select, insert, update on all tables in schema public, tenant to app",
 }
 
 // server is the PostgreSQL to work on.
@@ -113,8 +117,8 @@ func (s *server) connections(name string) (int, error) {
 	return bytes.Count(log, []byte(" database="+database+" application_name="+name+"\n")), nil
 }
 
-// empty empties the table of inserts.
+// empty empties the tables of inserts.
 func (s *server) empty(ctx context.Context) error {
-	_, err := s.conn.Exec(ctx, "truncate "+sink)
+	_, err := s.conn.Exec(ctx, "truncate notes, "+sink)
 	return err
 }

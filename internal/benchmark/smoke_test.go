@@ -1,10 +1,10 @@
 package main
 
 import (
-	"context"
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"testing"
 	"time"
 )
@@ -27,6 +27,9 @@ func TestEveryWorkloadRunsOnEveryPeer(t *testing.T) {
 			if s == nil {
 				if w.name == "copy/1000" && p.peer.wraps {
 					continue // most wrappers keep the connection to themselves
+				}
+				if w.name == "remote/gorm" && p.peer.name == "pgxpool native" {
+					continue // GORM needs a *sql.DB
 				}
 				t.Errorf("%s: %v is missing", w.name, p)
 				continue
@@ -74,6 +77,9 @@ func checkSeries(t *testing.T, s *series) {
 	if limit := s.workload.limit(); !s.who.peer.unbounded && s.connects > limit {
 		t.Errorf("%s: %d connections were made, where the limit is %d", name, s.connects, limit)
 	}
+	if s.workload.remote && s.latency.Quantile(0.001) < 2*oneWay {
+		t.Errorf("%s: an operation of %v", name, s.latency.Quantile(0.001))
+	}
 	if s.workload.storm == 0 && !(s.trips >= 1) {
 		t.Errorf("%s: %v round trips for each operation", name, s.trips)
 	}
@@ -84,15 +90,7 @@ func checkSeries(t *testing.T, s *series) {
 
 // TestOperationsDoTheirWork looks at the server after operations of each kind that changes something.
 func TestOperationsDoTheirWork(t *testing.T) {
-	s, err := startServer(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.stop(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
+	s := serverTB(t)
 	for _, p := range peers {
 		for _, c := range []struct {
 			workload, question string
@@ -102,14 +100,20 @@ func TestOperationsDoTheirWork(t *testing.T) {
 			{"copy/1000", "select count(distinct name) + count(*) from sink", 0, 2 * insertRows},
 			{"tx/1", "select balance from accounts where id = 1", 0, 1},
 			{"tx/1", "select sum(balance)::bigint from accounts", 0, 0},
+			{"remote/tx1", "select count(*) from sink where id = 0 and name = 'one row'", 0, 1},
+			{"remote/gorm", "select count(*) from notes where name = 'a note'", 0, 1},
 		} {
 			if c.workload == "copy/1000" && p.wraps && p.name != "XSAM otelsql" && p.name != "otelpgx" {
 				continue
 			}
-			for _, statement := range []string{"truncate sink", "update accounts set balance = 0"} {
-				if _, err := s.conn.Exec(t.Context(), statement); err != nil {
-					t.Fatal(err)
-				}
+			if c.workload == "remote/gorm" && p.name == "pgxpool native" {
+				continue
+			}
+			if err := s.empty(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.conn.Exec(t.Context(), "update accounts set balance = 0"); err != nil {
+				t.Fatal(err)
 			}
 			if got := ask(t, s, c.question); got != c.before {
 				t.Errorf("%s, before %s: %d", p.name, c.workload, got)
@@ -119,6 +123,33 @@ func TestOperationsDoTheirWork(t *testing.T) {
 				t.Errorf("%s, after %s: %s: got %d, want %d", p.name, c.workload, c.question, got, c.after)
 			}
 		}
+	}
+}
+
+// TestWorkloadsThatTakeTurnsAreAlike: a group has its first workload's workers, turns and rounds.
+func TestWorkloadsThatTakeTurnsAreAlike(t *testing.T) {
+	together := 0
+	for _, group := range groupsOf(regexp.MustCompile("")) {
+		first := group[0]
+		if first.beside != "" {
+			t.Errorf("%s is not just after %s", first.name, first.beside)
+		}
+		for _, w := range group[1:] {
+			together++
+			if w.workers != first.workers || w.limit() != first.limit() || w.block != first.block || w.weight != first.weight {
+				t.Errorf("%s and %s differ", first.name, w.name)
+			}
+			if w.storm != 0 || w.remote != first.remote {
+				t.Errorf("%s and %s are measured in different ways", first.name, w.name)
+			}
+		}
+	}
+	if together == 0 {
+		t.Error("no workloads take turns")
+	}
+	alone := groupsOf(regexp.MustCompile("^remote/session$"))
+	if len(alone) != 1 || len(alone[0]) != 1 {
+		t.Errorf("one that was asked for by itself: %v", alone)
 	}
 }
 

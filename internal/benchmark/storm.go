@@ -45,7 +45,7 @@ func (b *bench) storm(ctx context.Context, w workload, s *series, g *gang) (err 
 	}
 	defer func() { err = errors.Join(err, e.close()) }()
 	// The first operation of each is the last: the time is over by its end.
-	result, err := g.run(e.block(w), time.Nanosecond, s.latency)
+	result, err := g.run(e.block(), time.Nanosecond, s.latency)
 	result.connects = proxy.Stats().Startups
 	result.cpu, result.mallocs, result.bytes = 0, 0, 0
 	s.samples = append(s.samples, result)

@@ -34,10 +34,10 @@ func cpuRatio(r *report, s *series) float64 {
 	return math.NaN()
 }
 
-// told is NaN for what isn't measured in a storm.
+// told is NaN for what a proxy has its share of.
 func told(value func(*report, *series) float64) func(*report, *series) float64 {
 	return func(r *report, s *series) float64 {
-		if s.workload.storm != 0 {
+		if s.workload.proxied() {
 			return math.NaN()
 		}
 		return value(r, s)

@@ -16,28 +16,28 @@ const (
 
 // countTrips counts round trips on the wire, with a proxy between. That is done apart: the proxy lives in this process,
 // and would use its CPU.
-func (b *bench) countTrips(ctx context.Context, w workload, all []*series) error {
+func (b *bench) countTrips(ctx context.Context, all []*series) error {
 	for _, s := range all {
-		if err := b.countTripsOf(ctx, w, s); err != nil {
-			return fmt.Errorf("%v, round trips: %w", s.who, err)
+		if err := b.countTripsOf(ctx, s); err != nil {
+			return fmt.Errorf("%s: %v, round trips: %w", s.workload.name, s.who, err)
 		}
 	}
 	return nil
 }
 
-func (b *bench) countTripsOf(ctx context.Context, w workload, s *series) (err error) {
+func (b *bench) countTripsOf(ctx context.Context, s *series) (err error) {
 	proxy, done, err := b.proxy()
 	if err != nil {
 		return err
 	}
 	defer done()
-	e, err := open(ctx, w, s.who, proxy.DSN())
+	e, err := open(ctx, s.workload, s.who, proxy.DSN())
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.close()) }()
 	warmUp, counted := tripsWarmUp, tripsCounted
-	if w.heavy {
+	if s.workload.heavy {
 		warmUp, counted = 2, 1 // pgx/stdlib pings a connection when it is used again for the first time
 	}
 	for i := range warmUp + counted {

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"regexp"
+	"strings"
 	"time"
 )
 
@@ -24,9 +26,12 @@ type workload struct {
 	cancellable bool          // contexts can be cancelled, as a request's; else they can't
 	plain       bool          // pgprod is opened by sql.Open with nothing set
 	limited     bool          // makes no sense without a limit
-	inserts     bool          // the sink is emptied before each block
+	inserts     bool          // what inserts go into is emptied before each block
 	levels      []string      // of telemetry; nil: each peer as it is
 	storm       time.Duration // not 0: a new pool for each round, whose connects take this long
+	remote      bool          // the server is oneWay away
+	own         bool          // only pgprod takes part: it is held against itself
+	beside      string        // the workload just before this one, with which it takes turns; "": it is measured by itself
 	chart       figure        // what the chart shows
 }
 
@@ -43,6 +48,8 @@ const (
 	short      = "select $1::int"
 	twoMillis  = "select $1::int from pg_sleep(0.002)"
 	oneMilli   = "select $1::int from pg_sleep(0.001)"
+	toTenant   = "set search_path to tenant"
+	ofTenant   = "select id from here where id = $1" // which no other schema has
 	insertRows = 1000
 )
 
@@ -68,6 +75,13 @@ var workloads = []workload{
 	{name: "copy/1000", about: "a COPY of 1 000 rows", workers: 1, make: copyIn, heavy: true, inserts: true, chart: cpuPerOp},
 	{name: "storm/5ms", about: "50 workers start at once on a new pool, connects of 5 ms, queries of 2 ms", workers: 50, make: query(twoMillis), storm: 5 * time.Millisecond, chart: p99},
 	{name: "storm/100ms", about: "the same, connects of 100 ms", workers: 50, make: query(twoMillis), storm: 100 * time.Millisecond, chart: p99},
+	{name: "remote/query", about: "the server is 0.5 ms away each way: one short query at a time", workers: 1, make: query(short), remote: true, block: longBlock, weight: 2, chart: p50},
+	{name: "remote/tx1", about: "the same, transactions of one insert", workers: 1, make: insertTransaction, remote: true, inserts: true, block: longBlock, weight: 2, chart: p50},
+	{name: "remote/tx5", about: "the same, transactions of five statements", workers: 1, make: transaction, remote: true, block: longBlock, weight: 2, chart: p50},
+	{name: "remote/gorm", about: "the same, gorm.Create in its default transaction", workers: 1, make: gormCreate, remote: true, inserts: true, block: longBlock, weight: 2, chart: p50},
+	{name: "remote/busy", about: "the same, transactions of one insert, 32 workers on 4 connections", workers: 32, conns: 4, make: insertTransaction, remote: true, inserts: true, limited: true, block: 2 * longBlock, weight: 2, chart: throughput},
+	{name: "remote/conn", about: "the same, requests with a *sql.Conn of their own: select 1, a query", workers: 1, make: session("select 1", "select id from tenant.here where id = $1"), remote: true, own: true, block: longBlock, weight: 6, chart: p50},
+	{name: "remote/session", about: "the same, but SET search_path in place of select 1, never taken back", workers: 1, make: session(toTenant, ofTenant), remote: true, own: true, beside: "remote/conn", block: longBlock, weight: 6, chart: p50},
 	{name: "texts/1", about: "1 text, 2 workers", workers: 2, make: texts(1), weight: 2, chart: cpuPerOp},
 	{name: "texts/10", about: "10 distinct texts", workers: 2, make: texts(10), chart: cpuPerOp},
 	{name: "texts/1000", about: "1 000 distinct texts, in turn: more than a connection keeps prepared", workers: 2, make: texts(1000), chart: cpuPerOp},
@@ -85,12 +99,41 @@ func (w workload) limit() int {
 	return w.conns
 }
 
+// proxied says that there is a proxy in this process while the workload is measured, which would have its share of the
+// CPU and the heap.
+func (w workload) proxied() bool { return w.remote || w.storm != 0 }
+
+// groupsOf lists the workloads that were asked for; those that take turns are together.
+func groupsOf(run *regexp.Regexp) [][]workload {
+	var groups [][]workload
+	for _, w := range workloads {
+		last := len(groups) - 1
+		switch {
+		case !run.MatchString(w.name):
+		case w.beside != "" && last >= 0 && groups[last][0].name == w.beside:
+			groups[last] = append(groups[last], w)
+		default:
+			groups = append(groups, []workload{w})
+		}
+	}
+	return groups
+}
+
+func namesOf(group []workload) string {
+	names := make([]string, len(group))
+	for i, w := range group {
+		names[i] = w.name
+	}
+	return strings.Join(names, ", ")
+}
+
 // participants lists who takes part, at which level of telemetry.
 func (w workload) participants(o options) []who {
 	var all []who
 	for _, p := range peers {
 		switch {
-		case !o.peers.MatchString(p.name), w.limited && p.unbounded:
+		case !o.peers.MatchString(p.name), w.limited && p.unbounded, w.own && p.name != "pgprod":
+		case w.remote && p.unbounded: // with one caller it is what base is
 		case w.levels == nil && p.wraps:
 			if !o.short { // without an SDK they are what is below, and a little more
 				all = append(all, who{p, noSDK})
