@@ -76,16 +76,22 @@ type bench struct {
 // onBench runs f in a bubble. Whatever f leaves behind is sent away with Close, or the bubble complains.
 func onBench(t *testing.T, max int, f func(*testing.T, *bench)) {
 	t.Helper()
+	onBenchWithMin(t, 0, max, f)
+}
+
+// onBenchWithMin is onBench with a queue that keeps a minimum of connections.
+func onBenchWithMin(t *testing.T, min, max int, f func(*testing.T, *bench)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(max)
+		b := newBench(min, max)
 		defer b.q.Close()
 		f(t, b)
 	})
 }
 
-func newBench(max int) *bench {
+func newBench(min, max int) *bench {
 	n := &network{}
-	return &bench{network: n, q: NewQueue(max, n)}
+	return &bench{network: n, q: NewQueue(min, max, n)}
 }
 
 // A caller is one call of Acquire or Retry.

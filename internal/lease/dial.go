@@ -27,8 +27,8 @@ const (
 
 // A ramp decides how many connections are dialled at once, and when. Queue.mu guards it.
 //
-// A dial is what one goroutine does: attempts to connect, one after the other and with pauses, until one succeeds or nobody
-// waits for its connection any more.
+// A dial is what one goroutine does: attempts to connect, one after the other and with pauses, until one succeeds or its
+// connection isn't needed any more.
 //
 // Two dials may be under way at first, and later as many as there are connections. A caller that waits gets the first
 // connection that is dialled or given back, whoever asked for the dial. So fifty callers with short statements need a
@@ -38,15 +38,30 @@ const (
 // of a second as well, since slow ones are not counted. If attempts fail, all dials pause together, however many callers
 // come and go meanwhile. An attempt that takes twice as long as a later one hangs: another is dialled in its place.
 type ramp struct {
-	dialing   int                   // dials under way, those that pause included
-	attempts  int                   // attempts ever begun; the last one's serial number
-	slow      map[*attempt]struct{} // the attempts under way that have taken longer than slowAfter
-	hung      int                   // how many of the slow attempts hang
-	latest    int                   // the serial number of the latest attempt that succeeded
-	took      time.Duration         // how long that attempt took
-	burst     int                   // how many dials may be under way at once, slow ones not counted
-	backoff   time.Duration         // the length of the latest pause, before jitter; 0: the latest attempt succeeded
-	notBefore time.Time             // when the next attempt may be made
+	dialing  int                   // dials under way, those that pause included
+	attempts int                   // attempts ever begun; the last one's serial number
+	slow     map[*attempt]struct{} // the attempts under way that have taken longer than slowAfter
+	hung     int                   // how many of the slow attempts hang
+	latest   int                   // the serial number of the latest attempt that succeeded
+	took     time.Duration         // how long that attempt took
+	burst    int                   // how many dials may be under way at once, slow ones not counted
+	pauses   pauses                // after attempts that failed
+}
+
+// pauses are those that follow attempts that failed. Each is twice as long as the one before, up to a limit.
+type pauses struct {
+	length    time.Duration // of the latest pause, before jitter; 0: the latest attempt succeeded
+	notBefore time.Time     // when it is over
+}
+
+// begin begins a pause, unless one has begun already, for another attempt: then that one counts for both.
+func (p *pauses) begin(shortest, longest time.Duration) {
+	now := time.Now()
+	if now.Before(p.notBefore) {
+		return
+	}
+	p.length = min(max(2*p.length, shortest), longest)
+	p.notBefore = now.Add(p.length/2 + rand.N(p.length/2+1))
 }
 
 // An attempt is one try to make a connection. Queue.mu guards it.
@@ -103,20 +118,6 @@ func (r *ramp) endAttempt(a *attempt, err error) {
 	}
 }
 
-// endPauses is called when an attempt has succeeded.
-func (r *ramp) endPauses() { r.backoff, r.notBefore = 0, time.Time{} }
-
-// beginPause is called for each attempt that has failed. If a pause has begun already, for another attempt, that one counts
-// for both.
-func (r *ramp) beginPause() {
-	now := time.Now()
-	if now.Before(r.notBefore) {
-		return
-	}
-	r.backoff = min(max(2*r.backoff, minBackoff), maxBackoff)
-	r.notBefore = now.Add(r.backoff/2 + rand.N(r.backoff/2+1))
-}
-
 // endDial is called when a dial is over. When it was the last one the burst starts from the beginning.
 func (r *ramp) endDial() {
 	r.dialing--
@@ -125,19 +126,22 @@ func (r *ramp) endDial() {
 	}
 }
 
-// startDialsLocked starts as many dials as the callers in the queue need, the limits allow, and the ramp allows. It is
-// called whenever one of these may have changed. A dial has the values of the context of the caller that came last.
+// startDialsLocked starts as many dials as the callers in the queue and the minimum need, the limits allow, and the ramp
+// allows. It is called whenever one of these may have changed.
 func (q *Queue) startDialsLocked() {
-	for !q.closed && q.ramp.promising()+q.reserved < q.waiters.Len() && q.open+q.ramp.dialing < q.max && q.ramp.allows(q.open) {
+	for !q.closed && q.open+q.ramp.dialing < q.max && q.ramp.allows(q.open) {
+		requester, ok := q.requesterLocked()
+		if !ok {
+			return
+		}
 		q.ramp.dialing++
 		q.dials.Add(1)
-		requester := q.waiters.Back().Value.(*waiter).ctx
-		go q.dial(requester) // ends when it has made a connection, when nobody waits for one any more, or with Close
+		go q.dial(requester) // ends when it has made a connection, when that isn't needed any more, or with Close
 	}
 }
 
-// dial makes attempts until one succeeds or nobody waits for a connection any more. An attempt that has begun is finished
-// even if the requester has gone.
+// dial makes attempts until one succeeds or its connection isn't needed any more. An attempt that has begun is finished even
+// if the requester has gone.
 func (q *Queue) dial(requester context.Context) {
 	defer q.dials.Done()
 	ctx := dialContext{q.ctx, requester}
@@ -166,7 +170,7 @@ func (c dialContext) Value(key any) any {
 // pause waits until an attempt may be made. It reports whether to make it: if not, the dial is over.
 func (q *Queue) pause() bool {
 	q.mu.Lock()
-	rest := time.Until(q.ramp.notBefore)
+	rest := time.Until(q.ramp.pauses.notBefore)
 	q.mu.Unlock()
 	if rest <= 0 {
 		return true
@@ -219,7 +223,7 @@ func (q *Queue) count(err error) (over bool) {
 	if err == nil {
 		q.stats.LastError = nil
 		q.open++
-		q.ramp.endPauses()
+		q.ramp.pauses, q.ahead.pauses = pauses{}, pauses{}
 		q.ramp.endDial()
 		q.serveLocked()
 		return true
@@ -227,7 +231,8 @@ func (q *Queue) count(err error) (over bool) {
 	if q.ctx.Err() == nil {
 		q.stats.Failures++
 		q.stats.LastError = err
-		q.ramp.beginPause()
+		q.ramp.pauses.begin(minBackoff, maxBackoff)
+		q.ahead.pauses.begin(minBackoffAhead, maxBackoffAhead)
 		if q.open == 0 && hopeless {
 			q.failLocked(err)
 		}
@@ -235,12 +240,14 @@ func (q *Queue) count(err error) (over bool) {
 	return q.endUnneededDialLocked()
 }
 
-// endUnneededDialLocked ends the dial that calls it, and reports true, if the queue is closed or fewer callers wait than
-// other dials promise connections.
+// endUnneededDialLocked ends the dial that calls it, and reports true, if the queue is closed, or if the dial is needed neither
+// by a caller, because fewer wait than other dials promise connections, nor for the minimum.
 func (q *Queue) endUnneededDialLocked() bool {
-	if !q.closed && q.waiters.Len() >= q.ramp.promising() {
+	others := q.ramp.promising() - 1
+	if !q.closed && (q.waiters.Len() > others || q.belowMinLocked(others) && !q.ahead.pausing()) {
 		return false
 	}
 	q.ramp.endDial()
+	q.startDialsLocked() // for the minimum, if it was for a caller that this dial has paused
 	return true
 }

@@ -15,7 +15,9 @@ import (
 // It knows nothing of how many dials the queue starts; those it only holds against the rules.
 type model struct {
 	*bench
-	max      int
+	min, max int
+	begun    bool // somebody has waited, so that the minimum is kept
+	failing  bool // the latest attempt has failed, so that dials for the minimum may pause
 	open     int
 	owners   []*patron
 	lostOnes []*patron // owners whose connection is closed
@@ -42,7 +44,8 @@ func TestTheQueueDoesWhatItsModelSays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(rand.N(time.Hour))                         // rapid takes its seed from the clock, which begins at the same time in each bubble
 		rapid.Check(struct{ rapid.TB }{t}, func(t *rapid.T) { // without Deadline, which a bubble forbids
-			m := newModel(rapid.IntRange(1, 6).Draw(t, "places"))
+			places := rapid.IntRange(1, 6).Draw(t, "places")
+			m := newModel(rapid.IntRange(0, places).Draw(t, "minimum"), places)
 			defer m.bench.sweep()
 			t.Repeat(map[string]func(*rapid.T){
 				"":              m.check,
@@ -71,7 +74,9 @@ func TestTheQueueDoesWhatItsModelSays(t *testing.T) {
 	})
 }
 
-func newModel(places int) *model { return &model{bench: newBench(places), max: places} }
+func newModel(minimum, places int) *model {
+	return &model{bench: newBench(minimum, places), min: minimum, max: places}
+}
 
 // sweep ends all goroutines, whatever state a failed check left them in.
 func (b *bench) sweep() {
@@ -124,7 +129,7 @@ func (m *model) enter(t *rapid.T, p *patron, acquire acquisition) {
 		if !p.queued {
 			m.waits++
 		}
-		p.queued = true
+		p.queued, m.begun = true, true
 		at := len(m.waiting)
 		if p.again {
 			at = len(m.waiting) - len(slices.DeleteFunc(slices.Clone(m.waiting), func(w *patron) bool { return w.again }))
@@ -201,6 +206,7 @@ func (m *model) closeIdle(t *rapid.T) {
 func (m *model) connect(t *rapid.T) {
 	d := draw(t, m.underWay(), "dial")
 	m.open++
+	m.failing = false
 	m.serve()
 	d.answer <- nil
 	m.settle()
@@ -209,6 +215,7 @@ func (m *model) connect(t *rapid.T) {
 func (m *model) fail(t *rapid.T, err error) {
 	d := draw(t, m.underWay(), "dial")
 	m.failures++
+	m.failing = true
 	if err == errPassword && m.open == 0 {
 		m.sendAllAway(err)
 	}
@@ -254,6 +261,9 @@ func (m *model) check(t *rapid.T) {
 	m.must(t, dials <= s.Dialing, "%d dials under way, %+v", dials, s)
 	m.must(t, s.Waiting == 0 || s.Lent >= s.Open, "somebody waits while a connection is free: %+v", s)
 	m.must(t, s.Waiting == 0 || s.Open+s.Dialing == m.max || s.Dialing > 0 || m.closed, "nobody dials for those who wait: %+v", s)
+	ahead := m.min - s.Open - s.Dialing
+	m.must(t, ahead <= 0 || !m.begun || m.failing || m.closed || s.Dialing > 0, "nobody dials for the minimum: %+v", s)
+	m.must(t, m.begun || s.Dialing == 0, "dials before the first caller: %+v", s)
 	m.must(t, s.Failures == m.failures, "failures %d, want %d", s.Failures, m.failures)
 	m.must(t, s.Waits == m.waits && s.Timeouts == m.timeouts && s.Cancelled == m.left, "counters: %+v", s)
 	hung, slow := m.slowDials()
@@ -296,6 +306,9 @@ func (m *model) wind(t *rapid.T) {
 	for len(m.underWay()) > 0 {
 		m.connect(t)
 	}
+	m.keepsTheMinimum(t)
+	m.closed = true
+	m.q.Close() // or what is closed would be made good
 	for m.open > 0 {
 		m.closeIdle(t)
 	}
@@ -304,6 +317,18 @@ func (m *model) wind(t *rapid.T) {
 	m.must(t, s.Open+s.Lent+s.Waiting+s.Dialing == 0, "left over: %+v", s)
 	hung, slow := m.slowDials()
 	m.must(t, hung+slow == 0, "left over in the ramp: %d, %d", hung, slow)
+}
+
+// keepsTheMinimum lets the longest pause pass, and makes the connections that are dialled then.
+func (m *model) keepsTheMinimum(t *rapid.T) {
+	if m.closed || !m.begun {
+		return
+	}
+	m.advance(maxBackoffAhead)
+	for len(m.underWay()) > 0 {
+		m.connect(t)
+	}
+	m.must(t, m.open >= m.min, "the minimum is %d: %+v", m.min, m.q.Stats())
 }
 
 func (m *model) slowDials() (hung, slow int) {

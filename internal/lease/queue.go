@@ -41,6 +41,7 @@ type Queue struct {
 	reserved int        // the places in use that TryReserve gave to the pool itself, for a moment
 	closed   bool
 	ramp     ramp
+	ahead    ahead
 	stats    Stats // but for the fields that Stats computes
 }
 
@@ -61,9 +62,10 @@ type Stats struct {
 	LastError error         // of the latest attempt; nil if that succeeded, or if a caller began to wait while nothing was dialled
 }
 
-// NewQueue returns a queue for at most max connections, which dialer makes.
-func NewQueue(max int, dialer Dialer) *Queue {
-	q := &Queue{max: max, dialer: dialer}
+// NewQueue returns a queue for at most max connections, which dialer makes. From the first caller on it has min connections
+// made ahead, and replaces them when they are closed.
+func NewQueue(min, max int, dialer Dialer) *Queue {
+	q := &Queue{max: max, dialer: dialer, ahead: ahead{min: min}}
 	q.ctx, q.cancel = context.WithCancel(context.Background())
 	q.spare.New = newWaiter
 	q.ramp = ramp{burst: firstBurst, slow: map[*attempt]struct{}{}}
@@ -179,6 +181,7 @@ func (q *Queue) wait(ctx context.Context, limit time.Duration, again bool) (time
 	w := q.spare.Get().(*waiter)
 	w.again, w.ctx, w.since = again, ctx, start
 	at := q.enqueueLocked(w)
+	q.ahead.begun = true
 	if q.ramp.dialing == 0 {
 		q.stats.LastError = nil // an old error isn't why this caller waits
 	}
@@ -325,6 +328,9 @@ func (q *Queue) Close() {
 	q.mu.Lock()
 	q.closed = true
 	q.failLocked(ErrClosed)
+	if q.ahead.timer != nil {
+		q.ahead.timer.Stop()
+	}
 	q.mu.Unlock()
 	q.cancel()
 	q.dials.Wait()

@@ -381,7 +381,7 @@ func TestAQueueServesOutsideABubbleAfterOneInside(t *testing.T) {
 				b.acquire(time.Second)
 				b.advance(time.Second)
 			})
-			b := newBench(1)
+			b := newBench(0, 1)
 			_, err := b.q.Acquire(context.Background(), time.Nanosecond)
 			require.ErrorIs(t, err, ErrTimeout)
 			b.q.Close()

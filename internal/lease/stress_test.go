@@ -108,7 +108,7 @@ func (g *garage) drive(ctx context.Context, limit time.Duration) error {
 func TestUnderStressEveryPlaceComesBack(t *testing.T) {
 	for _, places := range []int{1, 3, 16} {
 		g := &garage{t: t, places: int64(places)}
-		g.q = NewQueue(places, g)
+		g.q = NewQueue(0, places, g)
 		var served, sentAway atomic.Int64
 		var wg sync.WaitGroup
 		for range 32 {
@@ -168,7 +168,7 @@ func TestUnderStressEveryPlaceComesBack(t *testing.T) {
 func TestUnderStressCloseWakesEverybody(t *testing.T) {
 	for range 50 {
 		g := &garage{t: t, places: 4}
-		g.q = NewQueue(4, g)
+		g.q = NewQueue(0, 4, g)
 		errs := make([]error, 32)
 		var wg sync.WaitGroup
 		for i := range errs {
