@@ -17,6 +17,7 @@
 //	pool_timeout          30s          longest wait for a connection, then ErrPoolTimeout; 0: the context decides
 //	pool_recycle          30m          age at which a connection is replaced, less up to 10 % jitter; 0: never
 //	pool_idle_timeout     10m          how long a connection may lie idle; 0: for ever
+//	pool_min              0            connections made ahead, from the pool's first use on, and kept
 //	pool_pre_ping         auto         peek at each borrow, ping after 1 s idle; or always, or off
 //	pool_name             host:port/database
 //	environment           production   or development: echo on, TLS by libpq's rules

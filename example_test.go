@@ -814,6 +814,22 @@ func ExampleWithPoolIdleTimeout() {
 	// Output: closed because idle: 1
 }
 
+// Connections that are there before a burst of requests needs them. Nothing is dialled before the first use.
+func ExampleWithPoolMin() {
+	db := mustOpen(pgprod.WithPoolMin(3))
+	defer db.Close()
+	if err := db.Ping(); err != nil {
+		log.Fatal(err)
+	}
+	for statusOf(db).CheckedIn < 3 { // nobody has to wait for them
+		time.Sleep(10 * time.Millisecond)
+	}
+
+	_, err := pgprod.Open("", pgprod.WithPoolSize(2), pgprod.WithPoolMin(3))
+	fmt.Println(err)
+	// Output: pgprod: option WithPoolMin: must be at most pool_size, which is 2
+}
+
 func ExampleWithPoolPrePing() {
 	db := mustOpen(pgprod.WithPoolPrePing(pgprod.PrePingAlways)) // one more round trip for each borrow
 	defer db.Close()

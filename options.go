@@ -45,6 +45,10 @@ type Options struct {
 	// PoolIdleTimeout is how long a connection may lie idle before it is closed. Default: 10m; 0 means for ever.
 	PoolIdleTimeout *Duration `json:"pool_idle_timeout,omitempty" yaml:"pool_idle_timeout,omitempty"`
 
+	// PoolMin is the number of connections made ahead, from the pool's first use on, and kept however long they lie
+	// idle. At most PoolSize. Default: 0, each connection is made when it is needed.
+	PoolMin *int `json:"pool_min,omitempty" yaml:"pool_min,omitempty"`
+
 	// PoolPrePing says when a connection is checked before it is lent: auto peeks at the socket each time and pings
 	// after an idle second; always pings each time; off never checks. In a config file true means always and false
 	// means off. Default: auto.
@@ -253,6 +257,12 @@ func WithPoolRecycle(d time.Duration) Option {
 // WithPoolIdleTimeout sets how long a connection may lie idle before it is closed. Default: 10m; 0 means for ever.
 func WithPoolIdleTimeout(d time.Duration) Option {
 	return func(c *config) { c.values.PoolIdleTimeout = (*settings.Duration)(&d) }
+}
+
+// WithPoolMin sets the number of connections made ahead, from the pool's first use on, and kept however long they lie idle.
+// It is at most the pool's size. Default: 0, each connection is made when it is needed.
+func WithPoolMin(n int) Option {
+	return func(c *config) { c.values.PoolMin = &n }
 }
 
 // WithPoolPrePing says how a connection is checked before a caller gets it: auto peeks at the socket each time, and pings if

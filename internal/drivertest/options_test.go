@@ -58,6 +58,7 @@ func TestEveryOptionSetsItsOwnSetting(t *testing.T) {
 		"WithProfile": pgprod.WithProfile("huge"), "WithPoolSize": pgprod.WithPoolSize(0),
 		"WithMaxOverflow": pgprod.WithMaxOverflow(-2), "WithPoolTimeout": pgprod.WithPoolTimeout(-1),
 		"WithPoolRecycle": pgprod.WithPoolRecycle(-1), "WithPoolIdleTimeout": pgprod.WithPoolIdleTimeout(-1),
+		"WithPoolMin":     pgprod.WithPoolMin(21),
 		"WithPoolPrePing": pgprod.WithPoolPrePing("maybe"), "WithPoolName": pgprod.WithPoolName("a\nb"),
 		"WithEnvironment": pgprod.WithEnvironment("test"), "WithSlowQuery": pgprod.WithSlowQuery(-1),
 		"WithLeakDetection":      pgprod.WithLeakDetection(-1),

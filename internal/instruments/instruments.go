@@ -37,6 +37,7 @@ type Options struct {
 type PoolState struct {
 	Idle, Used     int64            // connections that are idle, and that callers have
 	Pending        int64            // callers that wait for a connection
+	IdleMin        int64            // pool_min
 	IdleMax        int64            // pool_size
 	Max            int64            // pool_size + max_overflow; 0: there is no limit
 	Timeouts       int64            // waits that ended with pool_timeout
@@ -137,7 +138,7 @@ func (i *Instruments) observe(m metric.Meter, pool string, state func() PoolStat
 		o.ObserveInt64(count.Inst(), s.Idle, idle)
 		o.ObserveInt64(count.Inst(), s.Used, used)
 		o.ObserveInt64(idleMax.Inst(), s.IdleMax, i.pool)
-		o.ObserveInt64(idleMin.Inst(), 0, i.pool)
+		o.ObserveInt64(idleMin.Inst(), s.IdleMin, i.pool)
 		if s.Max > 0 {
 			o.ObserveInt64(most.Inst(), s.Max, i.pool)
 		}

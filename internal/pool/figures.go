@@ -109,6 +109,7 @@ func (p *Pool) state() instruments.PoolState {
 		Idle:           int64(max(0, s.Open-s.Lent)),
 		Used:           int64(s.Lent),
 		Pending:        int64(s.Waiting),
+		IdleMin:        int64(p.cfg.PoolMin),
 		IdleMax:        int64(p.cfg.PoolSize),
 		Max:            p.cfg.MaxConns(),
 		Timeouts:       s.Timeouts + s.Deadlines, // of pool_timeout and of callers' contexts

@@ -112,7 +112,7 @@ func New(cfg *settings.Config, hooks Hooks) (*Pool, error) {
 	p.dialer = link.NewDialer(p.life, cfg, link.Hooks{
 		Password: hooks.Password, Notice: hooks.Notice, Target: p.in.Target, Tagged: hooks.Commenter != nil,
 	})
-	p.queue = lease.NewQueue(0, cfg.Capacity(), maker{p})
+	p.queue = lease.NewQueue(cfg.PoolMin, cfg.Capacity(), maker{p})
 	p.shelf.keepFor, p.shelf.unshelve = p.shelfTime(), p.unshelve
 	p.inner = p.newInner()
 	p.prober = diagnose.NewProber(view{p})

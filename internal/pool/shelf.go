@@ -18,7 +18,8 @@ const maxOnShelf = time.Second
 
 // A shelf has the idle connections that were used within the last second. A busy pool lends them again and again, and saves
 // each checkout the way through the inner *sql.DB and two allocations. A connection that is not used for longer goes to the
-// inner *sql.DB, which closes connections that are idle for too long or too old.
+// inner *sql.DB, which closes connections that are idle for too long or too old. Those that pool_min has the pool keep stay
+// here, since the inner *sql.DB knows no minimum.
 type shelf struct {
 	mu      sync.Mutex  // guards the fields up to closed; nothing else is locked under it
 	idle    []*member   // the one that was used last is at the end
@@ -76,6 +77,19 @@ func (s *shelf) takeOlder(before int64) *member {
 	m := s.idle[0]
 	s.idle[0] = nil
 	s.idle = s.idle[1:]
+	return m
+}
+
+// takeExpired takes out a connection that is older than pool_recycle allows at now. It returns nil if there is none.
+func (s *shelf) takeExpired(now int64) *member {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := slices.IndexFunc(s.idle, func(m *member) bool { return m.expired(now) })
+	if i < 0 {
+		return nil
+	}
+	m := s.idle[i]
+	s.idle = slices.Delete(s.idle, i, i+1)
 	return m
 }
 
@@ -146,23 +160,43 @@ func (p *Pool) fromInner(ctx context.Context) (m *member, err error) {
 	return m, nil
 }
 
-// unshelve hands the connections that were not used for keepFor to the inner *sql.DB. The shelf's timer calls it.
+// unshelve hands the connections that were not used for keepFor to the inner *sql.DB, but for those that pool_min has the pool
+// keep. It closes those that are too old, which may be some that stay. The shelf's timer calls it.
 //
 // It holds a place in the queue meanwhile, so that no caller is let through for a connection that is on its way between the
 // two. If no place is free, all connections are lent or about to be, and none stays on the shelf for long anyway.
 func (p *Pool) unshelve() {
-	before := clock.Now() - int64(p.shelf.keepFor)
+	now := clock.Now()
 	for p.queue.TryReserve() {
-		m := p.shelf.takeOlder(before)
-		if m != nil {
-			_ = m.handle.Close()
-		}
+		more := p.unshelveOne(now)
 		p.queue.Unreserve()
-		if m == nil {
+		if !more {
 			break
 		}
 	}
 	p.shelf.rearm()
+}
+
+// unshelveOne is unshelve for one connection. It reports false if there was none.
+func (p *Pool) unshelveOne(now int64) bool {
+	if m := p.shelf.takeExpired(now); m != nil {
+		p.discard(m, "lifetime")
+		return true
+	}
+	if !p.mayIdle() {
+		return false
+	}
+	m := p.shelf.takeOlder(now - int64(p.shelf.keepFor))
+	if m != nil {
+		_ = m.handle.Close()
+	}
+	return m != nil
+}
+
+// mayIdle reports whether one more connection may go to the inner *sql.DB, where pool_idle_timeout ends it. The pool keeps
+// pool_min connections: those that are lent, and idle ones on the shelf.
+func (p *Pool) mayIdle() bool {
+	return p.cfg.PoolMin == 0 || p.books.size.Load()-int64(p.inner.Stats().Idle) > int64(p.cfg.PoolMin)
 }
 
 // An entrance is where connections that were dialled wait until the inner *sql.DB asks its connector for one, which is at

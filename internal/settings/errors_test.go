@@ -17,7 +17,7 @@ import (
 func TestAWrongValueIsReportedUnderTheNameItWasWrittenWith(t *testing.T) {
 	wrong := map[string]string{
 		"profile": "huge", "pool_size": "0", "max_overflow": "-2", "pool_timeout": "-1", "pool_recycle": "soon",
-		"pool_idle_timeout": "1d", "pool_pre_ping": "maybe", "pool_name": "a\tb", "environment": "test", "echo": "2",
+		"pool_idle_timeout": "1d", "pool_min": "-1", "pool_pre_ping": "maybe", "pool_name": "a\tb", "environment": "test", "echo": "2",
 		"echo_pool": "maybe", "slow_query": "-1s", "leak_detection": "NaN", "preflight": "perhaps", "server_settings": "jit",
 		"server_settings_mode": "later", "command_timeout": "1e3", "connect_timeout": "0", "password_file": "/none",
 		"env_prefix": "DB-",
@@ -42,7 +42,7 @@ func TestAWrongValueInCodeIsReportedUnderItsOption(t *testing.T) {
 		"WithProfile": {Profile: new("huge")}, "WithPoolSize": {PoolSize: new(0)}, "WithMaxOverflow": {MaxOverflow: new(-2)},
 		"WithPoolTimeout": {PoolTimeout: seconds(-1)}, "WithPoolRecycle": {PoolRecycle: seconds(-1)},
 		"WithPoolIdleTimeout": {PoolIdleTimeout: seconds(-1)}, "WithPoolPrePing": {PoolPrePing: new(PrePing("maybe"))},
-		"WithPoolName": {PoolName: new("a\nb")}, "WithEnvironment": {Environment: new("test")},
+		"WithPoolMin": {PoolMin: new(-1)}, "WithPoolName": {PoolName: new("a\nb")}, "WithEnvironment": {Environment: new("test")},
 		"WithSlowQuery": {SlowQuery: seconds(-1)}, "WithLeakDetection": {LeakDetection: seconds(-1)},
 		"WithServerSettings":     {ServerSettings: map[string]string{"work mem": "1"}},
 		"WithServerSettingsMode": {ServerSettingsMode: new("later")}, "WithCommandTimeout": {CommandTimeout: seconds(-1)},
@@ -55,6 +55,15 @@ func TestAWrongValueInCodeIsReportedUnderItsOption(t *testing.T) {
 	require.ErrorContains(t, err, "option WithServerSettings")
 	_, err = Load("host=h", nil, Values{PoolSize: new(1 << 40)}, false)
 	require.ErrorContains(t, err, "option WithPoolSize")
+}
+
+func TestNoMoreConnectionsAreMadeAheadThanThePoolKeeps(t *testing.T) {
+	require.Equal(t, "pgprod: DSN key pool_min: must be at most pool_size, which is 20", refused(t, "host=h pool_min=21"))
+	require.Equal(t, "pgprod: variable DB_POOL_MIN: must be at most pool_size, which is 10",
+		refused(t, "host=h profile=small", "DB_POOL_MIN=20"))
+	_, err := Load("host=h pool_size=2", nil, Values{PoolMin: new(3)}, false)
+	require.EqualError(t, err, "pgprod: option WithPoolMin: must be at most pool_size, which is 2")
+	require.Equal(t, 20, load(t, "host=h pool_min=20").PoolMin)
 }
 
 func TestEverythingWrongIsReportedAtOnce(t *testing.T) {

@@ -48,7 +48,7 @@ var foreign = []struct{ words, hint string }{
 		"convertbooleantonumeric protocolversion jaasapplicationname jaaslogin kerberosservername usespnego sspiserviceclass " +
 		"gssusedefaultcreds", "is JDBC's; leave it out"},
 	{"maximumpoolsize maxpoolsize maxsize max_size", poolSize},
-	{"minimumidle minpoolsize minsize min_size min_connections min_idle min_idle_conns", "is another pool's; pool_size connections are kept here"},
+	{"minimumidle minpoolsize minsize min_size min_connections min_idle min_idle_conns", "is another pool's; pool_min serves here"},
 	{"connectiontimeout connectiontimeoutmillis checkout_timeout acquire_timeout", "is another pool's; pool_timeout serves here"},
 	{"idletimeout idletimeoutmillis idle_timeout max_idle max_idle_time max_inactive_connection_lifetime reaping_frequency",
 		"is another pool's; pool_idle_timeout serves here"},

@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/caarlos0/env/v11"
@@ -15,6 +16,7 @@ func Load(dsn string, environ []string, code Values, hasPasswordFunc bool) (*Con
 	l.readDSN(l.findDSN(dsn))
 	l.readEnvironment()
 	l.settle()
+	l.checkMin()
 	l.checkPassword()
 	if l.dsn.conn != nil {
 		l.requireTLS()
@@ -134,6 +136,14 @@ func (l *loader) settle() {
 	l.values, l.sources = stack(append(below, given...)...)
 }
 
+// checkMin adds a problem if more connections shall be kept than there is room for.
+func (l *loader) checkMin() {
+	if size := *l.values.PoolSize; *l.values.PoolMin > size {
+		name := l.namer(l.sources["pool_min"])
+		l.problems.add(name(rowOf("pool_min")), fmt.Sprintf("must be at most pool_size, which is %d", size))
+	}
+}
+
 // namer returns the function that says what errors call a row of the table where it was given in a source.
 func (l *loader) namer(source Source) func(*row) string {
 	return func(r *row) string {
@@ -159,6 +169,7 @@ func (l *loader) config() *Config {
 		PoolSize: *v.PoolSize, MaxOverflow: *v.MaxOverflow,
 		PoolTimeout: time.Duration(*v.PoolTimeout), PoolRecycle: time.Duration(*v.PoolRecycle),
 		PoolIdleTimeout: time.Duration(*v.PoolIdleTimeout),
+		PoolMin:         *v.PoolMin,
 		PoolName:        text(v.PoolName),
 		Echo:            *v.Echo, EchoPool: *v.EchoPool,
 		SlowQuery: time.Duration(*v.SlowQuery), LeakDetection: time.Duration(*v.LeakDetection),

@@ -48,6 +48,7 @@ func ladders(t *testing.T) []ladder {
 			func(c *Config) any { return c.PoolRecycle }},
 		{"pool_idle_timeout", 10 * time.Minute, "1", s, "2s", 2 * s, Values{PoolIdleTimeout: seconds(0)}, 0 * s,
 			func(c *Config) any { return c.PoolIdleTimeout }},
+		{"pool_min", 0, "1", 1, "2", 2, Values{PoolMin: new(3)}, 3, func(c *Config) any { return c.PoolMin }},
 		{"pool_pre_ping", PrePingAuto, "True", PrePingAlways, "off", PrePingOff, Values{PoolPrePing: new(PrePing("always"))},
 			PrePingAlways, func(c *Config) any { return c.PrePing }},
 		{"pool_name", "db.example.com:5432/shop", "a", "a", "b", "b", Values{PoolName: new("c")}, "c",

@@ -8,8 +8,8 @@ import (
 // hints say, by keys of other libraries in small letters, what to use here instead.
 var hints = map[string]string{
 	"pool_max_conns":                 "is pgxpool's; pool_size and max_overflow serve here",
-	"pool_min_conns":                 "is pgxpool's; pool_size serves here",
-	"pool_min_idle_conns":            "is pgxpool's; pool_size serves here",
+	"pool_min_conns":                 "is pgxpool's; pool_min serves here",
+	"pool_min_idle_conns":            "is pgxpool's; pool_min serves here",
 	"pool_max_conn_lifetime":         "is pgxpool's; pool_recycle serves here",
 	"pool_max_conn_lifetime_jitter":  "is pgxpool's; pool_recycle has jitter here",
 	"pool_max_conn_idle_time":        "is pgxpool's; pool_idle_timeout serves here",

@@ -24,6 +24,7 @@ type Values struct {
 	PoolTimeout        *Duration         `env:"POOL_TIMEOUT"`
 	PoolRecycle        *Duration         `env:"POOL_RECYCLE"`
 	PoolIdleTimeout    *Duration         `env:"POOL_IDLE_TIMEOUT"`
+	PoolMin            *int              `env:"POOL_MIN"`
 	PoolPrePing        *PrePing          `env:"POOL_PRE_PING"`
 	PoolName           *string           `env:"POOL_NAME"`
 	Environment        *string           `env:"ENVIRONMENT"`
@@ -74,6 +75,7 @@ type Config struct {
 	PoolTimeout        time.Duration // 0: only the caller's context limits the wait
 	PoolRecycle        time.Duration // 0: never
 	PoolIdleTimeout    time.Duration // 0: never
+	PoolMin            int           // from 0 to PoolSize
 	PrePing            PrePing
 	PoolName           string // never empty
 	Environment        string // Production or Development

@@ -212,7 +212,7 @@ func (h *history) testComplete(t *testing.T) {
 		names[name] = true
 	}
 	delete(names, "target_info")
-	delete(names, "db_client_connection_idle_min") // always 0
+	delete(names, "db_client_connection_idle_min") // pool_min, a setting
 	assert.Len(t, names, 14)
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		assert.Contains(t, string(dashboards.Grafana), name)

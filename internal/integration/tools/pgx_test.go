@@ -184,8 +184,8 @@ func TestEachKeyOfPgxpoolIsRefusedWithTheKeyThatServes(t *testing.T) {
 	for _, c := range []struct{ key, value, serves, as string }{
 		{"pool_max_conns", "7", "pool_size", "7"},
 		{"pool_max_conns", "7", "max_overflow", "0"},
-		{"pool_min_conns", "2", "pool_size", "2"},
-		{"pool_min_idle_conns", "2", "pool_size", "2"},
+		{"pool_min_conns", "2", "pool_min", "2"},
+		{"pool_min_idle_conns", "2", "pool_min", "2"},
 		{"pool_max_conn_lifetime", "1h", "pool_recycle", "1h"},
 		{"pool_max_conn_lifetime_jitter", "1m", "pool_recycle", "1h"},
 		{"pool_max_conn_idle_time", "5m", "pool_idle_timeout", "5m"},
