@@ -33,6 +33,8 @@ type Tap struct {
 	sent     atomic.Uint32         // the type of the first message of the latest write
 	failure  atomic.Pointer[error] // the first error of a read or a write; nil: none
 
+	ahead [][]byte // flights that were sent before pgx writes them; used by the goroutine that makes pgx write
+
 	// The fields below are used by the goroutine that reads, and by no other.
 
 	tail    [readySize]byte // the last bytes that were read
@@ -98,6 +100,9 @@ func (t *Tap) Answered() bool { return t.answered.Load() == t.writes.Load() }
 // Write implements io.Writer. A Terminate message that is written alone is not counted: pgx writes it, from a goroutine of
 // its own, when a connection has failed. At that time Mark is used to find out whether the failed statement was sent.
 func (t *Tap) Write(p []byte) (int, error) {
+	if len(t.ahead) > 0 && !isTerminate(p) {
+		return t.takeIn(p)
+	}
 	n, err := t.w.Write(p)
 	if (n > 0 || t.secure) && !isTerminate(p) {
 		if kind := uint32(p[0]); t.sent.Load() != kind { // mostly it is the same, and a load is cheaper than a store
