@@ -192,7 +192,7 @@ func TestWhatIsLeftOnTheServerIsBounded(t *testing.T) {
 			}
 			assert.LessOrEqual(t, most, bound)
 			if c.use == nil {
-				assert.LessOrEqual(t, most, 64, "what was never executed goes sooner")
+				assert.LessOrEqual(t, most, 80, "what was never executed goes sooner")
 			}
 			for i := range texts {
 				execute(t, db, fmt.Sprintf(c.text, i), c.args...)

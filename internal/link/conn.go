@@ -12,6 +12,8 @@
 //	rows.go           the rows of a query
 //	rows_go1.27.go    how database/sql reads rows from Go 1.27 on
 //	prepared.go       statements that were prepared and not executed yet
+//	warm.go           what a new connection prepares before anybody waits for it
+//	uses.go           which statements are used most
 //	parameters.go     how many parameters a text has
 //	plans.go          whether prepared statements are up to date with the schema
 //	text.go           what the beginning of a statement's text shows

@@ -48,6 +48,8 @@ type Dialer struct {
 	lastTLS    atomic.Pointer[pgx.ConnConfig] // the last configuration whose authorities could be read; nil before the first dial
 	schema     atomic.Uint64                  // counts the changes of the schema that the pool's connections have seen
 	parameters parameterCounts
+	uses       uses
+	warms      bool // new connections prepare what is used most; not changed
 }
 
 // NewDialer returns a dialer. When life ends, so does the context that the application's password function is called with.
@@ -58,6 +60,7 @@ func NewDialer(life context.Context, cfg *settings.Config, hooks Hooks) *Dialer 
 			Namespace: cmp.Or(cfg.Conn.Database, cfg.Conn.User)}, // without a database's name the server takes the user's
 		usesTLS: cfg.Conn.TLSConfig != nil || slices.ContainsFunc(cfg.Conn.Fallbacks,
 			func(f *pgconn.FallbackConfig) bool { return f.TLSConfig != nil }),
+		warms: warms(cfg.Conn, hooks),
 	}
 }
 

@@ -126,24 +126,22 @@ type rawUse struct {
 	cut         fate            // what cut short the last statement that was; zero: none was
 }
 
-// Pgx returns pgx's connection for a caller that may do anything with it. Statements that were prepared and not executed are
-// closed before, since that caller's statements could collide with them.
-func (c *Conn) Pgx(ctx context.Context) *pgx.Conn {
-	c.releaseUnadopted(ctx)
+// Pgx returns pgx's connection for a caller that may do anything with it.
+func (c *Conn) Pgx() *pgx.Conn {
 	c.visit.shown = true
 	return c.pgx
 }
 
 // Raw calls fn with pgx's connection and returns its error, explained if it is pgx's for a statement that was cut short. If
 // fn panics, the connection is dirty afterwards and the panic goes on.
-func (c *Conn) Raw(ctx context.Context, fn func(*pgx.Conn) error) error {
+func (c *Conn) Raw(fn func(*pgx.Conn) error) error {
 	returned := false
 	defer func() {
 		if !returned {
 			c.dirty = true
 		}
 	}()
-	pc := c.Pgx(ctx)
+	pc := c.Pgx()
 	c.raw = rawUse{}
 	err := fn(pc)
 	returned = true

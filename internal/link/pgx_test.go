@@ -63,6 +63,33 @@ func TestPgxStillTakesOverWhatWasPreparedUnderACachedStatementsName(t *testing.T
 	assert.Equal(t, []string{"query: " + text, "prepare: " + text, "end of prepare, it had been there", "end of query"}, told.told)
 }
 
+// TestPgxStillPreparesAndClosesStatementsByTheseBytes is what (*Conn).together relies on: it sends them before pgx does.
+func TestPgxStillPreparesAndClosesStatementsByTheseBytes(t *testing.T) {
+	t.Parallel()
+	var written []string
+	cfg := parse(t, pgtest.NewDatabase(t))
+	cfg.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
+		return pgproto3.NewFrontend(r, writerFunc(func(p []byte) (int, error) {
+			written = append(written, string(p))
+			return w.Write(p)
+		}))
+	}
+	conn := connect(t, cfg).Conn()
+	const name, text = "name", "select $1::int"
+	written = nil
+	_, err := conn.Prepare(t.Context(), name, text)
+	require.NoError(t, err)
+	require.NoError(t, conn.Deallocate(t.Context(), name))
+	assert.Equal(t, []string{
+		string(flightOf(&pgproto3.Parse{Name: name, Query: text}, &pgproto3.Describe{ObjectType: 'S', Name: name})),
+		string(flightOf(&pgproto3.Close{ObjectType: 'S', Name: name})),
+	}, written)
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
 // TestPgxStillFailsABatchWithATextThatPrepareHasPrepared is why batchAhead deallocates such statements.
 func TestPgxStillFailsABatchWithATextThatPrepareHasPrepared(t *testing.T) {
 	t.Parallel()

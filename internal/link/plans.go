@@ -34,7 +34,11 @@ type prepared struct {
 	already   bool   // pgx has reported of the last prepare that the statement was prepared already
 	batched   bool   // a batch has run, so that pgx's cache may contain statements that Prepare doesn't know of
 
-	unadopted []unadopted // statements that Prepare has prepared and nobody has executed yet, the oldest first
+	name    string // the name of the last prepare
+	warming bool   // Warm is under way
+	queries uint   // how many queries have succeeded
+
+	unadopted []unadopted // statements that Warm or Prepare has prepared and nobody has executed yet, the oldest first
 	harmless  [16]string  // texts that are known not to change what names mean; each has its place by its length
 }
 

@@ -5,17 +5,25 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"slices"
+
+	"github.com/jackc/pgx/v5/pgproto3"
 )
 
 // cachePrefix is the beginning of the names that pgx's cache gives to prepared statements.
 const cachePrefix = "stmtcache_"
 
-// maxUnadopted is how many statements there may be on one connection that were prepared by Prepare and never executed.
-const maxUnadopted = 32
+// maxUnadopted is how many statements there may be on one connection that were prepared by Warm or Prepare and never executed.
+const maxUnadopted = 2 * maxWarm
 
-// An unadopted statement was prepared on the server by Prepare, under the name that pgx's cache would give it, and is not in
-// the cache yet. pgx adopts it at its first execution.
+// An unadopted statement was prepared on the server by Warm or Prepare, under the name that pgx's cache would give it, and is
+// not in the cache yet. pgx adopts it at its first execution.
 type unadopted struct{ name, query string }
+
+// nameInCache returns the name that pgx's cache gives to the prepared statement of a text.
+func nameInCache(query string) string {
+	digest := sha256.Sum256([]byte(query))
+	return cachePrefix + hex.EncodeToString(digest[:24])
+}
 
 // Prepare has the server parse query, and returns the number of its parameters. It is called within Try.
 //
@@ -29,8 +37,7 @@ type unadopted struct{ name, query string }
 // forgets with the next one. It does so too where the statement must not be kept. See batchAhead for what happens before a
 // batch.
 func (c *Conn) Prepare(ctx context.Context, query string) (int, error) {
-	digest := sha256.Sum256([]byte(query))
-	name := cachePrefix + hex.EncodeToString(digest[:24])
+	name := nameInCache(query)
 	p := &c.prepared
 	if p.batched || !c.mayCache(query) {
 		name = ""
@@ -56,35 +63,37 @@ func (c *Conn) batchAhead(ctx context.Context) {
 	c.releaseUnadopted(ctx)
 }
 
-// releaseUnadopted deallocates the statements that were prepared and not executed. It is called before a batch and before a
-// caller of Raw gets pgx's connection. A batch would fail because the names are in use. And when such a caller sends a query
-// without arguments, it can't be seen whether pgx has adopted a statement for it.
+// releaseUnadopted deallocates the statements that were prepared and not executed, in one round trip. It is called before a
+// batch, which would fail because the names are in use. If it fails, the connection is closed.
+//
+// pgx doesn't trace the closing of statements, but a batch is under way, whose time it is part of.
 func (c *Conn) releaseUnadopted(ctx context.Context) {
-	p := &c.prepared
-	if len(p.unadopted) == 0 || c.pg.IsBusy() {
+	all := c.prepared.unadopted
+	if len(all) == 0 || c.pg.IsBusy() || c.pg.IsClosed() || ctx.Err() != nil {
 		return
 	}
-	p.unadopted = slices.DeleteFunc(p.unadopted, func(u unadopted) bool { return c.deallocate(ctx, u) == nil })
+	flights := make([][]byte, len(all))
+	for i, u := range all {
+		flights[i] = flightOf(&pgproto3.Close{ObjectType: 'S', Name: u.name})
+	}
+	err := c.together(flights, func(i int) error { return c.pgx.Deallocate(ctx, all[i].name) })
+	if err != nil {
+		c.HangUp()
+		return
+	}
+	c.prepared.unadopted = nil
 }
 
-// deallocate closes a prepared statement on the server. pgx doesn't trace that, so the guard's time is started here, unless
-// a statement is under way, whose time it is part of.
+// deallocate closes a prepared statement on the server. pgx doesn't trace that, so the guard's time is started here.
 func (c *Conn) deallocate(ctx context.Context, u unadopted) error {
-	if c.depth == 0 {
-		c.beginUntraced()
-		defer c.guard.End()
-	}
+	c.beginUntraced()
+	defer c.guard.End()
 	return c.pgx.Deallocate(ctx, u.name)
 }
 
-// adopted is called by the tracer when pgx is about to execute query through its cache, by which it adopts the statement if
-// that was prepared by Prepare.
-func (c *Conn) adopted(query string) {
+// adopted is called by the tracer when pgx has what a name of its cache stands for, because it is about to execute that. If
+// Prepare or Warm has prepared it, pgx has adopted it.
+func (c *Conn) adopted(name string) {
 	p := &c.prepared
-	for i, u := range p.unadopted {
-		if u.query == query {
-			p.unadopted = slices.Delete(p.unadopted, i, i+1)
-			return
-		}
-	}
+	p.unadopted = slices.DeleteFunc(p.unadopted, func(u unadopted) bool { return u.name == name })
 }

@@ -62,9 +62,6 @@ func (c *Conn) rowsOf(tag pgconn.CommandTag) int64 {
 func (c *Conn) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryStartData) context.Context {
 	sql := c.bare(d.SQL)
 	c.begin("", sql)
-	if len(c.prepared.unadopted) > 0 && takesCache(d.Args) {
-		c.adopted(d.SQL)
-	}
 	if c.depth != 1 {
 		return ctx
 	}
@@ -127,6 +124,9 @@ func (c *Conn) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryE
 			c.noteHowSent(s.args)
 		}
 		c.noteQuery(d.CommandTag.String(), s.SQL, s.args)
+		if d.Err == nil {
+			c.noteUse()
+		}
 	}
 	if c.depth <= 1 { // otherwise a query was refused while another one, whose arguments these are, still has its rows open
 		s.args = nil // they may be large
@@ -146,6 +146,10 @@ func (c *Conn) confirmed(err error) error {
 // TracePrepareStart implements pgx.PrepareTracer. pgx calls it for a prepare that a caller asked for and for one within a
 // query, before it looks whether the statement is prepared already.
 func (c *Conn) TracePrepareStart(ctx context.Context, _ *pgx.Conn, d pgx.TracePrepareStartData) context.Context {
+	if c.prepared.warming {
+		return ctx
+	}
+	c.prepared.name = d.Name
 	sql := c.bare(d.SQL)
 	c.begin("PREPARE", sql)
 	c.stmt.telemetry.prepare = preparing{sql: sql, began: time.Now()}
@@ -158,6 +162,12 @@ func (c *Conn) TracePrepareStart(ctx context.Context, _ *pgx.Conn, d pgx.TracePr
 // TracePrepareEnd implements pgx.PrepareTracer. Only a prepare that went to the server has a span. If it has failed within
 // Try, the span waits with the failure until it is known whether the statement is tried again.
 func (c *Conn) TracePrepareEnd(ctx context.Context, _ *pgx.Conn, d pgx.TracePrepareEndData) {
+	if c.prepared.warming {
+		return
+	}
+	if c.depth > 1 && d.Err == nil {
+		c.adopted(c.prepared.name)
+	}
 	c.prepared.already = d.AlreadyPrepared
 	c.stmt.plan.anew = c.stmt.plan.anew || !d.AlreadyPrepared
 	c.prepared.nonEmpty = true

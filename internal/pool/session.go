@@ -49,7 +49,7 @@ func (s *session) Conn() *pgx.Conn {
 	if _, err := s.ensureConn(context.Background()); err != nil {
 		return nil
 	}
-	return s.m.conn.Pgx(context.Background())
+	return s.m.conn.Pgx()
 }
 
 // Raw calls fn with pgx's connection. The root package's Raw calls it. If fn panics, or leaves a transaction or rows open,
@@ -58,7 +58,7 @@ func (s *session) Raw(ctx context.Context, fn func(*pgx.Conn) error) error {
 	if _, err := s.ensureConn(ctx); err != nil {
 		return err
 	}
-	return s.m.conn.Raw(ctx, fn)
+	return s.m.conn.Raw(fn)
 }
 
 // IsValid implements driver.Validator. database/sql calls it when it puts the session away, and so it gives the connection
