@@ -315,6 +315,13 @@ func (q *Queue) Stats() Stats {
 	return s
 }
 
+// Awaited reports whether a caller is in the queue.
+func (q *Queue) Awaited() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.waiters.Len() > 0
+}
+
 // Idle is the number of connections that no caller has or waits for. One whose place is reserved counts as idle.
 func (q *Queue) Idle() int {
 	q.mu.Lock()

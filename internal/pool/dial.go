@@ -27,8 +27,12 @@ func (p maker) Dial(ctx context.Context) error {
 	conn, err := p.dialer.Dial(ctx, m, nil)
 	if err == nil {
 		op.Reached(conn.Target())
+		m.dialled = conn.Heard()
 	}
 	op.End(ctx, -1, err, "")
+	if err == nil && !p.queue.Awaited() { // a caller that waits gets the connection at once
+		err = conn.Warm(ctx)
+	}
 	if err != nil {
 		failure := p.dialer.Failed(err)
 		failure.Final = p.isFinal(err)
@@ -38,7 +42,6 @@ func (p maker) Dial(ctx context.Context) error {
 	p.doubts.End()
 	p.diary.DialSucceeded(ctx)
 	m.conn = conn
-	m.dialled = conn.Heard()
 	m.checkedIn = m.dialled
 	m.expires = p.expiry(m.dialled) // counted from the end of the dial, which may have taken longer than a short pool_recycle
 	overflow := p.remember(m)
