@@ -12,9 +12,10 @@ const (
 
 // An ahead keeps a minimum of connections, though nobody waits for them, from the first caller on. Queue.mu guards it.
 //
-// While fewer exist, dials begin as the ramp allows, and end like all others, but for one difference: when an attempt fails and
-// nobody waits, the dial is over, and a timer begins the next one, after a pause that may be much longer than the ramp's. It is
-// a single one, until an attempt has succeeded. A caller that comes meanwhile doesn't wait for that pause, but for the ramp's.
+// While fewer exist, as many dials as are missing begin at once, ahead of the ramp: whoever sets a minimum says that the server
+// copes with it. They serve whoever waits. When an attempt fails, the dials that the ramp would not have allowed are over; and
+// if nobody waits all are, and a timer begins the next one, a single one, after a pause that may be much longer than the ramp's.
+// So it goes on until an attempt succeeds. A caller that comes meanwhile doesn't wait for that pause, but for the ramp's.
 type ahead struct {
 	min    int // how many connections to keep; not changed
 	begun  bool
@@ -31,6 +32,16 @@ func (a *ahead) failing() bool { return a.pauses.length > 0 }
 // belowMinLocked reports whether fewer connections exist, and are promised by so many dials, than the minimum.
 func (q *Queue) belowMinLocked(promised int) bool {
 	return q.ahead.begun && q.open+promised < q.ahead.min
+}
+
+// allowsLocked reports whether one more dial may begin.
+func (q *Queue) allowsLocked() bool {
+	return q.ramp.allows(q.open) || q.belowMinLocked(q.ramp.dialing) && !q.ahead.failing()
+}
+
+// tooManyLocked reports whether more dials are under way than the ramp allows, though the latest attempt has failed.
+func (q *Queue) tooManyLocked() bool {
+	return q.ahead.begun && q.ahead.min > 0 && q.ahead.failing() && q.ramp.exceeds(q.open)
 }
 
 // dialsAheadLocked reports whether a dial is to begin though no caller needs it. If one will have to begin after a pause, it

@@ -31,7 +31,7 @@ func (b *bench) begin(t *testing.T) {
 func TestTheFirstCallerWaitsForOneConnectionAndHasTheMinimumMade(t *testing.T) {
 	onBenchWithMin(t, 5, 10, func(t *testing.T, b *bench) {
 		c := b.acquire(0)
-		require.Len(t, b.underWay(), firstBurst, "as the ramp allows")
+		require.Len(t, b.underWay(), 5)
 		b.end(nil)
 		require.True(t, c.owns())
 		for len(b.underWay()) > 0 {
@@ -115,6 +115,30 @@ func TestWhileNobodyWaitsThePausesDoubleUpToTenSeconds(t *testing.T) {
 			want = min(2*want, maxBackoffAhead)
 		}
 		require.Equal(t, maxBackoffAhead, want)
+	})
+}
+
+// next lets the pause pass.
+func (b *bench) next() {
+	for len(b.underWay()) == 0 {
+		b.advance(time.Millisecond)
+	}
+}
+
+func TestWhereAttemptsFailNoMoreDialThanTheRampAllows(t *testing.T) {
+	onBenchWithMin(t, 20, 30, func(t *testing.T, b *bench) {
+		callers := b.acquireMany(20)
+		require.Len(t, b.underWay(), 20)
+		b.endAll(errRefused)
+		b.next()
+		for range 10 {
+			require.Len(t, b.underWay(), firstBurst)
+			b.endAll(errRefused)
+			b.next()
+		}
+		b.end(nil)
+		require.Equal(t, 1, owners(callers))
+		require.Len(t, b.underWay(), 19, "once it is clear that the server is there")
 	})
 }
 

@@ -75,6 +75,9 @@ type attempt struct {
 // allows reports whether one more dial may begin where open connections exist.
 func (r *ramp) allows(open int) bool { return r.dialing-len(r.slow) < max(r.burst, open) }
 
+// exceeds reports whether more dials are under way than may begin where open connections exist.
+func (r *ramp) exceeds(open int) bool { return r.dialing-len(r.slow) > max(r.burst, open) }
+
 // promising is the number of dials that waiters may count on: all but those that hang.
 func (r *ramp) promising() int { return r.dialing - r.hung }
 
@@ -129,7 +132,7 @@ func (r *ramp) endDial() {
 // startDialsLocked starts as many dials as the callers in the queue and the minimum need, the limits allow, and the ramp
 // allows. It is called whenever one of these may have changed.
 func (q *Queue) startDialsLocked() {
-	for !q.closed && q.open+q.ramp.dialing < q.max && q.ramp.allows(q.open) {
+	for !q.closed && q.open+q.ramp.dialing < q.max && q.allowsLocked() {
 		requester, ok := q.requesterLocked()
 		if !ok {
 			return
@@ -240,11 +243,12 @@ func (q *Queue) count(err error) (over bool) {
 	return q.endUnneededDialLocked()
 }
 
-// endUnneededDialLocked ends the dial that calls it, and reports true, if the queue is closed, or if the dial is needed neither
-// by a caller, because fewer wait than other dials promise connections, nor for the minimum.
+// endUnneededDialLocked ends the dial that calls it, and reports true, if the queue is closed, if there are too many, or if the
+// dial is needed neither by a caller, because fewer wait than other dials promise connections, nor for the minimum.
 func (q *Queue) endUnneededDialLocked() bool {
 	others := q.ramp.promising() - 1
-	if !q.closed && (q.waiters.Len() > others || q.belowMinLocked(others) && !q.ahead.pausing()) {
+	needed := q.waiters.Len() > others || q.belowMinLocked(others) && !q.ahead.pausing()
+	if needed && !q.closed && !q.tooManyLocked() {
 		return false
 	}
 	q.ramp.endDial()
