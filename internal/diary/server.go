@@ -14,7 +14,7 @@ func (d *Diary) DialFailed(ctx context.Context, f Failure, final bool) {
 	if !log {
 		return
 	}
-	message := "pgprod: can't connect, callers wait and dialling goes on"
+	message := "pgprod: can't connect, dialling goes on"
 	if final {
 		message = "pgprod: the server refuses to be connected to, repeating is of no use"
 	}

@@ -20,7 +20,7 @@ func TestAnOutageHasALineAtItsBeginningAndOneAtItsEnd(t *testing.T) {
 			time.Sleep(100 * time.Millisecond)
 		}
 		assert.Equal(t, []line{{
-			"level": slog.LevelError, "message": "pgprod: can't connect, callers wait and dialling goes on", "pool": "orders",
+			"level": slog.LevelError, "message": "pgprod: can't connect, dialling goes on", "pool": "orders",
 			"error": "connection refused",
 		}}, log.take())
 		errors := d.Errors()

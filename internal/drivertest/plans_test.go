@@ -649,17 +649,17 @@ func TestAnOldestStatementThatStaysFailsNoOther(t *testing.T) {
 		}
 	}))
 	db := openPool(t, oneConn(pgtest.NewDatabase(t)), pgprod.WithTracerProvider(spans.provider))
-	for n := range 32 {
+	for n := range 64 {
 		prepare(t, db, fmt.Sprintf("select %d", n))
 	}
 	armed = true
-	st, err := db.PrepareContext(ctx, "select 32")
+	st, err := db.PrepareContext(ctx, "select 64")
 	require.NoError(t, err)
 	require.ErrorIs(t, ctx.Err(), context.Canceled, "after it was prepared")
 	require.NoError(t, st.Close())
 	armed = false
-	prepare(t, db, "select 33")
-	assert.Equal(t, 32, preparedOn(t, db))
+	prepare(t, db, "select 65")
+	assert.Equal(t, 64, preparedOn(t, db))
 }
 
 // onEnd is told of the names of spans that have ended.

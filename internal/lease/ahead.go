@@ -17,9 +17,9 @@ const (
 // if nobody waits all are, and a timer begins the next one, a single one, after a pause that may be much longer than the ramp's.
 // So it goes on until an attempt succeeds. A caller that comes meanwhile doesn't wait for that pause, but for the ramp's.
 type ahead struct {
-	min    int // how many connections to keep; not changed
-	begun  bool
-	pauses pauses
+	min    int         // how many connections to keep; not changed
+	begun  bool        // a caller has been in the queue
+	pauses pauses      // after attempts that failed, whoever they were for
 	timer  *time.Timer // calls Queue.resume when the pause is over; nil before the first pause
 }
 

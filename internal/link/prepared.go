@@ -33,7 +33,7 @@ func nameInCache(query string) string {
 // names, the first execution of each statement would cost one more round trip, and a test of ours would fail.
 //
 // A batch, which only callers of Raw can send, also puts statements into pgx's cache under these names, and doesn't know
-// those that Prepare has prepared. Therefore, once a batch has run, Prepare uses the unnamed statement, which the server
+// those that Prepare or Warm has prepared. Therefore, once a batch has run, Prepare uses the unnamed statement, which the server
 // forgets with the next one. It does so too where the statement must not be kept. See batchAhead for what happens before a
 // batch.
 func (c *Conn) Prepare(ctx context.Context, query string) (int, error) {

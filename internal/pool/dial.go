@@ -16,8 +16,9 @@ type maker struct{ *Pool }
 
 var _ lease.Dialer = maker{}
 
-// Dial implements lease.Dialer. The queue calls it, in a goroutine of its own, when callers wait and there is room. If the
-// error is nil, a connection was made and is on the shelf, where one of the waiting callers finds it.
+// Dial implements lease.Dialer. The queue calls it, in a goroutine of its own, when callers wait and there is room, or when
+// fewer than pool_min connections exist. If the error is nil, a connection was made and is on the shelf, where one of the
+// waiting callers finds it.
 func (p maker) Dial(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, p.dialer.Limit())
 	defer cancel()
