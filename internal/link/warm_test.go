@@ -167,6 +167,24 @@ func TestACallerOfRawAdoptsWhatAWarmConnectionHasPrepared(t *testing.T) {
 	assert.Empty(t, c.prepared.unadopted)
 }
 
+func TestAWarmStatementThatIsOutdatedIsAskedAgain(t *testing.T) {
+	t.Parallel()
+	const text = "select * from t where a = $1"
+	dsn := pgtest.NewDatabase(t)
+	direct := connect(t, parse(t, dsn)).Conn()
+	exec(t, direct, "create table t (a int)")
+	c, _ := warmed(t, dsn, text)
+	exec(t, direct, "alter table t add b int")
+	err := c.Try(Carried{}, func(c *Conn) error {
+		_, err := c.Exec(t.Context(), text, named(1))
+		return err
+	})
+	require.Equal(t, "0A000", sqlState(err), "%v", err)
+	require.True(t, c.Outdated(err))
+	c.TakeBack()
+	run(t, c, text)
+}
+
 func TestOnlyTextsThatPgxKeepsPreparedCount(t *testing.T) {
 	t.Parallel()
 	c, _ := dialled(t, pgtest.NewDatabase(t))
