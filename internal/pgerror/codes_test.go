@@ -14,7 +14,7 @@ import (
 
 // everyCode has all SQLSTATEs that a predicate might look at, and others of their classes and of other ones.
 const everyCode = "00000 01000 02000 08000 08003 08006 08P01 0A000 21000 22000 22001 22023 22P02 23000 23502 23503 23505 23514 23P01 " +
-	"25000 25006 25P01 25P02 25P03 25P04 26000 28000 28P01 34000 3D000 40000 40001 40002 40003 40P01 42501 42601 42704 42P01 42P07 " +
+	"25000 25006 25P01 25P02 25P03 25P04 26000 28000 28P01 34000 3D000 40000 40001 40002 40003 40P01 42501 42601 42602 42704 42P01 42P07 " +
 	"53000 53100 53200 53300 54000 55000 55P02 55P03 57000 57014 57P01 57P02 57P03 57P04 57P05 58000 58030 58P01 F0000 P0001 XX000 XX001"
 
 func TestEachPredicateIsTrueForItsSQLSTATEsAlone(t *testing.T) {
@@ -23,15 +23,17 @@ func TestEachPredicateIsTrueForItsSQLSTATEsAlone(t *testing.T) {
 		is    func(error) bool
 		codes string
 	}{
-		"ServerLeaves":   {ServerLeaves, "57P01 57P02 57P03"},
-		"IsReadOnly":     {IsReadOnly, "25006"},
-		"ServerIsFull":   {ServerIsFull, "53300"},
-		"IsCanceled":     {IsCanceled, "57014"},
-		"IsConflict":     {IsConflict, "40001 40P01"},
-		"PlanIsOutdated": {PlanIsOutdated, "08P01 0A000 26000 42501 42601 42704 42P01 42P07 XX000"},
-		"SchemaChanged":  {SchemaChanged, "08P01 0A000 42501 42601 42704 42P01 42P07 XX000"},
-		"HasNoSuchValue": {HasNoSuchValue, "22000 22001 22023 22P02"},
-		"IsExpected":     {IsExpected, "23000 23502 23503 23505 23514 23P01 40000 40001 40002 40003 40P01"},
+		"ServerLeaves":       {ServerLeaves, "57P01 57P02 57P03"},
+		"IsReadOnly":         {IsReadOnly, "25006"},
+		"ServerIsFull":       {ServerIsFull, "53300"},
+		"IsCanceled":         {IsCanceled, "57014"},
+		"IsConflict":         {IsConflict, "40001 40P01"},
+		"PlanIsOutdated":     {PlanIsOutdated, "08P01 0A000 26000 42501 42601 42602 42704 42P01 42P07 XX000"},
+		"HasNoSuchStatement": {HasNoSuchStatement, "26000"},
+		"NamesSetting":       {NamesSetting, "42501 42602 42704 55P02"},
+		"SchemaChanged":      {SchemaChanged, "08P01 0A000 42501 42601 42602 42704 42P01 42P07 XX000"},
+		"HasNoSuchValue":     {HasNoSuchValue, "22000 22001 22023 22P02"},
+		"IsExpected":         {IsExpected, "23000 23502 23503 23505 23514 23P01 40000 40001 40002 40003 40P01"},
 		"HitsAll": {HitsAll, "08000 08003 08006 08P01 25006 25P02 53000 53100 53200 53300 " +
 			"57000 57P01 57P02 57P03 57P04 57P05"},
 		"not SettlesCommit": {func(err error) bool { return !SettlesCommit(err) }, "08000 08003 08006 08P01 40003"},
@@ -54,7 +56,7 @@ func TestWithoutAWordOfTheServersOnlyItsLeavingIsAssumed(t *testing.T) {
 		"IsFatal": IsFatal, "IsReadOnly": IsReadOnly, "ServerIsFull": ServerIsFull, "IsCanceled": IsCanceled,
 		"IsStatementTimeout": IsStatementTimeout, "IsConflict": IsConflict, "EndedInstead": EndedInstead, "SettlesCommit": SettlesCommit,
 		"PlanIsOutdated": PlanIsOutdated, "SchemaChanged": SchemaChanged, "HasNoSuchValue": HasNoSuchValue, "IsExpected": IsExpected,
-		"HitsAll": HitsAll,
+		"HitsAll": HitsAll, "HasNoSuchStatement": HasNoSuchStatement, "NamesSetting": NamesSetting,
 	} {
 		assert.False(t, is(io.ErrUnexpectedEOF), name)
 		assert.False(t, is(nil), "%s of success", name)

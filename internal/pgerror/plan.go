@@ -1,5 +1,14 @@
 package pgerror
 
+// HasNoSuchStatement reports whether the server has no prepared statement of the name that it was asked to execute.
+func HasNoSuchStatement(err error) bool { return deallocated.has(err) }
+
+// NamesSetting reports whether the server's refusal of a setting is about its name alone, so that the message doesn't have the
+// value.
+func NamesSetting(err error) bool { return settingNames.has(err) }
+
+var settingNames = setOf(UndefinedObject, InvalidName, InsufficientPrivilege, CantChangeRuntimeParam)
+
 // PlanIsOutdated reports whether the server may have refused a prepared statement because the schema has changed since it
 // was prepared, or because somebody else has deallocated it. Then the statement may succeed if it is prepared anew. err must
 // be the error by which the server has refused the statement before executing it.

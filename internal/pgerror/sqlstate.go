@@ -24,6 +24,7 @@ const (
 	StatementCompletionUnknown = "40003" // statement_completion_unknown
 	DeadlockDetected           = "40P01" // deadlock_detected
 	InsufficientPrivilege      = "42501" // insufficient_privilege
+	InvalidName                = "42602" // invalid_name: a setting can't have this name
 	UndefinedObject            = "42704" // undefined_object: at login, a setting that the server doesn't know
 	TooManyConnections         = "53300" // too_many_connections
 	CantChangeRuntimeParam     = "55P02" // cant_change_runtime_param: a session can't change this setting
