@@ -1,5 +1,10 @@
-// Package wire observes the network connection below pgx: a Tap knows whether anything of a statement was written and how
-// the server's answer began, a Probe whether the server has closed an idle connection.
+// Package wire is between pgx and the network connection. A Tap knows whether anything of a statement was written and how
+// the server's answer began, and has riders travel in front of a statement. A Probe knows whether the server has closed an
+// idle connection.
+//
+//	wire.go    Tap: what was written and what was heard
+//	rider.go   what travels in front of a statement
+//	probe_*.go Probe, and peek_*.go the system calls it makes
 package wire
 
 import (
@@ -34,6 +39,7 @@ type Tap struct {
 	failure  atomic.Pointer[error] // the first error of a read or a write; nil: none
 
 	ahead [][]byte // flights that were sent before pgx writes them; used by the goroutine that makes pgx write
+	rides rides    // what travels in front of statements
 
 	// The fields below are used by the goroutine that reads, and by no other.
 
@@ -57,9 +63,12 @@ func NewTap(r io.Reader, w io.Writer, late func() bool) *Tap {
 
 // Read implements io.Reader. It notes what the server says, and the first error.
 func (t *Tap) Read(p []byte) (int, error) {
-	n, err := t.r.Read(p)
-	if err != nil && errors.Is(err, os.ErrDeadlineExceeded) && t.late() {
-		n, err = t.r.Read(p)
+	n, err := t.read(p)
+	for n > 0 {
+		if n = t.rides.take(p[:n]); n > 0 || err != nil {
+			break
+		}
+		n, err = t.read(p) // all of it was riders' answers, and a Read that returns nothing would be taken for a mistake
 	}
 	if n > 0 {
 		t.heard(p[:n])
@@ -69,6 +78,15 @@ func (t *Tap) Read(p []byte) (int, error) {
 		t.noteFailure(err)
 	case t.failure.Load() != nil:
 		t.forgetDeadline()
+	}
+	return n, err
+}
+
+// read reads once, and once more if late says so.
+func (t *Tap) read(p []byte) (int, error) {
+	n, err := t.r.Read(p)
+	if err != nil && errors.Is(err, os.ErrDeadlineExceeded) && t.late() {
+		n, err = t.r.Read(p)
 	}
 	return n, err
 }
@@ -103,7 +121,7 @@ func (t *Tap) Write(p []byte) (int, error) {
 	if len(t.ahead) > 0 && !isTerminate(p) {
 		return t.takeIn(p)
 	}
-	n, err := t.w.Write(p)
+	n, err := t.writeFlight(p)
 	if (n > 0 || t.secure) && !isTerminate(p) {
 		if kind := uint32(p[0]); t.sent.Load() != kind { // mostly it is the same, and a load is cheaper than a store
 			t.sent.Store(kind)
@@ -137,7 +155,6 @@ func (t *Tap) Mark() int64 { return t.writes.Load() }
 // Call it from the goroutine that reads, when the answer is complete. It judges by the bytes of the first read after the
 // write: if the error came in a later read the result is false.
 func (t *Tap) Refused() bool {
-	const parse, bind = 'P', 'B'
 	sent := t.sent.Load()
 	return t.refused && t.heardAt == t.writes.Load() && (sent == parse || sent == bind)
 }
