@@ -56,6 +56,16 @@ func (i *Instruments) tracer(ctx context.Context) trace.Tracer {
 	return tracer
 }
 
+// MaySample reports whether a statement with this context probably gets a span that is sampled: as its parent is, if it has
+// one, which is how samplers are set up as a rule.
+func (t *Target) MaySample(ctx context.Context) bool {
+	if t.in.tracer(ctx) == nil {
+		return false
+	}
+	parent := trace.SpanContextFromContext(ctx)
+	return !parent.IsValid() || parent.IsSampled()
+}
+
 // Returning reports whether the statement has a RETURNING clause. If it is neither traced nor measured the result is false.
 func (op *Operation) Returning() bool { return op.target != nil && op.stmt.returning }
 
@@ -78,6 +88,26 @@ func (op *Operation) Again(ctx context.Context, t *Target, sql string) context.C
 		ctx = trace.ContextWithSpan(ctx, op.span)
 	}
 	return ctx
+}
+
+// BeginsTransaction notes in the span that BEGIN travels with the statement.
+func (op *Operation) BeginsTransaction() {
+	if op.span != nil {
+		op.span.SetAttributes(attribute.Bool("pgprod.begins_transaction", true))
+	}
+}
+
+// TraceParent returns the trace context of the operation's span as in W3C's traceparent header, which has 55 bytes, or "" if
+// the span isn't sampled.
+func (op *Operation) TraceParent() string {
+	if op.span == nil {
+		return ""
+	}
+	sc := op.span.SpanContext()
+	if !sc.IsSampled() || !sc.IsValid() {
+		return ""
+	}
+	return "00-" + sc.TraceID().String() + "-" + sc.SpanID().String() + "-" + sc.TraceFlags().String()
 }
 
 // Begin begins the operation of a statement. It returns ctx with the span.

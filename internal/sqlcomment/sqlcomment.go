@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // A Commenter appends tags to statements. It is safe for concurrent use, if its functions are.
@@ -46,6 +47,20 @@ func (c *Commenter) Append(ctx context.Context, sql string) string {
 		return sql
 	}
 	return sql + comment
+}
+
+// Sampled returns the propagator of W3C's traceparent that writes nothing for a context whose span isn't sampled.
+func Sampled() propagation.TextMapPropagator { return sampled{} }
+
+type sampled struct{ propagation.TraceContext }
+
+var _ propagation.TextMapPropagator = sampled{}
+
+// Inject implements propagation.TextMapPropagator.
+func (s sampled) Inject(ctx context.Context, carrier propagation.TextMapCarrier) {
+	if trace.SpanContextFromContext(ctx).IsSampled() {
+		s.TraceContext.Inject(ctx, carrier)
+	}
 }
 
 const (
