@@ -29,6 +29,10 @@
 //	                      idle_in_transaction_session_timeout=300000, application_name=the program's name;
 //	                      merged by name, an empty value drops a name
 //	server_settings_mode  startup      or set: with set_config after connecting
+//	pool_reset            auto         what a borrower is seen to leave in the session is undone before the next one's
+//	                                   statements; or always: whatever it is; or off
+//	begin                 lazy         BEGIN travels with the first statement; or eager: by itself
+//	trace_context         off          or application_name, or comment: where a sampled statement has its traceparent
 //	command_timeout       30s          longest statement, its rows included; 0: none
 //	connect_timeout       5s           one dial
 //	password_file                      read at every dial
@@ -84,6 +88,7 @@ import (
 	"sync"
 
 	"github.com/pgprod/pgprod/internal/pool"
+	"github.com/pgprod/pgprod/internal/settings"
 )
 
 // DriverName is the name under which the driver is registered with database/sql.
@@ -138,7 +143,7 @@ func NewConnector(dsn string, opts ...Option) (*Connector, error) {
 	}
 	p, err := pool.New(cfg, pool.Hooks{
 		Logger: c.logger, Password: c.password, Notice: c.notice, Telemetry: c.telemetry,
-		Commenter: c.sqlCommenter(cfg.Conn.RuntimeParams["application_name"]),
+		Commenter: c.sqlCommenter(cfg.Conn.RuntimeParams["application_name"], cfg.TraceContext == settings.TraceByText),
 	})
 	if err != nil {
 		return nil, err

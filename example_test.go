@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -485,6 +486,84 @@ func ExampleWithServerSettingsMode() {
 	err = db.QueryRow("show work_mem").Scan(&memory)
 	fmt.Println(memory, err)
 	// Output: 64MB <nil>
+}
+
+// Functions may leave settings in a session that no statement shows. With always the next borrower doesn't see those either.
+func ExampleWithPoolReset() {
+	db, err := pgprod.Open("", pgprod.WithPoolReset(pgprod.PoolResetAlways), pgprod.WithPoolSize(1), pgprod.WithMaxOverflow(0))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+	for _, statement := range []string{
+		"create or replace function example_login(name text) returns text language sql as $$ select set_config('app.user', name, false) $$",
+		"select example_login('alice')", // on the pool's only connection, which it gives back
+	} {
+		if _, err := db.Exec(statement); err != nil {
+			log.Fatal(err)
+		}
+	}
+
+	var user string
+	err = db.QueryRow("select current_setting('app.user', true)").Scan(&user)
+	fmt.Printf("%q %v\n", user, err)
+	// Output: "" <nil>
+}
+
+// By default BEGIN travels with the transaction's first statement. With eager it is sent when the application begins the
+// transaction, so that a standby refuses a transaction that writes there, and not at the first statement.
+func ExampleWithBegin() {
+	db, err := pgprod.Open("", pgprod.WithBegin(pgprod.BeginEager), pgprod.WithPoolSize(1))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+	tx, err := db.Begin()
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer tx.Rollback()
+
+	var state string
+	err = db.QueryRow("select state from pg_stat_activity where query = 'begin' and datname = current_database()").Scan(&state)
+	fmt.Println(state, err)
+	// Output: idle in transaction <nil>
+}
+
+// The server knows the trace of each statement that is sampled: pg_stat_activity and log_line_prefix (%a) have it.
+func ExampleWithTraceContext() {
+	provider := sdktrace.NewTracerProvider()
+	db, err := pgprod.Open("", pgprod.WithTraceContext(pgprod.TraceContextApplicationName), pgprod.WithTracerProvider(provider))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+
+	ctx, span := provider.Tracer("shop").Start(context.Background(), "GET /cart")
+	defer span.End()
+	var name string
+	err = db.QueryRowContext(ctx, "select current_setting('application_name') where $1", true).Scan(&name)
+	fmt.Println(len(name), strings.Contains(name, span.SpanContext().TraceID().String()), err)
+	// Output: 55 true <nil>
+}
+
+// Row-level security asks for a setting, which each statement under the context has: here the tenant of a request.
+func ExampleContextWithSettings() {
+	db, err := pgprod.Open("")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+
+	ctx := pgprod.ContextWithSettings(context.Background(), map[string]string{"app.tenant": "acme"})
+	for _, ctx := range []context.Context{ctx, context.Background()} {
+		var tenant string
+		err = db.QueryRowContext(ctx, "select coalesce(current_setting('app.tenant', true), '') where $1", true).Scan(&tenant)
+		fmt.Printf("%q %v\n", tenant, err)
+	}
+	// Output:
+	// "acme" <nil>
+	// "" <nil>
 }
 
 // A statement that takes longer than slow_query is logged, without the values in it.

@@ -88,6 +88,17 @@ type Options struct {
 	// connecting, with set_config, and works behind PgBouncer. Default: startup.
 	ServerSettingsMode *ServerSettingsMode `json:"server_settings_mode,omitempty" yaml:"server_settings_mode,omitempty"`
 
+	// PoolReset says what is undone of what a borrower has left in its session: auto, always or off; see [WithPoolReset].
+	// Default: auto.
+	PoolReset *PoolResetMode `json:"pool_reset,omitempty" yaml:"pool_reset,omitempty"`
+
+	// Begin is lazy, which sends BEGIN with a transaction's first statement, or eager, which sends it by itself. Default: lazy.
+	Begin *BeginMode `json:"begin,omitempty" yaml:"begin,omitempty"`
+
+	// TraceContext says how a sampled statement tells the server its trace context: off, application_name or comment; see
+	// [WithTraceContext]. Default: off.
+	TraceContext *TraceContextMode `json:"trace_context,omitempty" yaml:"trace_context,omitempty"`
+
 	// CommandTimeout is the longest time for one statement, its rows included. The server's statement_timeout is set
 	// a second above it, unless given. Default: 30s; 0 means no limit.
 	CommandTimeout *Duration `json:"command_timeout,omitempty" yaml:"command_timeout,omitempty"`
@@ -187,6 +198,38 @@ type ServerSettingsMode = string
 const (
 	ServerSettingsStartup ServerSettingsMode = "startup" // in the startup message, which costs no round trip
 	ServerSettingsSet     ServerSettingsMode = "set"     // by set_config after connecting, which works behind PgBouncer
+)
+
+// PoolResetMode says what is undone in a session before it is lent again; see [WithPoolReset]. It is an alias of string, so
+// that a text that the program has read needs no conversion.
+type PoolResetMode = string
+
+// The values of pool_reset.
+const (
+	PoolResetAuto   PoolResetMode = "auto"   // what a statement or its command tag shows
+	PoolResetAlways PoolResetMode = "always" // whatever can be left
+	PoolResetOff    PoolResetMode = "off"    // nothing
+)
+
+// TraceContextMode says how a statement tells the server its trace context; see [WithTraceContext]. It is an alias of
+// string, so that a text that the program has read needs no conversion.
+type TraceContextMode = string
+
+// The values of trace_context.
+const (
+	TraceContextOff             TraceContextMode = "off"
+	TraceContextApplicationName TraceContextMode = "application_name" // the session's name while the statement runs
+	TraceContextComment         TraceContextMode = "comment"          // a comment at the end of its text
+)
+
+// BeginMode says when BEGIN is sent; see [WithBegin]. It is an alias of string, so that a text that the program has read needs
+// no conversion.
+type BeginMode = string
+
+// The values of begin.
+const (
+	BeginLazy  BeginMode = "lazy"  // with the transaction's first statement, which saves a round trip
+	BeginEager BeginMode = "eager" // by itself, when the application begins the transaction
 )
 
 // An Option is a setting in code. It wins over the DSN, the environment, the profile and the default. Of two options for the
@@ -323,6 +366,33 @@ func WithServerSettings(params map[string]string) Option {
 // connecting, with set_config, and works behind PgBouncer. Default: startup.
 func WithServerSettingsMode(mode ServerSettingsMode) Option {
 	return func(c *config) { c.values.ServerSettingsMode = &mode }
+}
+
+// WithPoolReset sets what is undone of what a borrower has left in its session: run-time parameters, the role, advisory
+// locks, temporary tables, cursors WITH HOLD, the names of PREPARE, and LISTEN. It is undone in front of the next borrower's
+// first statement, in the same round trip, and within a second if there is none; what is in server_settings comes back, and
+// prepared statements stay. auto undoes what a statement's text or command tag shows, and after DO and CALL everything;
+// always also undoes what functions have left, after each visit; off undoes nothing, so that one borrower's settings are the
+// next one's. A *sql.Conn keeps its state until Close. Default: auto.
+func WithPoolReset(mode PoolResetMode) Option {
+	return func(c *config) { c.values.PoolReset = &mode }
+}
+
+// WithBegin says when BEGIN is sent: lazy sends it with the transaction's first statement, in the same write, so that a
+// transaction costs a round trip less and one without a statement costs none; eager sends it by itself, when the application
+// begins the transaction. Default: lazy.
+func WithBegin(mode BeginMode) Option {
+	return func(c *config) { c.values.Begin = &mode }
+}
+
+// WithTraceContext has sampled statements tell the server their trace context, as in W3C's traceparent header, so that what
+// the server shows of its sessions leads to the trace. application_name makes it the session's application_name for the time
+// of the statement: pg_stat_activity and log_line_prefix (%a) have it, and the statement stays prepared. Statements of the
+// simple protocol and those that must not run in a transaction (VACUUM) have none. In a transaction the name stays until the
+// next statement. comment appends it to the statement's text, as sqlcommenter specifies, so that the statement is parsed
+// anew. Nothing changes for statements that are not sampled. Default: off.
+func WithTraceContext(mode TraceContextMode) Option {
+	return func(c *config) { c.values.TraceContext = &mode }
 }
 
 // WithCommandTimeout sets the longest time for one statement, its rows included. The server's statement_timeout is set

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgprod/pgprod/internal/intx"
+	"github.com/pgprod/pgprod/internal/link"
 	"github.com/pgprod/pgprod/internal/pool"
 )
 
@@ -84,6 +85,24 @@ func Raw(ctx context.Context, db *sql.DB, fn func(*pgx.Conn) error) error {
 		}
 		return raw.Raw(ctx, fn)
 	})
+}
+
+// ContextWithSettings returns a context whose statements run with these run-time parameters of the server, by name: each of
+// them sees current_setting(name), and no other statement does. Row-level security can rely on it.
+//
+// The settings travel in front of the statement, in the same round trip, also behind a pooler in transaction mode. Outside of
+// a transaction they end with the statement. In a transaction they hold from statement to statement, as the context of each
+// says, and end with it; those of the context that it was begun with hold for all its statements. A setting that the context
+// of a later statement in a transaction doesn't have goes back to what server_settings say, or to its default. Settings are
+// added to those that ctx brings; of two values for a name the later counts.
+//
+// A statement fails before anything is sent if a name doesn't consist of letters, digits, _ and dots, or if it can't have
+// settings: outside of a transaction several statements in one text, default_query_exec_mode=simple_protocol, CALL, DO, and
+// what must not run in a transaction (VACUUM, CREATE INDEX CONCURRENTLY); and [Raw]. If the server refuses a setting, the
+// statement has not run, and the error says so without the value. If settings is empty the result is ctx. It is safe for
+// concurrent use.
+func ContextWithSettings(ctx context.Context, settings map[string]string) context.Context {
+	return link.WithSettings(ctx, settings)
 }
 
 // A TxOption changes how InTx runs its transaction: [TxIsolation], [TxReadOnly], [TxRetries].

@@ -70,18 +70,25 @@ func (c *config) checkCommenter() error {
 	return errors.New("pgprod: option WithSQLCommenter: mode must be off, static or full")
 }
 
-// sqlCommenter returns the Commenter for the pool's statements; nil in mode off.
-func (c *config) sqlCommenter(application string) *sqlcomment.Commenter {
-	switch c.commenter {
-	case SQLCommenterStatic:
-		return sqlcomment.New(application, c.tags, nil)
-	case SQLCommenterFull:
+// sqlCommenter returns the Commenter for the pool's statements, nil if they get no tags. sampled says that those which are
+// sampled have their trace context.
+func (c *config) sqlCommenter(application string, sampled bool) *sqlcomment.Commenter {
+	var traced func() propagation.TextMapPropagator
+	if sampled {
+		traced = sqlcomment.Sampled
+	}
+	switch {
+	case c.commenter == SQLCommenterFull:
 		return sqlcomment.New(application, c.tags, func() propagation.TextMapPropagator {
 			if c.propagator != nil {
 				return c.propagator
 			}
 			return otel.GetTextMapPropagator()
 		})
+	case c.commenter == SQLCommenterStatic:
+		return sqlcomment.New(application, c.tags, traced)
+	case sampled:
+		return sqlcomment.New("", nil, traced)
 	}
 	return nil
 }

@@ -17,8 +17,11 @@
 //	parameters.go     how many parameters a text has
 //	plans.go          whether prepared statements are up to date with the schema
 //	text.go           what the beginning of a statement's text shows
-//	leftovers.go      whether a statement has changed its session
-//	visit.go          what a borrower has left in the session where nobody can use it
+//	ride.go           what travels in front of a statement: BEGIN, settings, cleaning, trace context
+//	ctxsettings.go    the settings that a context brings for its statements
+//	cleaning.go       what a borrower has left in the session, and how that is undone
+//	tracecontext.go   a statement's trace context as application_name
+//	visit.go          whether a borrower has left something where nobody can use it
 //	explain.go        the errors that a statement's caller gets
 //	notice.go         notices of the server
 //	panic.go          panics in the middle of a statement
@@ -85,9 +88,11 @@ type Conn struct {
 	depth   int         // how many calls of begin wait for their end: 2 during a prepare within a query
 	stmt    Statement   // the statement under way if depth > 0, else the last one
 	attempt attempt     // what is known before the next statement begins
+	ride    ride        // what travels in front of the statement under way
 	tx      transaction // the transaction under way
 	raw     rawUse      // what happened since Raw was called
 	visit   visit       // what the borrower has done so far
+	session session     // what is known of the session's state
 
 	prepared prepared // what was prepared on the connection
 	doing    doing    // the last statement, for other goroutines
@@ -160,10 +165,15 @@ func (c *Conn) Look() wire.State { return c.probe.Peek() }
 // BeginVisit is called when a borrower gets the connection, at now by package clock, after it has waited for that long. A
 // visit lasts until EndVisit.
 func (c *Conn) BeginVisit(now int64, waited time.Duration) {
-	c.attempt.borrowedAt, c.attempt.waited = now, waited
+	c.attempt.borrowedAt, c.attempt.waited, c.attempt.borrowedMark = now, waited, c.tap.Mark()
+	c.noteDoing("", "")
+}
+
+// noteDoing notes what is under way, for Doing.
+func (c *Conn) noteDoing(kind, sql string) {
 	c.doing.mu.Lock()
 	defer c.doing.mu.Unlock()
-	c.doing.kind, c.doing.sql = "", ""
+	c.doing.kind, c.doing.sql = kind, sql
 }
 
 // EndVisit is called when the borrower gives the connection back. A statement that the borrower has not ended is abandoned,
@@ -172,6 +182,8 @@ func (c *Conn) EndVisit() {
 	c.EndTx()
 	c.abandon()
 	c.prepared.unsettled = settled
+	c.raw.lent = false
+	c.endSession()
 }
 
 // Stop is called when the connection is about to be closed: the guard ends no statement on it any more. It may be called at

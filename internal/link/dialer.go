@@ -194,17 +194,18 @@ func applySettings(ctx context.Context, pg *pgconn.PgConn, all []settings.Settin
 	if len(all) == 0 {
 		return nil
 	}
-	var sql strings.Builder
-	sql.WriteString("select ")
-	params := make([][]byte, 0, 2*len(all))
+	text, parameters := setForSession(all)
+	return pg.ExecParams(ctx, text, parameters, nil, nil, nil).Read().Err
+}
+
+// setForSession returns a statement that sets all settings for the session, and its parameters.
+func setForSession(all []settings.Setting) (text string, parameters [][]byte) {
+	calls := make([]string, len(all))
 	for i, s := range all {
-		if i > 0 {
-			sql.WriteString(", ")
-		}
-		fmt.Fprintf(&sql, "set_config($%d, $%d, false)", 2*i+1, 2*i+2)
-		params = append(params, []byte(s.Name), []byte(s.Value))
+		calls[i] = fmt.Sprintf("set_config($%d, $%d, false)", 2*i+1, 2*i+2)
+		parameters = append(parameters, []byte(s.Name), []byte(s.Value))
 	}
-	return pg.ExecParams(ctx, sql.String(), params, nil, nil, nil).Read().Err
+	return "select " + strings.Join(calls, ", "), parameters
 }
 
 // lookup returns a function that calls the given one and notes which name each address came from, so that telemetry shows

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -20,21 +21,98 @@ var ErrBusy = errors.New("pgprod: conn busy: the rows of another statement are o
 // Exec has the server execute a statement. If there are no arguments, the text may consist of several statements. It is
 // called within Try.
 func (c *Conn) Exec(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
-	if len(args) > 0 { // without arguments pgx sends the text by the simple protocol, past its cache
-		args = c.bypass(query, args)
+	bare, isSimple := !hasArguments(args), true
+	if !bare { // without arguments pgx sends the text by the simple protocol, past its cache
+		args = c.bypass(ctx, query, args)
+		isSimple = c.goesSimple(args) || rewrites(args) // which may leave no arguments
 	}
-	return c.std.ExecContext(ctx, query, args)
+	if bare && (c.hasRiders(ctx) || c.wantsTrace(ctx)) && c.goesExtended(query) {
+		return c.execExtended(ctx, query)
+	}
+	if err := c.board(ctx, query, wayOf(isSimple)); err != nil {
+		return nil, err
+	}
+	result, err := c.std.ExecContext(ctx, query, args)
+	return result, c.getOff(err)
+}
+
+// goesExtended reports whether a text without arguments, which pgx sends by the simple protocol, can go by the extended
+// protocol as well: it is one statement, and has nothing that the two treat in different ways. A dollar may begin a
+// parameter without an argument, of which they complain in different words.
+func (c *Conn) goesExtended(query string) bool {
+	return c.dialer.cfg.Conn.DefaultQueryExecMode != pgx.QueryExecModeSimpleProtocol &&
+		isSingle(query) && beginsOtherwise(query) && !strings.ContainsAny(query, "\x00$")
+}
+
+// execExtended executes a statement without arguments, which pgx would send by the simple protocol, by the extended protocol,
+// since something travels with it.
+func (c *Conn) execExtended(ctx context.Context, query string) (driver.Result, error) {
+	if err := c.board(ctx, query, extended); err != nil {
+		return nil, err
+	}
+	rows, err := c.pgx.Query(ctx, query, pgx.QueryExecModeExec)
+	if err == nil {
+		rows.Close()
+		err = rows.Err()
+	}
+	if err = c.getOff(err); err != nil {
+		return nil, err
+	}
+	return driver.RowsAffected(rows.CommandTag().RowsAffected()), nil
 }
 
 // Query has the server execute a query and returns its rows. The statement goes on until the rows are closed, unless there
 // is no row: then pgx has ended it by now. It is called within Try.
 func (c *Conn) Query(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
-	r, err := c.std.QueryContext(ctx, query, c.bypass(query, args))
-	if err != nil {
+	args = c.bypass(ctx, query, args)
+	if err := c.board(ctx, query, wayOf(query == "" || c.goesSimple(args))); err != nil {
+		return nil, err
+	}
+	r, err := c.std.QueryContext(ctx, query, args)
+	if err = c.getOff(err); err != nil {
 		return nil, err
 	}
 	c.stmt.reading = c.depth > 0 // false if the query has ended, since it has no row
 	return newRows(c, r.(*stdlib.Rows), !c.stmt.reading), nil
+}
+
+// hasArguments reports whether there are any, besides how the caller wants the statement to be sent.
+func hasArguments(args []driver.NamedValue) bool {
+	for i := range args {
+		switch args[i].Value.(type) {
+		case pgx.QueryExecMode, pgx.QueryResultFormats, pgx.QueryResultFormatsByOID:
+		default:
+			return true
+		}
+	}
+	return false
+}
+
+// rewrites reports whether pgx rewrites a statement with these arguments before it is sent.
+func rewrites(args []driver.NamedValue) bool {
+	for i := range args {
+		if _, rewriter := args[i].Value.(pgx.QueryRewriter); rewriter {
+			return true
+		}
+	}
+	return false
+}
+
+// goesSimple reports whether pgx sends a statement with these arguments by the simple protocol. The first of them may be
+// how its caller wants it to be sent.
+func (c *Conn) goesSimple(args []driver.NamedValue) bool {
+	mode := c.dialer.cfg.Conn.DefaultQueryExecMode
+	for i := range args {
+		switch arg := args[i].Value.(type) {
+		case pgx.QueryExecMode:
+			mode = arg
+			continue
+		case pgx.QueryRewriter, pgx.QueryResultFormats, pgx.QueryResultFormatsByOID:
+			continue
+		}
+		break
+	}
+	return mode == pgx.QueryExecModeSimpleProtocol
 }
 
 // Carried is the span and the duration of a statement that has failed and is tried again. It is carried from one attempt to
@@ -74,6 +152,12 @@ func (c *Conn) sentNothing() bool { return c.tap.Mark() == c.attempt.mark }
 // If it is true, the server can't have executed anything of it.
 func (c *Conn) Unsent() bool { return c.pg.IsClosed() && c.sentNothing() }
 
+// MayRunHere and MayRunElsewhere are asked after Try has failed. They report whether the server has not executed the
+// statement, since it has refused what travelled in front of it, so that it may be sent again: on this connection, or on
+// another one, because this one is of no use any more.
+func (c *Conn) MayRunHere() bool      { return c.attempt.turned == here }
+func (c *Conn) MayRunElsewhere() bool { return c.attempt.turned == elsewhere || c.Unsent() }
+
 // TakeBack is called after Try has failed, if the statement is tried again. The failure will not be reported; the span and
 // the duration, which have not ended, are returned for the next attempt.
 func (c *Conn) TakeBack() Carried {
@@ -108,6 +192,8 @@ func (c *Conn) protect(do func() error) (err error) {
 			return
 		}
 		panicked := recover()
+		c.ride = ride{}
+		c.tap.GetOff()
 		c.abandon()
 		c.dirty = true
 		if panicked != nil {
@@ -124,16 +210,25 @@ func (c *Conn) protect(do func() error) (err error) {
 type rawUse struct {
 	unconfirmed *pgconn.PgError // the last warning that a commit is not replicated; nil: none
 	cut         fate            // what cut short the last statement that was; zero: none was
+	refused     bool            // a statement was refused because of the settings of its context
+	lent        bool            // pgx's connection is lent: Raw was called, and no statement of database/sql's since
 }
 
-// Pgx returns pgx's connection for a caller that may do anything with it.
-func (c *Conn) Pgx() *pgx.Conn {
+// Lend is called before Raw, and before a caller of (*sql.Conn).Raw gets what Pgx returns, who may do anything with it. A
+// transaction that was begun without having sent anything begins on the server, and what earlier borrowers left is undone.
+func (c *Conn) Lend(ctx context.Context) error {
+	if err := c.board(ctx, "", raw); err != nil {
+		return err
+	}
 	c.visit.shown = true
-	return c.pgx
+	return nil
 }
+
+// Pgx returns pgx's connection. Lend must have been called.
+func (c *Conn) Pgx() *pgx.Conn { return c.pgx }
 
 // Raw calls fn with pgx's connection and returns its error, explained if it is pgx's for a statement that was cut short. If
-// fn panics, the connection is dirty afterwards and the panic goes on.
+// fn panics, the connection is dirty afterwards and the panic goes on. Lend must have been called.
 func (c *Conn) Raw(fn func(*pgx.Conn) error) error {
 	returned := false
 	defer func() {
@@ -141,10 +236,10 @@ func (c *Conn) Raw(fn func(*pgx.Conn) error) error {
 			c.dirty = true
 		}
 	}()
-	pc := c.Pgx()
-	c.raw = rawUse{}
-	err := fn(pc)
+	c.raw = rawUse{lent: true}
+	err := fn(c.pgx)
 	returned = true
+	c.raw.lent = false
 	if err == nil && c.raw.unconfirmed != nil {
 		return c.notReplicated(c.raw.unconfirmed)
 	}

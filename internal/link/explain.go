@@ -88,6 +88,9 @@ func (c *Conn) explainLoss(err error, unsent bool) error {
 // explainRaw returns the error of a function that was called by Raw. It is the function's own, unless that contains pgx's
 // error for a statement that was cut short: then it is explained.
 func (c *Conn) explainRaw(err error) error {
+	if c.raw.refused && errors.Is(err, context.Canceled) {
+		return pgerror.WithCauses(errSettingsRaw.Error(), errSettingsRaw, err)
+	}
 	network, _ := errors.AsType[net.Error](err)
 	if pgerror.From(err) != nil || network != nil && network.Timeout() {
 		if cut := c.cutShort(err, c.raw.cut); cut != nil {

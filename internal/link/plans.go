@@ -39,7 +39,7 @@ type prepared struct {
 	queries uint   // how many queries have succeeded
 
 	unadopted []unadopted // statements that Warm or Prepare has prepared and nobody has executed yet, the oldest first
-	harmless  [16]string  // texts that are known not to change what names mean; each has its place by its length
+	harmless  [16]string  // texts that are known to change and to leave nothing; each has its place by its length
 }
 
 // longText is the length in bytes from which a text is not kept as a prepared statement: the server would need about 40
@@ -53,12 +53,15 @@ const describedTexts = 16
 // bypass returns the arguments with which a statement is sent. If it must not go through pgx's cache of prepared statements,
 // a pgx.QueryExecMode that bypasses the cache is put in front of them; parameters and results are the same with each mode. A
 // mode that the caller has chosen itself comes after it, and pgx follows the last one.
-func (c *Conn) bypass(query string, args []driver.NamedValue) []driver.NamedValue {
+func (c *Conn) bypass(ctx context.Context, query string, args []driver.NamedValue) []driver.NamedValue {
+	if s := settingsOf(ctx); s != nil && s.path && caches(c.dialer.cfg.Conn.DefaultQueryExecMode) {
+		return append([]driver.NamedValue{{Value: pgx.QueryExecModeDescribeExec}}, args...)
+	}
 	if c.mayCache(query) {
 		return args
 	}
 	mode := pgx.QueryExecModeCacheDescribe
-	if c.prepared.unsettled != settled && c.pg.TxStatus() != 'I' {
+	if c.prepared.unsettled != settled && (c.pg.TxStatus() != 'I' || c.tx.begin != "") {
 		mode = pgx.QueryExecModeDescribeExec
 	}
 	return append([]driver.NamedValue{{Value: mode}}, args...)
@@ -84,13 +87,15 @@ func caches(mode pgx.QueryExecMode) bool {
 	return mode == pgx.QueryExecModeCacheStatement || mode == pgx.QueryExecModeCacheDescribe
 }
 
-// noteQuery is called when a query has ended. It notes whether the query has changed the schema or what names mean, and at
-// the end of a transaction counts a change of the schema for other connections. Most texts are found among the harmless
-// ones.
+// noteQuery is called when a query has ended. It notes whether the query has changed the schema or what names mean, and what
+// it has left in the session, and at the end of a transaction counts a change of the schema for other connections. Most texts
+// are found among the harmless ones.
 func (c *Conn) noteQuery(tag, sql string, args []any) {
 	if slot := &c.prepared.harmless[len(sql)%len(c.prepared.harmless)]; *slot != sql {
 		changed := mayChange(tag, sql) && c.noteChanges(sql, args)
-		if !changed && tag != "" && len(sql) < longText {
+		leaves := c.noteLeft(tag, sql)
+		c.session.local.noteQuery(tag, sql)
+		if !changed && !leaves && tag != "" && len(sql) < longText {
 			*slot = sql
 		}
 	}
@@ -114,26 +119,37 @@ func mayChange(tag, sql string) bool {
 	case "CREATE", "ALTER", "DROP", "DO", "CALL", "DISCARD", "IMPORT", "SET", "RESET":
 		return true
 	case "SELECT": // CREATE TABLE AS and SELECT INTO have this tag as well
-		return !isSingle(sql) || beginsWithCreate(sql) || mentionsSetConfig(sql) ||
-			strings.Contains(sql, "into") || strings.Contains(sql, "INTO")
+		return !isSingle(sql) || beginsWithCreate(sql) || mentions(sql, "set_config") || contains(sql, "into")
 	}
 	return !isSingle(sql)
 }
 
-// mentionsSetConfig reports whether a text contains set_config, in upper or lower case. It searches for the underscore,
+// mentions reports whether a text contains a name with an underscore, in upper or lower case. It searches for the underscore,
 // which is rarer than any letter of the name.
-func mentionsSetConfig(sql string) bool {
-	const before, after = "set", "_config"
-	for rest := sql; ; {
-		i := strings.IndexByte(rest, '_')
+func mentions(sql, name string) bool {
+	before := strings.IndexByte(name, '_')
+	after := len(name) - before
+	for from := 0; ; {
+		i := strings.IndexByte(sql[from:], '_')
 		if i < 0 {
 			return false
 		}
-		if i >= len(before) && len(rest) >= i+len(after) && strings.EqualFold(rest[i-len(before):i+len(after)], before+after) {
+		i += from
+		if i >= before && i+after <= len(sql) && strings.EqualFold(sql[i-before:i+after], name) {
 			return true
 		}
-		rest = rest[i+1:]
+		from = i + 1
 	}
+}
+
+// contains reports whether a text contains a word, in upper or lower case. The word is given in lower case.
+func contains(sql, word string) bool {
+	for i := range len(sql) - len(word) + 1 {
+		if sql[i]|0x20 == word[0] && strings.EqualFold(sql[i:i+len(word)], word) {
+			return true
+		}
+	}
+	return false
 }
 
 // beginsWithCreate reports whether the first word of a text, after comments, is CREATE.
@@ -212,6 +228,7 @@ func (c *Conn) forgetOutdated(ctx context.Context) error {
 	}
 	p := &c.prepared
 	p.schema, p.nonEmpty, p.batched, p.unadopted = current, false, false, nil
+	c.session.prepared = nil
 	return nil
 }
 
@@ -225,6 +242,9 @@ func (c *Conn) forgetOutdated(ctx context.Context) error {
 //
 // If the refusal shows that the schema has changed, the pool's other connections learn of it.
 func (c *Conn) Outdated(err error) bool {
+	if c.attempt.turned != notTurned {
+		return false // the server has not looked at it
+	}
 	if c.refused(err) {
 		if c.pg.TxStatus() != 'I' || !pgerror.PlanIsOutdated(err) && !pgerror.HasNoSuchValue(err) {
 			return false
@@ -241,7 +261,7 @@ func (c *Conn) Outdated(err error) bool {
 // by which InTx knows that the transaction may be begun again. A value that doesn't fit its type is taken for the caller's
 // mistake.
 func (c *Conn) outdatedIn(err, explained error) error {
-	if !c.refused(err) || !pgerror.PlanIsOutdated(err) {
+	if c.attempt.turned != notTurned || !c.refused(err) || !pgerror.PlanIsOutdated(err) {
 		return explained
 	}
 	c.learnSchema(err)

@@ -39,12 +39,15 @@ func nameInCache(query string) string {
 func (c *Conn) Prepare(ctx context.Context, query string) (int, error) {
 	name := nameInCache(query)
 	p := &c.prepared
-	if p.batched || !c.mayCache(query) {
+	if s := settingsOf(ctx); p.batched || !c.mayCache(query) || s != nil && s.path {
 		name = ""
 	}
 	p.already = false
+	if err := c.board(ctx, query, extended); err != nil {
+		return 0, err
+	}
 	sd, err := c.pgx.Prepare(ctx, name, query)
-	if err != nil {
+	if err = c.getOff(err); err != nil {
 		return 0, err
 	}
 	if p.already || name == "" {

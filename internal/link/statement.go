@@ -130,9 +130,11 @@ type attempt struct {
 	mark      int64 // wire.Tap's mark when Try began
 
 	carried instruments.Operation // the operation of the attempts before, until the statement takes it over
+	turned  turn                  // where the statement may be sent again, because it was turned away
 
-	borrowedAt int64         // by package clock: when the borrower got the connection
-	waited     time.Duration // how long the borrower had waited for it; 0 once its first statement was reported
+	borrowedAt   int64         // by package clock: when the borrower got the connection
+	borrowedMark int64         // wire.Tap's mark then
+	waited       time.Duration // how long the borrower had waited for it; 0 once its first statement was reported
 }
 
 // begin is called by the tracer when pgx begins something at a caller's request, and end when that is over. A prepare within
@@ -152,9 +154,7 @@ func (c *Conn) begin(kind, sql string) {
 	}
 	c.guard.Begin(c.stmt.began, c.dialer.cfg.CommandTimeout, how)
 	c.visit.began(kind, sql)
-	c.doing.mu.Lock()
-	c.doing.kind, c.doing.sql = kind, sql
-	c.doing.mu.Unlock()
+	c.noteDoing(kind, sql)
 }
 
 // end completes the Statement with how it ended. ctx is the one that the tracer returned at its begin, with the span. A
@@ -184,9 +184,6 @@ func (c *Conn) end(ctx context.Context, tag pgconn.CommandTag, err error) {
 	if err != nil {
 		c.learn(err)
 	}
-	if leavesTraces(s.outcome.tag, s.SQL) { // also after a failure: of several statements, those before it have run
-		c.dirty = true
-	}
 }
 
 // noteOutcome is called by end, at now. It notes what the end of a statement says of the connection, of its transaction and
@@ -203,6 +200,9 @@ func (c *Conn) noteOutcome(now int64) {
 	closed := c.pg.IsClosed()
 	if !closed && c.pg.TxStatus() == 'I' { // the server says that no transaction is open, whichever statement has ended it
 		c.tx.open = false
+		if c.session.local.names != nil || c.session.local.traced {
+			c.session.local = local{}
+		}
 	}
 	if !closed && pgerror.ServerAnswered(s.Err) { // an error of the server's is an answer as well
 		c.heard.Store(now)

@@ -1,6 +1,7 @@
 package link
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/pgprod/pgprod/internal/sqlsummary"
@@ -41,4 +42,23 @@ func opening(query string) string {
 		}
 	}
 	return query
+}
+
+// commits reports whether a text is a single statement that is a COMMIT in one of its forms (COMMIT, END, PREPARE
+// TRANSACTION, COMMIT PREPARED). Such a statement is not cancelled, and its error says whether it took place.
+func commits(sql string) bool {
+	if sql == "" || strings.IndexByte("cCeEpP", sql[0]) < 0 && sql[0] >= 'A' {
+		return false // as a rule: the first letter shows that it is another statement
+	}
+	first, second := sqlsummary.FirstWords(sql)
+	switch strings.ToLower(first) {
+	case "commit", "end":
+	case "prepare":
+		if !strings.EqualFold(second, "transaction") {
+			return false
+		}
+	default:
+		return false
+	}
+	return len(slices.Collect(sqlsummary.Split(sql))) == 1
 }

@@ -60,6 +60,7 @@ func (c *Conn) rowsOf(tag pgconn.CommandTag) int64 {
 // TraceQueryStart implements pgx.QueryTracer. pgx calls it before it sends anything of the query, also before it prepares
 // it. The query becomes the Statement under way, and its span begins, or goes on if this is another attempt.
 func (c *Conn) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryStartData) context.Context {
+	ctx = c.refuseInRaw(ctx)
 	sql := c.bare(d.SQL)
 	c.begin("", sql)
 	if c.depth != 1 {
@@ -74,6 +75,10 @@ func (c *Conn) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQuer
 	caller := ctx // as in observe, but without its closure, which would cost each statement an allocation
 	ctx, *op = c.target.Begin(ctx, sql)
 	c.showWait(caller, op)
+	c.boardTrace(op, sql)
+	if c.ride.begin != nil {
+		op.BeginsTransaction()
+	}
 	return ctx
 }
 
@@ -118,6 +123,7 @@ func (c *Conn) noteHowSent(args []any) {
 
 // TraceQueryEnd implements pgx.QueryTracer. pgx calls it when the rows are closed, or when the query has failed.
 func (c *Conn) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryEndData) {
+	d.Err = c.withoutValues(d.Err)
 	s := &c.stmt
 	if c.depth == 1 {
 		if d.Err != nil {
@@ -150,6 +156,7 @@ func (c *Conn) TracePrepareStart(ctx context.Context, _ *pgx.Conn, d pgx.TracePr
 		return ctx
 	}
 	c.prepared.name = d.Name
+	ctx = c.refuseInRaw(ctx)
 	sql := c.bare(d.SQL)
 	c.begin("PREPARE", sql)
 	c.stmt.telemetry.prepare = preparing{sql: sql, began: time.Now()}
@@ -168,6 +175,7 @@ func (c *Conn) TracePrepareEnd(ctx context.Context, _ *pgx.Conn, d pgx.TracePrep
 	if c.depth > 1 && d.Err == nil {
 		c.adopted(c.prepared.name)
 	}
+	d.Err = c.withoutValues(d.Err)
 	c.prepared.already = d.AlreadyPrepared
 	c.stmt.plan.anew = c.stmt.plan.anew || !d.AlreadyPrepared
 	c.prepared.nonEmpty = true
@@ -185,6 +193,7 @@ func (c *Conn) TracePrepareEnd(ctx context.Context, _ *pgx.Conn, d pgx.TracePrep
 
 // TraceBatchStart implements pgx.BatchTracer. The batch as a whole is one Statement, which has the texts in its span only.
 func (c *Conn) TraceBatchStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceBatchStartData) context.Context {
+	ctx = c.refuseInRaw(ctx)
 	c.begin("BATCH", "")
 	ctx = c.observe(ctx, func(t *instruments.Target) (context.Context, instruments.Operation) {
 		texts := make([]string, len(d.Batch.QueuedQueries))
@@ -203,9 +212,6 @@ func (c *Conn) TraceBatchQuery(_ context.Context, _ *pgx.Conn, d pgx.TraceBatchQ
 		return
 	}
 	c.noteQuery(d.CommandTag.String(), d.SQL, d.Args)
-	if leavesTraces(d.CommandTag.String(), d.SQL) {
-		c.dirty = true
-	}
 }
 
 // TraceBatchEnd implements pgx.BatchTracer. pgx calls it when the batch's results are closed, and twice if it fails early.
@@ -216,6 +222,7 @@ func (c *Conn) TraceBatchEnd(ctx context.Context, _ *pgx.Conn, d pgx.TraceBatchE
 // TraceCopyFromStart implements pgx.CopyFromTracer. After it pgx asks the server for the table's columns, by a prepare
 // within.
 func (c *Conn) TraceCopyFromStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceCopyFromStartData) context.Context {
+	ctx = c.refuseInRaw(ctx)
 	table := d.TableName.Sanitize()
 	c.begin("COPY "+table, "")
 	c.stmt.copies = c.depth == 1

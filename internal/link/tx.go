@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pgprod/pgprod/internal/clock"
 	"github.com/pgprod/pgprod/internal/guard"
 	"github.com/pgprod/pgprod/internal/pgerror"
 	"github.com/pgprod/pgprod/internal/wire"
@@ -21,39 +22,120 @@ var ErrCommitUnknown = errors.New("pgprod: the reply to COMMIT was lost, the out
 
 // transaction is the transaction that was begun on the connection by Begin.
 type transaction struct {
-	tx       pgx.Tx          // nil: there is no transaction
+	active   bool            // there is one, as far as database/sql is concerned
 	ctx      context.Context // the context that Begin was called with, which database/sql keeps for the whole transaction
+	begin    string          // the BEGIN that has not been sent yet; "": it was sent
+	refused  error           // why the server has refused BEGIN, and with it the transaction; nil: it has not
+	base     *ctxSettings    // the settings of ctx, which all statements have; nil: none
 	readOnly bool            // the transaction was begun as read-only
 	open     bool            // the server has the transaction: neither a statement nor an error has ended it
 	gaveUp   bool            // we have closed the connection, since a transaction on it could not be ended; stays after EndTx
 }
 
-// Begin begins a transaction. It is called within Try. Before that, what was prepared before the last change of the schema
-// is forgotten, because a statement that is refused in a transaction can't be tried again.
+// Begin begins a transaction. It is called within Try. As a rule it sends nothing: BEGIN travels with the first statement,
+// see board. A transaction that never has one costs nothing.
 func (c *Conn) Begin(ctx context.Context, options pgx.TxOptions) error {
 	if err := AlreadyEnded(ctx); err != nil {
 		return err // pgx would close the connection
 	}
+	base := settingsOf(ctx)
+	if base != nil && base.err != nil {
+		return base.err
+	}
+	c.tx = transaction{
+		active: true, ctx: ctx, begin: beginText(options), readOnly: options.AccessMode == pgx.ReadOnly, base: base,
+	}
+	c.noteDoing("", c.tx.begin)
+	var err error
+	if c.dialer.cfg.EagerBegin {
+		err = c.beginAtOnce(ctx)
+	} else {
+		err = c.beforeLazyBegin(ctx)
+	}
+	if err != nil {
+		c.EndTx()
+	}
+	return err
+}
+
+// plainBegin begins a transaction of the server's default kind.
+const plainBegin = "begin"
+
+// beginText returns the statement that begins a transaction.
+func beginText(o pgx.TxOptions) string {
+	text := plainBegin
+	if o.IsoLevel != "" {
+		text += " isolation level " + string(o.IsoLevel)
+	}
+	if o.AccessMode != "" {
+		text += " " + string(o.AccessMode)
+	}
+	return text
+}
+
+// beginAtOnce begins the transaction in a round trip of its own. Before that, what was prepared before the last change of
+// the schema is forgotten, because a statement that is refused in a transaction can't be tried again.
+func (c *Conn) beginAtOnce(ctx context.Context) error {
 	if err := c.forgetOutdated(ctx); err != nil {
 		return err
 	}
-	tx, err := c.pgx.BeginTx(ctx, options)
-	if err != nil {
+	if c.session.owed != 0 {
+		if err := c.Clean(ctx); err != nil {
+			return err
+		}
+	}
+	return c.beginNow(ctx)
+}
+
+// beginNow sends BEGIN by itself.
+func (c *Conn) beginNow(ctx context.Context) error {
+	_, err := c.pgx.Exec(ctx, c.tx.begin)
+	if err == nil {
+		c.tx.beginSent(true)
+	}
+	return err
+}
+
+// beginSent is called when BEGIN was sent, if it was not sent before. open says whether the server has the transaction; if
+// that isn't known, because the connection is lost, it has had it.
+func (t *transaction) beginSent(open bool) {
+	if t.begin != "" {
+		t.begin, t.open = "", open
+	}
+}
+
+// beforeLazyBegin returns an error if the connection is seen to be lost. The borrower may have had it for a while, and a
+// transaction that is begun on a lost connection should fail at once, although nothing is sent.
+func (c *Conn) beforeLazyBegin(ctx context.Context) error {
+	if c.tap.Mark() == c.attempt.borrowedMark {
+		return nil // it was looked at when it was borrowed
+	}
+	switch c.probe.Peek() {
+	case wire.Dead, wire.Pending:
+		err := c.Ping(ctx, c.dialer.PingTimeout(), guard.HangingUp)
+		c.attempt.mark = c.tap.Mark() // the ping is no part of the transaction
 		return err
 	}
-	c.tx = transaction{tx: tx, ctx: ctx, readOnly: options.AccessMode == pgx.ReadOnly, open: true}
 	return nil
 }
 
 // Commit commits the transaction. Its error says whether the transaction is rolled back for certain, or that the outcome is
 // unknown. The end of the caller's context doesn't interrupt it, since the outcome of an interrupted COMMIT is unknown;
-// command_timeout does. Afterwards the connection has no transaction.
+// command_timeout does. If BEGIN has not been sent, nothing is sent. Afterwards the connection has no transaction.
 func (c *Conn) Commit() error {
-	if c.tx.tx == nil {
+	t := &c.tx
+	c.raw.lent = false
+	if !t.active {
 		return sql.ErrTxDone
 	}
 	defer c.EndTx()
-	ctx := context.WithoutCancel(c.tx.ctx)
+	switch {
+	case t.refused != nil:
+		return c.rolledBack(notSent, t.refused)
+	case t.begin != "":
+		return nil
+	}
+	ctx := context.WithoutCancel(t.ctx)
 	if c.pg.IsBusy() {
 		return c.rolledBack(notSent, c.giveUp())
 	}
@@ -61,31 +143,94 @@ func (c *Conn) Commit() error {
 		return c.rolledBack(notSent, c.Real(err))
 	}
 	mark := c.tap.Mark()
-	err := c.protect(func() error { return c.tx.tx.Commit(ctx) })
+	err := c.protect(func() error { return c.commit(ctx) })
 	if err == nil && c.Confirmed() {
 		return nil
 	}
 	return c.commitOutcome(err, c.tap.Mark() == mark)
 }
 
+// commit sends COMMIT, as pgx does for a transaction of its own.
+func (c *Conn) commit(ctx context.Context) error {
+	tag, err := c.pgx.Exec(ctx, "commit")
+	switch {
+	case err != nil && c.pg.TxStatus() != 'I':
+		_ = c.pgx.Close(ctx)
+	case err == nil && tag.String() == "ROLLBACK":
+		err = pgx.ErrTxCommitRollback
+	}
+	return err
+}
+
 // Rollback rolls the transaction back. database/sql calls it also when the transaction's context has ended, and that context
-// doesn't interrupt it: the connection stays usable. Afterwards the connection has no transaction.
+// doesn't interrupt it: the connection stays usable. If BEGIN has not been sent, nothing is sent. Afterwards the connection
+// has no transaction.
 func (c *Conn) Rollback() error {
-	if c.tx.tx == nil {
+	t := &c.tx
+	c.raw.lent = false
+	if !t.active {
 		return sql.ErrTxDone
 	}
 	defer c.EndTx()
-	ctx := context.WithoutCancel(c.tx.ctx)
+	if t.begin != "" {
+		return nil
+	}
+	ctx := context.WithoutCancel(t.ctx)
 	if c.pg.IsBusy() {
 		return c.rolledBack("ROLLBACK was not sent, the connection is closed and the transaction with it", c.giveUp())
 	}
 	if err := c.Ready(ctx); err != nil {
 		return c.Explain(err, true)
 	}
-	if err := c.protect(func() error { return c.tx.tx.Rollback(ctx) }); err != nil {
+	if err := c.protect(func() error { return c.rollback(ctx) }); err != nil {
 		return c.Explain(err, false)
 	}
 	return nil
+}
+
+// rollback sends ROLLBACK. If that fails the state of the session isn't known, and the connection is closed at once.
+func (c *Conn) rollback(ctx context.Context) error {
+	_, err := c.pgx.Exec(ctx, "rollback")
+	if err != nil {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = c.pgx.Close(ctx)
+	}
+	return err
+}
+
+// Movable reports whether another connection may take the place of this one in the midst of a transaction: nothing was done
+// on this one since it was lent, but to begin the transaction without having sent anything; or what was sent was turned away.
+func (c *Conn) Movable() bool {
+	return c.tx.active && c.tx.begin != "" && !c.visit.shown &&
+		(c.tap.Mark() == c.attempt.borrowedMark || c.attempt.turned == elsewhere)
+}
+
+// FoundDead reports whether the other end has closed a connection that is Movable, as far as can be seen without a round
+// trip.
+func (c *Conn) FoundDead() bool {
+	const hot = int64(50 * time.Microsecond) // hardly any connection dies, and is seen to be dead, in so short a time
+	return c.Movable() && (c.pg.IsClosed() || clock.Now()-c.attempt.borrowedAt > hot && c.probe.Peek() == wire.Dead)
+}
+
+// A Move is a transaction on its way to another connection; the zero value is none. Nothing of it was sent.
+type Move struct{ tx transaction }
+
+// UnderWay reports whether there is a transaction.
+func (m Move) UnderWay() bool { return m.tx.active }
+
+// TakeTx takes the transaction from a connection that is Movable. If there is none the Move is none.
+func (c *Conn) TakeTx() Move {
+	m := Move{c.tx}
+	c.EndTx()
+	return m
+}
+
+// TakeOver goes on with a transaction that was begun on another connection.
+func (c *Conn) TakeOver(m Move) {
+	if m.UnderWay() {
+		c.tx = m.tx
+	}
 }
 
 // EndTx forgets the transaction, whatever became of it on the server. It is called at the end of Commit and Rollback, and

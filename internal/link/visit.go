@@ -71,7 +71,7 @@ func isSetting(sql string) bool {
 		return false
 	}
 	for statement := range sqlsummary.Split(sql) {
-		if !changesSession(statement) {
+		if sqlsummary.LeftBy(statement)&(sqlsummary.LeftSettings|sqlsummary.LeftRole) == 0 {
 			return false
 		}
 	}

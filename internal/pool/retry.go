@@ -17,8 +17,10 @@ const rebinds = 3
 // run calls do, which executes one statement on the connection that it is given. It borrows a connection if the session has
 // none. It is the one place that decides whether a statement is tried again, which is when it calls do again:
 //
-//   - on another connection, if this one was borrowed by this call and died before a byte of the statement was written. In a
-//     transaction or on a *sql.Conn the connection was borrowed earlier, and what came before depends on it;
+//   - on another connection, if this one died before a byte of the statement was written, or the server has refused the
+//     cleaning in front of it, and nothing that came before depends on this one: it was borrowed by this call, or for a
+//     transaction of which nothing was sent yet;
+//   - on the same connection, if the server has refused what travelled in front of the statement, and won't again;
 //   - on the same connection, once, if replan allows it and the server refused the statement before it executed anything,
 //     because the schema has changed since pgx prepared it.
 //
@@ -43,12 +45,33 @@ func (s *session) run(ctx context.Context, replan bool, do func(*link.Conn) erro
 			return nil
 		case replan && c.Outdated(err): // pgx has forgotten what it had prepared, and prepares it anew
 			carried, replan = c.TakeBack(), false
-		case borrowedNow && try < rebinds && c.Unsent(): // the next round borrows another connection
+		case try < rebinds && c.MayRunHere():
 			carried = c.TakeBack()
-			s.giveBack()
+		case try < rebinds && c.MayRunElsewhere() && (borrowedNow || c.Movable()): // the next round borrows another connection
+			carried = c.TakeBack()
+			s.leave()
 		default:
 			return c.Fail(ctx, err)
 		}
+	}
+}
+
+// lend makes the session's connection ready for a caller that gets pgx's connection. It borrows one if the session has none,
+// and another one if what had to be sent before can't be.
+func (s *session) lend(ctx context.Context) error {
+	for try := 0; ; try++ {
+		borrowedNow, err := s.ensureConn(ctx)
+		if err != nil {
+			return err
+		}
+		c := s.m.conn
+		if err = c.Lend(ctx); err == nil {
+			return nil
+		}
+		if try == rebinds || !c.MayRunElsewhere() || !borrowedNow && !c.Movable() {
+			return c.Explain(err, true)
+		}
+		s.leave()
 	}
 }
 

@@ -19,9 +19,10 @@ import (
 //
 // It never returns driver.ErrBadConn: that would make database/sql run the statement again, whether it has run or not.
 type session struct {
-	pool *Pool
-	m    *member // the connection that is borrowed; nil: none is
-	over bool    // runtime.Goexit has ended a statement: the session gets no connection any more
+	pool   *Pool
+	m      *member   // the connection that is borrowed; nil: none is
+	moving link.Move // a transaction that goes on on the connection that is borrowed next
+	over   bool      // runtime.Goexit has ended a statement: the session gets no connection any more
 }
 
 var (
@@ -46,7 +47,7 @@ func (p *Pool) Session() driver.Conn { return &session{pool: p} }
 // connection if the session has none, and returns nil if it gets none within pool_timeout; a PingContext before Raw says
 // why. The caller may use the connection until Raw returns.
 func (s *session) Conn() *pgx.Conn {
-	if _, err := s.ensureConn(context.Background()); err != nil {
+	if err := s.lend(context.Background()); err != nil {
 		return nil
 	}
 	return s.m.conn.Pgx()
@@ -55,7 +56,7 @@ func (s *session) Conn() *pgx.Conn {
 // Raw calls fn with pgx's connection. The root package's Raw calls it. If fn panics, or leaves a transaction or rows open,
 // the connection is closed when it is given back.
 func (s *session) Raw(ctx context.Context, fn func(*pgx.Conn) error) error {
-	if _, err := s.ensureConn(ctx); err != nil {
+	if err := s.lend(ctx); err != nil {
 		return err
 	}
 	return s.m.conn.Raw(fn)
@@ -64,6 +65,7 @@ func (s *session) Raw(ctx context.Context, fn func(*pgx.Conn) error) error {
 // IsValid implements driver.Validator. database/sql calls it when it puts the session away, and so it gives the connection
 // back. A session that is over is not kept.
 func (s *session) IsValid() bool {
+	s.moving = link.Move{}
 	s.giveBack()
 	return !s.over
 }
@@ -91,13 +93,28 @@ func (s *session) ensureConn(ctx context.Context) (borrowedNow bool, err error) 
 	switch {
 	case s.over:
 		return false, errPanicked
-	case s.m == nil:
-		return true, s.borrow(ctx)
+	case s.m != nil && s.m.conn.FoundDead():
+		s.leave()
+	}
+	if s.m == nil {
+		if err := s.borrow(ctx); err != nil {
+			return false, err
+		}
+		s.m.conn.TakeOver(s.moving)
+		s.moving = link.Move{}
+		return true, nil
 	}
 	if err := s.m.conn.Ready(ctx); err != nil {
 		return false, s.m.conn.Explain(err, true)
 	}
 	return false, nil
+}
+
+// leave gives the session's connection back, because it is of no use. A transaction of which nothing was sent yet goes on on
+// the connection that the session borrows next.
+func (s *session) leave() {
+	s.moving = s.m.conn.TakeTx()
+	s.giveBack()
 }
 
 // text returns what is sent to the server for a statement: its text, with the tags that the application asked for. It
@@ -214,7 +231,7 @@ func txOptions(opts driver.TxOptions) (o pgx.TxOptions, err error) {
 // Commit implements driver.Tx. There is no connection any more if runtime.Goexit has ended a statement of the transaction.
 func (s *session) Commit() error {
 	if s.m == nil {
-		return sql.ErrTxDone
+		return s.endMoving()
 	}
 	return s.unlessEnded(s.m.conn.Commit)
 }
@@ -222,9 +239,19 @@ func (s *session) Commit() error {
 // Rollback implements driver.Tx.
 func (s *session) Rollback() error {
 	if s.m == nil {
-		return sql.ErrTxDone
+		return s.endMoving()
 	}
 	return s.unlessEnded(s.m.conn.Rollback)
+}
+
+// endMoving ends a transaction that has lost its connection before anything of it was sent, and has found no other: there is
+// nothing to commit and nothing to roll back.
+func (s *session) endMoving() error {
+	if !s.moving.UnderWay() {
+		return sql.ErrTxDone
+	}
+	s.moving = link.Move{}
+	return nil
 }
 
 // OnlySession returns a session that owns the pool: closing it closes the pool. It is for driver.Driver.Open, of whose

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
@@ -16,6 +17,10 @@ import (
 // maxOnShelf is how long an unused connection stays on the shelf at most, before it goes to the inner *sql.DB.
 const maxOnShelf = time.Second
 
+// cleanAfter is how long a connection stays on the shelf at most in whose session something was left, before that is undone
+// without a borrower. A lock that was left must not wait for one.
+const cleanAfter = 300 * time.Millisecond
+
 // A shelf has the idle connections that were used within the last second. A busy pool lends them again and again, and saves
 // each checkout the way through the inner *sql.DB and two allocations. A connection that is not used for longer goes to the
 // inner *sql.DB, which closes connections that are idle for too long or too old. Those that pool_min has the pool keep stay
@@ -25,14 +30,15 @@ type shelf struct {
 	idle    []*member   // the one that was used last is at the end
 	timer   *time.Timer // calls unshelve; nil until the first push
 	ticking bool        // the timer will fire, or unshelve is running and will set it again
+	soon    bool        // the timer will fire within cleanAfter
 	closed  bool        // close was called: nothing is put on the shelf any more
 
 	keepFor  time.Duration // how long an unused connection stays; not changed
 	unshelve func()        // is called when that is over; not changed
 }
 
-// push puts an idle connection on top, and sees to it that unshelve is called after keepFor. It reports false, and doesn't
-// take the connection, if the shelf is closed.
+// push puts an idle connection on top, and sees to it that unshelve is called after keepFor, or after cleanAfter if something
+// was left in its session. It reports false, and doesn't take the connection, if the shelf is closed.
 func (s *shelf) push(m *member) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -40,16 +46,24 @@ func (s *shelf) push(m *member) bool {
 		return false
 	}
 	s.idle = append(s.idle, m)
-	if s.ticking {
-		return true
-	}
-	s.ticking = true
-	if s.timer == nil {
-		s.timer = time.AfterFunc(s.keepFor, s.unshelve)
-	} else {
-		s.timer.Reset(s.keepFor)
+	if hurry := m.conn.Owes(); !s.ticking || hurry && !s.soon {
+		s.armLocked(hurry)
 	}
 	return true
+}
+
+// armLocked sets the timer, in a hurry if something is to be undone in the session of a connection.
+func (s *shelf) armLocked(hurry bool) {
+	d := s.keepFor
+	if hurry {
+		d = min(d, cleanAfter)
+	}
+	s.ticking, s.soon = true, hurry
+	if s.timer == nil {
+		s.timer = time.AfterFunc(d, s.unshelve)
+	} else {
+		s.timer.Reset(d)
+	}
 }
 
 // pop takes out the connection that was used last. It returns nil if the shelf is empty.
@@ -93,12 +107,27 @@ func (s *shelf) takeExpired(now int64) *member {
 	return m
 }
 
+// takeOwing takes out a connection in whose session something is to be undone, if it was put here at or before a time by
+// package clock. Otherwise it returns nil.
+func (s *shelf) takeOwing(before int64) *member {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := slices.IndexFunc(s.idle, func(m *member) bool { return m.conn.Owes() && m.checkedIn <= before })
+	if i < 0 {
+		return nil
+	}
+	m := s.idle[i]
+	s.idle = slices.Delete(s.idle, i, i+1)
+	return m
+}
+
 // rearm sets the timer again if something is left on the shelf. It is called at the end of unshelve.
 func (s *shelf) rearm() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ticking = len(s.idle) > 0 && !s.closed; s.ticking {
-		s.timer.Reset(s.keepFor)
+	s.ticking, s.soon = false, false
+	if len(s.idle) > 0 && !s.closed {
+		s.armLocked(slices.ContainsFunc(s.idle, func(m *member) bool { return m.conn.Owes() }))
 	}
 }
 
@@ -161,13 +190,18 @@ func (p *Pool) fromInner(ctx context.Context) (m *member, err error) {
 }
 
 // unshelve hands the connections that were not used for keepFor to the inner *sql.DB, but for those that pool_min has the pool
-// keep. It closes those that are too old, which may be some that stay. The shelf's timer calls it.
+// keep. It closes those that are too old, which may be some that stay. Those in whose session something was left are cleaned
+// before that, by a task each. The shelf's timer calls it.
 //
 // It holds a place in the queue meanwhile, so that no caller is let through for a connection that is on its way between the
 // two. If no place is free, all connections are lent or about to be, and none stays on the shelf for long anyway.
 func (p *Pool) unshelve() {
 	now := clock.Now()
 	for p.queue.TryReserve() {
+		if m := p.shelf.takeOwing(now - int64(min(cleanAfter, p.shelf.keepFor))); m != nil {
+			p.tasks.run(func() { p.clean(m) }) // ends within PingTimeout, and gives back the place
+			continue
+		}
 		more := p.unshelveOne(now)
 		p.queue.Unreserve()
 		if !more {
@@ -197,6 +231,19 @@ func (p *Pool) unshelveOne(now int64) bool {
 // pool_min connections: those that are lent, and idle ones on the shelf.
 func (p *Pool) mayIdle() bool {
 	return p.cfg.PoolMin == 0 || p.books.size.Load()-int64(p.inner.Stats().Idle) > int64(p.cfg.PoolMin)
+}
+
+// clean undoes what was left in the session of a connection, for which a place is reserved, and puts the connection back on
+// the shelf.
+func (p *Pool) clean(m *member) {
+	defer p.queue.Unreserve()
+	ctx, cancel := context.WithTimeout(p.life, p.dialer.PingTimeout())
+	defer cancel()
+	if !m.condemn(clock.Now()) && m.conn.Clean(ctx) == nil {
+		p.keepOrClose(m)
+		return
+	}
+	p.discard(m, cmp.Or(m.condemned, "dirty"))
 }
 
 // An entrance is where connections that were dialled wait until the inner *sql.DB asks its connector for one, which is at

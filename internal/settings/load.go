@@ -176,6 +176,7 @@ func (l *loader) config() *Config {
 		Preflight:      *v.Preflight,
 		CommandTimeout: time.Duration(*v.CommandTimeout), ConnectTimeout: time.Duration(*v.ConnectTimeout),
 		ServerSettingsMode: text(v.ServerSettingsMode), PasswordFile: text(v.PasswordFile),
+		PoolReset: text(v.PoolReset), EagerBegin: text(v.Begin) == BeginEager, TraceContext: text(v.TraceContext),
 		TargetSessionAttrs: targetSessionAttrs(conn), PasswordInDSN: l.dsn.hasPassword(),
 		Sources: l.sources, values: l.values, hasPasswordFunc: l.hasPasswordFunc,
 	}

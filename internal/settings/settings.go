@@ -35,6 +35,9 @@ type Values struct {
 	Preflight          *bool             `env:"PREFLIGHT"`
 	ServerSettings     map[string]string `env:"SERVER_SETTINGS"`
 	ServerSettingsMode *string           `env:"SERVER_SETTINGS_MODE"`
+	PoolReset          *string           `env:"POOL_RESET"`
+	Begin              *string           `env:"BEGIN"`
+	TraceContext       *string           `env:"TRACE_CONTEXT"`
 	CommandTimeout     *Duration         `env:"COMMAND_TIMEOUT"`
 	ConnectTimeout     *Duration         `env:"CONNECT_TIMEOUT"`
 	PasswordFile       *string           `env:"PASSWORD_FILE"`
@@ -53,12 +56,20 @@ const (
 	SourceOption      Source = "option"
 )
 
-// The values of Config.Environment and Config.ServerSettingsMode.
+// The values of environment, server_settings_mode, pool_reset, begin and trace_context.
 const (
 	Production  = "production"
 	Development = "development"
 	ModeStartup = "startup" // server settings travel in the startup message
 	ModeSet     = "set"     // server settings are set by set_config on each new connection
+	BeginLazy   = "lazy"    // BEGIN travels with the first statement
+	ResetAuto   = "auto"    // what a statement is seen to leave in its session is undone
+	ResetAlways = "always"  // everything is undone that can be left in a session
+	ResetOff    = "off"     // nothing is undone
+	BeginEager  = "eager"   // BEGIN goes by itself
+	TraceOff    = "off"     // statements don't tell their trace context
+	TraceByName = "application_name"
+	TraceByText = "comment" // of sqlcommenter
 )
 
 // Setting is a server setting that set_config sets on each new connection.
@@ -85,6 +96,9 @@ type Config struct {
 	LeakDetection      time.Duration // 0: never
 	Preflight          bool
 	ServerSettingsMode string        // ModeStartup or ModeSet
+	PoolReset          string        // ResetAuto, ResetAlways or ResetOff
+	EagerBegin         bool          // begin=eager: BEGIN goes by itself
+	TraceContext       string        // TraceOff, TraceByName or TraceByText
 	CommandTimeout     time.Duration // 0: none
 	ConnectTimeout     time.Duration // above 0
 	PasswordFile       string        // read at every dial, with ReadPassword; "": there is none

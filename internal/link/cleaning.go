@@ -1,0 +1,153 @@
+package link
+
+import (
+	"context"
+	"strings"
+
+	"github.com/pgprod/pgprod/internal/settings"
+	"github.com/pgprod/pgprod/internal/sqlsummary"
+	"github.com/pgprod/pgprod/internal/wire"
+)
+
+// cleaning is the rider that undoes what was left in the session, kept for the next time.
+type cleaning struct {
+	left  sqlsummary.Left // what it undoes
+	rider *wire.Rider     // nil: none was made yet
+}
+
+// cleaningRider returns a rider that undoes what earlier borrowers may have left in the session.
+//
+// It has a transaction of its own, which is committed before the statement begins. So a statement that fails doesn't bring
+// back what was undone, sees no snapshot and no time from before, and may be one that refuses to run in a transaction.
+func (c *Conn) cleaningRider() *wire.Rider {
+	kept := &c.session.cleaning
+	if kept.rider != nil && kept.left == c.session.owed {
+		return kept.rider
+	}
+	r := &wire.Rider{}
+	do := func(text string, parameters ...[]byte) {
+		one := passing(text, false, parameters...)
+		r.Messages = append(r.Messages, one.Messages...)
+		r.Answers += one.Answers
+	}
+	do("begin")
+	for _, undo := range undoing {
+		if c.session.owed&undo.left == 0 {
+			continue
+		}
+		for _, text := range undo.texts {
+			do(text)
+		}
+		if undo.left&(sqlsummary.LeftSettings|sqlsummary.LeftRole) == 0 {
+			continue
+		}
+		if all := c.dialer.cfg.Set; len(all) > 0 {
+			text, parameters := setForSession(all)
+			do(text, parameters...)
+		}
+	}
+	do("commit")
+	*kept = cleaning{c.session.owed, r}
+	return r
+}
+
+// undoing says how to undo what was left. The role goes first, since a lesser one may not be allowed to do what follows,
+// and the parameters second, since they may be in the way of the rest.
+var undoing = []struct {
+	left  sqlsummary.Left
+	texts []string
+}{
+	{sqlsummary.LeftRole, []string{"reset session authorization", "reset role"}},
+	{sqlsummary.LeftSettings, []string{"reset all"}},
+	{sqlsummary.LeftCursors, []string{"close all"}},
+	{sqlsummary.LeftListening, []string{"unlisten *"}},
+	{sqlsummary.LeftTables, []string{"discard temp"}},
+	{sqlsummary.LeftSequences, []string{"discard sequences"}},
+	{sqlsummary.LeftLocks, []string{"select pg_catalog.pg_advisory_unlock_all()"}},
+	// DEALLOCATE ALL would take what pgx has prepared, too.
+	{sqlsummary.LeftNames, []string{"do $$ declare name text; begin " +
+		"for name in select p.name from pg_catalog.pg_prepared_statements p where p.from_sql loop " +
+		"execute pg_catalog.format('deallocate %I', name); end loop; end $$ language plpgsql"}},
+}
+
+// endSession is called when a visit ends. What the borrower may have left is to be undone before the next borrower's first
+// statement.
+func (c *Conn) endSession() {
+	s := &c.session
+	if c.dialer.cfg.PoolReset == settings.ResetAlways && c.tap.Mark() != c.attempt.borrowedMark {
+		s.left = sqlsummary.LeftAnything
+	}
+	s.owed |= s.left
+	s.left = 0
+}
+
+// Owes reports whether something was left in the session that is to be undone.
+func (c *Conn) Owes() bool { return c.session.owed != 0 }
+
+// Clean undoes now, in a round trip of its own, what was left in the session. If that fails, the connection is dirty.
+func (c *Conn) Clean(ctx context.Context) error {
+	before := c.ride
+	defer func() { c.ride = before }()
+	c.ride = ride{clean: c.cleaningRider()}
+	err := c.rideAlone(ctx, c.ride.clean)
+	if err != nil {
+		c.dirty = true
+	}
+	return err
+}
+
+// cleaned is called when what was left in the session is undone.
+func (c *Conn) cleaned() {
+	listened := c.session.owed&sqlsummary.LeftListening != 0
+	c.session.owed = 0
+	if listened {
+		c.dropNotifications()
+	}
+}
+
+// dropNotifications forgets the notifications that pgx has received for an earlier borrower. pgx hands out what it has, before
+// it looks at the context.
+func (c *Conn) dropNotifications() {
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	for {
+		if n, err := c.pgx.WaitForNotification(ended); n == nil || err != nil {
+			return
+		}
+	}
+}
+
+// noteLeft is called when a query has ended, and notes what it may have left in the session. It reports whether the text can
+// leave anything.
+func (c *Conn) noteLeft(tag, sql string) bool {
+	if !mayLeave(tag, sql) {
+		return false
+	}
+	var left sqlsummary.Left
+	for statement := range sqlsummary.Split(sql) {
+		left |= sqlsummary.LeftBy(statement)
+	}
+	if left&sqlsummary.LeftForgotten != 0 { // and pgx would go on to use what it has prepared
+		c.dirty = true
+	}
+	if left&(sqlsummary.LeftForgotten|sqlsummary.LeftNames) != 0 { // what we have prepared may be gone, too
+		c.session.prepared = nil
+	}
+	if c.dialer.cfg.PoolReset != settings.ResetOff {
+		c.session.left |= left &^ sqlsummary.LeftForgotten
+	}
+	return left != 0
+}
+
+// mayLeave reports whether a text may leave something in the session, so that it is worth a closer look. It is a cheap filter
+// that is true of few texts. tag is the command tag of the last statement in the text, "" if one has failed: those before it
+// may have been executed, and an advisory lock stays even if its statement fails.
+func mayLeave(tag, sql string) bool {
+	word, _, _ := strings.Cut(tag, " ")
+	switch word {
+	case "SET", "RESET", "LISTEN", "PREPARE", "DECLARE", "DO", "CALL", "DISCARD", "DEALLOCATE", "CREATE":
+		return true
+	}
+	return !isSingle(sql) || mentions(sql, "set_config") || mentions(sql, "_advisory_lock") ||
+		word == "SELECT" && (beginsWithCreate(sql) || contains(sql, "temp"))
+}

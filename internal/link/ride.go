@@ -1,0 +1,321 @@
+package link
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/pgprod/pgprod/internal/instruments"
+	"github.com/pgprod/pgprod/internal/pgerror"
+	"github.com/pgprod/pgprod/internal/sqlsummary"
+	"github.com/pgprod/pgprod/internal/wire"
+)
+
+// A ride is what travels in front of the statement under way, in the same write (see wire.Rider), in this order:
+//
+//	clean   what an earlier borrower has left in the session is undone, in a transaction of its own
+//	parse   statements of ours are prepared that this connection needs for the first time
+//	begin   the transaction begins
+//	set     the settings of the statement's context are set, until the end of the transaction or of the statement
+//	trace   application_name becomes the statement's trace context, as long
+//
+// board puts together the first four before pgx is called, the tracer adds the last when the statement's span has begun, and
+// getOff looks at what became of them when pgx has returned.
+type ride struct {
+	clean, begin, set, trace *wire.Rider // nil: doesn't travel
+
+	parse   *wire.Rider  // what was boarded to prepare names; nil: nothing
+	names   []string     // these names
+	wanted  *ctxSettings // the settings that hold once set has arrived
+	inTx    bool         // a transaction is open, or begins with the riders
+	carries bool         // the statement is sent in a way in which it can have riders: the tracer may add one
+}
+
+// session is what is known of the state of the server's session, as far as statements depend on it or have to undo it.
+type session struct {
+	prepared map[string]bool // the statements of ours that are prepared, by name
+	local    local           // what riders have set for the transaction that is open
+	left     sqlsummary.Left // what the present borrower may have left behind
+	owed     sqlsummary.Left // what earlier borrowers may have left behind, and what is undone before the next statement runs
+	cleaning cleaning        // the rider that undoes it
+	begin    struct {        // the last rider that has begun a transaction; rider is nil if there was none
+		text  string
+		rider *wire.Rider
+	}
+}
+
+// A way is how a statement is sent.
+type way uint8
+
+const (
+	extended way = iota // by the extended protocol, which has room for riders
+	simple              // by the simple protocol, which has none
+	raw                 // by a caller that gets pgx's connection
+)
+
+// wayOf returns simple if it is, else extended.
+func wayOf(isSimple bool) way {
+	if isSimple {
+		return simple
+	}
+	return extended
+}
+
+// board is called before a statement is given to pgx, which sends it in this way. It has travel with the statement what
+// belongs to it and was not sent yet. Where there is no room for riders, it is sent ahead, in round trips of its own, or
+// refused. Unless it returns an error, getOff must follow.
+func (c *Conn) board(ctx context.Context, query string, how way) error {
+	c.ride, c.attempt.turned, c.raw.lent = ride{inTx: c.inTx(), carries: how == extended}, notTurned, how == raw
+	if !c.hasRiders(ctx) {
+		return nil
+	}
+	t := &c.tx
+	if t.refused != nil {
+		return t.refused
+	}
+	change, wanted, err := c.settingsFor(ctx, query, how)
+	if err != nil {
+		return err
+	}
+	if t.begin != "" {
+		if err := c.forgetOutdated(ctx); err != nil {
+			return err
+		}
+	}
+	if how != extended {
+		return c.goAhead(ctx, change, wanted)
+	}
+	r := &c.ride
+	if c.session.owed != 0 {
+		r.clean = c.cleaningRider()
+		c.tap.Board(r.clean)
+	}
+	if t.begin != "" {
+		r.begin = c.beginRider(t.begin)
+	}
+	if change != nil {
+		r.set, r.wanted = c.settingRider(change, !r.inTx), wanted
+	}
+	c.boardEach(r.parse, r.begin, r.set)
+	return nil
+}
+
+// boardEach boards those of the riders that are not nil.
+func (c *Conn) boardEach(riders ...*wire.Rider) {
+	for _, rider := range riders {
+		if rider != nil {
+			c.tap.Board(rider)
+		}
+	}
+}
+
+// goAhead sends ahead what belongs to a statement of the simple protocol.
+func (c *Conn) goAhead(ctx context.Context, change []setting, wanted *ctxSettings) error {
+	carried := c.attempt.carried // is the statement's, which comes next
+	c.attempt.carried = instruments.Operation{}
+	defer func() { c.attempt.carried = carried }()
+	if c.session.owed != 0 {
+		if err := c.Clean(ctx); err != nil {
+			return err
+		}
+	}
+	if c.tx.begin != "" {
+		if err := c.beginNow(ctx); err != nil {
+			return err
+		}
+	}
+	if change == nil {
+		return nil
+	}
+	c.ride.inTx, c.ride.set, c.ride.wanted = c.inTx(), c.settingRider(change, false), wanted
+	return c.rideAlone(ctx, c.ride.parse, c.ride.set)
+}
+
+// rideAlone sends riders in a round trip of their own, with a statement that does nothing.
+func (c *Conn) rideAlone(ctx context.Context, riders ...*wire.Rider) error {
+	c.boardEach(riders...)
+	c.beginUntraced()
+	defer c.guard.End()
+	return c.getOff(c.pg.ExecParams(ctx, "select", nil, nil, nil, nil).Read().Err)
+}
+
+// hasRiders reports whether something may have to travel with the next statement.
+func (c *Conn) hasRiders(ctx context.Context) bool {
+	return c.tx.begin != "" || c.tx.refused != nil || c.session.owed != 0 ||
+		anySettings.Load() && (settingsOf(ctx) != nil || c.tx.base != nil || len(c.session.local.names) > 0)
+}
+
+// inTx reports whether a transaction is open on the server, or is about to be.
+func (c *Conn) inTx() bool { return c.tx.begin != "" || c.pg.TxStatus() != 'I' }
+
+// recurring returns a rider that executes a statement of ours with these parameters, and sees to it that the statement is
+// prepared under this name: to parse a text again and again costs the server some 20 µs each time. Where the settings say
+// that statements must not be kept, because a pooler is in between, it is parsed each time. again is Rider.Again.
+func (c *Conn) recurring(name, text string, again bool, parameters ...[]byte) *wire.Rider {
+	if !c.keepsPrepared() {
+		return passing(text, again, parameters...)
+	}
+	if !c.isPrepared(name) && !slices.Contains(c.ride.names, name) {
+		if c.ride.parse == nil {
+			c.ride.parse = &wire.Rider{}
+		}
+		c.ride.names = append(c.ride.names, name)
+		c.ride.parse.Messages = encode(c.ride.parse.Messages, &pgproto3.Close{ObjectType: 'S', Name: name}, // it may be there
+			&pgproto3.Parse{Name: name, Query: text})
+		c.ride.parse.Answers += "31"
+	}
+	size := 64 + len(name)
+	for _, p := range parameters {
+		size += 4 + len(p)
+	}
+	return &wire.Rider{
+		Messages: encode(make([]byte, 0, size), &pgproto3.Bind{PreparedStatement: name, Parameters: parameters}, &pgproto3.Execute{}),
+		Answers:  "2C", Again: again,
+	}
+}
+
+// passing returns a rider that executes a statement with these parameters, and leaves nothing prepared. In front of a
+// statement's first flight it needs no name. In front of a later one it does: without a name it would replace a statement
+// without a name that pgx has prepared in the first flight to execute it in the second.
+func passing(text string, again bool, parameters ...[]byte) *wire.Rider {
+	if !again {
+		return &wire.Rider{
+			Messages: encode(nil, &pgproto3.Parse{Query: text}, &pgproto3.Bind{Parameters: parameters}, &pgproto3.Execute{}),
+			Answers:  "12C",
+		}
+	}
+	const name = "pgprod_passing"
+	drop := &pgproto3.Close{ObjectType: 'S', Name: name}
+	return &wire.Rider{
+		Messages: encode(nil, drop, &pgproto3.Parse{Name: name, Query: text},
+			&pgproto3.Bind{PreparedStatement: name, Parameters: parameters}, &pgproto3.Execute{}, drop),
+		Answers: "312C3", Again: true,
+	}
+}
+
+// encode appends messages to b. What it is called with is far smaller than a message may be.
+func encode(b []byte, messages ...pgproto3.FrontendMessage) []byte {
+	for _, m := range messages {
+		var err error
+		if b, err = m.Encode(b); err != nil {
+			panic(err)
+		}
+	}
+	return b
+}
+
+// beginRider returns the rider that begins a transaction, given its text. It is kept for the next transaction, which as a
+// rule is of the same kind.
+func (c *Conn) beginRider(text string) *wire.Rider {
+	kept := &c.session.begin
+	name := "pgprod_begin"
+	if text != plainBegin {
+		name = "pgprod_" + strings.ReplaceAll(text, " ", "_")
+	}
+	if kept.rider == nil || kept.text != text || !c.isPrepared(name) {
+		kept.text, kept.rider = text, c.recurring(name, text, false)
+	}
+	return kept.rider
+}
+
+// isPrepared reports whether a statement of ours is prepared, or whether none is, because the settings say so.
+func (c *Conn) isPrepared(name string) bool { return !c.keepsPrepared() || c.session.prepared[name] }
+
+// keepsPrepared reports whether statements may be kept prepared.
+func (c *Conn) keepsPrepared() bool {
+	return c.dialer.cfg.Conn.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement
+}
+
+// getOff is called when pgx has returned from a statement, with its error. It notes what the riders have done. If the server
+// has refused one of them, the statement has not run, and the error says so.
+func (c *Conn) getOff(err error) error {
+	r := c.ride
+	c.ride = ride{}
+	if !r.boarded() {
+		return err
+	}
+	went, refused := c.tap.GetOff()
+	switch {
+	case !went:
+		return err
+	case c.pg.IsClosed(): // what was refused may be the session, which the server has ended
+		c.tx.beginSent(true)
+		return err
+	case refused == nil:
+		c.arrived(&r)
+		return err
+	}
+	return c.turnedAway(&r, refused, err)
+}
+
+// arrived is called when the server has executed all riders.
+func (c *Conn) arrived(r *ride) {
+	// While rows are open, the server has not said yet what state the transaction is in.
+	inTx := r.inTx && (c.pg.IsBusy() || c.pg.TxStatus() != 'I')
+	if r.clean != nil {
+		c.cleaned()
+	}
+	for _, name := range r.names {
+		if c.session.prepared == nil {
+			c.session.prepared = map[string]bool{}
+		}
+		c.session.prepared[name] = true
+	}
+	if r.begin != nil {
+		c.tx.beginSent(inTx)
+	}
+	if inTx {
+		c.session.local.noteRide(r)
+	}
+}
+
+// turnedAway is called when the server has refused a rider with err, and so the statement. It returns the error of the
+// statement.
+func (c *Conn) turnedAway(r *ride, refused *wire.Rider, err error) error {
+	c.attempt.turned = forGood
+	if refused == r.clean {
+		c.dirty = true
+		if !c.guard.Cut().Happened() {
+			c.attempt.turned = elsewhere
+		}
+		return fmt.Errorf("%swhat the last borrower of the connection has left could not be undone, the statement has not run: %w",
+			c.dialer.prefix(), err)
+	}
+	if r.clean != nil {
+		c.cleaned()
+	}
+	atBegin := r.begin != nil && (refused == r.begin || refused == r.parse)
+	if r.begin != nil && !atBegin {
+		c.tx.beginSent(true)
+	}
+	if pgerror.HasNoSuchStatement(err) && c.pg.TxStatus() == 'I' { // something has deallocated what we had prepared
+		c.session.prepared = nil
+		c.attempt.turned = here
+		return err
+	}
+	if atBegin {
+		c.tx.refused = fmt.Errorf("%sBEGIN was refused, the statement has not run: %w", c.dialer.prefix(), err)
+		return c.tx.refused
+	}
+	c.session.local.doubtful = true
+	return c.refusedSettings(refused == r.trace, err)
+}
+
+// A turn says whether a statement was turned away because of a rider, so that it has not run, and where it may be sent again.
+type turn uint8
+
+const (
+	notTurned turn = iota
+	forGood        // it was, and would be again
+	here           // it may be sent again on the same connection
+	elsewhere      // it may be sent again on another connection, if nothing that came before depends on this one
+)
+
+// boarded reports whether anything was boarded.
+func (r *ride) boarded() bool {
+	return r.clean != nil || r.begin != nil || r.set != nil || r.trace != nil
+}
