@@ -24,7 +24,9 @@ var obvious = []string{
 	"Health",                                                // of Check
 	"PoolStatus",                                            // of Status
 	"Environment", "ServerSettingsMode", "SQLCommenterMode", // of their constants
+	"PoolResetMode", "BeginMode", "TraceContextMode",
 	"PrePingAuto", "PrePingOff", "Production", "ServerSettingsStartup", "SQLCommenterOff", // beside those that examples use
+	"PoolResetAuto", "PoolResetOff", "BeginLazy", "TraceContextOff", "TraceContextComment",
 }
 
 // rootPackage is the root package as pkg.go.dev shows it, its examples included.

@@ -325,7 +325,7 @@ func TestEchoLogsEachStatementAndEchoPoolEachEventOfThePool(t *testing.T) {
 	pid := backendPID(t, b)
 	require.NoError(t, a.Close())
 	require.NoError(t, b.Close())
-	_, err := db.Exec("set work_mem = '1MB'") // which makes its session dirty
+	_, err := db.Exec("deallocate all") // which makes its session dirty
 	require.NoError(t, err)
 	require.NoError(t, db.Close())
 	for _, event := range []string{"connect", "overflow", "checkout", "checkin", "close: beyond pool_size", "close: its session"} {

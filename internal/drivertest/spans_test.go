@@ -226,7 +226,7 @@ func TestAPrepareIsASpanOnlyIfTheServerSeesIt(t *testing.T) {
 func TestATransactionsBeginAndEndAreSpansOfItsTrace(t *testing.T) {
 	t.Parallel()
 	tr := newTracing(t)
-	db := warm(t, pgtest.NewDatabase(t), tr)
+	db := warm(t, with(pgtest.NewDatabase(t), "begin", "eager"), tr)
 	ctx, parent := tr.parent()
 	for _, end := range []func(*sql.Tx) error{(*sql.Tx).Commit, (*sql.Tx).Rollback} {
 		tx, err := db.BeginTx(ctx, nil)
@@ -237,6 +237,29 @@ func TestATransactionsBeginAndEndAreSpansOfItsTrace(t *testing.T) {
 	for _, s := range tr.Ended() {
 		assert.Equal(t, parent.SpanContext().SpanID(), s.Parent().SpanID(), s.Name())
 	}
+}
+
+func TestABeginThatTravelsWithAStatementHasNoSpan(t *testing.T) {
+	t.Parallel()
+	tr := newTracing(t)
+	db := warm(t, pgtest.NewDatabase(t), tr)
+	ctx, _ := tr.parent()
+	tx, err := db.BeginTx(ctx, nil)
+	require.NoError(t, err)
+	require.NoError(t, tx.Commit())
+	assert.Empty(t, tr.names(), "nothing was sent")
+
+	tx, err = db.BeginTx(ctx, nil)
+	require.NoError(t, err)
+	for range 2 {
+		_, err = tx.ExecContext(ctx, "select $1", "a")
+		require.NoError(t, err)
+	}
+	require.NoError(t, tx.Commit())
+	require.Equal(t, []string{"PREPARE select", "select", "select", "commit"}, tr.names())
+	begins := attribute.Bool("pgprod.begins_transaction", true)
+	assert.Contains(t, tr.Ended()[1].Attributes(), begins)
+	assert.NotContains(t, tr.Ended()[2].Attributes(), begins)
 }
 
 func TestAParentThatHasEndedIsAParent(t *testing.T) {
@@ -250,7 +273,7 @@ func TestAParentThatHasEndedIsAParent(t *testing.T) {
 	_, err = tx.ExecContext(ctx, "select")
 	require.NoError(t, err)
 	require.NoError(t, tx.Commit())
-	assert.Equal(t, []string{"begin", "parent", "select", "commit"}, tr.names())
+	assert.Equal(t, []string{"parent", "select", "commit"}, tr.names())
 }
 
 func TestABatchIsOneSpan(t *testing.T) {
@@ -354,7 +377,7 @@ func TestAStatementThatIsTriedOnAnotherConnectionIsOneSpan(t *testing.T) {
 	t.Parallel()
 	tr, m := newTracing(t), newMetering(t)
 	proxy := faultproxy.StartTB(t, pgtest.NewDatabase(t))
-	db := warm(t, with(proxy.DSN(), "pool_pre_ping", "off", "pool_timeout", "3s"), tr, pgprod.WithMeterProvider(m.provider))
+	db := warm(t, with(proxy.DSN(), "pool_pre_ping", "off", "pool_timeout", "3s", "begin", "eager"), tr, pgprod.WithMeterProvider(m.provider))
 	ctx, parent := tr.parent()
 	for name, run := range map[string]func() error{
 		"select": func() error {
