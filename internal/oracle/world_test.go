@@ -51,6 +51,7 @@ type (
 		cancel      context.CancelFunc
 		cancellable bool // by a step
 		done        bool
+		used        bool // a statement was given to it: until then pgprod has sent nothing
 	}
 	stmtHandle struct {
 		stmt  statementHandle
