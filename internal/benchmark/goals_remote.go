@@ -9,6 +9,8 @@ func (r *report) remoteGoals() []goal {
 		r.waitGoal("remote/tx5", 0.88),
 		r.waitGoal("remote/gorm", 0.70),
 		r.busyGoal(),
+		r.settingsGoal(),
+		r.settingsTripsGoal(),
 		r.sessionGoal(),
 		r.dialsGoal(),
 	}
@@ -38,6 +40,24 @@ func (r *report) busyGoal() goal {
 func (r *report) beside(workload, other string) (with, without *series, ok bool) {
 	with, without = r.find(workload, "pgprod", none), r.find(other, "pgprod", none)
 	return with, without, with != nil && without != nil
+}
+
+func (r *report) settingsGoal() goal {
+	const most = 1.05
+	b := goal{what: fmt.Sprintf("remote/settings: p50 ≤ %v × the same without settings", most)}
+	if with, without, ok := r.beside("remote/settings", "remote/query"); ok {
+		x, y := with.spread(p50).median, without.spread(p50).median
+		b.run, b.met, b.figure = true, x <= most*y, fmt.Sprintf("%.3f (%.2f ms ÷ %.2f ms)", x/y, x, y)
+	}
+	return b
+}
+
+func (r *report) settingsTripsGoal() goal {
+	b := goal{what: "remote/settings: no more round trips than without settings"}
+	if with, without, ok := r.beside("remote/settings", "remote/query"); ok {
+		b.run, b.met, b.figure = true, with.trips <= without.trips, fmt.Sprintf("%v, %v", with.trips, without.trips)
+	}
+	return b
 }
 
 // sessionGoal compares means, as a dial now and then would not move the median.
