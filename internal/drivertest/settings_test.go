@@ -66,6 +66,21 @@ func TestStatementsSeeTheSettingsOfTheirContextAndNobodyElseDoes(t *testing.T) {
 	})
 }
 
+func TestSettingsTravelWhateverIsInTheLiteralsOfAStatement(t *testing.T) {
+	inModes(t, modes, func(t *testing.T, db *sql.DB) {
+		mustExec(t, db, "create table seen (who text, said text)")
+		for _, said := range []string{"'a;b'", "'$1'", "$$;$1$$", "'a' -- b; c", "'a' /* $1; */;"} {
+			for _, begin := range []string{"", "/* x */ "} {
+				_, err := db.ExecContext(tenantCtx(t, "A"), begin+"insert into seen select "+tenantSet+", "+said)
+				require.NoError(t, err, said)
+			}
+		}
+		assert.Equal(t, 10, get[int](t, db, "select count(*) from seen where who = 'A'"))
+		_, err := db.ExecContext(tenantCtx(t, "A"), "insert into seen values ('A', $1)")
+		require.ErrorContains(t, err, "pgprod: the settings of the context can't travel", "a parameter without an argument")
+	})
+}
+
 func TestSettingsOfAContextHoldInItsTransaction(t *testing.T) {
 	inModes(t, append([]string{"simple_protocol"}, modes...), func(t *testing.T, db *sql.DB) {
 		for range 2 {

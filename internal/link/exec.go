@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/pgprod/pgprod/internal/instruments"
+	"github.com/pgprod/pgprod/internal/sqlsummary"
 )
 
 // ErrBusy is the error of a statement while the rows of another one are open on the connection. It contains the words of
@@ -37,11 +38,14 @@ func (c *Conn) Exec(ctx context.Context, query string, args []driver.NamedValue)
 }
 
 // goesExtended reports whether a text without arguments, which pgx sends by the simple protocol, can go by the extended
-// protocol as well: it is one statement, and has nothing that the two treat in different ways. A dollar may begin a
-// parameter without an argument, of which they complain in different words.
+// protocol as well: it is one statement, and has nothing that the two treat in different ways, as they do a parameter without
+// an argument. What is in its literals makes no difference, since some libraries write values into the text.
 func (c *Conn) goesExtended(query string) bool {
-	return c.dialer.cfg.Conn.DefaultQueryExecMode != pgx.QueryExecModeSimpleProtocol &&
-		isSingle(query) && beginsOtherwise(query) && !strings.ContainsAny(query, "\x00$")
+	if c.dialer.cfg.Conn.DefaultQueryExecMode == pgx.QueryExecModeSimpleProtocol || strings.IndexByte(query, 0) >= 0 {
+		return false
+	}
+	quick := isSingle(query) && beginsOtherwise(query) && strings.IndexByte(query, '$') < 0
+	return quick || sqlsummary.IsPlain(query)
 }
 
 // execExtended executes a statement without arguments, which pgx would send by the simple protocol, by the extended protocol,
