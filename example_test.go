@@ -511,7 +511,7 @@ func ExampleWithPoolReset() {
 }
 
 // By default BEGIN travels with the transaction's first statement. With eager it is sent when the application begins the
-// transaction, so that a standby refuses a transaction that writes there, and not at the first statement.
+// transaction, so that what the server has against it is the error of Begin, and not of the first statement.
 func ExampleWithBegin() {
 	db, err := pgprod.Open("", pgprod.WithBegin(pgprod.BeginEager), pgprod.WithPoolSize(1))
 	if err != nil {
