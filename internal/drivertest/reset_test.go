@@ -52,6 +52,7 @@ var traces = map[string]aTrace{
 	"cursor":                     {leave: []string{"declare x cursor with hold for select 1"}, seen: "exists (select from pg_cursors where name = 'x')"},
 	"cursor of a transaction":    {leave: []string{"begin", "declare x cursor with hold for select 1", "commit"}, seen: "exists (select from pg_cursors where name = 'x')"},
 	"prepared":                   {leave: []string{"prepare \"X y\" as select 1"}, seen: "exists (select from pg_prepared_statements where name = 'X y')"},
+	"executed":                   {leave: []string{"prepare p as select set_config('app.tenant', $1, false)", "execute p('A')"}, seen: tenantSet + " <> ''"},
 	"listen":                     {leave: []string{"listen x"}, seen: "exists (select from pg_listening_channels())"},
 }
 

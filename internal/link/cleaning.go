@@ -127,6 +127,9 @@ func (c *Conn) noteLeft(tag, sql string) bool {
 	for statement := range sqlsummary.Split(sql) {
 		left |= sqlsummary.LeftBy(statement)
 	}
+	if left&sqlsummary.LeftNames != 0 {
+		left |= sqlsummary.LeftAnything // whatever EXECUTE does under that name
+	}
 	if left&sqlsummary.LeftForgotten != 0 { // and pgx would go on to use what it has prepared
 		c.dirty = true
 	}
