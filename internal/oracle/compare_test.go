@@ -33,7 +33,6 @@ type pair struct {
 	theirs, ours *world
 	lease        [2]*lease // what the step was done on, theirs and ours
 	saw          [2]*observation
-	lost         bool // pgx has lost the connection, or its state is not that of pgprod's any more
 	over         bool // the databases are no longer the same: the program can't go on
 	stated       bool // pgx was not asked: its answer is the right one, see stated
 }
@@ -46,7 +45,6 @@ func (p *pair) same() bool { return p.saw[0].String() == p.saw[1].String() }
 
 // retire closes on both sides what shares the step's connection: its state is no longer the same.
 func (p *pair) retire() {
-	p.lost = true
 	for i, w := range []*world{p.theirs, p.ours} {
 		w.retire(p.lease[i])
 		if in := p.saw[i].find("in use"); in != nil {
@@ -126,7 +124,7 @@ func (o *oracle) enter(p program) (theirs, ours *world) {
 
 // step does a step on both.
 func (o *oracle) step(s step, theirs, ours *world) *pair {
-	p := &pair{step: s, theirs: theirs, ours: ours, lost: endsConnections(s)}
+	p := &pair{step: s, theirs: theirs, ours: ours}
 	for i, w := range []*world{theirs, ours} {
 		p.lease[i] = w.leaseOf(s)
 	}
@@ -158,8 +156,26 @@ func (w *world) observe(s step) (o *observation) {
 		o.skip("what it opens is open, or there is nothing to learn")
 		return o
 	}
+	l := w.leaseOf(s)
 	s.do(w, o)
+	if o.arrived(s) {
+		for _, x := range w.tx {
+			if x != nil && l != nil && x.lease == l {
+				x.sent = true
+			}
+		}
+	}
 	return o
+}
+
+// arrived reports whether a step was a statement that the server has certainly heard of: it has no error, or the server's.
+func (o *observation) arrived(s step) bool {
+	switch s.(type) {
+	case exec, query, queryRow:
+		first := o.facts[0] // its error, or that it was skipped
+		return first.name != "skipped" && (first.err == nil || sqlState(first.err) != "")
+	}
+	return false
 }
 
 // same compares what both saw, after each row of the table of differences has taken out what it explains. Then it has the
@@ -177,7 +193,7 @@ func (o *oracle) same(p *pair) bool {
 	if !p.same() {
 		return false
 	}
-	return o.nextBorrower(p)
+	return o.lookAsNextBorrower(p)
 }
 
 // count notes which word of the vocabulary was used.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -70,22 +69,16 @@ func (p *pair) drop() {
 	p.retire()
 }
 
-// leaves takes out what the next borrowers find, if pgprod's find nothing but what pgprod doesn't recognise, of which each
-// is as it may be.
-func (p *pair) leaves(mayBe func(ours fact) bool) bool {
+// leaves takes out what pgx's next borrowers find, if pgprod's find nothing at all.
+func (p *pair) leaves() bool {
 	theirs, ours := p.both()
-	left := func(f fact) bool { return f.name == "next borrower" }
-	if slices.ContainsFunc(ours.facts, func(f fact) bool { return left(f) && !(unrecognised.MatchString(f.text) && mayBe(f)) }) {
+	if ours.find(nextBorrower) != nil {
 		return false
 	}
-	before := len(theirs.facts) + len(ours.facts)
-	theirs.facts, ours.facts = slices.DeleteFunc(theirs.facts, left), slices.DeleteFunc(ours.facts, left)
-	return len(theirs.facts)+len(ours.facts) < before
+	before := len(theirs.facts)
+	theirs.facts = slices.DeleteFunc(theirs.facts, func(f fact) bool { return f.name == nextBorrower })
+	return len(theirs.facts) < before
 }
-
-// unrecognised is a session that isn't as a new one is, but in what pgprod doesn't recognise.
-var unrecognised = regexp.MustCompile("^" + strings.NewReplacer(
-	"tenant -", "tenant .*", "tables 0", `tables \d+`, "locks 0", `locks \d+`, "cursors -", "cursors .*").Replace(regexp.QuoteMeta(clean)) + "$")
 
 // isBare reports whether an error is a context's, as it is.
 func isBare(err error) bool { return err == context.Canceled || err == context.DeadlineExceeded }
@@ -224,15 +217,7 @@ var differences = []difference{
 	},
 	{
 		name: "what a session leaves behind", manual: "## What a session leaves behind is not lent again",
-		excuses: func(p *pair) bool { return p.leaves(func(ours fact) bool { return p.saw[0].has(ours) }) },
+		excuses: (*pair).leaves,
 		example: program{steps: []step{exec{call{place: onDB, text: sessions[0]}}}},
-	},
-	{
-		name:    "what a session leaves behind and isn't recognised",
-		manual:  "Temporary tables, cursors `WITH HOLD`, session-level advisory locks and `set_config(…, false)` are not recognised",
-		excuses: func(p *pair) bool { return p.lost && p.leaves(func(fact) bool { return true }) },
-		example: program{steps: []step{
-			openConn{0}, exec{call{place: onConn, text: tryLock}}, exec{call{place: onConn, text: readings[1], ends: cancelled}},
-		}},
 	},
 }

@@ -6,10 +6,24 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"pgregory.net/rapid"
+
+	"github.com/pgprod/pgprod"
 )
 
 // modes are those of default_query_exec_mode.
 var modes = []string{"cache_statement", "cache_describe", "describe_exec", "exec", "simple_protocol"}
+
+// allRiders are all combinations of what may travel. The first are the defaults.
+var allRiders = func() (all []riders) {
+	for _, begin := range []string{pgprod.BeginLazy, pgprod.BeginEager} {
+		for _, reset := range []string{pgprod.PoolResetAuto, pgprod.PoolResetAlways} {
+			for _, trace := range []string{pgprod.TraceContextOff, pgprod.TraceContextApplicationName} {
+				all = append(all, riders{begin, reset, trace})
+			}
+		}
+	}
+	return all
+}()
 
 // A kind of step, and how often it is drawn.
 type kind struct {
@@ -20,9 +34,10 @@ type kind struct {
 // aProgram draws programs. The first of each list is what a program shrinks to.
 var aProgram = rapid.Custom(func(t *rapid.T) program {
 	return program{
-		mode:  pick(t, "mode", append([]string{"cache_statement", "cache_statement", "cache_statement"}, modes...)),
-		conns: pick(t, "connections", []int{1, 3}),
-		steps: slices.Concat(append([][]step{pick(t, "beginning", beginnings)}, rapid.SliceOfN(rapid.Custom(drawSteps), 1, 16).Draw(t, "steps")...)...),
+		mode:   pick(t, "mode", append([]string{"cache_statement", "cache_statement", "cache_statement"}, modes...)),
+		conns:  pick(t, "connections", []int{1, 3}),
+		riders: pick(t, "riders", allRiders),
+		steps:  slices.Concat(append([][]step{pick(t, "beginning", beginnings)}, rapid.SliceOfN(rapid.Custom(drawSteps), 1, 16).Draw(t, "steps")...)...),
 	}
 })
 

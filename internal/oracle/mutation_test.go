@@ -61,8 +61,8 @@ func (c *mutantConn) QueryContext(ctx context.Context, query string, args []driv
 	return &c.rows, nil
 }
 
-func openMutant(dsn, mode string, conns int) (*sql.DB, error) {
-	connector, err := pgprod.NewConnector(pgprodDSN(dsn, mode, conns), pgprodOptions...)
+func openMutant(dsn string, p program) (*sql.DB, error) {
+	connector, err := pgprod.NewConnector(pgprodDSN(dsn, p), pgprodOptions...)
 	if err != nil {
 		return nil, err
 	}

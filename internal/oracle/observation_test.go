@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -53,10 +52,6 @@ func (o *observation) find(name string) *fact {
 		}
 	}
 	return nil
-}
-
-func (o *observation) has(f fact) bool {
-	return slices.ContainsFunc(o.facts, func(other fact) bool { return other.name == f.name && other.text == f.text })
 }
 
 // failure is the first error among the facts.

@@ -54,7 +54,7 @@ func TestAProgramIsAnsweredAsByPgx(t *testing.T) {
 			return
 		}
 		first.Do(func() { t.Logf("as it was drawn (it will be shrunk):\n%s", difference) })
-		rt.Logf("default_query_exec_mode=%s, %d connections\n%s", p.mode, p.conns, difference)
+		rt.Logf("%s\n%s", p.setup(), difference)
 		rt.Fatal("pgx and pgprod answer differently") // in the same words each time, by which rapid knows that it is the same
 	})
 	t.Log(o.figures())
@@ -86,6 +86,7 @@ func TestEachDifferenceIsMetByItsExampleAndPromisedByTheManual(t *testing.T) {
 		before := o.met[d.name]
 		d.example.conns = cmp.Or(d.example.conns, 3)
 		d.example.mode = cmp.Or(d.example.mode, modes[0])
+		d.example.riders = cmp.Or(d.example.riders, allRiders[0])
 		assert.Empty(t, o.run(d.example), d.name)
 		assert.Greater(t, o.met[d.name], before, d.name)
 	}

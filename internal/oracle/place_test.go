@@ -70,16 +70,6 @@ var errNothing = errors.New("there is nothing")
 // at is the handle of a place and its lease, nil where each call has one of its own. The error says why there is none
 // that may be used.
 func (w *world) at(p place) (querier, *lease, error) {
-	q, l, err := w.find(p)
-	for _, x := range w.tx {
-		if x != nil && l != nil && x.lease == l {
-			x.used = true
-		}
-	}
-	return q, l, err
-}
-
-func (w *world) find(p place) (querier, *lease, error) {
 	switch {
 	case p.kind == "conn" && w.conn[p.n] != nil:
 		return w.conn[p.n].conn, w.conn[p.n].lease, nil

@@ -9,9 +9,22 @@ import (
 
 // A program is a list of steps, and how the pools that it runs on are set up.
 type program struct {
-	mode  string // default_query_exec_mode
-	conns int    // the most connections
-	steps []step
+	mode   string // default_query_exec_mode
+	conns  int    // the most connections
+	riders riders
+	steps  []step
+}
+
+// riders are the settings of pgprod that decide what travels in front of a statement. pgx has nothing of the kind, so
+// whatever they are, the answers must be the same.
+type riders struct {
+	begin string // begin
+	reset string // pool_reset
+	trace string // trace_context, of which all statements are sampled
+}
+
+func (r riders) String() string {
+	return fmt.Sprintf("begin=%s pool_reset=%s trace_context=%s", r.begin, r.reset, r.trace)
 }
 
 // GoString is what rapid prints of a program that it has drawn; the transcript tells more.
@@ -19,11 +32,16 @@ func (p program) GoString() string { return p.String() }
 
 func (p program) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "default_query_exec_mode=%s, %d connections\n", p.mode, p.conns)
+	fmt.Fprintln(&b, p.setup())
 	for i, s := range p.steps {
 		fmt.Fprintf(&b, "%3d  %v\n", i+1, s)
 	}
 	return b.String()
+}
+
+// setup says in one line how the pools are set up.
+func (p program) setup() string {
+	return fmt.Sprintf("default_query_exec_mode=%s, %d connections, %v", p.mode, p.conns, p.riders)
 }
 
 // A step is one thing that a program does. Handles are named by their numbers: a step on a handle that isn't there does

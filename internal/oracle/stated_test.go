@@ -5,17 +5,6 @@ import (
 	"errors"
 )
 
-// endsConnections reports whether pgx may lose a connection by a step.
-func endsConnections(s step) bool {
-	switch s := s.(type) {
-	case cut, cancel, panicking, terminate:
-		return true
-	case begin:
-		return s.ends == cancelled || s.ends == expired
-	}
-	return false
-}
-
 // stated is a step of which pgx isn't asked, where states says so: it would hang for ever, since database/sql waits for
 // itself, or say this or that. What pgprod makes of it is compared with the right answer, as the step states it.
 type stated interface {

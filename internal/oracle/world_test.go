@@ -3,7 +3,6 @@ package oracle
 import (
 	"context"
 	"database/sql"
-	"fmt"
 	"log/slog"
 	"slices"
 	"strconv"
@@ -13,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver pgx, which is the oracle
 	"github.com/stretchr/testify/require"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
 	"github.com/pgprod/pgprod"
 	"github.com/pgprod/pgprod/internal/pgtest"
@@ -24,6 +24,7 @@ type world struct {
 	db    *sql.DB
 	mode  string // default_query_exec_mode
 	conns int    // the most connections
+	eager bool   // pgprod sends BEGIN by itself
 
 	conn [maxConns]*connHandle
 	tx   [maxTxs]*txHandle
@@ -51,7 +52,7 @@ type (
 		cancel      context.CancelFunc
 		cancellable bool // by a step
 		done        bool
-		used        bool // a statement was given to it: until then pgprod has sent nothing
+		sent        bool // the server has certainly heard of it
 	}
 	stmtHandle struct {
 		stmt  statementHandle
@@ -82,7 +83,7 @@ type side struct {
 	admin *pgx.Conn // to the same database, past the drivers
 	pools map[string]*sql.DB
 	known map[text]bool
-	open  func(dsn, mode string, conns int) (*sql.DB, error)
+	open  func(dsn string, p program) (*sql.DB, error)
 	count func(*sql.DB) (open, idle int) // how many connections it has
 	sweep func(db *sql.DB, conns int)    // closes the idle ones
 	fresh bool                           // the database has what every program begins with
@@ -97,13 +98,13 @@ type text struct {
 func (s *side) know(db *sql.DB, sql string)       { s.known[text{db, sql}] = true }
 func (s *side) knows(db *sql.DB, sql string) bool { return s.known[text{db, sql}] }
 
-func openPgx(dsn, mode string, conns int) (*sql.DB, error) {
-	db, err := sql.Open("pgx", pgtest.With(dsn, "default_query_exec_mode", mode))
+func openPgx(dsn string, p program) (*sql.DB, error) {
+	db, err := sql.Open("pgx", pgtest.With(dsn, "default_query_exec_mode", p.mode, "application_name", applicationName))
 	if err != nil {
 		return nil, err
 	}
-	db.SetMaxOpenConns(conns)
-	db.SetMaxIdleConns(conns)
+	db.SetMaxOpenConns(p.conns)
+	db.SetMaxIdleConns(p.conns)
 	return db, nil
 }
 
@@ -117,15 +118,23 @@ func sweepPgx(db *sql.DB, conns int) {
 	db.SetMaxIdleConns(conns)
 }
 
-func openPgprod(dsn, mode string, conns int) (*sql.DB, error) {
-	return pgprod.Open(pgprodDSN(dsn, mode, conns), pgprodOptions...)
+func openPgprod(dsn string, p program) (*sql.DB, error) {
+	return pgprod.Open(pgprodDSN(dsn, p), pgprodOptions...)
 }
 
-func pgprodDSN(dsn, mode string, conns int) string {
-	return pgtest.With(dsn, "default_query_exec_mode", mode, "pool_size", strconv.Itoa(conns), "max_overflow", "0")
+func pgprodDSN(dsn string, p program) string {
+	return pgtest.With(dsn, "default_query_exec_mode", p.mode, "pool_size", strconv.Itoa(p.conns), "max_overflow", "0",
+		"application_name", applicationName, "begin", p.riders.begin, "pool_reset", p.riders.reset, "trace_context", p.riders.trace)
 }
 
-var pgprodOptions = []pgprod.Option{pgprod.WithPreflight(false), pgprod.WithLogger(slog.New(slog.DiscardHandler))}
+// applicationName is what a session is called, unless a statement's trace context or the program says otherwise.
+const applicationName = "oracle"
+
+// pgprodOptions are those of all pools. The provider samples each statement and tells nobody.
+var pgprodOptions = []pgprod.Option{
+	pgprod.WithPreflight(false), pgprod.WithLogger(slog.New(slog.DiscardHandler)),
+	pgprod.WithTracerProvider(sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.AlwaysSample()))),
+}
 
 func countPgprod(db *sql.DB) (open, idle int) {
 	s, err := pgprod.Status(db)
@@ -164,6 +173,9 @@ func (s *side) drain(but *sql.DB) {
 	}
 }
 
+// maxPools is how many pools a side keeps for later programs: the server doesn't have room for one of each kind.
+const maxPools = 10
+
 // enter gives a program its handles: the database with what each begins with, and a pool, that of an earlier program if
 // that left it as it was.
 func (s *side) enter(p program) *world {
@@ -176,14 +188,17 @@ func (s *side) enter(p program) *world {
 	_, err := s.admin.Exec(context.Background(), text)
 	must(err)
 	s.fresh = true
-	key := fmt.Sprint(p.mode, p.conns)
+	key := p.setup()
 	db := s.pools[key]
 	if db == nil {
-		db, err = s.open(s.dsn, p.mode, p.conns)
+		if len(s.pools) == maxPools {
+			s.drain(nil)
+		}
+		db, err = s.open(s.dsn, p)
 		must(err)
 		s.pools[key] = db
 	}
-	return &world{side: s, db: db, mode: p.mode, conns: p.conns}
+	return &world{side: s, db: db, mode: p.mode, conns: p.conns, eager: p.riders.begin == pgprod.BeginEager}
 }
 
 // leave ends a program: whatever it left open is closed.
