@@ -77,6 +77,39 @@ func TestEachTransactionIsOfTheKindThatWasAskedFor(t *testing.T) {
 	})
 }
 
+// On a connection that has prepared nothing yet, to prepare what sets the context's settings must not come before BEGIN: the
+// server takes a snapshot for it, and then refuses to set the isolation level.
+func TestATransactionWithRidersIsOfItsKindOnANewConnection(t *testing.T) {
+	t.Parallel()
+	for _, mode := range append([]string{"simple_protocol"}, modes...) {
+		db := warm(t, with(pgtest.NewDatabase(t), "default_query_exec_mode", mode, "trace_context", "application_name"), newTracing(t))
+		tx, err := db.BeginTx(tenantCtx(t, "A"), &sql.TxOptions{Isolation: sql.LevelSerializable})
+		require.NoError(t, err)
+		assert.Equal(t, "A", tenantOf(t, tx, t.Context()), mode)
+		assert.Equal(t, "serializable", get[string](t, tx, "select current_setting('transaction_isolation')"), mode)
+		require.NoError(t, tx.Commit())
+	}
+}
+
+func TestATransactionWithRidersCanBeSetUpBeforeItsFirstQuery(t *testing.T) {
+	t.Parallel()
+	for _, mode := range append([]string{"simple_protocol"}, modes...) {
+		dsn := pgtest.NewDatabase(t)
+		db := warm(t, with(dsn, "default_query_exec_mode", mode, "trace_context", "application_name"), newTracing(t))
+		other := openPgx(t, dsn)
+		mustExec(t, db, "create table t (a int)")
+		tx, err := db.BeginTx(tenantCtx(t, "A"), nil)
+		require.NoError(t, err)
+		mustExec(t, tx, "set transaction isolation level repeatable read")
+		mustExec(t, tx, "lock table t in share row exclusive mode")
+		mustExec(t, other, "create table made_meanwhile as select 1 as a")
+		assert.Equal(t, 1, get[int](t, tx, "select count(*) from made_meanwhile"), "%s: the snapshot is from before the lock", mode)
+		assert.Equal(t, "A", tenantOf(t, tx, t.Context()), mode)
+		assert.Equal(t, "repeatable read", get[string](t, tx, "select current_setting('transaction_isolation')"), mode)
+		require.NoError(t, tx.Commit())
+	}
+}
+
 func TestAFirstStatementThatFailsEndsItsTransaction(t *testing.T) {
 	inModes(t, append([]string{"simple_protocol"}, modes...), func(t *testing.T, db *sql.DB) {
 		mustExec(t, db, "create table t (a int)")

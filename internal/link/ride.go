@@ -18,18 +18,19 @@ import (
 // A ride is what travels in front of the statement under way, in the same write (see wire.Rider), in this order:
 //
 //	clean   what an earlier borrower has left in the session is undone, in a transaction of its own
-//	parse   statements of ours are prepared that this connection needs for the first time
 //	begin   the transaction begins
 //	set     the settings of the statement's context are set, until the end of the transaction or of the statement
 //	trace   application_name becomes the statement's trace context, as long
 //
-// board puts together the first four before pgx is called, the tracer adds the last when the statement's span has begun, and
+// board puts together the first three before pgx is called, the tracer adds the last when the statement's span has begun, and
 // getOff looks at what became of them when pgx has returned.
+//
+// A rider that this connection needs for the first time is prepared where it is executed, and not in front of all: to parse
+// a SELECT takes a snapshot, and BEGIN can't set an isolation level after that.
 type ride struct {
 	clean, begin, set, trace *wire.Rider // nil: doesn't travel
 
-	parse   *wire.Rider  // what was boarded to prepare names; nil: nothing
-	names   []string     // these names
+	names   []string     // the statements that the riders prepare
 	wanted  *ctxSettings // the settings that hold once set has arrived
 	inTx    bool         // a transaction is open, or begins with the riders
 	carries bool         // the statement is sent in a way in which it can have riders: the tracer may add one
@@ -42,7 +43,7 @@ type session struct {
 	left     sqlsummary.Left // what the present borrower may have left behind
 	owed     sqlsummary.Left // what earlier borrowers may have left behind, and what is undone before the next statement runs
 	cleaning cleaning        // the rider that undoes it
-	begin    struct {        // the last rider that has begun a transaction; rider is nil if there was none
+	begin    struct {        // a rider that has begun a transaction; rider is nil if there was none
 		text  string
 		rider *wire.Rider
 	}
@@ -100,7 +101,7 @@ func (c *Conn) board(ctx context.Context, query string, how way) error {
 	if change != nil {
 		r.set, r.wanted = c.settingRider(change, !r.inTx), wanted
 	}
-	c.boardEach(r.parse, r.begin, r.set)
+	c.boardEach(r.begin, r.set)
 	return nil
 }
 
@@ -132,7 +133,7 @@ func (c *Conn) goAhead(ctx context.Context, change []setting, wanted *ctxSetting
 		return nil
 	}
 	c.ride.inTx, c.ride.set, c.ride.wanted = c.inTx(), c.settingRider(change, false), wanted
-	return c.rideAlone(ctx, c.ride.parse, c.ride.set)
+	return c.rideAlone(ctx, c.ride.set)
 }
 
 // rideAlone sends riders in a round trip of their own, with a statement that does nothing.
@@ -159,23 +160,19 @@ func (c *Conn) recurring(name, text string, again bool, parameters ...[]byte) *w
 	if !c.keepsPrepared() {
 		return passing(text, again, parameters...)
 	}
-	if !c.isPrepared(name) && !slices.Contains(c.ride.names, name) {
-		if c.ride.parse == nil {
-			c.ride.parse = &wire.Rider{}
-		}
-		c.ride.names = append(c.ride.names, name)
-		c.ride.parse.Messages = encode(c.ride.parse.Messages, &pgproto3.Close{ObjectType: 'S', Name: name}, // it may be there
-			&pgproto3.Parse{Name: name, Query: text})
-		c.ride.parse.Answers += "31"
-	}
 	size := 64 + len(name)
 	for _, p := range parameters {
 		size += 4 + len(p)
 	}
-	return &wire.Rider{
-		Messages: encode(make([]byte, 0, size), &pgproto3.Bind{PreparedStatement: name, Parameters: parameters}, &pgproto3.Execute{}),
-		Answers:  "2C", Again: again,
+	r := &wire.Rider{Messages: make([]byte, 0, size), Answers: "2C", Again: again}
+	if !c.isPrepared(name) && !slices.Contains(c.ride.names, name) {
+		c.ride.names = append(c.ride.names, name)
+		r.Messages = encode(r.Messages, &pgproto3.Close{ObjectType: 'S', Name: name}, // it may be there
+			&pgproto3.Parse{Name: name, Query: text})
+		r.Answers = "312C"
 	}
+	r.Messages = encode(r.Messages, &pgproto3.Bind{PreparedStatement: name, Parameters: parameters}, &pgproto3.Execute{})
+	return r
 }
 
 // passing returns a rider that executes a statement with these parameters, and leaves nothing prepared. In front of a
@@ -216,10 +213,15 @@ func (c *Conn) beginRider(text string) *wire.Rider {
 	if text != plainBegin {
 		name = "pgprod_" + strings.ReplaceAll(text, " ", "_")
 	}
-	if kept.rider == nil || kept.text != text || !c.isPrepared(name) {
-		kept.text, kept.rider = text, c.recurring(name, text, false)
+	prepared := c.isPrepared(name)
+	if kept.rider != nil && kept.text == text && prepared {
+		return kept.rider
 	}
-	return kept.rider
+	r := c.recurring(name, text, false)
+	if prepared { // else it prepares the statement, which it needn't do the next time
+		kept.text, kept.rider = text, r
+	}
+	return r
 }
 
 // isPrepared reports whether a statement of ours is prepared, or whether none is, because the settings say so.
@@ -288,7 +290,7 @@ func (c *Conn) turnedAway(r *ride, refused *wire.Rider, err error) error {
 	if r.clean != nil {
 		c.cleaned()
 	}
-	atBegin := r.begin != nil && (refused == r.begin || refused == r.parse)
+	atBegin := r.begin != nil && refused == r.begin
 	if r.begin != nil && !atBegin {
 		c.tx.beginSent(true)
 	}

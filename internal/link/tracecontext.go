@@ -38,11 +38,7 @@ func (c *Conn) boardTrace(op *instruments.Operation, sql string) {
 		name = initial(applicationName, c.dialer.cfg.Set)
 	}
 	r := &c.ride
-	boarded := r.parse != nil
 	r.trace = c.settingRider([]setting{name}, !r.inTx)
-	if r.parse != nil && !boarded {
-		c.tap.Board(r.parse)
-	}
 	c.tap.Board(r.trace)
 }
 

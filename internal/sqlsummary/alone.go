@@ -1,10 +1,12 @@
 package sqlsummary
 
-// ControlsTransaction reports whether a text with one statement begins, ends or divides a transaction.
+// ControlsTransaction reports whether a text with one statement begins, ends or divides a transaction, or prepares it for
+// its first query: SET TRANSACTION, which the server refuses after a query, and LOCK, after which a query sees what was
+// committed while the lock was waited for. No query must be put in front of these. SET, whatever it sets, is one of them.
 func ControlsTransaction(sql string) bool {
 	l := lexer{src: sql}
 	switch l.lower(l.nextVisible()) {
-	case "begin", "start", "commit", "end", "rollback", "abort", "savepoint", "release":
+	case "begin", "start", "commit", "end", "rollback", "abort", "savepoint", "release", "set", "lock":
 		return true
 	case "prepare":
 		return l.lower(l.nextVisible()) == "transaction"
