@@ -345,3 +345,23 @@ func TestSettingsOfAStatementInRawAreRefused(t *testing.T) {
 	}
 	assert.Equal(t, "A", tenantOf(t, db, ctx))
 }
+
+// What is prepared for the riders of a statement is gone when the statement has deallocated everything.
+func TestSettingsTravelBehindAStatementThatDeallocatesWhatCameWithIt(t *testing.T) {
+	inModes(t, modes, func(t *testing.T, db *sql.DB) {
+		for _, query := range []string{"deallocate all", "discard all", "do $$ begin execute 'deallocate all'; end $$"} {
+			conn, err := db.Conn(t.Context())
+			require.NoError(t, err)
+			if query != "discard all" { // which doesn't run in a transaction
+				tx, err := conn.BeginTx(tenantCtx(t, "A"), nil)
+				require.NoError(t, err)
+				mustExec(t, tx, query)
+				assert.Equal(t, "B", tenantOf(t, tx, tenantCtx(t, "B")), query)
+				require.NoError(t, tx.Commit())
+			}
+			mustExec(t, conn, query)
+			assert.Equal(t, "C", tenantOf(t, conn, tenantCtx(t, "C")), query)
+			require.NoError(t, conn.Close())
+		}
+	})
+}

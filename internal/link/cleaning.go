@@ -135,6 +135,7 @@ func (c *Conn) noteLeft(tag, sql string) bool {
 	}
 	if left&(sqlsummary.LeftForgotten|sqlsummary.LeftNames) != 0 { // what we have prepared may be gone, too
 		c.session.prepared = nil
+		c.ride.names = nil // also what has travelled with this very statement
 	}
 	if c.dialer.cfg.PoolReset != settings.ResetOff {
 		c.session.left |= left &^ sqlsummary.LeftForgotten
