@@ -278,6 +278,10 @@ func (c *Conn) readStartups(r *bufio.Reader) error {
 // request queues one message of the client for the server, unless a rule keeps it from the server.
 func (c *Conn) request(m message) {
 	rule := c.session.request(c.proxy, m)
+	if rule != nil && rule.Unsynced && m.kind == 'S' {
+		c.send(ToServer, packet{end: true, how: rule.End}) // behind what came before, which the server is to get
+		return
+	}
 	if rule == nil || !rule.Unsent {
 		c.send(ToServer, packet{data: m.raw})
 		return

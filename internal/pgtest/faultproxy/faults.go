@@ -94,8 +94,12 @@ type Rule struct {
 	Times int
 	// Pass is how many messages of the reply the client still gets, such as a row description and some rows. Default: 0.
 	Pass int
-	// Unsent says that the statement isn't sent to the server. Default: false, the server executes it to its end.
+	// Unsent says that the statement isn't sent to the server, although what comes before it in the same round trip is. Default:
+	// false, the server executes it to its end.
 	Unsent bool
+	// Unsynced says that the Sync behind the statement isn't sent to the server, which executes the statement, but neither
+	// commits it nor answers. A simple Query has none, and is sent. Default: false.
+	Unsynced bool
 	// End is how the connection ends afterwards. Default: FIN.
 	End End
 }

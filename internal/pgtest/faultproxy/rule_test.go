@@ -125,6 +125,25 @@ func TestAnUnsentStatementIsNotExecuted(t *testing.T) {
 	assert.Zero(t, rows(t, direct))
 }
 
+func TestAnUnsyncedStatementIsExecutedAndNotCommitted(t *testing.T) {
+	direct, proxy := fixture(t)
+	_, err := direct.Exec(t.Context(), "create sequence executed")
+	require.NoError(t, err)
+	for _, end := range []faultproxy.End{faultproxy.FIN, faultproxy.RST} {
+		conn, witness := connectWatched(t, proxy.DSN())
+		proxy.Inject(faultproxy.Rule{Match: faultproxy.Containing("insert"), Unsynced: true, End: end})
+		_, err := conn.Exec(t.Context(), "insert into t select nextval('executed') + $1", pgx.QueryExecModeExec, 1)
+		require.Error(t, err)
+		witness.requireEnd(t, end)
+		eventually(t, func() bool {
+			var used bool
+			require.NoError(t, direct.QueryRow(t.Context(), "select is_called from executed").Scan(&used))
+			return used
+		}, "the server has not executed it")
+	}
+	assert.Zero(t, rows(t, direct))
+}
+
 func TestClearedRulesDoNothing(t *testing.T) {
 	_, proxy := fixture(t)
 	conn := connect(t, proxy.DSN())
