@@ -129,7 +129,8 @@ func (s panicking) do(w *world, o *observation) {
 	w.retire(l)
 }
 
-// do terminates every backend of the program's. What is open is lost, and nothing of it committed; what comes afterwards is
+// do terminates every backend of the program's, and waits until their processes are gone: a moment earlier their sockets may
+// still be open, so that a statement would be written to one. What is open is lost, and nothing of it committed; what comes afterwards is
 // answered.
 func (terminate) do(w *world, o *observation) {
 	if w.closed {
@@ -137,7 +138,7 @@ func (terminate) do(w *world, o *observation) {
 		return
 	}
 	w.side.drain(w.db)
-	_, err := w.side.admin.Exec(context.Background(), "select pg_terminate_backend(pid) from pg_stat_activity where "+ofTheProgram)
+	_, err := w.side.admin.Exec(context.Background(), "select pg_terminate_backend(pid, 60000) from pg_stat_activity where "+ofTheProgram)
 	must(err)
 	await("a backend lives that was terminated", func() bool { return w.side.backends() == 0 })
 	for _, x := range w.tx {
