@@ -110,6 +110,42 @@ func TestATransactionWithRidersCanBeSetUpBeforeItsFirstQuery(t *testing.T) {
 	}
 }
 
+// Of two transactions that are begun on one *sql.Conn the server makes one. What a COMMIT has acknowledged is committed.
+func TestATransactionWithinATransactionIsTheSameOne(t *testing.T) {
+	inModes(t, append([]string{"simple_protocol"}, modes...), func(t *testing.T, db *sql.DB) {
+		mustExec(t, db, "create table t (a int)")
+		for _, used := range []bool{true, false} {
+			mustExec(t, db, "delete from t")
+			conn, err := db.Conn(t.Context())
+			require.NoError(t, err)
+			outer, err := conn.BeginTx(t.Context(), nil)
+			require.NoError(t, err)
+			if used {
+				mustExec(t, outer, "insert into t values ($1)", 1)
+			}
+			inner, err := conn.BeginTx(t.Context(), nil)
+			require.NoError(t, err)
+			mustExec(t, outer, "insert into t values ($1)", 2)
+			require.NoError(t, outer.Commit())
+			_ = inner.Rollback()
+			require.NoError(t, conn.Close())
+			assert.Equal(t, 1, get[int](t, db, "select count(*) from t where a = 2"))
+			assert.Equal(t, used, get[bool](t, db, "select exists (select from t where a = 1)"))
+		}
+
+		conn, err := db.Conn(t.Context())
+		require.NoError(t, err)
+		outer, err := conn.BeginTx(t.Context(), nil)
+		require.NoError(t, err)
+		mustExec(t, outer, "insert into t values ($1)", 3)
+		_, err = conn.BeginTx(t.Context(), &sql.TxOptions{Isolation: sql.LevelSerializable})
+		requireCode(t, err, "25001")
+		require.ErrorContains(t, outer.Commit(), "rollback")
+		require.NoError(t, conn.Close())
+		assert.Zero(t, get[int](t, db, "select count(*) from t where a = 3"))
+	})
+}
+
 func TestAFirstStatementThatFailsEndsItsTransaction(t *testing.T) {
 	inModes(t, append([]string{"simple_protocol"}, modes...), func(t *testing.T, db *sql.DB) {
 		mustExec(t, db, "create table t (a int)")

@@ -121,6 +121,9 @@ func (c *Conn) goAhead(ctx context.Context, change []setting, wanted *ctxSetting
 	defer func() { c.attempt.carried = carried }()
 	if c.session.owed != 0 {
 		if err := c.Clean(ctx); err != nil {
+			if c.pg.IsClosed() && !c.guard.Cut().Happened() {
+				c.attempt.turned = elsewhere // nothing of the statement was sent
+			}
 			return err
 		}
 	}
@@ -245,7 +248,9 @@ func (c *Conn) getOff(err error) error {
 	case !went:
 		return err
 	case c.pg.IsClosed(): // what was refused may be the session, which the server has ended
-		c.tx.beginSent(true)
+		if r.begin != nil {
+			c.tx.beginSent(true)
+		}
 		return err
 	case refused == nil:
 		c.arrived(&r)

@@ -34,6 +34,9 @@ type transaction struct {
 
 // Begin begins a transaction. It is called within Try. As a rule it sends nothing: BEGIN travels with the first statement,
 // see board. A transaction that never has one costs nothing.
+//
+// If the session has a transaction already, which a *sql.Conn makes possible, BEGIN is sent at once: the server refuses it or
+// makes both one, and the end of either is the end of what was done in it.
 func (c *Conn) Begin(ctx context.Context, options pgx.TxOptions) error {
 	if err := AlreadyEnded(ctx); err != nil {
 		return err // pgx would close the connection
@@ -42,18 +45,28 @@ func (c *Conn) Begin(ctx context.Context, options pgx.TxOptions) error {
 	if base != nil && base.err != nil {
 		return base.err
 	}
+	outer, eager := c.tx, c.dialer.cfg.EagerBegin
+	if c.inTx() {
+		if outer.begin != "" {
+			if err := c.beginAtOnce(ctx); err != nil {
+				return err
+			}
+			outer = c.tx
+		}
+		eager = true
+	}
 	c.tx = transaction{
 		active: true, ctx: ctx, begin: beginText(options), readOnly: options.AccessMode == pgx.ReadOnly, base: base,
 	}
 	c.noteDoing("", c.tx.begin)
 	var err error
-	if c.dialer.cfg.EagerBegin {
+	if eager {
 		err = c.beginAtOnce(ctx)
 	} else {
 		err = c.beforeLazyBegin(ctx)
 	}
 	if err != nil {
-		c.EndTx()
+		c.tx = outer
 	}
 	return err
 }
@@ -87,10 +100,11 @@ func (c *Conn) beginAtOnce(ctx context.Context) error {
 	return c.beginNow(ctx)
 }
 
-// beginNow sends BEGIN by itself.
+// beginNow sends BEGIN by itself. If its answer is lost with the connection, the transaction is, too.
 func (c *Conn) beginNow(ctx context.Context) error {
+	mark := c.tap.Mark()
 	_, err := c.pgx.Exec(ctx, c.tx.begin)
-	if err == nil {
+	if err == nil || c.pg.IsClosed() && c.tap.Mark() != mark {
 		c.tx.beginSent(true)
 	}
 	return err

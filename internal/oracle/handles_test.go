@@ -70,7 +70,7 @@ func (s begin) do(w *world, o *observation) {
 	o.fault("error", err)
 	if err != nil {
 		cancel()
-		if l != nil && isEnd(err) {
+		if l != nil && (isEnd(err) || sqlState(err) != "") { // pgx gives up a connection on which BEGIN fails
 			w.afterEnd(o, q, l)
 		}
 		return
