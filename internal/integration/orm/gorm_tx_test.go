@@ -1,13 +1,17 @@
 package orm
 
 import (
+	"crypto/rand"
 	"errors"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
 
 	"github.com/pgprod/pgprod/internal/integration/orm/dropin"
+	"github.com/pgprod/pgprod/internal/pgtest"
+	"github.com/pgprod/pgprod/internal/pgtest/faultproxy"
 )
 
 // GORM looks at the error's own type, without errors.As: what a driver wraps it doesn't translate.
@@ -85,4 +89,27 @@ func requireTags(t testing.TB, g *gorm.DB, want ...string) {
 	names := []string{}
 	require.NoError(t, g.Model(&Tag{}).Order("name").Pluck("name", &names).Error)
 	require.ElementsMatch(t, want, names)
+}
+
+// GORM wraps each write in a transaction of its own, whose BEGIN takes no round trip.
+func TestGORMCreatesARowInTwoRoundTripsAndPgxInThree(t *testing.T) {
+	proxy := faultproxy.StartTB(t, pgtest.NewDatabase(t))
+	for begin, trips := range map[string]int{"lazy": 2, "eager": 3} {
+		g := openGORM(t, gormByName(t, pgtest.With(dropin.OneConn(proxy.DSN()), "begin", begin)), &gorm.Config{})
+		require.Equal(t, trips, tripsOfCreate(t, g, proxy), begin)
+	}
+	g, err := gorm.Open(postgres.Open(proxy.DSN()), &gorm.Config{})
+	require.NoError(t, err)
+	require.Equal(t, 3, tripsOfCreate(t, g, proxy), "pgx")
+	require.NoError(t, poolOf(t, g).Close())
+}
+
+// tripsOfCreate returns how many round trips gorm.Create takes once its statements are prepared.
+func tripsOfCreate(t testing.TB, g *gorm.DB, proxy *faultproxy.Proxy) int {
+	t.Helper()
+	require.NoError(t, g.AutoMigrate(&Tag{}))
+	require.NoError(t, g.Create(&Tag{Name: rand.Text()}).Error)
+	proxy.Reset()
+	require.NoError(t, g.Create(&Tag{Name: rand.Text()}).Error)
+	return proxy.Stats().RoundTrips
 }

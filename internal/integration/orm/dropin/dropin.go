@@ -88,6 +88,7 @@ func Check(t *testing.T, open func(t testing.TB, dsn string) Client) {
 		{"a cancelled transaction gives its connection back", cancelled},
 		{"terminated connections are replaced", terminated},
 		{"many share one connection", oneConnection},
+		{"tenants see the rows of their own", tenants},
 	} {
 		t.Run(one.name, func(t *testing.T) { one.check(t, open) })
 	}
