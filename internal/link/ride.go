@@ -128,7 +128,7 @@ func (c *Conn) goAhead(ctx context.Context, change []setting, wanted *ctxSetting
 		}
 	}
 	if c.tx.begin != "" {
-		if err := c.beginNow(ctx); err != nil {
+		if err := c.beginAhead(ctx); err != nil {
 			return err
 		}
 	}
@@ -305,8 +305,7 @@ func (c *Conn) turnedAway(r *ride, refused *wire.Rider, err error) error {
 		return err
 	}
 	if atBegin {
-		c.tx.refused = fmt.Errorf("%sBEGIN was refused, the statement has not run: %w", c.dialer.prefix(), err)
-		return c.tx.refused
+		return c.beginRefused(err)
 	}
 	c.session.local.doubtful = true
 	return c.refusedSettings(refused == r.trace, err)

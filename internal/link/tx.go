@@ -110,6 +110,27 @@ func (c *Conn) beginNow(ctx context.Context) error {
 	return err
 }
 
+// beginAhead sends BEGIN by itself, ahead of a statement that it can't travel with. If it fails, the statement must not run.
+func (c *Conn) beginAhead(ctx context.Context) error {
+	mark := c.tap.Mark()
+	err := c.beginNow(ctx)
+	switch {
+	case err == nil, c.tap.Mark() == mark: // of which nothing was sent may yet begin
+		return err
+	case c.pg.IsClosed(): // what was refused may be the session, which the server has ended
+		c.tx.beginSent(true)
+		return err
+	}
+	return c.beginRefused(err)
+}
+
+// beginRefused is called when the server has refused BEGIN with err. It returns the error of the statement that BEGIN
+// belongs to, which is that of all later ones, too.
+func (c *Conn) beginRefused(err error) error {
+	c.tx.refused = fmt.Errorf("%sBEGIN was refused, the statement has not run: %w", c.dialer.prefix(), err)
+	return c.tx.refused
+}
+
 // beginSent is called when BEGIN was sent, if it was not sent before. open says whether the server has the transaction; if
 // that isn't known, because the connection is lost, it has had it.
 func (t *transaction) beginSent(open bool) {
