@@ -116,13 +116,19 @@ func (t *Tap) heard(p []byte) {
 func (t *Tap) Answered() bool { return t.answered.Load() == t.writes.Load() }
 
 // Write implements io.Writer. A Terminate message that is written alone is not counted: pgx writes it, from a goroutine of
-// its own, when a connection has failed. At that time Mark is used to find out whether the failed statement was sent.
-func (t *Tap) Write(p []byte) (int, error) {
-	if len(t.ahead) > 0 && !isTerminate(p) {
+// its own, when a connection has failed. At that time Mark is used to find out whether the failed statement was sent, and
+// the riders are those of the goroutine that has sent it.
+func (t *Tap) Write(p []byte) (n int, err error) {
+	goodbye := isTerminate(p)
+	switch {
+	case goodbye:
+		n, err = t.w.Write(p)
+	case len(t.ahead) > 0:
 		return t.takeIn(p)
+	default:
+		n, err = t.writeFlight(p)
 	}
-	n, err := t.writeFlight(p)
-	if (n > 0 || t.secure) && !isTerminate(p) {
+	if (n > 0 || t.secure) && !goodbye {
 		if kind := uint32(p[0]); t.sent.Load() != kind { // mostly it is the same, and a load is cheaper than a store
 			t.sent.Store(kind)
 		}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -53,6 +54,18 @@ func TestPgxsFarewellDoesNotCount(t *testing.T) {
 	before := tap.Mark()
 	_, _ = tap.Write([]byte{'X', 0, 0, 0, 4})
 	assert.Equal(t, before, tap.Mark())
+}
+
+// TestPgxsFarewellLeavesTheRidersAlone fails under the race detector only: pgx writes it from a goroutine of its own.
+func TestPgxsFarewellLeavesTheRidersAlone(t *testing.T) {
+	tap := newTap("", io.Discard)
+	var farewell sync.WaitGroup
+	farewell.Go(func() { _, _ = tap.Write([]byte{'X', 0, 0, 0, 4}) })
+	tap.Board(&Rider{Messages: []byte("P"), Answers: "1"})
+	went, refused := tap.GetOff()
+	farewell.Wait()
+	assert.False(t, went)
+	assert.Nil(t, refused)
 }
 
 func TestTheFirstFailureIsKept(t *testing.T) {
