@@ -55,8 +55,11 @@ func TestABeginThatAStandbyRefusesIsTheErrorOfItsStatements(t *testing.T) {
 			require.NoError(t, err)
 			tx, err := conn.BeginTx(t.Context(), serializable)
 			require.NoError(t, err)
-			refused(t, conn.Raw(func(any) error { t.Error("called"); return nil }))
-			require.NoError(t, tx.Rollback())
+			require.NoError(t, conn.Raw(func(driverConn any) error {
+				assert.Nil(t, driverConn.(interface{ Conn() *pgx.Conn }).Conn(), "it would not be in a transaction")
+				return nil
+			}))
+			refused(t, tx.Commit())
 			require.NoError(t, conn.Close())
 
 			tx, err = db.BeginTx(t.Context(), &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
