@@ -96,10 +96,11 @@ func (c Client) asTenant(t testing.TB, tenant, name string) error {
 	if err := c.Insert(ctx, tenant+name); err != nil {
 		return err
 	}
-	if err := c.InTx(ctx, func(insert func(string) error) error { return insert(tenant + name + " in a transaction") }); err != nil {
+	err := c.InTx(ctx, func(insert func(string) error) error { return insert(tenant + name + " in a transaction") })
+	if err != nil {
 		return err
 	}
-	err := c.InTx(ctx, func(insert func(string) error) error { return errors.Join(insert(tenant+name+" undone"), changedMind) })
+	err = c.InTx(ctx, func(insert func(string) error) error { return errors.Join(insert(tenant+name+" undone"), changedMind) })
 	if !errors.Is(err, changedMind) {
 		return err
 	}
