@@ -73,7 +73,7 @@ server_login_retry = 0.1
 logfile = %s
 %s
 `, server.Port(), b.port, users, mode, filepath.Join(b.dir, "log"), strings.Join(more, "\n"))
-	for file, content := range map[string]string{users: `"postgres" ""` + "\n", ini: config} {
+	for file, content := range map[string]string{users: "\"postgres\" \"\"\n\"tenants\" \"\"\n", ini: config} {
 		require.NoError(t, os.WriteFile(file, []byte(content), 0o644))
 	}
 	if os.Geteuid() == 0 { // as which PgBouncer doesn't run
