@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
 	"github.com/pgprod/pgprod"
 	"github.com/pgprod/pgprod/internal/pgtest"
@@ -234,6 +235,71 @@ func TestWhatABorrowerLeavesIsUndoneBehindPgBouncerWithSessionPooling(t *testing
 			assert.Equal(t, pid, get[int](t, db, "select pg_backend_pid()"), "the connection was replaced")
 			require.NoError(t, db.Close())
 		}
+	})
+}
+
+// TestStartupParametersSurviveAResetBehindPgBouncer: it sets them by SET, so that RESET would bring back the server's.
+func TestStartupParametersSurviveAResetBehindPgBouncer(t *testing.T) {
+	behindEach(t, func(t *testing.T, b bounced) {
+		db := b.open(t, "application_name", "shop", "timezone", "Asia/Tokyo", "pool_size", "1", "max_overflow", "0")
+		ask := func(q querier) string {
+			return get[string](t, q, "select current_setting('application_name') || ', ' || current_setting('timezone') || $1", "")
+		}
+		const want = "shop, Asia/Tokyo"
+		assert.Equal(t, want, ask(db))
+		require.NoError(t, onConn(db, func(conn *sql.Conn) error {
+			_, err := conn.ExecContext(t.Context(), "set lock_timeout = '5s'")
+			return err
+		}))
+		assert.Equal(t, want, ask(db), "in the flight of the cleaning")
+		assert.Equal(t, want, ask(db))
+		tx, err := db.Begin()
+		require.NoError(t, err)
+		rome := pgprod.ContextWithSettings(t.Context(), map[string]string{"timezone": "Europe/Rome", "application_name": "r"})
+		_, err = tx.ExecContext(rome, "select 1")
+		require.NoError(t, err)
+		assert.Equal(t, want, ask(tx), "without the settings of the statement before")
+		require.NoError(t, tx.Commit())
+		assert.Equal(t, want, ask(db))
+	})
+}
+
+func TestATraceContextIsTheApplicationNameBehindPgBouncer(t *testing.T) {
+	provider := sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.AlwaysSample()))
+	behindEach(t, func(t *testing.T, b bounced) {
+		if b.mode == "simple_protocol" {
+			return // it has no riders
+		}
+		dsn := b.dsn(b.database, append(b.settings, "application_name", "shop", "pool_size", "2")...)
+		db, err := pgprod.Open(dsn, quiet, pgprod.WithTraceContext("application_name"), pgprod.WithTracerProvider(provider),
+			pgprod.WithRootSpans(false))
+		require.NoError(t, err)
+		defer func() { assert.NoError(t, db.Close()) }()
+		other := b.open(t, "application_name", "other", "pool_size", "1") // in transaction pooling on the same connections
+		ctx, span := provider.Tracer("application").Start(t.Context(), "parent")
+		defer span.End()
+		traced := "00-" + span.SpanContext().TraceID().String() + "-"
+		name := func(ctx context.Context, q querier) (name string) {
+			t.Helper()
+			require.NoError(t, q.QueryRowContext(ctx, "select current_setting('application_name') || $1", "").Scan(&name))
+			return name
+		}
+		for range 3 {
+			assert.Contains(t, name(ctx, db), traced)
+			assert.Equal(t, "shop", name(t.Context(), db))
+			assert.Equal(t, "other", name(ctx, other))
+			tx, err := db.BeginTx(ctx, nil)
+			require.NoError(t, err)
+			assert.Contains(t, name(ctx, tx), traced)
+			assert.Equal(t, "shop", name(t.Context(), tx), "a statement that is not sampled")
+			assert.Contains(t, name(ctx, tx), traced)
+			require.NoError(t, tx.Commit())
+			assert.Equal(t, "other", name(ctx, other))
+			assert.Equal(t, "shop", name(t.Context(), db))
+		}
+		assert.Zero(t, newClient(t, b.server.DSN(b.database)).count(
+			"select count(*) from pg_stat_activity where application_name like '00-%'"))
+		require.NoError(t, other.Close())
 	})
 }
 

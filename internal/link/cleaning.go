@@ -2,6 +2,8 @@ package link
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/pgprod/pgprod/internal/settings"
@@ -41,7 +43,7 @@ func (c *Conn) cleaningRider() *wire.Rider {
 		if undo.left&(sqlsummary.LeftSettings|sqlsummary.LeftRole) == 0 {
 			continue
 		}
-		if all := c.dialer.cfg.Set; len(all) > 0 {
+		if all := c.dialer.kept; len(all) > 0 {
 			text, parameters := setForSession(all)
 			do(text, parameters...)
 		}
@@ -68,6 +70,21 @@ var undoing = []struct {
 	{sqlsummary.LeftNames, []string{"do $$ declare name text; begin " +
 		"for name in select p.name from pg_catalog.pg_prepared_statements p where p.from_sql loop " +
 		"execute pg_catalog.format('deallocate %I', name); end loop; end $$ language plpgsql"}},
+}
+
+// keptSettings returns the parameters that a new session has and that RESET may not bring back: those that set_config has
+// set, and those of the startup message that a pooler doesn't hand on. PgBouncer keeps those that the server reports, and
+// sets them, by SET, on whichever of its connections a client gets; to the server they are no more than the session's.
+func keptSettings(cfg *settings.Config) []settings.Setting {
+	all := slices.Clone(cfg.Set)
+	for _, name := range slices.Sorted(maps.Keys(cfg.Conn.RuntimeParams)) {
+		switch strings.ToLower(name) {
+		case applicationName, "client_encoding", "datestyle", "default_transaction_read_only", "intervalstyle", "search_path",
+			"standard_conforming_strings", "timezone":
+			all = append(all, settings.Setting{Name: name, Value: cfg.Conn.RuntimeParams[name]})
+		}
+	}
+	return all
 }
 
 // endSession is called when a visit ends. What the borrower may have left is to be undone before the next borrower's first

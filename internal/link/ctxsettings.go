@@ -121,7 +121,7 @@ func (c *Conn) settingsFor(ctx context.Context, query string, how way) (change [
 		return nil, nil, nil // a statement that ends a failed transaction must not have its way blocked by a rider
 	case c.inTx():
 		wanted = c.tx.settings(wanted)
-		return held.changeTo(wanted, c.dialer.cfg.Set), wanted, nil
+		return held.changeTo(wanted, c.dialer.kept), wanted, nil
 	case wanted == nil:
 		return nil, nil, nil
 	case how == raw:
@@ -155,8 +155,8 @@ type local struct {
 }
 
 // changeTo returns what has to be set so that the settings wanted hold (nil: none) and no others that riders have set. Those
-// go back to what server_settings say, or else to the session's default.
-func (l *local) changeTo(wanted *ctxSettings, serverSettings []settings.Setting) []setting {
+// go back to what they were when the connection was made; kept is keptSettings.
+func (l *local) changeTo(wanted *ctxSettings, kept []settings.Setting) []setting {
 	if !l.doubtful && (wanted == l.set || wanted != nil && l.set != nil && maps.Equal(wanted.values, l.set.values)) {
 		return nil
 	}
@@ -173,14 +173,14 @@ func (l *local) changeTo(wanted *ctxSettings, serverSettings []settings.Setting)
 				continue
 			}
 		}
-		all = append(all, initial(name, serverSettings))
+		all = append(all, initial(name, kept))
 	}
 	return all
 }
 
 // initial returns a setting as the connection had it when it was made.
-func initial(name string, serverSettings []settings.Setting) setting {
-	for _, s := range serverSettings {
+func initial(name string, kept []settings.Setting) setting {
+	for _, s := range kept {
 		if strings.EqualFold(s.Name, name) {
 			return setting{name, []byte(s.Value)}
 		}

@@ -42,6 +42,7 @@ type Dialer struct {
 	hooks  Hooks
 	life   context.Context    // ends with the pool
 	server instruments.Server // the first server that the DSN names
+	kept   []settings.Setting // what a new session has and RESET may not bring back
 
 	passwords  passwordCalls
 	usesTLS    bool                           // the connection to at least one of the hosts may use TLS
@@ -58,6 +59,7 @@ func NewDialer(life context.Context, cfg *settings.Config, hooks Hooks) *Dialer 
 		cfg: cfg, hooks: hooks, life: life,
 		server: instruments.Server{Address: cfg.Conn.Host, Port: int(cfg.Conn.Port),
 			Namespace: cmp.Or(cfg.Conn.Database, cfg.Conn.User)}, // without a database's name the server takes the user's
+		kept: keptSettings(cfg),
 		usesTLS: cfg.Conn.TLSConfig != nil || slices.ContainsFunc(cfg.Conn.Fallbacks,
 			func(f *pgconn.FallbackConfig) bool { return f.TLSConfig != nil }),
 		warms: warms(cfg.Conn, hooks),

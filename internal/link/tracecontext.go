@@ -35,7 +35,7 @@ func (c *Conn) boardTrace(op *instruments.Operation, sql string) {
 	}
 	name := setting{applicationName, []byte(parent)}
 	if parent == "" {
-		name = initial(applicationName, c.dialer.cfg.Set)
+		name = initial(applicationName, c.dialer.kept)
 	}
 	r := &c.ride
 	r.trace = c.settingRider([]setting{name}, !r.inTx)
