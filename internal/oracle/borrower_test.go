@@ -39,8 +39,9 @@ func (o *oracle) lookAsNextBorrower(p *pair) bool {
 }
 
 // sessionState is what a borrower may find of an earlier one. What the drivers have prepared is theirs, and stays.
-const sessionState = `select format('search_path %s, name %s, timezone %s, tenant %s, read-only %s, role %s, temporary tables %s, locks %s, prepared %s, cursors %s, listens %s',
+const sessionState = `select format('search_path %s, name %s, timezone %s, tenant %s, rider %s, read-only %s, role %s, temporary tables %s, locks %s, prepared %s, cursors %s, listens %s',
 	current_setting('search_path'), current_setting('application_name'), current_setting('timezone'), coalesce(nullif(current_setting('app.tenant', true), ''), '-'),
+	coalesce(nullif(current_setting('app.rider', true), ''), '-'),
 	current_setting('default_transaction_read_only'), current_setting('role'),
 	(select count(*) from pg_class where relnamespace = pg_my_temp_schema() and relkind = 'r'),
 	(select count(*) from pg_locks where pid = pg_backend_pid() and locktype = 'advisory'),
@@ -48,7 +49,7 @@ const sessionState = `select format('search_path %s, name %s, timezone %s, tenan
 	(select coalesce(string_agg(name, ' '), '-') from pg_cursors),
 	(select coalesce(string_agg(c, ' '), '-') from pg_listening_channels() c))`
 
-const clean = `search_path "$user", public, name ` + applicationName + `, timezone UTC, tenant -, read-only off, role none, temporary tables 0, locks 0, prepared -, cursors -, listens -`
+const clean = `search_path "$user", public, name ` + applicationName + `, timezone UTC, tenant -, rider -, read-only off, role none, temporary tables 0, locks 0, prepared -, cursors -, listens -`
 
 // idleSessions is what the next borrowers find that isn't as in a new session.
 func (w *world) idleSessions() (found []string) {

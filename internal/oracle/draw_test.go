@@ -18,7 +18,7 @@ var allRiders = func() (all []riders) {
 	for _, begin := range []string{pgprod.BeginLazy, pgprod.BeginEager} {
 		for _, reset := range []string{pgprod.PoolResetAuto, pgprod.PoolResetAlways} {
 			for _, trace := range []string{pgprod.TraceContextOff, pgprod.TraceContextApplicationName} {
-				all = append(all, riders{begin, reset, trace})
+				all = append(all, riders{begin, reset, trace, false}, riders{begin, reset, trace, true})
 			}
 		}
 	}

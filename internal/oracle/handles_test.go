@@ -66,6 +66,9 @@ func (s begin) do(w *world, o *observation) {
 		beginner = q.(*sql.Conn)
 	}
 	ctx, cancel := s.ends.context()
+	if w.sets {
+		ctx = withSettings(ctx, s.tx)
+	}
 	tx, err := beginner.BeginTx(ctx, &sql.TxOptions{Isolation: sql.IsolationLevel(s.isolation), ReadOnly: s.readOnly})
 	o.fault("error", err)
 	if err != nil {

@@ -21,10 +21,11 @@ type riders struct {
 	begin string // begin
 	reset string // pool_reset
 	trace string // trace_context, of which all statements are sampled
+	set   bool   // contexts bring settings, where they can travel
 }
 
 func (r riders) String() string {
-	return fmt.Sprintf("begin=%s pool_reset=%s trace_context=%s", r.begin, r.reset, r.trace)
+	return fmt.Sprintf("begin=%s pool_reset=%s trace_context=%s settings %v", r.begin, r.reset, r.trace, r.set)
 }
 
 // GoString is what rapid prints of a program that it has drawn; the transcript tells more.

@@ -5,7 +5,12 @@ import (
 	"database/sql"
 	"fmt"
 	"hash/fnv"
+	"regexp"
+	"strconv"
+	"strings"
 	"time"
+
+	"github.com/pgprod/pgprod"
 )
 
 // querier is a *sql.DB, *sql.Conn or *sql.Tx.
@@ -31,6 +36,36 @@ func (m moment) context() (context.Context, context.CancelFunc) {
 	return context.Background(), func() {}
 }
 
+// context makes the context of a call. It may bring settings, of which no statement takes notice.
+func (c call) context(w *world) (context.Context, context.CancelFunc) {
+	ctx, cancel := c.ends.context()
+	if w.sets && c.canHaveSettings(w) {
+		ctx = withSettings(ctx, c.variant)
+	}
+	return ctx, cancel
+}
+
+func withSettings(ctx context.Context, variant int) context.Context {
+	return pgprod.ContextWithSettings(ctx, map[string]string{"app.rider": strconv.Itoa(variant % 2)})
+}
+
+// canHaveSettings reports whether settings can travel with a call wherever it is made: it goes by the extended protocol, and
+// doesn't refuse to run in a transaction.
+func (c call) canHaveSettings(w *world) bool {
+	s, mode := c.text, c.mode.String()
+	if c.place.kind == "stmt" {
+		s = w.stmt[c.place.n].text
+	}
+	if c.mode == 0 {
+		mode = w.mode
+	}
+	bare := len(s.arguments(c.variant)) == 0
+	return !strings.HasPrefix(mode, "simple") && ordinary.MatchString(s.text) && !strings.ContainsAny(s.text, ";@\x00") &&
+		!(bare && strings.Contains(s.text, "$"))
+}
+
+var ordinary = regexp.MustCompile("^(select|insert|update|delete|with|merge|values|table|alter table) ")
+
 // prepareCall finds what a call needs, and notes what it may leave behind.
 func (w *world) prepareCall(o *observation, c call) (q querier, l *lease, text string, args []any, ok bool) {
 	q, l, err := w.at(c.place)
@@ -55,7 +90,7 @@ func (s exec) do(w *world, o *observation) {
 	if !ok {
 		return
 	}
-	ctx, cancel := s.ends.context()
+	ctx, cancel := s.context(w)
 	defer cancel()
 	res, err := q.ExecContext(ctx, text, args...)
 	o.fault("error", err)
@@ -73,7 +108,7 @@ func (s query) do(w *world, o *observation) {
 	if !ok {
 		return
 	}
-	ctx, cancel := s.ends.context()
+	ctx, cancel := s.context(w)
 	rows, err := q.QueryContext(ctx, text, args...)
 	o.fault("error", err)
 	if err != nil {
@@ -173,7 +208,7 @@ func (s queryRow) do(w *world, o *observation) {
 	if !ok {
 		return
 	}
-	ctx, cancel := s.ends.context()
+	ctx, cancel := s.context(w)
 	if s.scan != "" {
 		defer cancel()
 		scanOne(o, q.QueryRowContext(ctx, text, args...), s.scan, s.width)

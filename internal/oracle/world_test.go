@@ -25,6 +25,7 @@ type world struct {
 	mode  string // default_query_exec_mode
 	conns int    // the most connections
 	eager bool   // pgprod sends BEGIN by itself
+	sets  bool   // contexts bring settings, which only pgprod knows of
 
 	conn [maxConns]*connHandle
 	tx   [maxTxs]*txHandle
@@ -198,7 +199,10 @@ func (s *side) enter(p program) *world {
 		must(err)
 		s.pools[key] = db
 	}
-	return &world{side: s, db: db, mode: p.mode, conns: p.conns, eager: p.riders.begin == pgprod.BeginEager}
+	return &world{
+		side: s, db: db, mode: p.mode, conns: p.conns,
+		eager: p.riders.begin == pgprod.BeginEager, sets: p.riders.set && s.name == "pgprod",
+	}
 }
 
 // leave ends a program: whatever it left open is closed.
