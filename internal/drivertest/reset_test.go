@@ -165,6 +165,43 @@ func TestAFailureOfTheNextStatementBringsNothingBack(t *testing.T) {
 	}
 }
 
+// TestAProcedureMayCommitBehindTheCleaning: what shares its flight has a transaction of its own, and leaves none open.
+func TestAProcedureMayCommitBehindTheCleaning(t *testing.T) {
+	inModes(t, append([]string{"simple_protocol"}, modes...), func(t *testing.T, db *sql.DB) {
+		mustExec(t, db, "create table t (a int)")
+		mustExec(t, db, `create procedure commits(n int) language plpgsql as
+			$$ begin insert into t values (n); commit; insert into t values (n); rollback; end $$`)
+		for name, run := range map[string]func() error{
+			"CALL":                  func() error { _, err := db.Exec("call commits(1)"); return err },
+			"CALL with an argument": func() error { _, err := db.Exec("call commits($1)", 1); return err },
+			"CALL as a query": func() error {
+				rows, err := db.Query("call commits($1)", 1)
+				if err != nil {
+					return err
+				}
+				return rows.Close()
+			},
+			"DO": func() error { _, err := db.Exec("do $$ begin call commits(1); commit; end $$"); return err },
+			"VACUUM": func() error {
+				_, err := db.Exec("vacuum t")
+				mustExec(t, db, "insert into t values (1)")
+				return err
+			},
+			"CREATE … CONCURRENTLY": func() error {
+				_, err := db.Exec("create index concurrently if not exists i on t (a)")
+				mustExec(t, db, "insert into t values (1)")
+				return err
+			},
+		} {
+			traces["setting"].leaves(t, db)
+			require.NoError(t, run(), name)
+			assert.Equal(t, 1, get[int](t, db, "select count(*) from t"), name)
+			assert.Empty(t, tenantOf(t, db, t.Context()), name)
+			mustExec(t, db, "delete from t")
+		}
+	})
+}
+
 func TestWhatABorrowerLeavesIsUndoneWithinASecondIfNobodyComes(t *testing.T) {
 	t.Parallel()
 	dsn := resetDatabase(t)
