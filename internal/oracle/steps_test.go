@@ -59,9 +59,10 @@ func (c call) canHaveSettings(w *world) bool {
 	if c.mode == 0 {
 		mode = w.mode
 	}
-	bare := len(s.arguments(c.variant)) == 0
-	return !strings.HasPrefix(mode, "simple") && ordinary.MatchString(s.text) && !strings.ContainsAny(s.text, ";@\x00") &&
-		!(bare && strings.Contains(s.text, "$"))
+	if len(s.arguments(c.variant)) == 0 && (w.mode == "simple_protocol" || strings.Contains(s.text, "$")) {
+		return false // Exec takes the simple protocol then, whatever the call's own mode
+	}
+	return !strings.HasPrefix(mode, "simple") && ordinary.MatchString(s.text) && !strings.ContainsAny(s.text, ";@\x00")
 }
 
 var ordinary = regexp.MustCompile("^(select|insert|update|delete|with|merge|values|table|alter table) ")
