@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"sync"
 	"testing"
 	"testing/iotest"
 
@@ -81,6 +82,20 @@ func texts(flights [][]byte) (all []string) {
 type brokenAfter int
 
 func (n brokenAfter) Write(p []byte) (int, error) { return min(int(n), len(p)), errors.New("broken") }
+
+// TestAGoodbyeInTheBackgroundDisturbsNoRider fails under the race detector if the two look at the same.
+func TestAGoodbyeInTheBackgroundDisturbsNoRider(t *testing.T) {
+	var w written
+	tap := NewTap(iotest.ErrReader(io.EOF), &w, func() bool { return false })
+	tap.Board(&Rider{Messages: []byte("once"), Answers: "12C"})
+	var pgx sync.WaitGroup
+	pgx.Go(func() { _, _ = tap.Write([]byte{'X', 0, 0, 0, 4}) })
+	went, refused := tap.GetOff()
+	pgx.Wait()
+	assert.False(t, went)
+	assert.Nil(t, refused)
+	assert.Equal(t, []string{"X\x00\x00\x00\x04"}, texts(w.flights))
+}
 
 func TestAFlightOfWhichTheRiderWasSentInPartWasNotUnsent(t *testing.T) {
 	for sent, want := range map[int]int{0: 0, 1: 1, 5: 1, 6: 1, 7: 2, 9: 4} {
