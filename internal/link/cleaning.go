@@ -17,39 +17,41 @@ type cleaning struct {
 	rider *wire.Rider     // nil: none was made yet
 }
 
+// deallocated is called when the statements of ours may not be prepared any more.
+func (s *session) deallocated() {
+	s.prepared, s.cleaning, s.begin = nil, cleaning{}, keptBegin{}
+}
+
 // cleaningRider returns a rider that undoes what earlier borrowers may have left in the session.
 //
 // It has a transaction of its own, which is committed before the statement begins. So a statement that fails doesn't bring
 // back what was undone, sees no snapshot and no time from before, and may be one that refuses to run in a transaction.
 func (c *Conn) cleaningRider() *wire.Rider {
-	kept := &c.session.cleaning
-	if kept.rider != nil && kept.left == c.session.owed {
+	kept, owed := &c.session.cleaning, c.session.owed
+	if kept.rider != nil && kept.left == owed {
 		return kept.rider
 	}
 	r := &wire.Rider{}
-	do := func(text string, parameters ...[]byte) {
-		one := passing(text, false, parameters...)
+	add := func(one *wire.Rider) {
 		r.Messages = append(r.Messages, one.Messages...)
 		r.Answers += one.Answers
 	}
-	do("begin")
+	add(passing(plainBegin, false))
 	for _, undo := range undoing {
-		if c.session.owed&undo.left == 0 {
-			continue
+		if owed&undo.left != 0 {
+			for _, text := range undo.texts {
+				add(passing(text, false))
+			}
 		}
-		for _, text := range undo.texts {
-			do(text)
-		}
-		if undo.left&(sqlsummary.LeftSettings|sqlsummary.LeftRole) == 0 {
-			continue
-		}
-		if all := c.dialer.kept; len(all) > 0 {
+		if all := c.dialer.kept; undo.left == sqlsummary.LeftSettings && owed&(undo.left|sqlsummary.LeftRole) != 0 && len(all) > 0 {
 			text, parameters := setForSession(all)
-			do(text, parameters...)
+			add(c.recurring("pgprod_restore", text, false, parameters...))
 		}
 	}
-	do("commit")
-	*kept = cleaning{c.session.owed, r}
+	add(passing("commit", false))
+	if len(c.ride.names) == 0 { // else it prepares a statement, which it needn't do the next time
+		*kept = cleaning{owed, r}
+	}
 	return r
 }
 
@@ -105,7 +107,8 @@ func (c *Conn) Owes() bool { return c.session.owed != 0 }
 func (c *Conn) Clean(ctx context.Context) error {
 	before := c.ride
 	defer func() { c.ride = before }()
-	c.ride = ride{clean: c.cleaningRider()}
+	c.ride = ride{}
+	c.ride.clean = c.cleaningRider()
 	err := c.rideAlone(ctx, c.ride.clean)
 	if err != nil {
 		c.dirty = true
@@ -151,7 +154,7 @@ func (c *Conn) noteLeft(tag, sql string) bool {
 		c.dirty = true
 	}
 	if left&(sqlsummary.LeftForgotten|sqlsummary.LeftNames) != 0 { // what we have prepared may be gone, too
-		c.session.prepared = nil
+		c.session.deallocated()
 		c.ride.names = nil // also what has travelled with this very statement
 	}
 	if c.dialer.cfg.PoolReset != settings.ResetOff {

@@ -228,7 +228,7 @@ func (c *Conn) forgetOutdated(ctx context.Context) error {
 	}
 	p := &c.prepared
 	p.schema, p.nonEmpty, p.batched, p.unadopted = current, false, false, nil
-	c.session.prepared = nil
+	c.session.deallocated()
 	return nil
 }
 

@@ -43,10 +43,13 @@ type session struct {
 	left     sqlsummary.Left // what the present borrower may have left behind
 	owed     sqlsummary.Left // what earlier borrowers may have left behind, and what is undone before the next statement runs
 	cleaning cleaning        // the rider that undoes it
-	begin    struct {        // a rider that has begun a transaction; rider is nil if there was none
-		text  string
-		rider *wire.Rider
-	}
+	begin    keptBegin       // a rider that begins a transaction
+}
+
+// keptBegin is a rider that begins a transaction, kept for the next one. It executes a prepared statement, if these are kept.
+type keptBegin struct {
+	text  string
+	rider *wire.Rider // nil: none was made yet
 }
 
 // A way is how a statement is sent.
@@ -212,17 +215,13 @@ func encode(b []byte, messages ...pgproto3.FrontendMessage) []byte {
 // rule is of the same kind.
 func (c *Conn) beginRider(text string) *wire.Rider {
 	kept := &c.session.begin
-	name := "pgprod_begin"
-	if text != plainBegin {
-		name = "pgprod_" + strings.ReplaceAll(text, " ", "_")
-	}
-	prepared := c.isPrepared(name)
-	if kept.rider != nil && kept.text == text && prepared {
+	if kept.rider != nil && kept.text == text {
 		return kept.rider
 	}
+	name := "pgprod_" + strings.ReplaceAll(text, " ", "_")
 	r := c.recurring(name, text, false)
-	if prepared { // else it prepares the statement, which it needn't do the next time
-		kept.text, kept.rider = text, r
+	if c.isPrepared(name) { // else it prepares the statement, which it needn't do the next time
+		*kept = keptBegin{text, r}
 	}
 	return r
 }
@@ -300,7 +299,7 @@ func (c *Conn) turnedAway(r *ride, refused *wire.Rider, err error) error {
 		c.tx.beginSent(true)
 	}
 	if pgerror.HasNoSuchStatement(err) && c.pg.TxStatus() == 'I' { // something has deallocated what we had prepared
-		c.session.prepared = nil
+		c.session.deallocated()
 		c.attempt.turned = here
 		return err
 	}
