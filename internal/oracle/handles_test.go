@@ -148,13 +148,15 @@ func (s ping) do(w *world, o *observation) {
 	o.fault("error", q.(interface{ PingContext(context.Context) error }).PingContext(ctx))
 }
 
-// do has goroutines insert by one handle. Each does so once: the sum is known, the order is not.
+// do has goroutines insert by one handle. Each does so once: the sum is known, the order is not. Afterwards database/sql may
+// still be dialling a connection that nobody waits for any more, which counts as one in use.
 func (s share) do(w *world, o *observation) {
 	q, _, err := w.at(s.place)
 	if err != nil {
 		o.skip("%v", err)
 		return
 	}
+	inUse := w.db.Stats().InUse
 	var (
 		wg     sync.WaitGroup
 		mu     sync.Mutex // guards counts
@@ -173,6 +175,7 @@ func (s share) do(w *world, o *observation) {
 	count := 0
 	o.fault("count", q.QueryRowContext(context.Background(), "select count(*) from shared").Scan(&count))
 	o.note("count", "%d", count)
+	await("more connections are in use than before", func() bool { return w.closed || w.db.Stats().InUse <= inUse })
 }
 
 // errNone is for a *sql.Conn that has no connection below, and can't get any.
