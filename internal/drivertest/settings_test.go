@@ -365,3 +365,21 @@ func TestSettingsTravelBehindAStatementThatDeallocatesWhatCameWithIt(t *testing.
 		}
 	})
 }
+
+func TestATransactionWithSettingsBeginsOnAConnectionThatRawHadBefore(t *testing.T) {
+	t.Parallel()
+	for _, begin := range []string{"lazy", "eager"} {
+		db := openPool(t, oneConn(pgtest.NewDatabase(t), "begin", begin))
+		conn, err := db.Conn(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, conn.Raw(func(dc any) error {
+			_, err := dc.(interface{ Conn() *pgx.Conn }).Conn().Exec(t.Context(), "create table made ()")
+			return err
+		}))
+		tx, err := conn.BeginTx(tenantCtx(t, "A"), nil)
+		require.NoError(t, err, begin)
+		assert.Equal(t, "A", tenantOf(t, tx, t.Context()))
+		require.NoError(t, tx.Commit())
+		require.NoError(t, conn.Close())
+	}
+}

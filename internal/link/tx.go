@@ -45,6 +45,7 @@ func (c *Conn) Begin(ctx context.Context, options pgx.TxOptions) error {
 	if base != nil && base.err != nil {
 		return base.err
 	}
+	c.raw.lent = false
 	outer, eager := c.tx, c.dialer.cfg.EagerBegin
 	if c.inTx() {
 		if outer.begin != "" {
