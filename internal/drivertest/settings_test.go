@@ -383,3 +383,29 @@ func TestATransactionWithSettingsBeginsOnAConnectionThatRawHadBefore(t *testing.
 		require.NoError(t, conn.Close())
 	}
 }
+
+// While rows are open nothing can be sent, and so no settings either, but pgx's connection can be had.
+func TestRawGetsTheConnectionWhileRowsOfOtherSettingsAreOpen(t *testing.T) {
+	t.Parallel()
+	db := openPool(t, oneConn(pgtest.NewDatabase(t)))
+	conn, err := db.Conn(t.Context())
+	require.NoError(t, err)
+	tx, err := conn.BeginTx(tenantCtx(t, "A"), nil)
+	require.NoError(t, err)
+	rows, err := tx.QueryContext(tenantCtx(t, "B"), "select "+tenantSet+" from generate_series(1, 2)")
+	require.NoError(t, err)
+	require.NoError(t, conn.Raw(func(dc any) error {
+		assert.NotNil(t, dc.(interface{ Conn() *pgx.Conn }).Conn())
+		return nil
+	}))
+	for range 2 {
+		var tenant string
+		require.True(t, rows.Next())
+		require.NoError(t, rows.Scan(&tenant))
+		assert.Equal(t, "B", tenant)
+	}
+	require.NoError(t, rows.Close())
+	assert.Equal(t, "A", tenantOf(t, tx, t.Context()))
+	require.NoError(t, tx.Commit())
+	require.NoError(t, conn.Close())
+}

@@ -221,7 +221,9 @@ type rawUse struct {
 // Lend is called before Raw, and before a caller of (*sql.Conn).Raw gets what Pgx returns, who may do anything with it. A
 // transaction that was begun without having sent anything begins on the server, and what earlier borrowers left is undone.
 func (c *Conn) Lend(ctx context.Context) error {
-	if err := c.board(ctx, "", raw); err != nil {
+	if c.pg.IsBusy() { // rows are open: neither we nor that caller can send anything
+		c.raw.lent = true
+	} else if err := c.board(ctx, "", raw); err != nil {
 		return err
 	}
 	c.visit.shown = true
