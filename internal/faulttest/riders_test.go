@@ -16,7 +16,8 @@ import (
 )
 
 // insertTenant leaves a row that shows what the statement saw of its context's settings, and of an earlier borrower's.
-const insertTenant = "insert into runs (note) select concat(current_setting('app.tenant', true), current_setting('app.rest', true), $1::text)"
+const insertTenant = "insert into runs (note) " +
+	"select concat(current_setting('app.tenant', true), current_setting('app.rest', true), $1::text)"
 
 // A ridden statement has something travel in front of it.
 type ridden struct {
@@ -77,12 +78,13 @@ type riderCut struct {
 	unrun bool
 }
 
-// cuts are all places in the flight and in its answer, up to the first number of messages with which the whole answer has come.
+// cuts are all places in the flight, and in the answer for as long as the caller goes on asking.
 func (r ridden) cuts(yield func(riderCut) bool) {
 	statement := faultproxy.Containing(anInsert)
 	for _, how := range []faultproxy.End{faultproxy.FIN, faultproxy.RST} {
 		for _, text := range r.riders {
-			if !yield(riderCut{"in front of a rider", faultproxy.Rule{Match: faultproxy.Containing(text), Unsent: true, End: how}, true}) {
+			rule := faultproxy.Rule{Match: faultproxy.Containing(text), Unsent: true, End: how}
+			if !yield(riderCut{"in front of a rider", rule, true}) {
 				return
 			}
 		}
@@ -94,14 +96,15 @@ func (r ridden) cuts(yield func(riderCut) bool) {
 	const most = 64 // messages; cleaning has some twenty
 	for pass := range most {
 		how := []faultproxy.End{faultproxy.FIN, faultproxy.RST}[pass%2]
-		if !yield(riderCut{fmt.Sprintf("behind %d messages of the answer", pass), faultproxy.Rule{Match: statement, Pass: pass, End: how}, false}) {
+		rule := faultproxy.Rule{Match: statement, Pass: pass, End: how}
+		if !yield(riderCut{fmt.Sprintf("behind %d messages of the answer", pass), rule, false}) {
 			return
 		}
 	}
 }
 
-// TestNoStatementWithRidersRunsTwiceWhereverItsConnectionIsLost cuts the connection at each message of a statement and of what
-// travels in front of it. It runs at most once, its error says what is known, and what was acknowledged is there.
+// TestNoStatementWithRidersRunsTwiceWhereverItsConnectionIsLost cuts the connection at each message of a statement and of
+// what travels in front of it. It runs at most once, its error says what is known, and what was acknowledged is there.
 func TestNoStatementWithRidersRunsTwiceWhereverItsConnectionIsLost(t *testing.T) {
 	t.Parallel()
 	for _, mode := range execModes {
@@ -136,7 +139,8 @@ func TestNoStatementWithRidersRunsTwiceWhereverItsConnectionIsLost(t *testing.T)
 						attempts, done, err := r.run(db, name)
 						proxy.ClearRules()
 						rows := get[int](t, judge, "select count(*) from runs where note = $1", r.tenant+name)
-						assert.Zero(t, get[int](t, judge, "select count(*) from runs where note like '%' || $1 and note <> $2", name, r.tenant+name), name)
+						const wrong = "select count(*) from runs where note like '%' || $1 and note <> $2"
+						assert.Zero(t, get[int](t, judge, wrong, name, r.tenant+name), name)
 						if done == attempts { // the whole answer has come
 							assert.False(t, cut.unrun, name)
 							r.requireAcknowledged(t, err, rows, name)
@@ -150,13 +154,14 @@ func TestNoStatementWithRidersRunsTwiceWhereverItsConnectionIsLost(t *testing.T)
 				}
 			}
 			assert.Zero(t, statusOf(t, db).CheckedOut)
-			assert.Zero(t, get[int](t, judge, "select count(*) - count(distinct note) from runs where note like '%#%'"), "there twice")
+			const doubled = "select count(*) - count(distinct note) from runs where note like '%#%'"
+			assert.Zero(t, get[int](t, judge, doubled))
 		})
 	}
 }
 
-// triedIn reports whether a statement is tried in a mode: all are in two modes, to save time, and in the others those that have
-// everything travel. The simple protocol refuses settings outside of a transaction.
+// triedIn reports whether a statement is tried in a mode: all are in two modes, to save time, and in the others those that
+// have everything travel. The simple protocol refuses settings outside of a transaction.
 func (r ridden) triedIn(mode string) bool {
 	switch mode {
 	case "cache_statement":
@@ -167,7 +172,8 @@ func (r ridden) triedIn(mode string) bool {
 	return r.owes && r.tenant != ""
 }
 
-// run runs the statement, which leaves a row with this note behind what it sees. It returns how often it was given to the driver, and how often that said it was done.
+// run runs the statement, which leaves a row with this note behind what it sees. It returns how often it was given to the
+// driver, and how often that said it was done.
 func (r ridden) run(db *sql.DB, note string) (attempts, done int, err error) {
 	ctx := context.Background()
 	if r.tenant != "" {
@@ -280,7 +286,8 @@ func TestAStatementWhoseRiderIsRefusedHasNotRun(t *testing.T) {
 							assert.Regexp(t, "the statement has not run|can't travel", err.Error())
 						}
 						assert.Zero(t, get[int](t, judge, "select count(*) from runs"))
-						assert.Equal(t, "", get[string](t, db, "select concat(current_setting('app.rest', true), current_setting('app.tenant', true))"))
+						const left = "select concat(current_setting('app.rest', true), current_setting('app.tenant', true))"
+						assert.Equal(t, "", get[string](t, db, left))
 					}
 				}
 			}
@@ -290,8 +297,8 @@ func TestAStatementWhoseRiderIsRefusedHasNotRun(t *testing.T) {
 	}
 }
 
-// TestACleaningWhoseConnectionIsLost: where it goes ahead of the statement, as in the simple protocol, nothing of the statement
-// was sent, and it runs on another connection; where it is in the same write the caller is told.
+// TestACleaningWhoseConnectionIsLost: where it goes ahead of the statement, as in the simple protocol, nothing of the
+// statement was sent, and it runs on another connection; where it is in the same write the caller is told.
 func TestACleaningWhoseConnectionIsLost(t *testing.T) {
 	t.Parallel()
 	for _, mode := range execModes {

@@ -61,16 +61,16 @@ func underFire(proxy *faultproxy.Proxy, work func(worker int, rnd *rand.Rand)) {
 	gunner.Wait()
 }
 
-// requireSpotless checks that the sessions of a pool show nothing of an earlier statement. All are held at once, and asked by
-// the simple protocol, in which no rider travels.
+// requireSpotless checks that the sessions of a pool show nothing of an earlier statement. All are held at once, and asked
+// by the simple protocol, in which no rider travels.
 func requireSpotless(t *testing.T, db *sql.DB, size int) {
 	t.Helper()
+	const ask = "select concat(current_setting('app.tenant', true), current_setting('application_name'))"
 	for range size {
 		conn, err := db.Conn(t.Context())
 		require.NoError(t, err)
 		defer conn.Close()
-		assert.Equal(t, "spotless", get[string](t, conn, "select concat(current_setting('app.tenant', true), current_setting('application_name'))",
-			pgx.QueryExecModeSimpleProtocol))
+		assert.Equal(t, "spotless", get[string](t, conn, ask, pgx.QueryExecModeSimpleProtocol))
 	}
 }
 
@@ -99,7 +99,8 @@ func TestAStatementNeverRunsWithoutItsRiders(t *testing.T) {
 					runAsTenant(db, rnd, own, tenants[rnd.IntN(2)], insert, &acknowledged)
 				}
 			})
-			assert.Zero(t, get[int](t, judge, "select count(*) from seen where meant is distinct from saw"), "statements that ran for another tenant")
+			const wrong = "select count(*) from seen where meant is distinct from saw"
+			assert.Zero(t, get[int](t, judge, wrong), "statements that ran for another tenant")
 			for _, tenant := range []string{"A", "B", ""} {
 				assert.NotZero(t, get[int](t, judge, "select count(*) from seen where meant = $1", tenant), tenant)
 			}
@@ -159,7 +160,8 @@ func runAsTenant(db *sql.DB, rnd *rand.Rand, own, another, insert string, acknow
 }
 
 // sessionRest is what a statement sees of earlier borrowers.
-const sessionRest = `select concat(current_setting('app.rest', true), ' ', current_setting('role'), ' ', to_regclass('pg_temp.scratch'), ' ',
+const sessionRest = `select concat(
+	current_setting('app.rest', true), ' ', current_setting('role'), ' ', to_regclass('pg_temp.scratch'), ' ',
 	(select count(*) from pg_locks where pid = pg_backend_pid() and locktype = 'advisory'), ' ',
 	(select count(*) from pg_cursors where name = 'held'), ' ',
 	(select count(*) from pg_prepared_statements where name = 'planned'), ' ',
@@ -169,10 +171,12 @@ const noRest = " none  0 0 0 0"
 
 // leaving are statements that leave something in their session.
 var leaving = []string{
-	"set app.rest = 'x'", "select set_config('app.rest', 'x', false)", "do $$ begin perform set_config('app.rest', 'x', false); end $$",
-	"select pg_try_advisory_lock(1)", "select pg_try_advisory_lock_shared(2), 1 / (random() * 2)::int", "create temp table scratch (a int)",
-	"declare held cursor with hold for select 1", "prepare planned as select 1", "listen rest", "set role pg_monitor", "select leaves()",
-	"begin", "select pg_try_advisory_lock(3); set app.rest = 'y'; select pg_sleep(0.002)",
+	"set app.rest = 'x'", "select set_config('app.rest', 'x', false)",
+	"do $$ begin perform set_config('app.rest', 'x', false); end $$",
+	"select pg_try_advisory_lock(1)", "select pg_try_advisory_lock_shared(2), 1 / (random() * 2)::int",
+	"create temp table scratch (a int)", "declare held cursor with hold for select 1", "prepare planned as select 1",
+	"listen rest", "set role pg_monitor", "select leaves()", "begin",
+	"select pg_try_advisory_lock(3); set app.rest = 'y'; select pg_sleep(0.002)",
 }
 
 func TestNothingIsLeftForTheNextBorrowerHoweverTheLastOneEnded(t *testing.T) {
