@@ -107,7 +107,14 @@ func stuckCallers(db *sql.DB) []stuck {
 	anyError := func(t *testing.T, err error) { requireHonest(t, err) }
 	return []stuck{
 		{"borrow and Exec", poolTimeout + commandTimeout + time.Second, func() error { _, err := db.Exec("select 1"); return err }, anyError},
-		{"borrow and Begin", poolTimeout + commandTimeout + time.Second, func() error { _, err := db.Begin(); return err }, anyError},
+		{"borrow and begin", poolTimeout + commandTimeout + time.Second, func() error {
+			tx, err := db.Begin()
+			if err == nil { // nothing was sent yet
+				_, err = tx.Exec("select 1")
+				_ = tx.Rollback()
+			}
+			return err
+		}, anyError},
 		{"Ping", pingTimeout + poolTimeout, db.Ping, anyError},
 	}
 }

@@ -306,6 +306,8 @@ func (s *leakScan) lost(t *testing.T, server *pgtest.Server) {
 	}
 	tx, err := db.Begin()
 	require.NoError(t, err)
+	_, err = tx.Exec("select 1")
+	require.NoError(t, err)
 	require.NoError(t, server.TerminateAll(t.Context()))
 	_, err = tx.Exec("select $1", secretValue)
 	s.failed(t, "terminated", err)

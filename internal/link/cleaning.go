@@ -37,14 +37,15 @@ func (c *Conn) cleaningRider() *wire.Rider {
 		r.Answers += one.Answers
 	}
 	add(passing(plainBegin, false))
+	restores := len(c.dialer.kept) > 0 && owed&(sqlsummary.LeftSettings|sqlsummary.LeftRole) != 0
 	for _, undo := range undoing {
 		if owed&undo.left != 0 {
 			for _, text := range undo.texts {
 				add(passing(text, false))
 			}
 		}
-		if all := c.dialer.kept; undo.left == sqlsummary.LeftSettings && owed&(undo.left|sqlsummary.LeftRole) != 0 && len(all) > 0 {
-			text, parameters := setForSession(all)
+		if restores && undo.left == sqlsummary.LeftSettings {
+			text, parameters := setForSession(c.dialer.kept)
 			add(c.recurring("pgprod_restore", text, false, parameters...))
 		}
 	}
@@ -125,8 +126,8 @@ func (c *Conn) cleaned() {
 	}
 }
 
-// dropNotifications forgets the notifications that pgx has received for an earlier borrower. pgx hands out what it has, before
-// it looks at the context.
+// dropNotifications forgets the notifications that pgx has received for an earlier borrower. pgx hands out what it has,
+// before it looks at the context.
 func (c *Conn) dropNotifications() {
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -163,8 +164,8 @@ func (c *Conn) noteLeft(tag, sql string) bool {
 	return left != 0
 }
 
-// mayLeave reports whether a text may leave something in the session, so that it is worth a closer look. It is a cheap filter
-// that is true of few texts. tag is the command tag of the last statement in the text, "" if one has failed: those before it
+// mayLeave reports whether a text may leave something in the session, so that it is worth a closer look. It is a cheap
+// filter that is true of few texts. tag is the command tag of the last statement in the text, "" if one has failed: those before it
 // may have been executed, and an advisory lock stays even if its statement fails.
 func mayLeave(tag, sql string) bool {
 	word, _, _ := strings.Cut(tag, " ")
