@@ -147,7 +147,8 @@ func TestAPasswordFileCaughtWhileItIsReplacedFailsNoStatement(t *testing.T) {
 	load.finish()
 	assert.Empty(t, load.failures())
 
-	// The same when there is no connection at all: the statement waits.
+	// The same when there is no connection at all: the statement waits. A dial that the load has begun might bring one.
+	pgtest.Eventually(t, patience, func() bool { return c.status().Connecting == 0 })
 	require.NoError(t, os.Remove(file))
 	require.NoError(t, server.TerminateAll(t.Context()))
 	result := make(chan error, 1)
