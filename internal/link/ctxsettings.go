@@ -117,7 +117,7 @@ func (c *Conn) settingsFor(ctx context.Context, query string, how way) (change [
 	switch {
 	case wanted == nil && c.tx.base == nil && len(held.names) == 0:
 		return nil, nil, nil
-	case c.pg.TxStatus() == 'E', sqlsummary.ControlsTransaction(query):
+	case c.pg.TxStatus() == 'E', sqlsummary.ComputesNothing(query):
 		return nil, nil, nil // a statement that ends a failed transaction must not have its way blocked by a rider
 	case c.inTx():
 		wanted = c.tx.settings(wanted)

@@ -2,6 +2,7 @@ package link
 
 import (
 	"context"
+	"strings"
 
 	"github.com/pgprod/pgprod/internal/instruments"
 	"github.com/pgprod/pgprod/internal/settings"
@@ -30,7 +31,7 @@ func (c *Conn) boardTrace(op *instruments.Operation, sql string) {
 	}
 	parent := op.TraceParent()
 	switch {
-	case parent == "" && !c.session.local.traced, c.setsName(), sqlsummary.StandsAlone(sql), sqlsummary.ControlsTransaction(sql):
+	case parent == "" && !c.session.local.traced, c.setsName(), sqlsummary.StandsAlone(sql), sqlsummary.ComputesNothing(sql), shows(sql):
 		return
 	}
 	name := setting{applicationName, []byte(parent)}
@@ -40,6 +41,13 @@ func (c *Conn) boardTrace(op *instruments.Operation, sql string) {
 	r := &c.ride
 	r.trace = c.settingRider([]setting{name}, !r.inTx)
 	c.tap.Board(r.trace)
+}
+
+// shows reports whether a statement is a SHOW. It is over at once, and is no query: a transaction whose isolation level is set
+// after it must not have one by then.
+func shows(sql string) bool {
+	first, _ := sqlsummary.FirstWords(sql)
+	return strings.EqualFold(first, "show")
 }
 
 // setsName reports whether the settings of a context set application_name, which the application wants then.

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"slices"
 	"strings"
+
+	"github.com/pgprod/pgprod"
 )
 
 // A difference is something that pgprod does otherwise than pgx on purpose.
@@ -205,6 +207,25 @@ var differences = []difference{
 		example: program{steps: []step{
 			openConn{0}, prepare{place: onConn, text: readings[1]}, query{call: call{place: onConn, text: readings[0]}}, closeStmt{0},
 		}},
+	},
+	{
+		name: "SET TRANSACTION ISOLATION LEVEL behind a SHOW with settings", manual: "To set them is a query.",
+		excuses: func(p *pair) bool {
+			met := p.errorPairs(func(t, o *fact) bool { return t.err == nil && sqlState(o.err) == "25001" && p.ours.sets })
+			if met {
+				theirs, ours := p.both()
+				theirs.facts = slices.Clone(ours.facts) // among pgx's are those of its success
+				p.drop()
+			}
+			return met
+		},
+		example: program{
+			riders: riders{pgprod.BeginLazy, pgprod.PoolResetAuto, pgprod.TraceContextOff, true},
+			steps: []step{
+				begin{place: onDB}, exec{call{place: onTx, text: statement{text: "show timezone"}}},
+				exec{call{place: onTx, text: statement{text: "set transaction isolation level serializable"}}},
+			},
+		},
 	},
 	{
 		name: "what an error says", manual: ownWords,

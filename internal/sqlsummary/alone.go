@@ -1,12 +1,13 @@
 package sqlsummary
 
-// ControlsTransaction reports whether a text with one statement begins, ends or divides a transaction, or prepares it for
-// its first query: SET TRANSACTION, which the server refuses after a query, and LOCK, after which a query sees what was
-// committed while the lock was waited for. No query must be put in front of these. SET, whatever it sets, is one of them.
-func ControlsTransaction(sql string) bool {
+// ComputesNothing reports whether a text with one statement begins, ends or divides a transaction, or is another one for
+// which the server takes no snapshot: SET, whatever it sets, LOCK, LISTEN and NOTIFY. Run-time parameters make no difference
+// to these, and no query must be put in front of them: the server refuses SET TRANSACTION after a query, and a query after
+// LOCK has to see what was committed while the lock was waited for.
+func ComputesNothing(sql string) bool {
 	l := lexer{src: sql}
 	switch l.lower(l.nextVisible()) {
-	case "begin", "start", "commit", "end", "rollback", "abort", "savepoint", "release", "set", "lock":
+	case "begin", "start", "commit", "end", "rollback", "abort", "savepoint", "release", "set", "lock", "listen", "unlisten", "notify":
 		return true
 	case "prepare":
 		return l.lower(l.nextVisible()) == "transaction"

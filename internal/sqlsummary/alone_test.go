@@ -24,14 +24,14 @@ func TestStandsAlone(t *testing.T) {
 	}
 }
 
-func TestControlsTransaction(t *testing.T) {
+func TestComputesNothing(t *testing.T) {
 	for _, sql := range []string{
 		"begin", "START TRANSACTION", "commit", "end", "rollback to savepoint s", "abort", "savepoint s", "release s",
-		"prepare transaction 'x'", "-- x\nbegin", "set transaction read only", "SET LOCAL transaction_isolation = serializable", "lock t",
+		"prepare transaction 'x'", "-- x\nbegin", "set transaction read only", "SET LOCAL transaction_isolation = serializable", "lock t", "listen x", "notify x, 'y'",
 	} {
-		assert.True(t, ControlsTransaction(sql), sql)
+		assert.True(t, ComputesNothing(sql), sql)
 	}
 	for _, sql := range []string{"", "select 1", "prepare x as select 1", "show transaction_isolation"} {
-		assert.False(t, ControlsTransaction(sql), sql)
+		assert.False(t, ComputesNothing(sql), sql)
 	}
 }
