@@ -68,6 +68,11 @@ func (s prepare) do(w *world, o *observation) {
 	if err == nil {
 		w.stmt[s.stmt] = &stmtHandle{stmt: stmt, lease: l, conn: w.connOf(s.place), text: s.text}
 		w.side.know(w.db, s.text.text)
+		for _, x := range w.tx {
+			if x != nil && l != nil && x.lease == l {
+				x.prepares = true
+			}
+		}
 	}
 }
 
@@ -107,6 +112,7 @@ func (s txStmt) do(w *world, o *observation) {
 	if st, ok := st.stmt.(*sql.Stmt); ok {
 		stmt = x.tx.Stmt(st)
 	}
+	x.prepares = true
 	w.stmt[s.stmt] = &stmtHandle{stmt: stmt, lease: x.lease, ofTx: true, text: st.text}
 }
 

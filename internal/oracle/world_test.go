@@ -54,6 +54,7 @@ type (
 		cancellable bool // by a step
 		done        bool
 		sent        bool // the server has certainly heard of it
+		prepares    bool // a statement was prepared in it, by which pgx may have taken locks, and pgprod none
 	}
 	stmtHandle struct {
 		stmt  statementHandle
