@@ -409,3 +409,19 @@ func TestRawGetsTheConnectionWhileRowsOfOtherSettingsAreOpen(t *testing.T) {
 	require.NoError(t, tx.Commit())
 	require.NoError(t, conn.Close())
 }
+
+func TestSettingsOfAStatementWithNamedArguments(t *testing.T) {
+	t.Parallel()
+	db := openPool(t, oneConn(pgtest.NewDatabase(t)))
+	args := pgx.NamedArgs{"a": ""}
+	var tenant string
+	require.NoError(t, db.QueryRowContext(tenantCtx(t, "A"), askTenant+" || @a", args).Scan(&tenant))
+	assert.Equal(t, "A", tenant)
+	_, err := db.ExecContext(tenantCtx(t, "A"), askTenant+" || @a", args)
+	require.ErrorContains(t, err, "pgprod: the settings of the context can't travel", "pgx might send it by the simple protocol")
+	tx, err := db.BeginTx(tenantCtx(t, "A"), nil)
+	require.NoError(t, err)
+	mustExec(t, tx, "create temp table seen on commit drop as "+askTenant+" as who where @a = ''", args)
+	assert.Equal(t, "A", get[string](t, tx, "select who from seen"))
+	require.NoError(t, tx.Commit())
+}

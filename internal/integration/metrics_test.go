@@ -171,7 +171,7 @@ func operations(spans []span) map[string]int64 {
 	want := map[string]int64{}
 	for _, s := range spans {
 		if s.kind == ptrace.SpanKindClient {
-			a := s.attrs.but(semconv.DBQueryTextKey, semconv.DBOperationBatchSizeKey)
+			a := s.attrs.but(semconv.DBQueryTextKey, semconv.DBOperationBatchSizeKey, beginsTransaction)
 			want[key(dbconv.ClientOperationDuration{}.Name(), a)]++
 		}
 	}

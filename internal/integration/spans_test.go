@@ -67,6 +67,9 @@ func (s *script) common() []attribute.KeyValue {
 	return kvs
 }
 
+// beginsTransaction is the attribute of a statement with which BEGIN travels.
+const beginsTransaction = "pgprod.begins_transaction"
+
 // spans are those of run, by SEMCONV.
 func (s *script) spans() (all []span) {
 	common := s.common()
@@ -99,9 +102,8 @@ func (s *script) spans() (all []span) {
 	client("PREPARE UPDATE items", "PREPARE", "items", update)
 	client("UPDATE items", "UPDATE", "items", update)
 	client("UPDATE items", "UPDATE", "items", update)
-	client("begin", "begin", "", "begin")
 	client("PREPARE DELETE items", "PREPARE", "items", remove).parent = "DELETE items"
-	client("DELETE items", "DELETE", "items", remove)
+	client("DELETE items", "DELETE", "items", remove, attribute.Bool(beginsTransaction, true)) // BEGIN travels with it
 	client("commit", "commit", "", "commit")
 	client("INSERT labels", "INSERT", "labels", "INSERT INTO labels VALUES ('?')",
 		semconv.DBResponseStatusCode("23505"), semconv.ErrorTypeKey.String("23505")).failure = s.refused
@@ -216,7 +218,7 @@ func TestACollectorGetsEachSpanWithItsAttributes(t *testing.T) {
 
 	onStart := []span{{name: "caller", attrs: attrs{}}}
 	for _, w := range want {
-		onStart = append(onStart, span{name: w.name, attrs: w.attrs.but(semconv.ErrorTypeKey, semconv.DBResponseStatusCodeKey)})
+		onStart = append(onStart, span{name: w.name, attrs: w.attrs.but(semconv.ErrorTypeKey, semconv.DBResponseStatusCodeKey, beginsTransaction)})
 	}
 	assert.ElementsMatch(t, onStart, sampler.seen, "what a sampler may decide by is given at the start")
 }
