@@ -133,6 +133,36 @@ func TestSettingsHoldWhateverElseChangesThem(t *testing.T) {
 	})
 }
 
+// What changes a setting is seen each time it runs, also where the settings have come with it.
+func TestSettingsHoldWheneverSomethingChangesThem(t *testing.T) {
+	inModes(t, append([]string{"simple_protocol"}, modes...), func(t *testing.T, db *sql.DB) {
+		for _, change := range []string{
+			"set local app.tenant = 'X'", "select set_config('app.tenant', 'X', true)", "do $$ begin perform set_config('app.tenant', 'X', true); end $$",
+			"select 1; set local app.tenant = 'X'",
+		} {
+			for range 3 {
+				tx, err := db.Begin()
+				require.NoError(t, err)
+				for range 2 {
+					_, err = tx.ExecContext(tenantCtx(t, "A"), change)
+					require.NoError(t, err)
+					assert.Equal(t, "A", tenantOf(t, tx, tenantCtx(t, "A")), change)
+				}
+				require.NoError(t, tx.Commit())
+			}
+		}
+		for range 3 {
+			tx, err := db.BeginTx(tenantCtx(t, "A"), nil)
+			require.NoError(t, err)
+			mustExec(t, tx, "savepoint s")
+			assert.Equal(t, "A", tenantOf(t, tx, t.Context()))
+			mustExec(t, tx, "rollback to s")
+			assert.Equal(t, "A", tenantOf(t, tx, t.Context()), "the rollback has taken it away")
+			require.NoError(t, tx.Commit())
+		}
+	})
+}
+
 // requireCode requires a server's error with a SQLSTATE.
 func requireCode(t testing.TB, err error, code string) {
 	t.Helper()

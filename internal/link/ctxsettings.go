@@ -191,7 +191,7 @@ func initial(name string, kept []settings.Setting) setting {
 // noteRide is called when riders have arrived that go on to hold in a transaction.
 func (l *local) noteRide(r *ride) {
 	if r.set != nil {
-		l.set, l.doubtful = r.wanted, false
+		l.set, l.doubtful = r.wanted, r.unset
 		if l.names == nil {
 			l.names = map[string]bool{}
 		}
@@ -206,18 +206,24 @@ func (l *local) noteRide(r *ride) {
 	}
 }
 
-// noteQuery is called when a query has ended that may have changed what holds.
-func (l *local) noteQuery(tag, sql string) {
-	if len(l.names) == 0 || l.doubtful {
-		return
+// noteUnset is called when a query has ended. It notes whether the query may have changed what holds by settings, those that
+// have come with it included. It does so whenever the query runs: a text that leaves nothing behind may do this.
+func (c *Conn) noteUnset(tag, sql string) {
+	l := &c.session.local
+	if len(l.names) > 0 || c.ride.set != nil {
+		unset := unsets(tag, sql)
+		l.doubtful, c.ride.unset = l.doubtful || unset, unset
 	}
+}
+
+// unsets reports whether a query may have changed parameters in its transaction.
+func unsets(tag, sql string) bool {
 	word, _, _ := strings.Cut(tag, " ")
 	switch word {
 	case "SET", "RESET", "ROLLBACK", "DO", "CALL", "DISCARD":
-		l.doubtful = true
-	default:
-		l.doubtful = !isSingle(sql) || mentions(sql, "set_config")
+		return true
 	}
+	return !isSingle(sql) || mentions(sql, "set_config")
 }
 
 // setters are the names and the texts of the statements that set one parameter, two, and so on.

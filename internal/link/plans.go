@@ -91,10 +91,10 @@ func caches(mode pgx.QueryExecMode) bool {
 // it has left in the session, and at the end of a transaction counts a change of the schema for other connections. Most texts
 // are found among the harmless ones.
 func (c *Conn) noteQuery(tag, sql string, args []any) {
+	c.noteUnset(tag, sql)
 	if slot := &c.prepared.harmless[len(sql)%len(c.prepared.harmless)]; *slot != sql {
 		changed := mayChange(tag, sql) && c.noteChanges(sql, args)
 		leaves := c.noteLeft(tag, sql)
-		c.session.local.noteQuery(tag, sql)
 		if !changed && !leaves && tag != "" && len(sql) < longText {
 			*slot = sql
 		}

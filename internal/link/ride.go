@@ -33,6 +33,7 @@ type ride struct {
 	names   []string     // the statements that the riders prepare
 	wanted  *ctxSettings // the settings that hold once set has arrived
 	inTx    bool         // a transaction is open, or begins with the riders
+	unset   bool         // the statement may have changed what set has set
 	carries bool         // the statement is sent in a way in which it can have riders: the tracer may add one
 }
 
