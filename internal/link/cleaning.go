@@ -165,8 +165,8 @@ func (c *Conn) noteLeft(tag, sql string) bool {
 }
 
 // mayLeave reports whether a text may leave something in the session, so that it is worth a closer look. It is a cheap
-// filter that is true of few texts. tag is the command tag of the last statement in the text, "" if one has failed: those before it
-// may have been executed, and an advisory lock stays even if its statement fails.
+// filter that is true of few texts. tag is the command tag of the last statement in the text, "" if one has failed: those
+// before it may have been executed, and an advisory lock stays even if its statement fails.
 func mayLeave(tag, sql string) bool {
 	word, _, _ := strings.Cut(tag, " ")
 	switch word {

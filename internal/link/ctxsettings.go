@@ -229,16 +229,17 @@ func unsets(tag, sql string) bool {
 // setters are the names and the texts of the statements that set one parameter, two, and so on.
 var setters = func() (all [8]struct{ name, text string }) {
 	for i := range all {
-		all[i].name, all[i].text = fmt.Sprintf("pgprod_set_%d", i+1), settingText(i+1)
+		all[i].name, all[i].text = fmt.Sprintf("pgprod_set_%d", i+1), settingText(i+1, true)
 	}
 	return all
 }()
 
-// settingText returns the text of a statement that sets n parameters until the end of the transaction.
-func settingText(n int) string {
+// settingText returns the text of a statement that sets n parameters, until the end of the transaction if local is true, else
+// for the session.
+func settingText(n int, local bool) string {
 	calls := make([]string, n)
 	for i := range calls {
-		calls[i] = fmt.Sprintf("pg_catalog.set_config($%d, $%d, true)", 2*i+1, 2*i+2)
+		calls[i] = fmt.Sprintf("pg_catalog.set_config($%d, $%d, %t)", 2*i+1, 2*i+2, local)
 	}
 	return "select " + strings.Join(calls, ", ")
 }
@@ -253,7 +254,7 @@ func (c *Conn) settingRider(all []setting, again bool) *wire.Rider {
 	if n := len(all); n <= len(setters) {
 		return c.recurring(setters[n-1].name, setters[n-1].text, again, parameters...)
 	}
-	return passing(settingText(len(all)), again, parameters...)
+	return passing(settingText(len(all), true), again, parameters...)
 }
 
 // refusedSettings returns the error of a statement whose settings the server has refused, or, if trace is true, its trace
@@ -261,9 +262,6 @@ func (c *Conn) settingRider(all []setting, again bool) *wire.Rider {
 func (c *Conn) refusedSettings(trace bool, err error) error {
 	pg := pgerror.From(err)
 	if pg == nil || pgerror.IsCanceled(err) {
-		return err
-	}
-	if _, again := errors.AsType[*settingsError](err); again {
 		return err
 	}
 	e := &settingsError{prefix: c.dialer.prefix() + "ContextWithSettings: ", cause: &pgconn.PgError{

@@ -202,12 +202,10 @@ func applySettings(ctx context.Context, pg *pgconn.PgConn, all []settings.Settin
 
 // setForSession returns a statement that sets all settings for the session, and its parameters.
 func setForSession(all []settings.Setting) (text string, parameters [][]byte) {
-	calls := make([]string, len(all))
-	for i, s := range all {
-		calls[i] = fmt.Sprintf("set_config($%d, $%d, false)", 2*i+1, 2*i+2)
+	for _, s := range all {
 		parameters = append(parameters, []byte(s.Name), []byte(s.Value))
 	}
-	return "select " + strings.Join(calls, ", "), parameters
+	return settingText(len(all), false), parameters
 }
 
 // lookup returns a function that calls the given one and notes which name each address came from, so that telemetry shows

@@ -101,21 +101,13 @@ func (c *Conn) board(ctx context.Context, query string, how way) error {
 	}
 	if t.begin != "" {
 		r.begin = c.beginRider(t.begin)
+		c.tap.Board(r.begin)
 	}
 	if change != nil {
 		r.set, r.wanted = c.settingRider(change, !r.inTx), wanted
+		c.tap.Board(r.set)
 	}
-	c.boardEach(r.begin, r.set)
 	return nil
-}
-
-// boardEach boards those of the riders that are not nil.
-func (c *Conn) boardEach(riders ...*wire.Rider) {
-	for _, rider := range riders {
-		if rider != nil {
-			c.tap.Board(rider)
-		}
-	}
 }
 
 // goAhead sends ahead what belongs to a statement of the simple protocol.
@@ -143,9 +135,9 @@ func (c *Conn) goAhead(ctx context.Context, change []setting, wanted *ctxSetting
 	return c.rideAlone(ctx, c.ride.set)
 }
 
-// rideAlone sends riders in a round trip of their own, with a statement that does nothing.
-func (c *Conn) rideAlone(ctx context.Context, riders ...*wire.Rider) error {
-	c.boardEach(riders...)
+// rideAlone sends a rider of the ride's in a round trip of its own, with a statement that does nothing.
+func (c *Conn) rideAlone(ctx context.Context, rider *wire.Rider) error {
+	c.tap.Board(rider)
 	c.beginUntraced()
 	defer c.guard.End()
 	return c.getOff(c.pg.ExecParams(ctx, "select", nil, nil, nil, nil).Read().Err)
@@ -295,8 +287,7 @@ func (c *Conn) turnedAway(r *ride, refused *wire.Rider, err error) error {
 	if r.clean != nil {
 		c.cleaned()
 	}
-	atBegin := r.begin != nil && refused == r.begin
-	if r.begin != nil && !atBegin {
+	if r.begin != nil && refused != r.begin {
 		c.tx.beginSent(true)
 	}
 	if pgerror.HasNoSuchStatement(err) && c.pg.TxStatus() == 'I' { // something has deallocated what we had prepared
@@ -304,7 +295,7 @@ func (c *Conn) turnedAway(r *ride, refused *wire.Rider, err error) error {
 		c.attempt.turned = here
 		return err
 	}
-	if atBegin {
+	if refused == r.begin {
 		return c.beginRefused(err)
 	}
 	c.session.local.doubtful = true

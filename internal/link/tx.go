@@ -115,11 +115,7 @@ func (c *Conn) beginNow(ctx context.Context) error {
 func (c *Conn) beginAhead(ctx context.Context) error {
 	mark := c.tap.Mark()
 	err := c.beginNow(ctx)
-	switch {
-	case err == nil, c.tap.Mark() == mark: // of which nothing was sent may yet begin
-		return err
-	case c.pg.IsClosed(): // what was refused may be the session, which the server has ended
-		c.tx.beginSent(true)
+	if err == nil || c.tap.Mark() == mark || c.pg.IsClosed() { // what was refused may be the session, which has ended then
 		return err
 	}
 	return c.beginRefused(err)

@@ -111,9 +111,6 @@ func (c *Conn) together(flights [][]byte, do func(i int) error) error {
 }
 
 // flightOf returns messages and a Sync as they are sent.
-func flightOf(messages ...pgproto3.FrontendMessage) (flight []byte) {
-	for _, m := range append(messages, &pgproto3.Sync{}) {
-		flight, _ = m.Encode(flight) // fails for messages of more than a gigabyte
-	}
-	return flight
+func flightOf(messages ...pgproto3.FrontendMessage) []byte {
+	return encode(nil, append(messages, &pgproto3.Sync{})...)
 }
