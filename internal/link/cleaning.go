@@ -148,6 +148,7 @@ func (c *Conn) noteLeft(tag, sql string) bool {
 	for statement := range sqlsummary.Split(sql) {
 		left |= sqlsummary.LeftBy(statement)
 	}
+	c.visit.left |= left
 	if left&sqlsummary.LeftNames != 0 {
 		left |= sqlsummary.LeftAnything // whatever EXECUTE does under that name
 	}

@@ -10,10 +10,11 @@ import (
 // to find a frequent mistake: a statement whose effect is lost with the visit. db.Exec("set search_path to other"), for
 // example, gives its connection back at once, and the next statement runs on another one that doesn't have the setting.
 type visit struct {
-	ran   int    // how many statements have run, without those that begin and end a transaction
-	sql   string // the text of the last of them
-	tag   string // the command tag of the last of them; "" if it failed
-	shown bool   // the borrower has had the *pgx.Conn, by which statements may run that aren't seen here
+	ran   int             // how many statements have run, without those that begin and end a transaction
+	sql   string          // the text of the last of them
+	tag   string          // the command tag of the last of them; "" if it failed
+	left  sqlsummary.Left // what they are seen to have left in the session
+	shown bool            // the borrower has had the *pgx.Conn, by which statements may run that aren't seen here
 }
 
 // began is called for each statement before it is sent. kind and sql are as in Statement.
@@ -39,79 +40,38 @@ func (v *visit) ended(kind, sql, tag string) {
 func isCommit(sql string) bool { return sql == "commit" || strings.HasPrefix(sql, "begin") }
 
 // unkept returns the remedy if the visit consisted of a single statement that has left something in the session for later
-// statements, of which there were none. It is nil if there is no such thing, or if the tag and the first words don't show
-// it.
+// statements, of which there were none. It is nil if there is no such thing, or if the tag and the text don't show it.
 func (v *visit) unkept() *Remedy {
+	word, _, _ := strings.Cut(v.tag, " ")
 	switch {
-	case v.ran != 1 || v.shown:
+	case v.ran != 1 || v.shown || v.left == 0:
 		return nil // later statements of the visit have used it, or may have
-	case v.tag == "SET":
-		if isSetting(v.sql) {
+	case word != "SET" && !isSingle(v.sql):
+		return nil // a later statement of the same text may have used it
+	case word == "SET":
+		if !setsBack(v.sql) {
 			return &remedies.setting
 		}
-	case v.tag == "LISTEN":
+	case word == "LISTEN":
 		return &remedies.listen
-	case v.tag == "PREPARE":
+	case word == "PREPARE":
 		return &remedies.prepared
-	case v.tag == "CREATE TABLE":
-		if isTemporary(v.sql) {
-			return &remedies.temporary
-		}
-	case strings.HasPrefix(v.tag, "SELECT"):
-		return unkeptSelect(v.sql)
+	case v.left&sqlsummary.LeftTables != 0 && (v.tag == "CREATE TABLE" || word == "SELECT"): // the tag of CREATE TABLE AS
+		return &remedies.temporary
+	case word != "SELECT": // DO and CALL may leave anything, and perhaps nothing
+		return nil
+	case v.left&sqlsummary.LeftLocks != 0:
+		return &remedies.lock
+	case v.left&sqlsummary.LeftSettings != 0:
+		return &remedies.setting
 	}
 	return nil
 }
 
-// isSetting reports whether each statement of a text is a SET that outlives its transaction, and the text doesn't set
-// something back (to DEFAULT or NONE).
-func isSetting(sql string) bool {
+// setsBack reports whether a SET sets something back, to DEFAULT or NONE.
+func setsBack(sql string) bool {
 	text := strings.ToLower(strings.TrimRight(sql, "; \t\r\n"))
-	if strings.HasSuffix(text, "default") || strings.HasSuffix(text, "none") {
-		return false
-	}
-	for statement := range sqlsummary.Split(sql) {
-		if sqlsummary.LeftBy(statement)&(sqlsummary.LeftSettings|sqlsummary.LeftRole) == 0 {
-			return false
-		}
-	}
-	return true
-}
-
-// isTemporary reports whether a CREATE TABLE makes a temporary table.
-func isTemporary(sql string) bool {
-	first, second := sqlsummary.FirstWords(sql)
-	if !strings.EqualFold(first, "create") {
-		return false
-	}
-	switch strings.ToLower(second) {
-	case "temp", "temporary", "local", "global":
-		return true
-	}
-	return false
-}
-
-// unkeptSelect is unkept for a text with the command tag of a SELECT: a call of a function that changes the session, or
-// CREATE TEMP TABLE … AS, which has that tag as well.
-func unkeptSelect(sql string) *Remedy {
-	const selects = "select "
-	switch {
-	case sql == "" || sql[0]|0x20 != 's':
-		if isTemporary(sql) {
-			return &remedies.temporary
-		}
-	case len(sql) < len(selects) || !strings.EqualFold(sql[:len(selects)], selects):
-	default:
-		call := strings.ToLower(sql[len(selects):min(len(sql), 200)])
-		call = strings.TrimPrefix(strings.TrimLeft(call, " \t\r\n"), "pg_catalog.")
-		switch {
-		case strings.HasPrefix(call, "set_config(") && strings.Contains(call, "false"):
-			return &remedies.setting
-		case strings.HasPrefix(call, "pg_advisory_lock"), strings.HasPrefix(call, "pg_try_advisory_lock"):
-			return &remedies.lock
-		}
-	}
-	return nil
+	return strings.HasSuffix(text, "default") || strings.HasSuffix(text, "none")
 }
 
 // A Remedy says what was left in a session where nobody can use it, and what to do instead, in words for a line of log.
