@@ -42,10 +42,11 @@ func isCommit(sql string) bool { return sql == "commit" || strings.HasPrefix(sql
 // unkept returns the remedy if the visit consisted of a single statement that has left something in the session for later
 // statements, of which there were none. It is nil if there is no such thing, or if the tag and the text don't show it.
 func (v *visit) unkept() *Remedy {
+	if v.ran != 1 || v.shown || v.left == 0 {
+		return nil // later statements of the visit have used it, or may have
+	}
 	word, _, _ := strings.Cut(v.tag, " ")
 	switch {
-	case v.ran != 1 || v.shown || v.left == 0:
-		return nil // later statements of the visit have used it, or may have
 	case word != "SET" && !isSingle(v.sql):
 		return nil // a later statement of the same text may have used it
 	case word == "SET":
