@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"os"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -90,6 +92,41 @@ func TestOtherSessionsSeeTheTraceContextWhileTheStatementRuns(t *testing.T) {
 	}, "pg_stat_activity doesn't show it")
 	require.NoError(t, <-done)
 	assert.Zero(t, get[int](t, observer, "select count(*) from pg_stat_activity where application_name like '00-%' and datname = current_database()"))
+}
+
+// The server writes what took long and what failed under the name that the session had then.
+func TestTheServersLogHasTheTraceContextOfAStatement(t *testing.T) {
+	t.Parallel()
+	server := pgtest.StartTB(t, pgtest.Config{Settings: map[string]string{
+		"log_line_prefix": "%a|", "log_min_duration_statement": "0", "log_min_error_statement": "error",
+	}})
+	tr := newTracing(t)
+	db := warm(t, with(server.DSN(""), "trace_context", "application_name", "server_settings", "application_name=shop"), tr, pgprod.WithRootSpans(false))
+	ctx, _ := tr.parent()
+	_, err := db.ExecContext(ctx, "select 'slow' where $1", true)
+	require.NoError(t, err)
+	slow := tr.Ended()[len(tr.Ended())-1].SpanContext()
+	_, err = db.ExecContext(ctx, "select 1/$1::int", 0)
+	requireCode(t, err, "22012")
+	failed := tr.Ended()[len(tr.Ended())-1].SpanContext()
+	mustExec(t, db, "select 'untraced' where $1", true)
+
+	log, err := os.ReadFile(server.LogFile())
+	require.NoError(t, err)
+	for line := range strings.Lines(string(log)) {
+		name, message, _ := strings.Cut(line, "|")
+		switch {
+		case strings.Contains(message, "execute") && strings.Contains(message, "select 'slow'"):
+			assert.Equal(t, traceparent(slow), name, line)
+		case strings.Contains(message, "ERROR:  division by zero"):
+			assert.Equal(t, traceparent(failed), name, line)
+		case strings.Contains(message, "select 'untraced'"):
+			assert.Equal(t, "shop", name, line)
+		}
+	}
+	for _, message := range []string{traceparent(slow), traceparent(failed), "shop|"} {
+		assert.Contains(t, string(log), message)
+	}
 }
 
 func TestATracedStatementStaysPreparedAndCostsNoRoundTrip(t *testing.T) {
