@@ -63,11 +63,11 @@ const (
 var allRidden = []ridden{
 	{"BEGIN", []string{"begin"}, false, "", inOwn, isInOwn},
 	{"BEGIN in InTx", []string{"begin"}, false, "", again, isAgain},
-	{"settings", []string{"pg_catalog.set_config"}, false, "A", alone, isAlone},
+	{"settings", []string{"set_config($1, $2, true)"}, false, "A", alone, isAlone},
 	{"cleaning", nil, true, "", alone, isAlone},
-	{"cleaning and settings", []string{"pg_catalog.set_config"}, true, "A", alone, isAlone},
-	{"cleaning, BEGIN and settings", []string{"pg_catalog.set_config"}, true, "A", inOwn, isInOwn},
-	{"cleaning, BEGIN and settings in InTx", []string{"pg_catalog.set_config"}, true, "A", again, isAgain},
+	{"cleaning and settings", []string{"set_config($1, $2, true)"}, true, "A", alone, isAlone},
+	{"cleaning, BEGIN and settings", []string{"set_config($1, $2, true)"}, true, "A", inOwn, isInOwn},
+	{"cleaning, BEGIN and settings in InTx", []string{"set_config($1, $2, true)"}, true, "A", again, isAgain},
 }
 
 // A riderCut is where a connection is lost.
