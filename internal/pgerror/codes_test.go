@@ -136,7 +136,7 @@ func TestOnlyTheServerItselfEndsASessionInPlaceOfACommit(t *testing.T) {
 		assert.False(t, SettlesCommit(fatal(code, "ProcessInterrupts")), "FATAL %s is no answer to the COMMIT", code)
 		assert.False(t, EndedInstead(&pgconn.PgError{SeverityUnlocalized: "ERROR", Code: code, Routine: "ProcessInterrupts"}), code)
 	}
-	assert.Equal(t, []string{"25P03", "25P04", "57P01", "57P05"}, got)
+	assert.Equal(t, []string{"25P03", "25P04", "40001", "57P01", "57P05"}, got)
 }
 
 func TestARollbackInPlaceOfACommitIsAnAnswer(t *testing.T) {

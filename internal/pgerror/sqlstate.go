@@ -12,6 +12,7 @@ const (
 	FeatureNotSupported        = "0A000" // feature_not_supported; also: a cached plan must not change its result's types
 	ProtocolViolation          = "08P01" // protocol_violation; PgBouncer's code for almost everything
 	InvalidParameterValue      = "22023" // invalid_parameter_value: a setting can't have this value
+	UniqueViolation            = "23505" // unique_violation
 	ReadOnlyTransaction        = "25006" // read_only_sql_transaction: it wrote, and the transaction or the server is read-only
 	InFailedTransaction        = "25P02" // in_failed_sql_transaction: a statement has failed, only ROLLBACK is left
 	IdleInTransactionTimeout   = "25P03" // idle_in_transaction_session_timeout, which ends the session
@@ -21,11 +22,14 @@ const (
 	InvalidPassword            = "28P01" // invalid_password
 	InvalidCatalogName         = "3D000" // invalid_catalog_name: there is no database of this name
 	SerializationFailure       = "40001" // serialization_failure
+	InvalidSchemaName          = "3F000" // invalid_schema_name: there is no schema of this name
 	StatementCompletionUnknown = "40003" // statement_completion_unknown
 	DeadlockDetected           = "40P01" // deadlock_detected
 	InsufficientPrivilege      = "42501" // insufficient_privilege
 	InvalidName                = "42602" // invalid_name: a setting can't have this name
+	UndefinedColumn            = "42703" // undefined_column
 	UndefinedObject            = "42704" // undefined_object: at login, a setting that the server doesn't know
+	UndefinedTable             = "42P01" // undefined_table
 	TooManyConnections         = "53300" // too_many_connections
 	CantChangeRuntimeParam     = "55P02" // cant_change_runtime_param: a session can't change this setting
 	QueryCanceled              = "57014" // query_canceled: by a cancel request, or by statement_timeout
@@ -33,6 +37,8 @@ const (
 	CrashShutdown              = "57P02" // crash_shutdown: another backend crashed, all sessions end
 	CannotConnectNow           = "57P03" // cannot_connect_now: the server starts, stops or recovers
 	IdleSessionTimeout         = "57P05" // idle_session_timeout, which ends the session
+	DSQLDataConflict           = "OC000" // Aurora DSQL: a change of the same data was committed meanwhile
+	DSQLSchemaConflict         = "OC001" // Aurora DSQL: the schema was changed meanwhile
 	InternalError              = "XX000" // internal_error; also: cache lookup failed for a type that was dropped
 )
 

@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"encoding/binary"
 	"errors"
 	"sync/atomic"
 )
@@ -76,12 +75,18 @@ var errLeftBehind = errors.New("pgprod: a statement of the simple protocol can't
 
 // The types of the messages that are looked at here.
 const (
-	parse         = 'P'
-	bind          = 'B'
-	query         = 'Q'
-	errorResponse = 'E'
+	parse    = 'P' // to the server
+	bind     = 'B'
+	describe = 'D'
+	closing  = 'C'
+	flush    = 'H'
+	syncing  = 'S'
+	query    = 'Q'
+
+	errorResponse = 'E' // from the server
 	dataRow       = 'D'
 	complete      = 'C'
+	ready         = 'Z'
 )
 
 // writeFlight writes what pgx has given to Write, with the riders in front, and returns how many bytes of pgx's were
@@ -133,11 +138,9 @@ type taking struct {
 	riders []*Rider  // those of the flight whose answers have not all come; the first one's are coming
 	came   int       // how many of the first one's have come
 
-	header [5]byte // of the message that is being read: its type and its length
-	got    int     // how many bytes of the header have been read
-	body   int     // how many bytes of the message are left behind the header
-	drop   bool    // the message is a rider's
-	over   bool    // the message is the last that concerns the riders
+	partial      // the message that is being read
+	drop    bool // it is a rider's
+	over    bool // it is the last that concerns the riders
 }
 
 // take removes the riders' answers from what was read and returns how many bytes are left, which are moved to the front.
@@ -164,7 +167,7 @@ func (r *rides) take(p []byte) int {
 			k.header[k.got] = p[i]
 			k.got++
 			if k.got == len(k.header) {
-				k.body = max(0, int(int32(binary.BigEndian.Uint32(k.header[1:])))-4)
+				k.body = bodySize(k.header[1:])
 			}
 		default:
 			n = min(k.body, len(p)-i)

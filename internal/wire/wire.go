@@ -20,10 +20,12 @@ import (
 // A Tap sits between pgx's message buffers and the connection, above TLS, so that it sees the protocol in the clear. pgx
 // reads and writes through it, from one goroutine at a time each way. Methods say where others may be called concurrently.
 //
-// It answers three questions:
+// It answers four questions:
 //
 //   - Was anything written since Mark? If not, the server can't have run the statement, and it may be sent on another
 //     connection. The promise that no statement runs twice depends on this.
+//   - Was anything executed? A flight that only prepares a statement is written, and yet nothing can have happened. And has a
+//     statement's completion come? See Executions and Completed.
 //   - Was a statement refused before it was executed? Then it may be sent again, see Refused.
 //   - What ended the connection? When the reply to a simple query is lost pgx forgets the reason, and says "conn closed";
 //     Err still has it.
@@ -34,7 +36,8 @@ type Tap struct {
 	late   func() bool // called when a read has run into its deadline: whether to read once more
 
 	writes   atomic.Int64          // how many writes have reached the connection, at least in part
-	answered atomic.Int64          // the value of writes when the server last said ReadyForQuery, at the end of a read
+	runs     atomic.Int64          // how many of them have the server execute something
+	answered atomic.Int64          // the value of writes when the server last said ReadyForQuery
 	sent     atomic.Uint32         // the type of the first message of the latest write
 	failure  atomic.Pointer[error] // the first error of a read or a write; nil: none
 
@@ -43,16 +46,23 @@ type Tap struct {
 
 	// The fields below are used by the goroutine that reads, and by no other.
 
-	tail    [readySize]byte // the last bytes that were read
-	heardAt int64           // the value of writes when bytes last came from the server
-	refused bool            // the answer to that write began with an error
+	message   partial // the message that is being read
+	completed int64   // the value of writes when a statement's completion last came
+	heardAt   int64   // the value of writes when bytes last came from the server
+	refused   bool    // the answer to that write began with an error
 }
 
 var _ io.ReadWriter = (*Tap)(nil)
 
-// readySize is the size of a ReadyForQuery message in bytes: 1 for its type, 4 for its length, 1 for the transaction's
-// state.
-const readySize = 6
+// partial is how far a message was read. A message may be cut anywhere between two reads.
+type partial struct {
+	header [headerSize]byte // its type and its length
+	got    int              // how many bytes of the header have been read
+	body   int              // how many bytes of the message are left behind the header
+}
+
+// headerSize is the size in bytes of what each message begins with: 1 for its type, 4 for its length without the type.
+const headerSize = 5
 
 // NewTap returns a Tap in front of r and w. When a read of r has run into its deadline, the Tap calls late, in the reading
 // goroutine. If late reports true (it has set another deadline) the Tap reads once more.
@@ -92,27 +102,51 @@ func (t *Tap) read(p []byte) (int, error) {
 }
 
 // heard is called with the bytes of each read. The first bytes after a write tell whether its answer begins with an error.
-// The last six tell whether the server has said ReadyForQuery, which means that it has answered all that was sent.
+// The types of the messages tell what the server has completed.
 func (t *Tap) heard(p []byte) {
 	if writes := t.writes.Load(); writes != t.heardAt {
 		t.heardAt, t.refused = writes, beginsWithError(p)
 	}
-	if n := len(p); n < readySize {
-		copy(t.tail[:], t.tail[n:])
-		copy(t.tail[readySize-n:], p)
-	} else {
-		copy(t.tail[:], p[n-readySize:])
+	m := &t.message
+	for len(p) > 0 {
+		switch {
+		case m.body > 0:
+			n := min(m.body, len(p))
+			m.body, p = m.body-n, p[n:]
+		case m.got == 0 && len(p) >= headerSize:
+			t.begins(p[0])
+			m.body, p = bodySize(p[1:]), p[headerSize:]
+		default:
+			n := copy(m.header[m.got:], p)
+			m.got, p = m.got+n, p[n:]
+			if m.got == headerSize {
+				t.begins(m.header[0])
+				m.body, m.got = bodySize(m.header[1:]), 0
+			}
+		}
 	}
-	if t.tail[0] == 'Z' && binary.BigEndian.Uint32(t.tail[1:]) == readySize-1 {
+}
+
+// begins is called with the type of each message.
+func (t *Tap) begins(kind byte) {
+	switch kind {
+	case complete:
+		t.completed = t.writes.Load()
+	case ready:
 		t.answered.Store(t.writes.Load())
 	}
 }
 
-// Answered reports whether the server has answered all that was written. It is safe for concurrent use.
-//
-// It is a hint, not a proof: a Tap doesn't parse each message, it looks at the last bytes that were read. The end of a row
-// may look like ReadyForQuery, and where several statements are under way it is true after the first answer. Use it only
-// where something else says as well that no statement is under way.
+// bodySize returns how many bytes of a message follow its length, which length begins with.
+func bodySize(length []byte) int { return max(0, int(int32(binary.BigEndian.Uint32(length)))-4) }
+
+// Completed reports whether a statement of the latest write was completed. It says nothing of the transaction: by the
+// extended protocol the server commits after the completion, and says so by ReadyForQuery. Call it from the goroutine that
+// reads.
+func (t *Tap) Completed() bool { return t.completed == t.writes.Load() }
+
+// Answered reports whether the server has said that it is ready for the next query since the latest write. Where several
+// statements are under way it is true after the first answer. It is safe for concurrent use.
 func (t *Tap) Answered() bool { return t.answered.Load() == t.writes.Load() }
 
 // Write implements io.Writer. A Terminate message that is written alone is not counted: pgx writes it, from a goroutine of
@@ -133,11 +167,28 @@ func (t *Tap) Write(p []byte) (n int, err error) {
 			t.sent.Store(kind)
 		}
 		t.writes.Add(1)
+		if executes(p) {
+			t.runs.Add(1)
+		}
 	}
 	if err != nil {
 		t.noteFailure(err)
 	}
 	return n, err
+}
+
+// executes reports whether one of these messages makes the server execute something. Messages that prepare or describe a
+// statement, bind its arguments, or close it don't.
+func executes(p []byte) bool {
+	for len(p) >= headerSize {
+		switch p[0] {
+		case parse, bind, describe, closing, flush, syncing:
+		default:
+			return true
+		}
+		p = p[min(len(p), headerSize+bodySize(p[1:])):]
+	}
+	return len(p) > 0
 }
 
 // noteFailure keeps the first error; later ones mostly follow from it.
@@ -155,6 +206,11 @@ func (t *Tap) forgetDeadline() {
 // that nothing was sent in between. It is safe for concurrent use.
 func (t *Tap) Mark() int64 { return t.writes.Load() }
 
+// Executions returns a value that changes with every write that has reached the connection, if only in part, and makes the
+// server execute a statement of pgx's. Two equal values mean that the server can't have executed any in between. It is safe for
+// concurrent use.
+func (t *Tap) Executions() int64 { return t.runs.Load() }
+
 // Refused reports whether the latest write was a statement of the extended protocol (it begins with Parse or Bind) whose
 // answer began with an error, in place of BindComplete. The server has then executed nothing of it.
 //
@@ -168,13 +224,12 @@ func (t *Tap) Refused() bool {
 // beginsWithError reports whether the first message of an answer is an error. It skips ParseComplete, and what the server
 // may send at any time: notices, changed settings and notifications.
 func beginsWithError(answer []byte) bool {
-	const header = 5 // the kind, and the length of the message without the kind
-	for len(answer) > header {
+	for len(answer) > headerSize {
 		switch answer[0] {
 		case 'E':
 			// PostgreSQL's errors begin with the field S, the severity. Without it this is no error, but the middle of a
 			// message.
-			return answer[header] == 'S'
+			return answer[headerSize] == 'S'
 		case 'N', 'S', 'A', '1':
 			next := 1 + uint64(binary.BigEndian.Uint32(answer[1:]))
 			if next > uint64(len(answer)) {
