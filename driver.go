@@ -32,6 +32,7 @@
 //	pool_reset            auto         what a borrower is seen to leave in the session is undone before the next one's
 //	                                   statements; or always: whatever it is; or off
 //	begin                 lazy         BEGIN travels with the first statement; or eager: by itself
+//	once_table            pgprod_once  where TxOnce keeps its keys
 //	trace_context         off          or application_name, or comment: where a sampled statement has its traceparent
 //	command_timeout       30s          longest statement, its rows included; 0: none
 //	connect_timeout       5s           one dial

@@ -95,6 +95,9 @@ type Options struct {
 	// Begin is lazy, which sends BEGIN with a transaction's first statement, or eager, which sends it by itself. Default: lazy.
 	Begin *BeginMode `json:"begin,omitempty" yaml:"begin,omitempty"`
 
+	// OnceTable is the table in which [TxOnce] keeps its keys, name or schema.name. Default: pgprod_once.
+	OnceTable *string `json:"once_table,omitempty" yaml:"once_table,omitempty"`
+
 	// TraceContext says how a sampled statement tells the server its trace context: off, application_name or comment; see
 	// [WithTraceContext]. Default: off.
 	TraceContext *TraceContextMode `json:"trace_context,omitempty" yaml:"trace_context,omitempty"`
@@ -383,6 +386,12 @@ func WithPoolReset(mode PoolResetMode) Option {
 // begins the transaction. Default: lazy.
 func WithBegin(mode BeginMode) Option {
 	return func(c *config) { c.values.Begin = &mode }
+}
+
+// WithOnceTable sets the table in which [TxOnce] keeps its keys: name or schema.name, of letters, digits and underscores.
+// Default: pgprod_once.
+func WithOnceTable(table string) Option {
+	return func(c *config) { c.values.OnceTable = &table }
 }
 
 // WithTraceContext has sampled statements tell the server their trace context, as in W3C's traceparent header, so that what

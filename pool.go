@@ -5,7 +5,9 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 
@@ -44,6 +46,7 @@ type PoolStatus struct {
 	WaitTime        time.Duration    `json:"wait_time_ns"`     // the sum of all waits
 	Timeouts        int64            `json:"timeouts"`         // waits that ended with ErrPoolTimeout
 	FailedConnects  int64            `json:"failed_connects"`  // attempts to connect that failed
+	CommitsUnknown  int64            `json:"commits_unknown"`  // transactions and statements that ended with ErrCommitUnknown
 	Closed          map[string]int64 `json:"closed"`           // connections closed, by reason: lifetime, idle, overflow, invalid, dirty, closed
 }
 
@@ -105,7 +108,14 @@ func ContextWithSettings(ctx context.Context, settings map[string]string) contex
 	return link.WithSettings(ctx, settings)
 }
 
-// A TxOption changes how InTx runs its transaction: [TxIsolation], [TxReadOnly], [TxRetries].
+// ContextRepeatable returns a context whose statements may run twice without harm, as the caller says: reads, and writes that
+// come to the same. If the connection is lost after such a statement was sent, so that it isn't known whether it ran, it is
+// sent again on another connection, three times at most and within pool_timeout and the context, and the caller gets no
+// error. It makes no difference in a transaction, once rows were handed out, and where command_timeout or the context has
+// ended the statement. It is safe for concurrent use.
+func ContextRepeatable(ctx context.Context) context.Context { return link.WithRepeatable(ctx) }
+
+// A TxOption changes how InTx runs its transaction: [TxIsolation], [TxReadOnly], [TxRetries], [TxOnce].
 type TxOption func(*txConfig)
 
 // txConfig is what the options of a transaction say. TxOption has a type of the root package, which pkg.go.dev shows.
@@ -129,13 +139,53 @@ func TxRetries(n int) TxOption {
 	return func(c *txConfig) { c.Retries = n }
 }
 
+// ErrAlreadyDone is the error of [InTx] with [TxOnce] if a transaction with the same key was committed before, by this
+// process or another; test for it with errors.Is. Then this call has done nothing.
+var ErrAlreadyDone error = link.ErrAlreadyDone
+
+// TxOnce has the transaction committed exactly once for this key: the key is inserted into a table (once_table, by default
+// pgprod_once) and committed with the transaction. So InTx knows what became of a COMMIT whose reply was lost: it begins again
+// with the same key, as long as pool_timeout allows, and returns nil if that shows that the transaction is committed; otherwise
+// it runs fn again.
+//
+// If a transaction with this key was committed before, the error is [ErrAlreadyDone], and nothing is done: the first statement
+// of fn fails with it. If another one with this key is under way, the first statement waits for it, for command_timeout at
+// most. If fn fails, the key isn't kept, and may be used again. The key travels with the first statement, in the same round
+// trip; so that statement can't be SET TRANSACTION.
+//
+// A key has 1 to 1000 bytes of UTF-8, without NUL. It is in no error, log, span or metric; the server's own log may have it.
+// The table has to be made once, and [ForgetOnce] deletes old keys. In a read-only transaction TxOnce is an error.
+func TxOnce(key string) TxOption {
+	return func(c *txConfig) { c.Keyed, c.Key = true, key }
+}
+
+// ForgetOnce deletes the keys of [TxOnce] that are older than that, and returns how many there were. A key that is forgotten
+// may be committed again, so olderThan has to be longer than anybody may take to try again. It must not be negative. The
+// keys are deleted in portions, each by itself; if one fails, those before it stay deleted, and the number counts them. It is
+// safe for concurrent use.
+func ForgetOnce(ctx context.Context, db *sql.DB, olderThan time.Duration) (int64, error) {
+	if ctx == nil {
+		return 0, errors.New("pgprod: ForgetOnce needs a context, got nil")
+	}
+	p, err := poolOf(db)
+	if err != nil {
+		return 0, err
+	}
+	if olderThan < 0 {
+		return 0, fmt.Errorf("pgprod: ForgetOnce: olderThan must be 0 or more, is %v", olderThan)
+	}
+	return p.ForgetOnce(ctx, db, olderThan)
+}
+
 // InTx begins a transaction, calls fn with it, and commits it if fn returns nil. If fn returns an error InTx rolls back and
 // returns the error; if fn panics it rolls back and panics.
 //
 // InTx begins a new transaction and calls fn again, after a growing pause with jitter, if the last one was rolled back for
 // certain and may succeed next time: the server ended it in favour of another (SQLSTATE 40001 or 40P01, from a statement of
-// fn or from the COMMIT), the server refused a statement that was prepared before somebody changed the schema, or the
-// connection was lost before COMMIT was sent. InTx never repeats after ErrCommitUnknown.
+// fn or from the COMMIT; Aurora DSQL's OC000 and OC001), the server refused a statement that was prepared before somebody
+// changed the schema, the connection was lost before COMMIT was sent, or the server said that it ended the session in place of
+// the COMMIT. After a conflict the pauses grow from 5 ms to 500 ms, else from 50 ms to 5 s. InTx never repeats after
+// ErrCommitUnknown, unless [TxOnce] tells what became of the COMMIT.
 //
 // So fn must not do anything outside of the transaction that must not be done twice, and must return the errors of its
 // statements, wrapped or not. If fn itself commits or rolls back, InTx returns an error.
@@ -157,6 +207,14 @@ func InTx(ctx context.Context, db *sql.DB, fn func(*sql.Tx) error, opts ...TxOpt
 	for _, opt := range opts {
 		if opt != nil {
 			opt(&cfg)
+		}
+	}
+	if cfg.Keyed {
+		switch {
+		case cfg.Key == "" || len(cfg.Key) > 1000 || !utf8.ValidString(cfg.Key) || strings.ContainsRune(cfg.Key, 0):
+			return errors.New("pgprod: TxOnce: the key must have 1 to 1000 bytes of UTF-8, without NUL")
+		case cfg.ReadOnly:
+			return errors.New("pgprod: TxOnce: a read-only transaction can't keep its key")
 		}
 	}
 	return p.InTx(ctx, db, fn, intx.Config(cfg))

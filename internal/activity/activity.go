@@ -39,6 +39,7 @@ type Status struct {
 	WaitTime        time.Duration    `json:"wait_time_ns"`
 	Timeouts        int64            `json:"timeouts"`
 	FailedConnects  int64            `json:"failed_connects"`
+	CommitsUnknown  int64            `json:"commits_unknown"`
 	Closed          map[string]int64 `json:"closed"`
 }
 

@@ -141,10 +141,21 @@ func (d *Diary) Warned(sqlState string, s Named, text func() string) {
 	d.tellOfStatement(ctx, key, slog.LevelWarn, "pgprod: the server warns", attrs...)
 }
 
-// CommitUnknown notes a COMMIT whose outcome is unknown. unknown is the error that says so, and why is what kept the answer
-// from coming.
-func (d *Diary) CommitUnknown(unknown error, why string) {
-	d.tellOfStatement(context.Background(), "commit unknown", slog.LevelError, unknown.Error(), slog.String("error_message", why))
+// CommitUnknown notes a COMMIT whose outcome is unknown, for one of link.Unknowns. unknown is the error that says so, and message
+// that of what kept the answer from coming.
+func (d *Diary) CommitUnknown(why string, unknown error, message string) {
+	d.errors.Add("commit", "commit unknown "+why, unknown.Error()+" ("+why+"): "+message)
+	d.tellOfStatement(context.Background(), "commit unknown "+why, slog.LevelError, unknown.Error(),
+		slog.String("reason", why), slog.String("error_message", message))
+}
+
+// BeginsAgain notes, with Options.Echo, that a transaction begins again after a pause, why the attempt before was rolled back,
+// and which attempt comes next.
+func (d *Diary) BeginsAgain(ctx context.Context, attempt int, why string, pause time.Duration) {
+	if d.options.Echo && d.wants(ctx, slog.LevelInfo) {
+		d.write(ctx, slog.LevelInfo, "pgprod: a transaction begins again", 0,
+			slog.Int("attempt", attempt), slog.String("error_type", why), duration("pause", pause))
+	}
 }
 
 // Unkept warns of a statement that has left something in its session which its caller can't use, since the connection went

@@ -200,9 +200,9 @@ func TestAWarningOfTheServerIsToldWithItsStatementIfThereIsOne(t *testing.T) {
 func TestACommitWithoutAnAnswerIsALine(t *testing.T) {
 	var log log
 	d := log.open(t, Options{})
-	d.CommitUnknown(errors.New("pgprod: unknown"), "connection lost")
+	d.CommitUnknown("reply_lost", errors.New("pgprod: unknown"), "connection lost")
 	assert.Equal(t, []line{{
-		"level": slog.LevelError, "message": "pgprod: unknown", "pool": "orders", "error_message": "connection lost",
+		"level": slog.LevelError, "message": "pgprod: unknown", "pool": "orders", "reason": "reply_lost", "error_message": "connection lost",
 	}}, log.take())
 }
 

@@ -141,6 +141,10 @@ func TestNoStatementWithRidersRunsTwiceWhereverItsConnectionIsLost(t *testing.T)
 						rows := get[int](t, judge, "select count(*) from runs where note = $1", r.tenant+name)
 						const wrong = "select count(*) from runs where note like '%' || $1 and note <> $2"
 						assert.Zero(t, get[int](t, judge, wrong, name, r.tenant+name), name)
+						if done == 1 && attempts == 1 && err == nil && proxy.Stats().Accepted > 0 {
+							assert.Equal(t, 1, rows, name) // unnoticed, on another connection, since nothing had been executed
+							continue
+						}
 						if done == attempts { // the whole answer has come
 							assert.False(t, cut.unrun, name)
 							r.requireAcknowledged(t, err, rows, name)

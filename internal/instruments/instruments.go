@@ -44,6 +44,8 @@ type PoolState struct {
 	FailedConnects int64            // attempts to connect that failed
 	OverflowOpened int64            // connections opened beyond pool_size
 	Closed         map[string]int64 // connections closed, by reason
+	Unknown        map[string]int64 // COMMITs whose outcome is unknown, by reason
+	BegunAgain     map[string]int64 // transactions that InTx has begun again, by the error.type of why
 	Leaks          int64            // connections that a caller held longer than leak_detection
 }
 
@@ -128,7 +130,11 @@ func (i *Instruments) observe(m metric.Meter, pool string, state func() PoolStat
 		metric.WithDescription("Connections closed, by reason."))
 	leaks, e10 := m.Int64ObservableCounter("pgprod.connection.leaks", metric.WithUnit("{checkout}"),
 		metric.WithDescription("Connections that a caller held longer than leak_detection."))
-	if err := errors.Join(e1, e2, e3, e4, e5, e6, e7, e8, e9, e10); err != nil {
+	unknown, e11 := m.Int64ObservableCounter("pgprod.commit.unknown", metric.WithUnit("{commit}"),
+		metric.WithDescription("Commits whose outcome is unknown, by reason."))
+	again, e12 := m.Int64ObservableCounter("pgprod.transaction.retries", metric.WithUnit("{transaction}"),
+		metric.WithDescription("Transactions that InTx has begun again, by what the attempt before has failed with."))
+	if err := errors.Join(e1, e2, e3, e4, e5, e6, e7, e8, e9, e10, e11, e12); err != nil {
 		return err
 	}
 	idle, used := i.inState(pool, semconv.DBClientConnectionStateIdle), i.inState(pool, semconv.DBClientConnectionStateUsed)
@@ -147,12 +153,21 @@ func (i *Instruments) observe(m metric.Meter, pool string, state func() PoolStat
 		o.ObserveInt64(failed, s.FailedConnects, i.pool)
 		o.ObserveInt64(overflow, s.OverflowOpened, i.pool)
 		o.ObserveInt64(leaks, s.Leaks, i.pool)
+		for reason, n := range s.Unknown {
+			o.ObserveInt64(unknown, n, metric.WithAttributes(
+				semconv.DBClientConnectionPoolName(pool), attribute.String("pgprod.reason", reason)))
+		}
+		for why, n := range s.BegunAgain {
+			o.ObserveInt64(again, n, metric.WithAttributes(
+				semconv.DBClientConnectionPoolName(pool), semconv.ErrorTypeKey.String(why)))
+		}
 		for reason, n := range s.Closed {
 			o.ObserveInt64(closed, n, metric.WithAttributes(
 				semconv.DBClientConnectionPoolName(pool), attribute.String("pgprod.reason", reason)))
 		}
 		return nil
-	}, count.Inst(), idleMax.Inst(), idleMin.Inst(), most.Inst(), pending.Inst(), timeouts.Inst(), failed, overflow, closed, leaks)
+	}, count.Inst(), idleMax.Inst(), idleMin.Inst(), most.Inst(), pending.Inst(), timeouts.Inst(), failed, overflow, closed, leaks,
+		unknown, again)
 	return err
 }
 

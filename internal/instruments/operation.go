@@ -90,10 +90,15 @@ func (op *Operation) Again(ctx context.Context, t *Target, sql string) context.C
 	return ctx
 }
 
-// BeginsTransaction notes in the span that BEGIN travels with the statement.
-func (op *Operation) BeginsTransaction() {
-	if op.span != nil {
-		op.span.SetAttributes(attribute.Bool("pgprod.begins_transaction", true))
+// BeginsTransaction notes in the span that BEGIN travels with the statement. If it is not the transaction's first attempt,
+// why is what the one before has failed with, as error.type has it.
+func (op *Operation) BeginsTransaction(attempt int, why string) {
+	if op.span == nil {
+		return
+	}
+	op.span.SetAttributes(attribute.Bool("pgprod.begins_transaction", true))
+	if attempt > 1 {
+		op.span.SetAttributes(attribute.Int("pgprod.transaction.attempt", attempt), attribute.String("pgprod.transaction.retry_reason", why))
 	}
 }
 

@@ -7,8 +7,11 @@
 //	conn.go           Conn: its parts, its state, pings, its end
 //	statement.go      the statement under way, as one value
 //	trace.go          the calls of pgx's tracer, at the begin and the end of each statement
-//	exec.go           how a session has statements executed, and what tells it whether one may be tried again
-//	tx.go             transactions, and what became of a COMMIT
+//	exec.go           how a session has statements executed
+//	again.go          whether a statement that has failed may be tried again
+//	tx.go             transactions
+//	commit.go         what became of a COMMIT
+//	once.go           the key of a transaction that is to be committed once
 //	rows.go           the rows of a query
 //	rows_go1.27.go    how database/sql reads rows from Go 1.27 on
 //	prepared.go       statements that were prepared and not executed yet
@@ -56,8 +59,9 @@ type Observer interface {
 	Abandoned(s *Statement)
 	// Warned is called for each warning of the server. s is the statement under way, nil if there is none.
 	Warned(n *pgconn.Notice, s *Statement)
-	// CommitUnknown is called for a COMMIT that was sent and whose outcome is unknown because of err.
-	CommitUnknown(err error)
+	// CommitUnknown is called, once, for a COMMIT, or a statement outside of a transaction, of which it isn't known for this
+	// reason whether it is committed, or committed for good. err is the cause. If the transaction has a key, it isn't called.
+	CommitUnknown(why Unknown, err error)
 	// Lost is called when the server has ended the connection in a way that concerns its other connections too, or when it
 	// doesn't take writes any more though target_session_attrs asks for that.
 	Lost(cause error)
@@ -247,6 +251,7 @@ func (c *Conn) Ask(ctx context.Context, question string, how guard.Manner) ([]*p
 // Ready is called before the next statement of the same borrower's. It returns an error if the connection is closed. If a
 // cancel request may be on its way, it pings the server first. If ctx ends during the ping, the connection is closed.
 func (c *Conn) Ready(ctx context.Context) error {
+	c.NoteAttempt()
 	switch {
 	case c.pg.IsClosed():
 		c.forgetOutcome()

@@ -305,14 +305,18 @@ func (e *settingsError) Error() string { return e.prefix + e.cause.Error() }
 // Unwrap returns the cause.
 func (e *settingsError) Unwrap() error { return e.cause }
 
-// withoutValues returns the error of a statement under way as it may be shown: if the server has refused its settings,
-// without their values.
+// withoutValues returns the error of a statement under way as it may be shown: if the server has refused its settings
+// or its transaction's key, without their values.
 func (c *Conn) withoutValues(err error) error {
-	if err == nil || c.ride.set == nil {
+	if err == nil || c.ride.set == nil && c.ride.once == nil {
 		return err
 	}
-	if refused := c.tap.RiderRefused(); refused != nil && refused == c.ride.set {
+	switch refused := c.tap.RiderRefused(); {
+	case refused == nil:
+	case refused == c.ride.set:
 		return c.refusedSettings(false, err)
+	case refused == c.ride.once:
+		return c.withoutKey(err)
 	}
 	return err
 }

@@ -133,13 +133,15 @@ func (k *Carried) End(ctx context.Context, err error) { k.op.End(ctx, -1, err, k
 // Try is one attempt at a statement: it calls do, which has the connection execute the statement, and returns its error.
 // carried comes from the attempts before.
 //
-// While do runs, a failure is not reported. If Try returns an error, the caller decides by Unsent and Outdated whether the
-// statement is tried again, and then calls TakeBack; otherwise it calls Fail, which reports the failure.
+// While do runs, a failure is not reported. If Try returns an error, the caller decides by Outdated, MayRunHere and
+// MayRunElsewhere whether the statement is tried again, and then calls TakeBack; otherwise it calls Fail, which reports the
+// failure.
 //
 // A panic in do becomes an error. database/sql doesn't release the lock of a transaction or a *sql.Conn when a driver
 // panics, and whoever rolled the transaction back on the way out would wait for that lock for ever (golang/go#26332).
 func (c *Conn) Try(carried Carried, do func(*Conn) error) error {
-	c.attempt.undecided, c.attempt.mark, c.attempt.carried = true, c.tap.Mark(), carried.op
+	c.attempt.undecided, c.attempt.carried = true, carried.op
+	c.NoteAttempt()
 	err := c.protect(func() error { return do(c) })
 	c.attempt.undecided = false
 	return err
@@ -148,19 +150,6 @@ func (c *Conn) Try(carried Carried, do func(*Conn) error) error {
 // Confirmed reports false if the server has warned that the last statement is committed but not replicated. Then the
 // statement is treated as one that failed, although pgx returns no error.
 func (c *Conn) Confirmed() bool { return c.stmt.outcome.unconfirmed == nil }
-
-// sentNothing reports whether not a byte was written on the connection since the last Try began.
-func (c *Conn) sentNothing() bool { return c.tap.Mark() == c.attempt.mark }
-
-// Unsent reports whether the connection died before a byte of the statement was written. It is asked after Try has failed.
-// If it is true, the server can't have executed anything of it.
-func (c *Conn) Unsent() bool { return c.pg.IsClosed() && c.sentNothing() }
-
-// MayRunHere and MayRunElsewhere are asked after Try has failed. They report whether the server has not executed the
-// statement, since it has refused what travelled in front of it, so that it may be sent again: on this connection, or on
-// another one, because this one is of no use any more.
-func (c *Conn) MayRunHere() bool      { return c.attempt.turned == here }
-func (c *Conn) MayRunElsewhere() bool { return c.attempt.turned == elsewhere || c.Unsent() }
 
 // TakeBack is called after Try has failed, if the statement is tried again. The failure will not be reported; the span and
 // the duration, which have not ended, are returned for the next attempt.
@@ -181,7 +170,14 @@ func (c *Conn) Fail(ctx context.Context, err error) error {
 	if c.stmt.telemetry.unreported {
 		c.report()
 	}
-	err = c.outdatedIn(err, c.Explain(err, c.sentNothing()))
+	if c.pg.IsClosed() && c.attempt.turned == elsewhere {
+		c.tx.beginSent(true) // what began with this statement won't begin on another connection
+	}
+	if c.tx.open && c.demoted(err) {
+		err = c.rolledBack("the server takes no writes any more, the transaction is rolled back", err)
+	} else {
+		err = c.outdatedIn(err, c.Explain(err, c.ExecutedNothing()))
+	}
 	c.attempt.carried.End(ctx, -1, err, c.stmt.CallersText())
 	return err
 }

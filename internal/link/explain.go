@@ -66,23 +66,32 @@ func (c *Conn) Explain(err error, unsent bool) error {
 }
 
 // explainLoss returns the error of a statement that was under way when the connection was lost. In a transaction it is known
-// that all of it is rolled back, since no COMMIT was sent. Otherwise the statement may have run, unless it was unsent or the
-// server has said with an error why it ended the session.
+// that all of it is rolled back, since no COMMIT was sent. Otherwise the statement may have run, unless it was unsent, or the
+// server has said that it ended the statement.
 func (c *Conn) explainLoss(err error, unsent bool) error {
-	ended := pgerror.From(err) != nil // the server has said by an error why it ended the session
+	how := "the connection was lost after the statement was sent"
 	switch {
-	case c.tx.open && ended:
-		return c.rolledBack("the server ended the session, the transaction is rolled back", err)
-	case c.tx.open && unsent:
-		return c.rolledBack("the connection was lost before the statement was sent, the transaction is rolled back", err)
-	case c.tx.open:
-		return c.rolledBack("the connection was lost after the statement was sent, the transaction is rolled back", err)
-	case ended:
-		return err
+	case pgerror.From(err) != nil: // the server, or a pooler, has said by an error why it ended the session
+		how = "the server ended the session"
+	case unsent && c.sentNothing():
+		how = "the connection was lost before the statement was sent"
 	case unsent:
-		return fmt.Errorf("%sthe connection was lost before the statement was sent: %w", c.dialer.prefix(), err)
+		how = "the connection was lost before the statement was executed"
 	}
-	return fmt.Errorf("%sthe connection was lost after the statement was sent, whether it ran is unknown: %w", c.dialer.prefix(), err)
+	switch {
+	case c.tx.open:
+		return c.rolledBack(how+", the transaction is rolled back", err)
+	case unsent:
+		return fmt.Errorf("%s%s: %w", c.dialer.prefix(), how, err)
+	case c.wasEnded(err):
+		return fmt.Errorf("%s%s in place of completing the statement, which is rolled back: %w", c.dialer.prefix(), how, err)
+	}
+	return fmt.Errorf("%s%s, whether it ran is unknown: %w", c.dialer.prefix(), how, err)
+}
+
+// wasEnded reports whether err says that the server has ended the last statement, and so rolled back all of it.
+func (c *Conn) wasEnded(err error) bool {
+	return pgerror.EndedInstead(err) && !c.tap.Completed() && leavesNothing(&c.stmt)
 }
 
 // explainRaw returns the error of a function that was called by Raw. It is the function's own, unless that contains pgx's

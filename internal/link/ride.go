@@ -19,16 +19,17 @@ import (
 //
 //	clean   what an earlier borrower has left in the session is undone, in a transaction of its own
 //	begin   the transaction begins
+//	once    the key of the transaction is inserted
 //	set     the settings of the statement's context are set, until the end of the transaction or of the statement
 //	trace   application_name becomes the statement's trace context, as long
 //
-// board puts together the first three before pgx is called, the tracer adds the last when the statement's span has begun, and
+// board puts together all but the last before pgx is called, the tracer adds the last when the statement's span has begun, and
 // getOff looks at what became of them when pgx has returned.
 //
 // A rider that this connection needs for the first time is prepared where it is executed, and not in front of all: to parse
 // a SELECT takes a snapshot, and BEGIN can't set an isolation level after that.
 type ride struct {
-	clean, begin, set, trace *wire.Rider // nil: doesn't travel
+	clean, begin, once, set, trace *wire.Rider // nil: doesn't travel
 
 	names   []string     // the statements that the riders prepare
 	wanted  *ctxSettings // the settings that hold once set has arrived
@@ -103,6 +104,10 @@ func (c *Conn) board(ctx context.Context, query string, how way) error {
 		r.begin = c.beginRider(t.begin)
 		c.tap.Board(r.begin)
 	}
+	if t.owesKey {
+		r.once = c.onceRider()
+		c.tap.Board(r.once)
+	}
 	if change != nil {
 		r.set, r.wanted = c.settingRider(change, !r.inTx), wanted
 		c.tap.Board(r.set)
@@ -128,6 +133,12 @@ func (c *Conn) goAhead(ctx context.Context, change []setting, wanted *ctxSetting
 			return err
 		}
 	}
+	if c.tx.owesKey {
+		c.ride.inTx, c.ride.once = c.inTx(), c.onceRider()
+		if err := c.rideAlone(ctx, c.ride.once); err != nil {
+			return err
+		}
+	}
 	if change == nil {
 		return nil
 	}
@@ -138,6 +149,11 @@ func (c *Conn) goAhead(ctx context.Context, change []setting, wanted *ctxSetting
 // rideAlone sends a rider of the ride's in a round trip of its own, with a statement that does nothing.
 func (c *Conn) rideAlone(ctx context.Context, rider *wire.Rider) error {
 	c.tap.Board(rider)
+	return c.sendRiders(ctx)
+}
+
+// sendRiders sends what is boarded, in front of a statement that does nothing.
+func (c *Conn) sendRiders(ctx context.Context) error {
 	c.beginUntraced()
 	defer c.guard.End()
 	return c.getOff(c.pg.ExecParams(ctx, "select", nil, nil, nil, nil).Read().Err)
@@ -145,7 +161,7 @@ func (c *Conn) rideAlone(ctx context.Context, rider *wire.Rider) error {
 
 // hasRiders reports whether something may have to travel with the next statement.
 func (c *Conn) hasRiders(ctx context.Context) bool {
-	return c.tx.begin != "" || c.tx.refused != nil || c.session.owed != 0 ||
+	return c.tx.begin != "" || c.tx.owesKey || c.tx.refused != nil || c.session.owed != 0 ||
 		anySettings.Load() && (settingsOf(ctx) != nil || c.tx.base != nil || len(c.session.local.names) > 0)
 }
 
@@ -241,7 +257,7 @@ func (c *Conn) getOff(err error) error {
 		return err
 	case c.pg.IsClosed(): // what was refused may be the session, which the server has ended
 		if r.begin != nil {
-			c.tx.beginSent(true)
+			c.lostAtBegin(err)
 		}
 		return err
 	case refused == nil:
@@ -249,6 +265,17 @@ func (c *Conn) getOff(err error) error {
 		return err
 	}
 	return c.turnedAway(&r, refused, err)
+}
+
+// lostAtBegin is called when the connection was lost, with err, by the statement with which a transaction was about to begin.
+// The transaction has done nothing else, and if the server has ended that statement, or not executed it, it may begin on
+// another connection.
+func (c *Conn) lostAtBegin(err error) {
+	if c.neverExecuted() || c.endedInstead(err) {
+		c.attempt.turned = elsewhere
+		return
+	}
+	c.tx.beginSent(true)
 }
 
 // arrived is called when the server has executed all riders.
@@ -266,6 +293,9 @@ func (c *Conn) arrived(r *ride) {
 	}
 	if r.begin != nil {
 		c.tx.beginSent(inTx)
+	}
+	if r.once != nil {
+		c.tx.owesKey = false
 	}
 	if inTx {
 		c.session.local.noteRide(r)
@@ -295,24 +325,18 @@ func (c *Conn) turnedAway(r *ride, refused *wire.Rider, err error) error {
 		c.attempt.turned = here
 		return err
 	}
-	if refused == r.begin {
+	switch refused {
+	case r.begin:
 		return c.beginRefused(err)
+	case r.once:
+		return c.keyRefused(err)
 	}
+	c.tx.owesKey = c.tx.owesKey && r.once == nil
 	c.session.local.doubtful = true
 	return c.refusedSettings(refused == r.trace, err)
 }
 
-// A turn says whether a statement was turned away because of a rider, so that it has not run, and where it may be sent again.
-type turn uint8
-
-const (
-	notTurned turn = iota
-	forGood        // it was, and would be again
-	here           // it may be sent again on the same connection
-	elsewhere      // it may be sent again on another connection, if nothing that came before depends on this one
-)
-
 // boarded reports whether anything was boarded.
 func (r *ride) boarded() bool {
-	return r.clean != nil || r.begin != nil || r.set != nil || r.trace != nil
+	return r.clean != nil || r.begin != nil || r.once != nil || r.set != nil || r.trace != nil
 }

@@ -126,8 +126,9 @@ func (s *Statement) CutByCaller() error { return s.conn.guard.Cut().Caller }
 // An attempt is what is known before a statement begins: about the call of Try that it is part of, and about the wait for
 // the connection, which is shown with the borrower's first statement.
 type attempt struct {
-	undecided bool  // Try is running: a failure is not reported, since its caller decides whether the statement is tried again
-	mark      int64 // wire.Tap's mark when Try began
+	undecided  bool  // Try is running: a failure is not reported, since its caller decides whether the statement is tried again
+	mark       int64 // wire.Tap's mark when Try began
+	executions int64 // wire.Tap's count of executions then
 
 	carried instruments.Operation // the operation of the attempts before, until the statement takes it over
 	turned  turn                  // where the statement may be sent again, because it was turned away
@@ -196,6 +197,7 @@ func (c *Conn) noteOutcome(now int64) {
 	}
 	if s.outcome.unconfirmed != nil {
 		c.raw.unconfirmed = s.outcome.unconfirmed
+		c.observer.CommitUnknown(NotReplicated, s.outcome.unconfirmed)
 	}
 	closed := c.pg.IsClosed()
 	if !closed && c.pg.TxStatus() == 'I' { // the server says that no transaction is open, whichever statement has ended it

@@ -78,7 +78,7 @@ func (c *Conn) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQuer
 	}
 	c.boardTrace(op, sql)
 	if c.ride.begin != nil {
-		op.BeginsTransaction()
+		op.BeginsTransaction(c.tx.start.Attempt, c.tx.start.Why)
 	}
 	return ctx
 }

@@ -8,22 +8,19 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgprod/pgprod/internal/clock"
 	"github.com/pgprod/pgprod/internal/guard"
-	"github.com/pgprod/pgprod/internal/pgerror"
 	"github.com/pgprod/pgprod/internal/wire"
 )
-
-// ErrCommitUnknown is among the causes of a COMMIT's error if its outcome isn't known, or if it is not replicated. The root
-// package exports it.
-var ErrCommitUnknown = errors.New("pgprod: the reply to COMMIT was lost, the outcome is unknown")
 
 // transaction is the transaction that was begun on the connection by Begin.
 type transaction struct {
 	active   bool            // there is one, as far as database/sql is concerned
 	ctx      context.Context // the context that Begin was called with, which database/sql keeps for the whole transaction
+	start    Start           // what InTx says of it; the zero value: InTx has not begun it
+	once     *Once           // its key; nil: it has none
+	owesKey  bool            // the key has not been inserted yet
 	begin    string          // the BEGIN that has not been sent yet; "": it was sent
 	refused  error           // why the server has refused BEGIN, and with it the transaction; nil: it has not
 	base     *ctxSettings    // the settings of ctx, which all statements have; nil: none
@@ -56,13 +53,22 @@ func (c *Conn) Begin(ctx context.Context, options pgx.TxOptions) error {
 		}
 		eager = true
 	}
+	start := startOf(ctx)
+	if start.Once != nil {
+		start.Once.err = nil // is of an earlier attempt
+	}
+	ahead := start.Once != nil && start.Once.Ahead
 	c.tx = transaction{
+		start: start, once: start.Once, owesKey: start.Once != nil,
 		active: true, ctx: ctx, begin: beginText(options), readOnly: options.AccessMode == pgx.ReadOnly, base: base,
 	}
 	c.noteDoing("", c.tx.begin)
 	var err error
-	if eager {
+	if eager || ahead {
 		err = c.beginAtOnce(ctx)
+		if err == nil && ahead {
+			err = c.claim(ctx)
+		}
 	} else {
 		err = c.beforeLazyBegin(ctx)
 	}
@@ -101,12 +107,14 @@ func (c *Conn) beginAtOnce(ctx context.Context) error {
 	return c.beginNow(ctx)
 }
 
-// beginNow sends BEGIN by itself. If its answer is lost with the connection, the transaction is, too.
+// beginNow sends BEGIN by itself. If its answer is lost with the connection, the transaction may begin on another one.
 func (c *Conn) beginNow(ctx context.Context) error {
-	mark := c.tap.Mark()
 	_, err := c.pgx.Exec(ctx, c.tx.begin)
-	if err == nil || c.pg.IsClosed() && c.tap.Mark() != mark {
+	switch {
+	case err == nil:
 		c.tx.beginSent(true)
+	case c.pg.IsClosed() && !c.guard.Cut().Happened():
+		c.attempt.turned = elsewhere
 	}
 	return err
 }
@@ -145,7 +153,7 @@ func (c *Conn) beforeLazyBegin(ctx context.Context) error {
 	switch c.probe.Peek() {
 	case wire.Dead, wire.Pending:
 		err := c.Ping(ctx, c.dialer.PingTimeout(), guard.HangingUp)
-		c.attempt.mark = c.tap.Mark() // the ping is no part of the transaction
+		c.NoteAttempt() // the ping is no part of the transaction
 		return err
 	}
 	return nil
@@ -163,23 +171,30 @@ func (c *Conn) Commit() error {
 	defer c.EndTx()
 	switch {
 	case t.refused != nil:
+		c.rollbackOpen(context.WithoutCancel(t.ctx)) // if it is the key that was refused, and not BEGIN
 		return c.rolledBack(notSent, t.refused)
-	case t.begin != "":
+	case t.begin != "" && !t.owesKey:
 		return nil
 	}
 	ctx := context.WithoutCancel(t.ctx)
+	if t.owesKey && !c.pg.IsBusy() {
+		if err := c.protect(func() error { return c.insertAlone(ctx) }); err != nil {
+			c.rollbackOpen(ctx)
+			return c.rolledBack(notSent, c.Real(err))
+		}
+	}
 	if c.pg.IsBusy() {
 		return c.rolledBack(notSent, c.giveUp())
 	}
 	if err := c.beforeCommit(ctx); err != nil {
 		return c.rolledBack(notSent, c.Real(err))
 	}
-	mark := c.tap.Mark()
+	executions := c.tap.Executions()
 	err := c.protect(func() error { return c.commit(ctx) })
 	if err == nil && c.Confirmed() {
 		return nil
 	}
-	return c.commitOutcome(err, c.tap.Mark() == mark)
+	return c.commitOutcome(err, c.tap.Executions() == executions)
 }
 
 // commit sends COMMIT, as pgx does for a transaction of its own.
@@ -229,6 +244,13 @@ func (c *Conn) rollback(ctx context.Context) error {
 		_ = c.pgx.Close(ctx)
 	}
 	return err
+}
+
+// rollbackOpen rolls back a transaction that is open on the server, if there is one.
+func (c *Conn) rollbackOpen(ctx context.Context) {
+	if !c.pg.IsClosed() && c.pg.TxStatus() != 'I' {
+		_ = c.protect(func() error { return c.rollback(ctx) })
+	}
 }
 
 // Movable reports whether another connection may take the place of this one in the midst of a transaction: nothing was done
@@ -295,45 +317,8 @@ func (c *Conn) giveUp() error {
 	return ErrBusy
 }
 
-// notSent is the text of a rolledBackError for a COMMIT of which not a byte was written.
-const notSent = "COMMIT was not sent, the server rolls the transaction back"
-
-// commitOutcome returns the error of a COMMIT for which pgx has returned err, or nil with a warning from the server. unsent
-// says that not a byte of it was written. The error is nil if the connection was lost after the server had said that it has
-// committed. If it can't be found out whether the server has committed, the error is ErrCommitUnknown, and is reported.
-func (c *Conn) commitOutcome(err error, unsent bool) error {
-	o := &c.stmt.outcome
-	switch {
-	case o.unconfirmed != nil:
-		return c.notReplicated(o.unconfirmed)
-	case o.tag == "COMMIT" || o.tag == "COMMIT PREPARED" || o.tag == "PREPARE TRANSACTION":
-		return nil // the server's command tag has come: it has committed, whatever went wrong afterwards
-	case unsent:
-		return c.rolledBack(notSent, c.Real(err))
-	case pgerror.EndedInstead(err):
-		return c.rolledBack("the transaction was not committed, the server ended the session instead", err)
-	case pgerror.SettlesCommit(err):
-		return c.orCut(err)
-	}
-	err = c.orCut(c.Real(err))
-	c.observer.CommitUnknown(err)
-	return fmt.Errorf("%w: %w", ErrCommitUnknown, err)
-}
-
-// notReplicated returns the error of a statement that the server has committed, but for which it has stopped waiting for the
-// confirmation of a synchronous standby, as its warning says. If command_timeout or the caller's context has ended that
-// wait, its error is among the causes.
-func (c *Conn) notReplicated(warning *pgconn.PgError) error {
-	causes := []error{ErrCommitUnknown, warning}
-	if cut := c.guard.Cut().Err(); cut != nil {
-		causes = append(causes, pgerror.OfContext(cut)...)
-	}
-	return pgerror.WithCauses(c.dialer.prefix()+"committed on this server, but no synchronous standby has confirmed it, "+
-		"and a failover may undo it: "+warning.Message, causes...)
-}
-
 // A rolledBackError is the error of a statement or a COMMIT after which the transaction is rolled back for certain, because
-// its connection was lost before a COMMIT was executed. The transaction may be begun again, see MayBeginAgain.
+// its connection was lost before a COMMIT was executed. The transaction may be begun again, see LostTx.
 type rolledBackError struct {
 	dialer *Dialer // the dialer of the transaction's connection
 	why    string
@@ -350,12 +335,15 @@ func (e *rolledBackError) Error() string { return e.dialer.prefix() + e.why + ":
 // Unwrap returns the cause.
 func (e *rolledBackError) Unwrap() error { return e.cause }
 
-// MayBeginAgain reports whether a transaction that failed with err may succeed if it is begun again: its connection, one of
-// this dialer's, was lost, by which it is rolled back for certain, or one of its statements was outdated.
-func (d *Dialer) MayBeginAgain(err error) bool {
-	if _, outdated := errors.AsType[outdatedError](err); outdated {
-		return true
-	}
+// LostTx reports whether a transaction that failed with err is rolled back for certain because its connection, one of this
+// dialer's, was lost.
+func (d *Dialer) LostTx(err error) bool {
 	rolledBack, ok := errors.AsType[*rolledBackError](err)
 	return ok && rolledBack.dialer == d
+}
+
+// IsOutdated reports whether a transaction that failed with err is rolled back because one of its statements was outdated.
+func (d *Dialer) IsOutdated(err error) bool {
+	_, ok := errors.AsType[outdatedError](err)
+	return ok
 }

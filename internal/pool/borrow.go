@@ -26,21 +26,27 @@ const (
 	minPing = 50 * time.Millisecond
 )
 
-// borrow gets a connection for a session that has none. It waits for a place in the queue, for pool_timeout at most, and
-// then takes idle connections until one of them is alive. If the error is nil, s.m may be used at once, and the session owns
+// borrow gets a connection for a session that has none. It waits for a place in the queue, for pool_timeout at most, from
+// since on or, if that is 0, from now on, and then takes idle connections until one of them is alive. If the error is nil, s.m may be used at once, and the session owns
 // the place until giveBack.
 //
 // A connection out of the inner *sql.DB is reached by (*sql.Conn).Raw (see fromInner), and is used after Raw has returned,
 // which database/sql forbids so that no connection gets two users. Here it has one: the session owns the *sql.Conn, nobody
 // else knows it, and only the session's giveBack closes it or hands it on.
-func (s *session) borrow(ctx context.Context) error {
+func (s *session) borrow(ctx context.Context, since int64) error {
 	p := s.pool
 	start := clock.Now()
-	waited, err := p.queue.Acquire(ctx, p.cfg.PoolTimeout)
+	limit := p.cfg.PoolTimeout
+	if since == 0 {
+		since = start
+	} else {
+		limit = p.timeLeft(since)
+	}
+	waited, err := p.queue.Acquire(ctx, limit)
 	hasWaited := waited > 0 // so that a caller that comes back to the queue is counted as one wait
 	for err == nil {        // the caller owns a place
 		now := start + int64(waited)
-		if err = s.take(ctx, start, now); err == nil {
+		if err = s.take(ctx, since, now); err == nil {
 			s.m.checkOut(now)
 			s.m.conn.BeginVisit(now, waited)
 			p.in.Waited(ctx, waited.Seconds())
@@ -57,12 +63,12 @@ func (s *session) borrow(ctx context.Context) error {
 		if !errors.Is(err, errNoneIdle) {
 			return err // the pool is closed; take has given the place back
 		}
-		if p.cfg.PoolTimeout > 0 && waited >= p.cfg.PoolTimeout {
+		if limit > 0 && waited >= limit {
 			err = p.queue.GiveUp() // which gives the place back
 			break
 		}
 		// The connection was dead. The caller waits for another one, ahead of all who have had no place yet.
-		waited, err = p.queue.Retry(ctx, p.timeLeft(start), hasWaited)
+		waited, err = p.queue.Retry(ctx, p.timeLeft(since), hasWaited)
 		hasWaited = hasWaited || waited > 0
 		waited = time.Duration(clock.Now() - start)
 	}
@@ -81,9 +87,9 @@ func (p *Pool) timeLeft(start int64) time.Duration {
 	return max(p.cfg.PoolTimeout-time.Duration(clock.Now()-start), time.Nanosecond)
 }
 
-// take sets s.m to an idle connection that is alive. It is called by a session that owns a place in the queue and has waited
-// from start to now. The session still owns the place if the error is nil, or errNoneIdle, which means that there was no
-// connection or that it was dead. With any other error the place has been given back, or will be, see prove.
+// take sets s.m to an idle connection that is alive. It is called at now by a session that owns a place in the queue, and for
+// which pool_timeout counts from start on. The session still owns the place if the error is nil, or errNoneIdle, which means
+// that there was no connection or that it was dead. With any other error the place has been given back, or will be, see prove.
 func (s *session) take(ctx context.Context, start, now int64) error {
 	p := s.pool
 	m, err := p.takeIdle(ctx)

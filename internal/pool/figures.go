@@ -10,12 +10,14 @@ import (
 	"github.com/pgprod/pgprod/internal/diary"
 	"github.com/pgprod/pgprod/internal/instruments"
 	"github.com/pgprod/pgprod/internal/lease"
+	"github.com/pgprod/pgprod/internal/link"
 )
 
 // stats is a snapshot of the figures of a Pool.
 type stats struct {
 	lease.Stats
 	Closings map[string]int64 // how many connections were closed, by reason
+	Unknown  int64            // COMMITs whose outcome is unknown
 }
 
 // stats returns a snapshot.
@@ -24,6 +26,9 @@ func (p *Pool) stats() stats {
 	p.books.mu.Lock()
 	defer p.books.mu.Unlock()
 	s.Closings = maps.Clone(p.books.closings)
+	for _, n := range p.books.unknown {
+		s.Unknown += n
+	}
 	return s
 }
 
@@ -51,6 +56,7 @@ func (p *Pool) Status() activity.Status {
 		WaitTime:        s.WaitTime,
 		Timeouts:        s.Timeouts,
 		FailedConnects:  s.Failures,
+		CommitsUnknown:  s.Unknown,
 		Closed:          s.Closings,
 	}
 }
@@ -61,10 +67,12 @@ type books struct {
 
 	mu        sync.Mutex // guards what follows; member.mu, and the lock that link.Conn.Doing takes, may be taken under it
 	members   map[*member]bool
-	closings  map[string]int64 // connections that were closed, by reason
-	overflows int64            // connections that were made beyond pool_size
-	leaked    int64            // leaks that are over: checkouts that lasted longer than leak_detection
-	leakTimer *time.Timer      // calls checkForLeaks; nil while leaks aren't watched, since there is no connection
+	closings  map[string]int64       // connections that were closed, by reason
+	unknown   map[link.Unknown]int64 // COMMITs whose outcome is unknown, by reason
+	begun     map[string]int64       // transactions that InTx has begun again, by the error.type of why
+	overflows int64                  // connections that were made beyond pool_size
+	leaked    int64                  // leaks that are over: checkouts that lasted longer than leak_detection
+	leakTimer *time.Timer            // calls checkForLeaks; nil while leaks aren't watched, since there is no connection
 }
 
 // remember enters a connection that was made into the books, and reports whether it is one beyond pool_size.
@@ -91,6 +99,18 @@ func (p *Pool) forget(m *member, reason string) {
 	b.closings[reason]++
 }
 
+// commits returns how many COMMITs there were whose outcome is unknown, by each of the reasons, and how many transactions InTx
+// has begun again, by why.
+func (p *Pool) commits() (unknown, again map[string]int64) {
+	p.books.mu.Lock()
+	defer p.books.mu.Unlock()
+	unknown = map[string]int64{}
+	for _, why := range link.Unknowns() { // zeros as well, see state
+		unknown[string(why)] = p.books.unknown[why]
+	}
+	return unknown, maps.Clone(p.books.begun)
+}
+
 // overflowsOpened returns how many connections were made beyond pool_size.
 func (b *books) overflowsOpened() (overflows int64) {
 	b.mu.Lock()
@@ -101,6 +121,7 @@ func (b *books) overflowsOpened() (overflows int64) {
 // state returns what a collection of metrics reads. Instruments call it, in a goroutine of the application's metrics SDK.
 func (p *Pool) state() instruments.PoolState {
 	s := p.stats()
+	unknown, again := p.commits()
 	closed := map[string]int64{}
 	for reason := range diary.Reasons() { // zeros as well: a rate misses the first increment of a series that begins with it
 		closed[reason] = s.Closings[reason]
@@ -117,5 +138,7 @@ func (p *Pool) state() instruments.PoolState {
 		OverflowOpened: p.books.overflowsOpened(),
 		Closed:         closed,
 		Leaks:          p.leaks(),
+		Unknown:        unknown,
+		BegunAgain:     again,
 	}
 }

@@ -83,8 +83,15 @@ func (o *observer) Warned(n *pgconn.Notice, s *link.Statement) {
 }
 
 // CommitUnknown implements link.Observer.
-func (o *observer) CommitUnknown(err error) {
-	o.pool.diary.CommitUnknown(ErrCommitUnknown, instruments.Describe(err, ""))
+func (o *observer) CommitUnknown(why link.Unknown, err error) { o.pool.noteUnknown(why, err) }
+
+// noteUnknown counts a COMMIT whose outcome is unknown, and tells the diary.
+func (p *Pool) noteUnknown(why link.Unknown, err error) {
+	b := &p.books
+	b.mu.Lock()
+	b.unknown[why]++
+	b.mu.Unlock()
+	p.diary.CommitUnknown(string(why), ErrCommitUnknown, instruments.Describe(err, ""))
 }
 
 // Lost implements link.Observer.

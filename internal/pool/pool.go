@@ -109,6 +109,7 @@ func New(cfg *settings.Config, hooks Hooks) (*Pool, error) {
 	}
 	p.life, p.endLife = context.WithCancel(context.Background())
 	p.books.members, p.books.closings = map[*member]bool{}, map[string]int64{}
+	p.books.unknown, p.books.begun = map[link.Unknown]int64{}, map[string]int64{}
 	p.dialer = link.NewDialer(p.life, cfg, link.Hooks{
 		Password: hooks.Password, Notice: hooks.Notice, Target: p.in.Target, Tagged: hooks.Commenter != nil,
 	})

@@ -2,24 +2,35 @@ package pool
 
 import (
 	"context"
-	"database/sql"
-	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
 
-	"github.com/pgprod/pgprod/internal/intx"
+	"github.com/pgprod/pgprod/internal/clock"
 	"github.com/pgprod/pgprod/internal/link"
-	"github.com/pgprod/pgprod/internal/pgerror"
 )
 
-// rebinds is how many more connections a statement is tried on, if the one that it was about to be sent on died before a
-// byte of the statement was written.
-const rebinds = 3
+// A statement is tried again rebinds times at most, or, if it was the server that has ended it, restarts times, and for no
+// longer than pool_timeout from its first failure on. Who ends sessions in turn, as a restart of several servers does, ends
+// the same statement a few times; a statement that ends its own session must not go on for ever.
+const (
+	rebinds  = 3
+	restarts = 10
+)
+
+// The pause before a statement that the server has ended more than once doubles from minPause to maxPause.
+const (
+	minPause = 10 * time.Millisecond
+	maxPause = 500 * time.Millisecond
+)
 
 // run calls do, which executes one statement on the connection that it is given. It borrows a connection if the session has
 // none. It is the one place that decides whether a statement is tried again, which is when it calls do again:
 //
-//   - on another connection, if this one died before a byte of the statement was written, or the server has refused the
-//     cleaning in front of it, and nothing that came before depends on this one: it was borrowed by this call, or for a
-//     transaction of which nothing was sent yet;
+//   - on another connection, if this one died before the server could execute the statement, if the server has refused the
+//     cleaning in front of it, if the server has ended the statement and said so, or if the reply is lost and the caller has
+//     said that the statement may run twice; and if nothing that came before depends on this connection: it was borrowed by
+//     this call, or for a transaction of which nothing was done yet;
 //   - on the same connection, if the server has refused what travelled in front of the statement, and won't again;
 //   - on the same connection, once, if replan allows it and the server refused the statement before it executed anything,
 //     because the schema has changed since pgx prepared it.
@@ -28,12 +39,14 @@ const rebinds = 3
 // operation, which is carried from one to the next.
 func (s *session) run(ctx context.Context, replan bool, do func(*link.Conn) error) error {
 	var carried link.Carried
+	var failed failed
 	for try := 0; ; try++ {
-		borrowedNow, err := s.ensureConn(ctx)
+		borrowedNow, err := s.ensureConn(ctx, failed.since)
 		if err == nil && !borrowedNow && s.m.conn.Busy() {
 			err = link.ErrBusy
 		}
 		if err != nil {
+			err = failed.inVain(err)
 			carried.End(ctx, err)
 			return err
 		}
@@ -47,28 +60,83 @@ func (s *session) run(ctx context.Context, replan bool, do func(*link.Conn) erro
 			carried, replan = c.TakeBack(), false
 		case try < rebinds && c.MayRunHere():
 			carried = c.TakeBack()
-		case try < rebinds && c.MayRunElsewhere() && (borrowedNow || c.Movable()): // the next round borrows another connection
+		case (borrowedNow || c.Movable()) && s.pool.again(ctx, &failed, c.MayRunElsewhere(ctx, err)):
+			failed.last = c.Explain(err, c.ExecutedNothing())
 			carried = c.TakeBack()
 			s.leave()
+			failed.pause(ctx)
 		default:
 			return c.Fail(ctx, err)
 		}
 	}
 }
 
+// failed is what is known of the attempts at a statement that have failed and are made again on other connections.
+type failed struct {
+	times int   // how many there were
+	ended int   // how many of them the server has ended
+	since int64 // by package clock: when the first of them failed; 0: none has
+	last  error // why the last one failed, as a caller would have been told
+}
+
+// again reports whether a statement that has failed, and may run again for this reason, is tried again, and counts it.
+func (p *Pool) again(ctx context.Context, f *failed, why link.Again) bool {
+	most := rebinds
+	if why == link.Ended {
+		most = restarts
+	}
+	if why == link.No || f.times >= most || ctx.Err() != nil || p.closed.Load() {
+		return false
+	}
+	switch limit, now := p.cfg.PoolTimeout, clock.Now(); {
+	case f.since == 0:
+		f.since = now
+	case limit > 0 && now-f.since >= int64(limit):
+		return false
+	}
+	f.times++
+	if why == link.Ended {
+		f.ended++
+	}
+	return true
+}
+
+// pause waits before a statement that the server has ended before is sent again.
+func (f *failed) pause(ctx context.Context) {
+	if f.ended < 2 {
+		return
+	}
+	d := min(minPause<<(f.ended-2), maxPause)
+	t := time.NewTimer(d/2 + rand.N(d))
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// inVain returns the error of a statement that could not be tried again because of err.
+func (f *failed) inVain(err error) error {
+	if f.last == nil {
+		return err
+	}
+	return fmt.Errorf("%w; tried before: %w", err, f.last)
+}
+
 // lend makes the session's connection ready for a caller that gets pgx's connection. It borrows one if the session has none,
 // and another one if what had to be sent before can't be.
 func (s *session) lend(ctx context.Context) error {
 	for try := 0; ; try++ {
-		borrowedNow, err := s.ensureConn(ctx)
+		borrowedNow, err := s.ensureConn(ctx, 0)
 		if err != nil {
 			return err
 		}
 		c := s.m.conn
+		c.NoteAttempt()
 		if err = c.Lend(ctx); err == nil {
 			return nil
 		}
-		if try == rebinds || !c.MayRunElsewhere() || !borrowedNow && !c.Movable() {
+		if try == rebinds || c.MayRunElsewhere(ctx, err) != link.NotExecuted || !borrowedNow && !c.Movable() {
 			return c.Explain(err, true)
 		}
 		s.leave()
@@ -90,13 +158,4 @@ func (s *session) unlessEnded(do func() error) error {
 	err := do()
 	returned = true
 	return err
-}
-
-// InTx runs fn in a transaction of db, which must be a *sql.DB of this pool. It begins again if the server rolled the
-// transaction back in favour of another one (serialization failure, deadlock), if the schema has changed since a statement
-// was prepared, or if the connection was lost before COMMIT was sent. It never begins again if the outcome is unknown.
-func (p *Pool) InTx(ctx context.Context, db *sql.DB, fn func(*sql.Tx) error, cfg intx.Config) error {
-	return intx.Run(ctx, db, fn, cfg, func(err error) bool {
-		return !errors.Is(err, ErrCommitUnknown) && (p.dialer.MayBeginAgain(err) || pgerror.IsConflict(err))
-	})
 }

@@ -88,8 +88,9 @@ func (s *session) CheckNamedValue(*driver.NamedValue) error { return nil }
 
 // ensureConn borrows a connection if the session has none, and makes one that it has safe for the next statement.
 // borrowedNow reports that this call has borrowed it: no earlier statement depends on this very connection, and if it dies,
-// the statement may be tried on another one.
-func (s *session) ensureConn(ctx context.Context) (borrowedNow bool, err error) {
+// the statement may be tried on another one. since is when it was tried first, by package clock, and pool_timeout counts from
+// then on; 0: it was not tried yet.
+func (s *session) ensureConn(ctx context.Context, since int64) (borrowedNow bool, err error) {
 	switch {
 	case s.over:
 		return false, errPanicked
@@ -97,7 +98,7 @@ func (s *session) ensureConn(ctx context.Context) (borrowedNow bool, err error) 
 		s.leave()
 	}
 	if s.m == nil {
-		if err := s.borrow(ctx); err != nil {
+		if err := s.borrow(ctx, since); err != nil {
 			return false, err
 		}
 		s.m.conn.TakeOver(s.moving)
@@ -167,7 +168,7 @@ func (s *session) QueryContext(ctx context.Context, query string, args []driver.
 // is dead, it tries another, even if the ping was sent, since a ping may be repeated safely.
 func (s *session) Ping(ctx context.Context) error {
 	for try := 0; ; try++ {
-		borrowedNow, err := s.ensureConn(ctx)
+		borrowedNow, err := s.ensureConn(ctx, 0)
 		if err != nil {
 			return err
 		}

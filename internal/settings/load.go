@@ -177,6 +177,7 @@ func (l *loader) config() *Config {
 		CommandTimeout: time.Duration(*v.CommandTimeout), ConnectTimeout: time.Duration(*v.ConnectTimeout),
 		ServerSettingsMode: text(v.ServerSettingsMode), PasswordFile: text(v.PasswordFile),
 		PoolReset: text(v.PoolReset), EagerBegin: text(v.Begin) == BeginEager, TraceContext: text(v.TraceContext),
+		OnceTable:          text(v.OnceTable),
 		TargetSessionAttrs: targetSessionAttrs(conn), PasswordInDSN: l.dsn.hasPassword(),
 		Sources: l.sources, values: l.values, hasPasswordFunc: l.hasPasswordFunc,
 	}

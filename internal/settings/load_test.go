@@ -72,6 +72,8 @@ func ladders(t *testing.T) []ladder {
 			Values{PoolReset: new(ResetAuto)}, ResetAuto, func(c *Config) any { return c.PoolReset }},
 		{"begin", false, BeginEager, true, BeginLazy, false,
 			Values{Begin: new(BeginEager)}, true, func(c *Config) any { return c.EagerBegin }},
+		{"once_table", "pgprod_once", "a", "a", "app.b", "app.b", Values{OnceTable: new("c")}, "c",
+			func(c *Config) any { return c.OnceTable }},
 		{"trace_context", TraceOff, TraceByName, TraceByName, TraceByText, TraceByText,
 			Values{TraceContext: new(TraceOff)}, TraceOff, func(c *Config) any { return c.TraceContext }},
 		{"command_timeout", 30 * s, "1", s, "0", 0 * s, Values{CommandTimeout: seconds(3)}, 3 * s,

@@ -37,6 +37,7 @@ type Values struct {
 	ServerSettingsMode *string           `env:"SERVER_SETTINGS_MODE"`
 	PoolReset          *string           `env:"POOL_RESET"`
 	Begin              *string           `env:"BEGIN"`
+	OnceTable          *string           `env:"ONCE_TABLE"`
 	TraceContext       *string           `env:"TRACE_CONTEXT"`
 	CommandTimeout     *Duration         `env:"COMMAND_TIMEOUT"`
 	ConnectTimeout     *Duration         `env:"CONNECT_TIMEOUT"`
@@ -98,6 +99,7 @@ type Config struct {
 	ServerSettingsMode string        // ModeStartup or ModeSet
 	PoolReset          string        // ResetAuto, ResetAlways or ResetOff
 	EagerBegin         bool          // begin=eager: BEGIN goes by itself
+	OnceTable          string        // where TxOnce keeps its keys
 	TraceContext       string        // TraceOff, TraceByName or TraceByText
 	CommandTimeout     time.Duration // 0: none
 	ConnectTimeout     time.Duration // above 0

@@ -3,6 +3,7 @@ package settings
 import (
 	"math"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -91,6 +92,9 @@ var table = []row{
 	{key: "begin", field: "Begin", initial: BeginLazy,
 		sets: "lazy: BEGIN travels with the transaction's first statement; eager: by itself",
 		want: "must be lazy or eager", ok: oneOf(BeginLazy, BeginEager)},
+	{key: "once_table", field: "OnceTable", initial: "pgprod_once",
+		sets: "where `TxOnce` keeps its keys",
+		want: "must be the name of a table, name or schema.name, of letters, digits and underscores", ok: isTable},
 	{key: "trace_context", field: "TraceContext", initial: TraceOff,
 		sets: "application_name: a sampled statement's traceparent is the session's name while it runs; comment: it is in its text; off",
 		want: "must be off, application_name or comment", ok: oneOf(TraceOff, TraceByName, TraceByText)},
@@ -159,6 +163,11 @@ func isName(v reflect.Value) bool {
 	name := v.String()
 	return len(name) <= 200 && strings.IndexFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) < 0
 }
+
+func isTable(v reflect.Value) bool { return tableName.MatchString(v.String()) }
+
+// tableName is a name that needs no quotes, perhaps with that of its schema.
+var tableName = regexp.MustCompile(`^([A-Za-z_][A-Za-z0-9_]{0,62}\.)?[A-Za-z_][A-Za-z0-9_]{0,62}$`)
 
 func isPrefix(v reflect.Value) bool {
 	prefix := v.String()
