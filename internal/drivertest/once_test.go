@@ -227,3 +227,26 @@ func TestARepeatableStatementSurvivesALostReply(t *testing.T) {
 	_, err := db.ExecContext(ended, upsert, "x")
 	require.ErrorIs(t, err, context.Canceled)
 }
+
+func TestACommandTagBySimpleProtocolProvesTheStatement(t *testing.T) {
+	t.Parallel()
+	proxy := faultproxy.StartTB(t, onceDatabase(t))
+	db := openPool(t, proxy.DSN())
+	const insert = "insert into notes values ('x')" // without arguments, and so by the simple protocol
+	for _, end := range []faultproxy.End{faultproxy.FIN, faultproxy.RST} {
+		proxy.Inject(faultproxy.Rule{Match: faultproxy.Containing(insert), Pass: 1, End: end})
+		result, err := db.Exec(insert)
+		require.NoError(t, err)
+		n, err := result.RowsAffected()
+		require.NoError(t, err)
+		assert.EqualValues(t, 1, n)
+
+		proxy.Inject(faultproxy.Rule{Match: faultproxy.Containing("'y'"), Pass: 1, End: end})
+		_, err = db.Exec(insert + "; insert into notes values ('y')")
+		require.ErrorContains(t, err, "whether it ran is unknown", "the first of two, which are committed together")
+		proxy.Inject(faultproxy.Rule{Match: faultproxy.Containing("$1"), Pass: 2, End: end})
+		_, err = db.Exec("insert into notes values ($1)", "z")
+		require.Error(t, err, "by the extended protocol the completion comes before the commit")
+	}
+	pgtest.Eventually(t, patience, func() bool { return strings.Count(notes(t, db), "x") == 4 })
+}

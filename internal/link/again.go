@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"github.com/pgprod/pgprod/internal/pgerror"
 	"github.com/pgprod/pgprod/internal/sqlsummary"
 )
@@ -80,6 +82,14 @@ func leavesNothing(s *Statement) bool {
 	return s.Kind == "" && !s.commits && isOne(s.SQL) && !sqlsummary.StandsAlone(s.SQL) &&
 		beginsOtherwise(s.SQL) && // COPY may have gone to a program
 		!mentions(s.SQL, "pg_terminate_backend")
+}
+
+// isProven reports whether a statement that pgx says has failed is committed all the same, since its command tag has come. By
+// the simple protocol the server sends the tag of a statement outside of a transaction when it has committed it.
+func (c *Conn) isProven(tag pgconn.CommandTag) bool {
+	s := &c.stmt
+	return c.attempt.simple && c.attempt.undecided && c.depth == 1 && c.pg.IsClosed() && tag.String() != "" &&
+		!c.tx.active && c.pg.TxStatus() == 'I' && isOne(s.SQL) && !sqlsummary.ComputesNothing(s.SQL)
 }
 
 // isOne reports whether a text is one statement.

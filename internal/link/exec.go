@@ -33,8 +33,12 @@ func (c *Conn) Exec(ctx context.Context, query string, args []driver.NamedValue)
 	if err := c.board(ctx, query, wayOf(isSimple)); err != nil {
 		return nil, err
 	}
+	c.attempt.simple = isSimple
 	result, err := c.std.ExecContext(ctx, query, args)
-	return result, c.getOff(err)
+	if err = c.getOff(err); err != nil && c.stmt.outcome.proven {
+		return driver.RowsAffected(c.stmt.Tag.RowsAffected()), nil
+	}
+	return result, err
 }
 
 // goesExtended reports whether a text without arguments, which pgx sends by the simple protocol, can go by the extended
@@ -142,6 +146,7 @@ func (k *Carried) End(ctx context.Context, err error) { k.op.End(ctx, -1, err, k
 func (c *Conn) Try(carried Carried, do func(*Conn) error) error {
 	c.attempt.undecided, c.attempt.carried = true, carried.op
 	c.NoteAttempt()
+	c.attempt.simple = false
 	err := c.protect(func() error { return do(c) })
 	c.attempt.undecided = false
 	return err

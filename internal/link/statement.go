@@ -50,6 +50,7 @@ type plan struct {
 // without being one, such as a ping, forgets the outcome (forgetOutcome): its errors must not be explained by it.
 type outcome struct {
 	tag         string          // the command tag; "": none has come
+	proven      bool            // the connection was lost, but not before the tag had come that proves that the statement is committed
 	cause       error           // the last error that pgx has reported, which stdlib may replace by driver.ErrBadConn
 	unconfirmed *pgconn.PgError // the server's warning that a commit is not replicated; nil: none
 	cutAfter    time.Duration   // how long the statement had run when it was cut short; 0: it was not, or that is not known
@@ -129,6 +130,7 @@ type attempt struct {
 	undecided  bool  // Try is running: a failure is not reported, since its caller decides whether the statement is tried again
 	mark       int64 // wire.Tap's mark when Try began
 	executions int64 // wire.Tap's count of executions then
+	simple     bool  // it is an Exec by the simple protocol
 
 	carried instruments.Operation // the operation of the attempts before, until the statement takes it over
 	turned  turn                  // where the statement may be sent again, because it was turned away

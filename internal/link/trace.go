@@ -126,6 +126,9 @@ func (c *Conn) noteHowSent(args []any) {
 func (c *Conn) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryEndData) {
 	d.Err = c.withoutValues(d.Err)
 	s := &c.stmt
+	if d.Err != nil && c.isProven(d.CommandTag) {
+		s.outcome.proven, d.Err = true, nil
+	}
 	if c.depth == 1 {
 		if d.Err != nil {
 			c.noteHowSent(s.args)

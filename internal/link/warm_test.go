@@ -26,7 +26,7 @@ var _ Observer = (*witness)(nil)
 func (w *witness) Ended(_ context.Context, s *Statement) { w.ended = append(w.ended, s.Kind+s.SQL) }
 func (w *witness) Abandoned(*Statement)                  {}
 func (w *witness) Warned(*pgconn.Notice, *Statement)     {}
-func (w *witness) CommitUnknown(Unknown, error)                   {}
+func (w *witness) CommitUnknown(Unknown, error)          {}
 func (w *witness) Lost(error)                            {}
 func (w *witness) Silent()                               {}
 

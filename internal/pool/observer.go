@@ -54,12 +54,13 @@ func statementError(s *link.Statement) *diary.StatementError {
 	return e
 }
 
-// severity returns the level of the line about a statement that failed: debug if the caller cancelled it, warning if an
+// severity returns the level of the line about a statement that failed: debug if the caller cancelled it, or its transaction
+// was committed before, warning if an
 // application has to expect such failures (broken constraints, transactions that were rolled back in favour of others), else
 // error.
 func severity(s *link.Statement, err error) slog.Level {
 	switch {
-	case errors.Is(s.CutByCaller(), context.Canceled), errors.Is(err, context.Canceled):
+	case errors.Is(s.CutByCaller(), context.Canceled), errors.Is(err, context.Canceled), errors.Is(err, link.ErrAlreadyDone):
 		return slog.LevelDebug
 	case pgerror.IsExpected(err):
 		return slog.LevelWarn
