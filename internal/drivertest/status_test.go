@@ -101,7 +101,7 @@ func TestStatusAsJSON(t *testing.T) {
 		"checked_out": 1.0, "checked_in": 1.0, "overflow": 0.0, "waiting": 0.0, "connecting": 0.0,
 		"utilisation": 0.2, "peak_checked_out": 2.0, "peak_utilisation": 0.4,
 		"waits": 2.0, "wait_time_ns": waitTime, "timeouts": 0.0, "failed_connects": 0.0,
-		"closed": map[string]any{},
+		"commits_unknown": 0.0, "closed": map[string]any{},
 	}, fields)
 
 	var back pgprod.PoolStatus

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -226,4 +228,76 @@ func TestOnlyTheBeginningOfAnAnswerTells(t *testing.T) {
 	_, err := tap.Read(make([]byte, 8192))
 	require.NoError(t, err)
 	assert.False(t, tap.Refused())
+}
+
+func TestWhatAnAnswerSaysIsSeenHoweverItIsCutIntoReads(t *testing.T) {
+	message := func(kind byte, body string) string {
+		return string(kind) + string(binary.BigEndian.AppendUint32(nil, uint32(4+len(body)))) + body
+	}
+	row := message('D', "\x00\x01\x00\x00\x00\x06CZ\x00\x00\x00\x05") // looks like the ends of others
+	for name, c := range map[string]struct {
+		answer              string
+		completed, answered bool
+	}{
+		"complete":      {message('2', "") + row + message('C', "SELECT 1\x00") + message('Z', "I"), true, true},
+		"not committed": {message('2', "") + message('C', "INSERT 0 1\x00") + message('E', "SFATAL\x00\x00"), true, false},
+		"ended instead": {message('2', "") + row + message('E', "SFATAL\x00\x00"), false, false},
+		"refused":       {message('E', "SERROR\x00\x00") + message('Z', "E"), false, true},
+		"nothing":       {"", false, false},
+		"half a header": {message('2', "") + "C\x00\x00", false, false},
+	} {
+		for size := 1; size <= len(c.answer)+1; size++ {
+			var sent bytes.Buffer
+			tap := NewTap(inPieces(c.answer, size), &sent, func() bool { return false })
+			_, err := tap.Write([]byte(message('Q', "select\x00")))
+			require.NoError(t, err)
+			_, err = io.ReadAll(tap)
+			require.NoError(t, err)
+			assert.Equal(t, c.completed, tap.Completed(), "%s in reads of %d", name, size)
+			assert.Equal(t, c.answered, tap.Answered(), "%s in reads of %d", name, size)
+			_, err = tap.Write([]byte(message('Q', "select\x00")))
+			require.NoError(t, err)
+			assert.False(t, tap.Completed() || tap.Answered(), "the next one isn't")
+		}
+	}
+}
+
+// inPieces returns a reader that returns so many bytes at a time.
+func inPieces(text string, size int) io.Reader {
+	var all []io.Reader
+	for text != "" {
+		n := min(size, len(text))
+		all, text = append(all, strings.NewReader(text[:n])), text[n:]
+	}
+	return io.MultiReader(all...)
+}
+
+func TestOnlyAFlightThatExecutesIsAnExecution(t *testing.T) {
+	encode := func(messages ...pgproto3.FrontendMessage) (flight []byte) {
+		for _, m := range messages {
+			var err error
+			flight, err = m.Encode(flight)
+			require.NoError(t, err)
+		}
+		return flight
+	}
+	parse, sync := &pgproto3.Parse{Name: "a", Query: "select $1"}, &pgproto3.Sync{}
+	bind, describe := &pgproto3.Bind{PreparedStatement: "a", Parameters: [][]byte{[]byte("E")}}, &pgproto3.Describe{ObjectType: 'S', Name: "a"}
+	for name, c := range map[string]struct {
+		flight []byte
+		want   int64
+	}{
+		"prepare":      {encode(parse, describe, sync), 0},
+		"deallocate":   {encode(&pgproto3.Close{ObjectType: 'S', Name: "a"}, &pgproto3.Flush{}, sync), 0},
+		"execute":      {encode(bind, &pgproto3.Describe{ObjectType: 'P'}, &pgproto3.Execute{}, sync), 1},
+		"all in one":   {encode(parse, bind, &pgproto3.Execute{}, sync), 1},
+		"simple":       {encode(&pgproto3.Query{String: "select"}), 1},
+		"rows of COPY": {encode(&pgproto3.CopyData{Data: []byte("x")}), 1},
+		"farewell":     {encode(&pgproto3.Terminate{}), 0},
+	} {
+		tap := NewTap(strings.NewReader(""), io.Discard, func() bool { return false })
+		_, err := tap.Write(c.flight)
+		require.NoError(t, err)
+		assert.Equal(t, c.want, tap.Executions(), name)
+	}
 }

@@ -1,0 +1,197 @@
+package drivertest
+
+import (
+	"context"
+	"database/sql"
+	"io"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+
+	"github.com/pgprod/pgprod"
+	"github.com/pgprod/pgprod/internal/pgtest"
+	"github.com/pgprod/pgprod/internal/pgtest/faultproxy"
+)
+
+func TestWhatBeginsAgainIsTold(t *testing.T) {
+	t.Parallel()
+	var log logged
+	meters, tr := newMetering(t), newTracing(t)
+	db := openPool(t, with(pgtest.NewDatabase(t), "echo", "on"), log.option(slog.LevelInfo),
+		pgprod.WithMeterProvider(meters.provider), pgprod.WithTracerProvider(tr.provider))
+	attempts := 0
+	require.NoError(t, pgprod.InTx(t.Context(), db, func(tx *sql.Tx) error {
+		if _, err := tx.Exec("select 1"); err != nil {
+			return err
+		}
+		if attempts++; attempts < 3 {
+			_, err := tx.Exec("do $$ begin raise exception 'conflict' using errcode = '40001'; end $$")
+			return err
+		}
+		return nil
+	}))
+	lines := log.lines(t, "pgprod: a transaction begins again")
+	require.Len(t, lines, 2)
+	assert.Equal(t, "40001", lines[1]["error_type"])
+	assert.EqualValues(t, 3, lines[1]["attempt"])
+	var told []int64
+	for _, s := range tr.Ended() {
+		for _, a := range s.Attributes() {
+			if a.Key == "pgprod.transaction.attempt" {
+				told = append(told, a.Value.AsInt64())
+				assert.Contains(t, s.Attributes(), attribute.String("pgprod.transaction.retry_reason", "40001"))
+			}
+		}
+	}
+	assert.Equal(t, []int64{2, 3}, told, "the spans of the statements that BEGIN travels with")
+	pool := semconv.DBClientConnectionPoolName(statusOf(t, db).PoolName)
+	assert.EqualValues(t, 2, sum(meters.collect(t)["pgprod.transaction.retries"], pool, semconv.ErrorTypeKey.String("40001")))
+}
+
+func TestAnUnknownCommitIsCountedByItsReason(t *testing.T) {
+	t.Parallel()
+	for reason, c := range map[string]struct {
+		rule faultproxy.Rule
+		text string
+	}{
+		"reply_lost": {faultproxy.Rule{End: faultproxy.FIN}, "the reply to COMMIT was lost"},
+		"timeout":    {faultproxy.Rule{Unsent: true, End: faultproxy.Hold}, "the reply to COMMIT didn't come in time"},
+	} {
+		t.Run(reason, func(t *testing.T) {
+			t.Parallel()
+			var log logged
+			meters := newMetering(t)
+			proxy := faultproxy.StartTB(t, pgtest.NewDatabase(t))
+			db := openPool(t, with(proxy.DSN(), "command_timeout", "200ms"), log.option(slog.LevelInfo), pgprod.WithMeterProvider(meters.provider))
+			c.rule.Match = faultproxy.Containing("commit")
+			proxy.Inject(c.rule)
+			err := pgprod.InTx(t.Context(), db, func(tx *sql.Tx) error {
+				_, err := tx.Exec("create table a ()")
+				return err
+			})
+			require.ErrorIs(t, err, pgprod.ErrCommitUnknown)
+			require.ErrorContains(t, err, c.text)
+			status := statusOf(t, db)
+			assert.EqualValues(t, 1, status.CommitsUnknown)
+			pool := semconv.DBClientConnectionPoolName(status.PoolName)
+			counted := meters.collect(t)["pgprod.commit.unknown"]
+			assert.EqualValues(t, 1, sum(counted, pool, attribute.String("pgprod.reason", reason)))
+			assert.EqualValues(t, 0, sum(counted, pool, attribute.String("pgprod.reason", "not_replicated")))
+			lines := log.lines(t, pgprod.ErrCommitUnknown.Error())
+			require.Len(t, lines, 1)
+			assert.Equal(t, reason, lines[0]["reason"])
+		})
+	}
+}
+
+// TestAStatementThatTheServerHasEndedIsTriedAgain ends the session of a statement that waits. The statement runs again, its
+// caller sees nothing of it, and there is one span.
+func TestAStatementThatTheServerHasEndedIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.NewDatabase(t)
+	admin := openPool(t, dsn)
+	mustExec(t, admin, "create table notes (note text)")
+	mustExec(t, admin, "create procedure wait() language sql as 'select pg_sleep(0.3)'")
+	const wait = "select pg_sleep(0.3)"
+	for name, c := range map[string]struct {
+		again bool
+		run   func(*sql.DB) error
+	}{
+		"query":              {true, func(db *sql.DB) error { return db.QueryRow(wait+", $1::int", 1).Scan(new(any), new(any)) }},
+		"query without rows": {true, func(db *sql.DB) error { _, err := db.Exec(wait); return err }},
+		"insert": {true, func(db *sql.DB) error {
+			_, err := db.Exec("insert into notes select $1 from pg_sleep(0.3)", "x")
+			return err
+		}},
+		"prepared": {true, func(db *sql.DB) error {
+			return withStatement(db, wait, func(s *sql.Stmt) error { return s.QueryRow().Scan(new(any)) })
+		}},
+		"first of a transaction": {true, func(db *sql.DB) error {
+			tx, err := db.Begin()
+			if err != nil {
+				return err
+			}
+			if _, err = tx.Exec("insert into notes select $1 from pg_sleep(0.3)", "x"); err != nil {
+				_ = tx.Rollback()
+				return err
+			}
+			return tx.Commit()
+		}},
+		"CALL":       {false, func(db *sql.DB) error { _, err := db.Exec("call wait()"); return err }},
+		"DO":         {false, func(db *sql.DB) error { _, err := db.Exec("do $$ begin perform pg_sleep(0.3); end $$"); return err }},
+		"two in one": {false, func(db *sql.DB) error { _, err := db.Exec("select 1; " + wait); return err }},
+		"own session": {false, func(db *sql.DB) error {
+			_, err := db.Exec("select pg_terminate_backend(pg_backend_pid()), pg_sleep(1)")
+			return err
+		}},
+		"rows are out": {false, func(db *sql.DB) error {
+			return drained(db.Query("select repeat('x', 10000), pg_sleep(i * 0.3) from generate_series(0, 1) i"))
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tr := newTracing(t)
+			db := openPool(t, dsn, pgprod.WithTracerProvider(tr.provider), pgprod.WithPoolName(name))
+			require.NoError(t, db.Ping())
+			tr.Reset()
+			mustExec(t, admin, "truncate notes")
+			done := make(chan error, 1)
+			go func() { done <- c.run(db) }() // ends with its statement
+			const others = "from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep' and pid <> pg_backend_pid()"
+			pgtest.Eventually(t, patience, func() bool {
+				return len(done) > 0 || get[int](t, admin, "select count(*) "+others) > 0
+			})
+			_, err := admin.Exec("select pg_terminate_backend(pid) " + others)
+			require.NoError(t, err)
+			err = <-done
+			if c.again {
+				require.NoError(t, err)
+			} else {
+				require.ErrorContains(t, err, "57P01")
+			}
+			if c.again {
+				for _, s := range tr.Ended() {
+					assert.NotEqual(t, codes.Error, s.Status().Code, s.Name())
+				}
+			}
+			assert.LessOrEqual(t, get[int](t, admin, "select count(*) from notes"), 1)
+		})
+	}
+}
+
+func withStatement(db *sql.DB, text string, do func(*sql.Stmt) error) error {
+	s, err := db.Prepare(text)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	return do(s)
+}
+
+func TestAStatementIsTriedAgainNoLongerThanPoolTimeout(t *testing.T) {
+	t.Parallel()
+	server := pgtest.StartTB(t, pgtest.Config{})
+	db := openPool(t, with(server.DSN(""), "pool_timeout", "500ms"))
+	require.NoError(t, db.Ping())
+	done := make(chan error, 1)
+	go func() { // ends with its statement
+		_, err := db.ExecContext(context.Background(), "select pg_sleep(60), $1::int", 1)
+		done <- err
+	}()
+	pgtest.Eventually(t, patience, func() bool {
+		return get[int](t, db, "select count(*) from pg_stat_activity where wait_event = 'PgSleep'") > 0
+	})
+	require.NoError(t, server.Shutdown(t.Context(), pgtest.Fast))
+	start := time.Now()
+	err := <-done
+	require.ErrorIs(t, err, pgprod.ErrPoolTimeout)
+	require.ErrorContains(t, err, "tried before")
+	require.ErrorContains(t, err, "57P01")
+	require.NotErrorIs(t, err, io.EOF)
+	assert.GreaterOrEqual(t, time.Since(start)+100*time.Millisecond, 400*time.Millisecond)
+}
