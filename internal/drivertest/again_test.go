@@ -195,3 +195,37 @@ func TestAStatementIsTriedAgainNoLongerThanPoolTimeout(t *testing.T) {
 	require.NotErrorIs(t, err, io.EOF)
 	assert.GreaterOrEqual(t, time.Since(start)+100*time.Millisecond, 400*time.Millisecond)
 }
+
+func TestWhatDependsOnItsConnectionIsNotTriedOnAnother(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.NewDatabase(t)
+	admin := openPool(t, dsn)
+	proxy := faultproxy.StartTB(t, dsn)
+	for _, begin := range []string{"lazy", "eager"} {
+		for _, mode := range []string{"cache_statement", "simple_protocol"} {
+			db := openPool(t, with(proxy.DSN(), "begin", begin, "default_query_exec_mode", mode))
+			conn, err := db.Conn(t.Context())
+			require.NoError(t, err)
+			mustExec(t, conn, "create temp table mine (i int)")
+			for _, statement := range []string{"begin", "mine"} {
+				proxy.Inject(faultproxy.Rule{Match: faultproxy.Containing(statement), Unsent: true, End: faultproxy.FIN})
+			}
+			tx, err := conn.BeginTx(t.Context(), nil)
+			if err == nil {
+				_, err = tx.Exec("insert into mine values (1)")
+				require.ErrorContains(t, err, "rolled back", "%s %s", begin, mode)
+				assert.NotContains(t, err.Error(), "42P01")
+				require.Error(t, tx.Commit())
+			}
+			require.Error(t, err)
+			proxy.ClearRules()
+			require.NoError(t, conn.Close())
+		}
+	}
+	mustExec(t, admin, "create table notes (note text unique)")
+	db := openPool(t, proxy.DSN())
+	proxy.SwallowReply(faultproxy.FIN, 1, faultproxy.Containing("notes"))
+	_, err := db.ExecContext(pgprod.ContextRepeatable(t.Context()), "insert into notes values ($1)", "x")
+	require.ErrorContains(t, err, "23505", "the first attempt has run")
+	require.ErrorContains(t, err, "whether it ran is unknown")
+}

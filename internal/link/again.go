@@ -51,6 +51,9 @@ func (c *Conn) MayRunElsewhere(ctx context.Context, err error) Again {
 	return No
 }
 
+// isFirst reports whether nothing was sent in this visit before the last Try began, so that nothing depends on this connection.
+func (c *Conn) isFirst() bool { return c.attempt.mark == c.attempt.borrowedMark }
+
 // sentNothing reports whether not a byte was written on the connection since the last Try began.
 func (c *Conn) sentNothing() bool { return c.tap.Mark() == c.attempt.mark }
 

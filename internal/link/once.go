@@ -109,7 +109,7 @@ func (c *Conn) claim(ctx context.Context) error {
 		return nil
 	case !c.pg.IsClosed():
 		_ = c.rollback(context.WithoutCancel(ctx))
-	case !c.guard.Cut().Happened():
+	case c.isFirst() && !c.guard.Cut().Happened():
 		c.attempt.turned = elsewhere
 	}
 	return err

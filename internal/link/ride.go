@@ -269,9 +269,9 @@ func (c *Conn) getOff(err error) error {
 
 // lostAtBegin is called when the connection was lost, with err, by the statement with which a transaction was about to begin.
 // The transaction has done nothing else, and if the server has ended that statement, or not executed it, it may begin on
-// another connection.
+// another connection, unless its borrower has used this one before.
 func (c *Conn) lostAtBegin(err error) {
-	if c.neverExecuted() || c.endedInstead(err) {
+	if c.isFirst() && (c.neverExecuted() || c.endedInstead(err)) {
 		c.attempt.turned = elsewhere
 		return
 	}

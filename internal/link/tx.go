@@ -113,8 +113,11 @@ func (c *Conn) beginNow(ctx context.Context) error {
 	switch {
 	case err == nil:
 		c.tx.beginSent(true)
-	case c.pg.IsClosed() && !c.guard.Cut().Happened():
+	case !c.pg.IsClosed():
+	case c.isFirst() && !c.guard.Cut().Happened():
 		c.attempt.turned = elsewhere
+	case !c.sentNothing():
+		c.tx.beginSent(true)
 	}
 	return err
 }

@@ -61,12 +61,12 @@ func (s *session) run(ctx context.Context, replan bool, do func(*link.Conn) erro
 		case try < rebinds && c.MayRunHere():
 			carried = c.TakeBack()
 		case (borrowedNow || c.Movable()) && s.pool.again(ctx, &failed, c.MayRunElsewhere(ctx, err)):
-			failed.last = c.Explain(err, c.ExecutedNothing())
+			failed.note(c.Explain(err, c.ExecutedNothing()))
 			carried = c.TakeBack()
 			s.leave()
 			failed.pause(ctx)
 		default:
-			return c.Fail(ctx, err)
+			return failed.andBefore(c.Fail(ctx, err))
 		}
 	}
 }
@@ -77,6 +77,9 @@ type failed struct {
 	ended int   // how many of them the server has ended
 	since int64 // by package clock: when the first of them failed; 0: none has
 	last  error // why the last one failed, as a caller would have been told
+
+	why     link.Again // why the last one may be made again
+	mayHave error      // why it isn't known whether one of them ran; nil: none has
 }
 
 // again reports whether a statement that has failed, and may run again for this reason, is tried again, and counts it.
@@ -95,10 +98,27 @@ func (p *Pool) again(ctx context.Context, f *failed, why link.Again) bool {
 		return false
 	}
 	f.times++
+	f.why = why
 	if why == link.Ended {
 		f.ended++
 	}
 	return true
+}
+
+// note notes why the last attempt has failed.
+func (f *failed) note(err error) {
+	f.last = err
+	if f.why == link.Repeatable {
+		f.mayHave = err
+	}
+}
+
+// andBefore returns the error of a statement that has failed with err at last. It has that of an attempt that may have run.
+func (f *failed) andBefore(err error) error {
+	if f.mayHave == nil {
+		return err
+	}
+	return fmt.Errorf("%w; tried before: %w", err, f.mayHave)
 }
 
 // pause waits before a statement that the server has ended before is sent again.
@@ -117,8 +137,8 @@ func (f *failed) pause(ctx context.Context) {
 
 // inVain returns the error of a statement that could not be tried again because of err.
 func (f *failed) inVain(err error) error {
-	if f.last == nil {
-		return err
+	if f.last == nil || f.mayHave != nil {
+		return f.andBefore(err)
 	}
 	return fmt.Errorf("%w; tried before: %w", err, f.last)
 }
