@@ -530,6 +530,23 @@ func ExampleWithBegin() {
 	// Output: idle in transaction <nil>
 }
 
+// Keys of TxOnce are kept in a table of another schema.
+func ExampleWithOnceTable() {
+	db, err := pgprod.Open("", pgprod.WithOnceTable("example_nowhere.done"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+
+	err = pgprod.InTx(context.Background(), db, func(tx *sql.Tx) error {
+		_, err := tx.Exec("select 1")
+		return err
+	}, pgprod.TxOnce("m1"))
+	fmt.Println(strings.HasSuffix(err.Error(), "CREATE TABLE IF NOT EXISTS example_nowhere.done"+
+		" (key text PRIMARY KEY, token uuid NOT NULL, done_at timestamptz NOT NULL DEFAULT now())"))
+	// Output: true
+}
+
 // The server knows the trace of each statement that is sampled: pg_stat_activity and log_line_prefix (%a) have it.
 func ExampleWithTraceContext() {
 	provider := sdktrace.NewTracerProvider()
@@ -774,6 +791,78 @@ func ExampleInTx_rollback() {
 	// Output:
 	// true
 	// false <nil>
+}
+
+// A queue that redelivers its messages: each is booked exactly once, by its number.
+func ExampleTxOnce() {
+	db, err := sql.Open("pgprod", "")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+	const table = `CREATE TABLE IF NOT EXISTS pgprod_once (
+		key text PRIMARY KEY, token uuid NOT NULL, done_at timestamptz NOT NULL DEFAULT now())`
+	if _, err := db.Exec(table + "; create table if not exists example_bookings (amount int)"); err != nil {
+		log.Fatal(err)
+	}
+	defer db.Exec("drop table pgprod_once, example_bookings")
+
+	ctx := context.Background()
+	for _, message := range []struct {
+		id     string
+		amount int
+	}{{"m1", 5}, {"m2", 7}, {"m1", 5}} {
+		err := pgprod.InTx(ctx, db, func(tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, "insert into example_bookings values ($1)", message.amount)
+			return err
+		}, pgprod.TxOnce(message.id))
+		switch {
+		case errors.Is(err, pgprod.ErrAlreadyDone):
+			fmt.Println(message.id, "was booked before")
+		case err != nil:
+			fmt.Println(message.id, "stays in the queue:", err)
+		default:
+			fmt.Println(message.id, "is booked")
+		}
+	}
+	// Output:
+	// m1 is booked
+	// m2 is booked
+	// m1 was booked before
+}
+
+// Once a day, keys that nobody will try again are deleted. Here they are in a table of another name.
+func ExampleForgetOnce() {
+	db, err := pgprod.Open("", pgprod.WithOnceTable("example_done"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+	const table = `CREATE TABLE IF NOT EXISTS example_done (
+		key text PRIMARY KEY, token uuid NOT NULL, done_at timestamptz NOT NULL DEFAULT now())`
+	if _, err := db.Exec(table); err != nil {
+		log.Fatal(err)
+	}
+	defer db.Exec("drop table example_done")
+
+	n, err := pgprod.ForgetOnce(context.Background(), db, 30*24*time.Hour)
+	fmt.Println(n, err)
+	// Output: 0 <nil>
+}
+
+// To set a state twice does no harm, so the loss of the connection is no error.
+func ExampleContextRepeatable() {
+	db, err := sql.Open("pgprod", "")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+
+	ctx := pgprod.ContextRepeatable(context.Background())
+	var state string
+	err = db.QueryRowContext(ctx, "select 'shipped' where $1", true).Scan(&state)
+	fmt.Println(state, err)
+	// Output: shipped <nil>
 }
 
 // A report that has to see one state of the data, changes nothing, and may be repeated twice.

@@ -250,3 +250,13 @@ func TestACommandTagBySimpleProtocolProvesTheStatement(t *testing.T) {
 	}
 	pgtest.Eventually(t, patience, func() bool { return strings.Count(notes(t, db), "x") == 4 })
 }
+
+// TestTheManualHasTheTableForKeys compares the manual with the error.
+func TestTheManualHasTheTableForKeys(t *testing.T) {
+	t.Parallel()
+	db := openPool(t, pgtest.NewDatabase(t))
+	err := pgprod.InTx(t.Context(), db, note("x"), pgprod.TxOnce("k"))
+	_, ddl, ok := strings.Cut(err.Error(), "CREATE TABLE")
+	require.True(t, ok)
+	assert.Contains(t, rootFile(t, "internal/docs/outcomes.md"), "CREATE TABLE"+ddl+";")
+}
