@@ -41,6 +41,10 @@ func findings(p *Pool) []finding {
 		all = append(all, finding{"bad", "", text, "holders"})
 	}
 	all = append(all, lastErrors(p)...)
+	if n := st.CommitsUnknown; n > 0 {
+		text := "It is not known whether " + plural(int(n), "transaction") + " took place, since the pool was opened: look at the data."
+		all = append(all, finding{"warn", "", text, ""})
+	}
 	for _, w := range first(s.Warnings, mostRows).Rows {
 		all = append(all, finding{"warn", "Preflight", clip(w, mostText), ""})
 	}

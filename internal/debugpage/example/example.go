@@ -25,7 +25,7 @@ func Trouble(now time.Time) (activity.Snapshot, activity.Health) {
 		Status: activity.Status{
 			PoolName: "shop-primary", PoolSize: 20, MaxOverflow: 10, CheckedOut: 28, CheckedIn: 2, Overflow: 10,
 			Waiting: 12, Connecting: 1, Utilisation: 28.0 / 30, PeakCheckedOut: 30, PeakUtilisation: 1,
-			Waits: 18422, WaitTime: 18422 * 231 * time.Millisecond, Timeouts: 141, FailedConnects: 3,
+			Waits: 18422, WaitTime: 18422 * 231 * time.Millisecond, Timeouts: 141, FailedConnects: 3, CommitsUnknown: 1,
 			Closed: map[string]int64{"lifetime": 1204, "overflow": 12345, "idle": 37, "invalid": 9, "dirty": 2},
 		},
 		History: history(now), Holders: holders(), Statements: statements(), Errors: failures(now), Events: happened(now),
