@@ -64,6 +64,7 @@ var metrics = []struct {
 	{own{"pgprod.connection.overflows", "{connection}", "Connections opened beyond pool_size."}, counter},
 	{own{"pgprod.connection.closed", "{connection}", "Connections closed, by reason."}, counter},
 	{own{"pgprod.connection.leaks", "{checkout}", "Connections that a caller held longer than leak_detection."}, counter},
+	{own{"pgprod.commit.unknown", "{commit}", "Commits whose outcome is unknown, by reason."}, counter},
 }
 
 // A snapshot is one export of the driver's metrics.
@@ -149,6 +150,7 @@ func (s *script) values(full bool) map[string]int64 {
 	set(own{name: "pgprod.connection.failures"}, mainPool, 0)
 	set(own{name: "pgprod.connection.overflows"}, mainPool, 1)
 	set(own{name: "pgprod.connection.leaks"}, mainPool, 0)
+	set(own{name: "pgprod.commit.unknown"}, mainPool, 0, "pgprod.reason", "reply_lost")
 	if full {
 		count(mainPool, 0, 2)
 		set(dbconv.ClientConnectionPendingRequests{}, mainPool, 1)
