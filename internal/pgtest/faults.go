@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -109,16 +110,25 @@ func (s *Server) halt(proc *process) (family []int, err error) {
 	return childrenOf(proc.pid())
 }
 
-// awaitGone waits until the killed processes are gone.
+// awaitGone waits until the killed processes are gone. It reads the process table for all of them at once: there may be
+// hundreds, and on a busy machine reading it takes long.
 func awaitGone(pids []int) error {
-	for _, pid := range pids {
-		err := pollBriefly(func() (bool, error) {
-			state, err := stateOf(pid)
-			return state == stateGone, err
-		})
+	var left []int
+	err := pollBriefly(func() (bool, error) {
+		table, err := processTable()
 		if err != nil {
-			return fmt.Errorf("pgtest: wait for the end of process %d: %w", pid, err)
+			return false, err
 		}
+		left = left[:0]
+		for _, entry := range table {
+			if slices.Contains(pids, entry.pid) && entry.state() != stateGone {
+				left = append(left, entry.pid)
+			}
+		}
+		return len(left) == 0, nil
+	})
+	if err != nil {
+		return fmt.Errorf("pgtest: wait for the end of processes %v: %w", left, err)
 	}
 	return nil
 }
