@@ -7,15 +7,18 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/pgprod/pgprod"
 	"github.com/pgprod/pgprod/internal/pgtest"
+	"github.com/pgprod/pgprod/internal/pgtest/faultproxy"
 )
 
 // newLonelyPrimary starts a server that waits, with each commit, for a synchronous standby that doesn't exist, and creates
@@ -374,5 +377,33 @@ func TestAGoodbyeInPlaceOfACommitIsTheServersWord(t *testing.T) {
 	require.ErrorContains(t, err, "the transaction was not committed, the server ended the session instead")
 	require.NotErrorIs(t, err, pgprod.ErrCommitUnknown)
 	assert.Equal(t, "57P01", sqlState(err))
+	assert.Zero(t, get[int](t, db, "select count(*) from runs"))
+}
+
+// TestThePostmastersEndInPlaceOfACommitIsTheServersWord: a session notices that its postmaster was killed when it waits for a
+// message, so that it has not got the COMMIT. Here that is on its way to it.
+func TestThePostmastersEndInPlaceOfACommitIsTheServersWord(t *testing.T) {
+	t.Parallel()
+	server := pgtest.StartTB(t, pgtest.Config{Settings: map[string]string{"synchronous_commit": "on"}})
+	require.NoError(t, server.Exec(t.Context(), "create table runs (note text)"))
+	proxy := faultproxy.StartTB(t, server.DSN(""))
+	db := openPool(t, proxy.DSN())
+	tx, err := db.Begin()
+	require.NoError(t, err)
+	exec(t, tx, insertLiteral)
+	proxy.SetLatency(faultproxy.ToServer, time.Hour)
+	result := make(chan error, 1)
+	go func() { result <- tx.Commit() }() // ends with its session
+	pgtest.Eventually(t, patience, func() bool { return executed(proxy, "commit") == 1 })
+	require.NoError(t, syscall.Kill(postmasterOf(t, server), syscall.SIGKILL))
+	err = <-result
+	require.ErrorContains(t, err, "the transaction was not committed, the server ended the session instead")
+	require.NotErrorIs(t, err, pgprod.ErrCommitUnknown)
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	require.True(t, ok, "%v", err)
+	assert.Equal(t, "secure_read", pg.Routine)
+
+	proxy.SetLatency(faultproxy.ToServer, 0)
+	pgtest.Eventually(t, patience, func() bool { return server.Resume(t.Context()) == nil }, "once all sessions have ended")
 	assert.Zero(t, get[int](t, db, "select count(*) from runs"))
 }

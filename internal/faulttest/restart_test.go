@@ -303,12 +303,17 @@ func TestAServerThatIsStartingUpIsWaitedFor(t *testing.T) {
 func promoteByFile(t *testing.T, server *pgtest.Server) {
 	t.Helper()
 	require.NoError(t, os.WriteFile(filepath.Join(server.DataDir(), "promote"), nil, 0o644))
+	require.NoError(t, syscall.Kill(postmasterOf(t, server), syscall.SIGUSR1))
+}
+
+// postmasterOf returns the process number of a server's postmaster.
+func postmasterOf(t *testing.T, server *pgtest.Server) (pid int) {
+	t.Helper()
 	text, err := os.ReadFile(filepath.Join(server.DataDir(), "postmaster.pid"))
 	require.NoError(t, err)
-	var pid int
 	_, err = fmt.Sscan(string(text), &pid)
 	require.NoError(t, err)
-	require.NoError(t, syscall.Kill(pid, syscall.SIGUSR1))
+	return pid
 }
 
 func TestTooManyClientsAreWaitedFor(t *testing.T) {

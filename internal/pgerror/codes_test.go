@@ -127,16 +127,20 @@ func TestOnlyTheServerItselfEndsASessionInPlaceOfACommit(t *testing.T) {
 	fatal := func(code, routine string) *pgconn.PgError {
 		return &pgconn.PgError{SeverityUnlocalized: "FATAL", Code: code, Routine: routine}
 	}
-	var got []string
+	var got, read []string
 	for code := range strings.FieldsSeq(everyCode) {
 		if EndedInstead(fatal(code, "ProcessInterrupts")) {
 			got = append(got, code)
+		}
+		if EndedInstead(fatal(code, "secure_read")) {
+			read = append(read, code)
 		}
 		assert.False(t, EndedInstead(fatal(code, "")), "a pooler's %s", code)
 		assert.False(t, SettlesCommit(fatal(code, "ProcessInterrupts")), "FATAL %s is no answer to the COMMIT", code)
 		assert.False(t, EndedInstead(&pgconn.PgError{SeverityUnlocalized: "ERROR", Code: code, Routine: "ProcessInterrupts"}), code)
 	}
 	assert.Equal(t, []string{"25P03", "25P04", "40001", "57P01", "57P05"}, got)
+	assert.Equal(t, []string{"57P01"}, read, "the postmaster is gone")
 }
 
 func TestARollbackInPlaceOfACommitIsAnAnswer(t *testing.T) {

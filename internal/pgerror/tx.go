@@ -23,14 +23,31 @@ func IsRecoveryConflict(err error) bool {
 
 // EndedInstead reports whether the server says that it ended the session in place of the statement whose error it is, a
 // COMMIT or another one, and so rolled back what the statement had done. The error then comes from PostgreSQL's function
-// ProcessInterrupts, which runs between two steps of a statement and never during a commit. A pooler's FATAL error names no
-// function and proves nothing. Nor does the error of a statement whose completion had come before: see wire.Tap.Completed.
+// ProcessInterrupts, which runs between two steps of a statement and never during a commit, or from secure_read, which waits
+// for the client's next message, and so has not got the statement, when it sees that the postmaster is gone. A pooler's FATAL
+// error names no function and proves nothing. Nor does the error of a statement whose completion had come before: see
+// wire.Tap.Completed.
 func EndedInstead(err error) bool {
-	return IsFatal(err) && From(err).Routine == processInterrupts && interrupts.has(err)
+	if !IsFatal(err) {
+		return false
+	}
+	switch From(err).Routine {
+	case processInterrupts:
+		return interrupts.has(err)
+	case secureRead:
+		return postmasterGone.has(err)
+	}
+	return false
 }
 
-// processInterrupts is the function of PostgreSQL that ends sessions in between.
-const processInterrupts = "ProcessInterrupts"
+// These are the functions of PostgreSQL that end sessions in between.
+const (
+	processInterrupts = "ProcessInterrupts"
+	secureRead        = "secure_read"
+)
+
+// postmasterGone is how secure_read says that the postmaster was killed.
+var postmasterGone = setOf(AdminShutdown)
 
 // interrupts are the reasons for which ProcessInterrupts ends a session.
 var interrupts = setOf(AdminShutdown, IdleSessionTimeout, IdleInTransactionTimeout, TransactionTimeout, SerializationFailure)
