@@ -25,11 +25,14 @@ type Conn struct {
 	session *session
 	queues  [2]chan packet // by Direction
 	pid     atomic.Uint32
-	life    context.Context    // ends with the connection
-	end     context.CancelFunc // ends life
-	gone    chan struct{}      // closed when all goroutines of the connection have ended
-	ending  sync.Once          // of Close
-	leaving sync.Once          // of clientLeft
+	cut     atomic.Pointer[ArmedCut] // the Cut that has happened; nil: none
+	life    context.Context          // ends with the connection
+	end     context.CancelFunc       // ends life
+	gone    chan struct{}            // closed when all goroutines of the connection have ended
+	ending  sync.Once                // of Close
+	leaving sync.Once                // of clientLeft
+
+	clientGone, serverGone chan struct{} // closed when the side has closed its connection, or it was closed here
 
 	mu     sync.Mutex // guards what follows
 	server net.Conn   // nil: not connected yet
@@ -38,10 +41,13 @@ type Conn struct {
 
 // A packet is what one side has sent, on its way to the other: a message, or the end of the connection.
 type packet struct {
-	sent time.Time
-	data []byte // the message
-	end  bool   // it is the end of the connection
-	how  End    // how the connection ends
+	sent  time.Time
+	data  []byte // the message
+	kind  byte   // its type; 0: it has none
+	aside bool   // no Cut counts it, since it is the proxy's own or a cancel request
+	end   bool   // it is the end of the connection
+	sever bool   // it is the end of the connection by a Cut
+	how   End    // how the connection ends
 }
 
 // queueLength is how many packets may be under way in a direction before no more are read.
@@ -51,7 +57,7 @@ func newConn(p *Proxy, id int, client net.Conn, f faults) *Conn {
 	c := &Conn{ID: id, proxy: p, client: client, session: newSession(), faults: f}
 	c.queues = [2]chan packet{make(chan packet, queueLength), make(chan packet, queueLength)}
 	c.life, c.end = context.WithCancel(context.Background())
-	c.gone = make(chan struct{})
+	c.gone, c.clientGone, c.serverGone = make(chan struct{}), make(chan struct{}), make(chan struct{})
 	return c
 }
 
@@ -88,10 +94,7 @@ func (c *Conn) Close(how End) {
 	}
 	c.ending.Do(func() {
 		c.end()
-		if tcp, ok := c.client.(*net.TCPConn); ok && how == RST {
-			_ = tcp.SetLinger(0) // makes Close send RST
-		}
-		_ = c.client.Close()
+		c.closeClient(how)
 		c.mu.Lock()
 		if c.server != nil {
 			_ = c.server.Close()
@@ -101,9 +104,20 @@ func (c *Conn) Close(how End) {
 	})
 }
 
+// closeClient closes the client's connection.
+func (c *Conn) closeClient(how End) {
+	if tcp, ok := c.client.(*net.TCPConn); ok && how == RST {
+		_ = tcp.SetLinger(0) // makes Close send RST
+	}
+	_ = c.client.Close()
+}
+
 // HalfClose sends the client a FIN. What the client sends still goes to the server.
-func (c *Conn) HalfClose() error {
-	half, ok := c.client.(interface{ CloseWrite() error })
+func (c *Conn) HalfClose() error { return closeWrite(c.client) }
+
+// closeWrite sends a FIN.
+func closeWrite(conn net.Conn) error {
+	half, ok := conn.(interface{ CloseWrite() error })
 	if !ok {
 		return errors.ErrUnsupported
 	}
@@ -208,18 +222,33 @@ func (c *Conn) deliver(d Direction, receiver net.Conn) {
 			torn = true
 			continue
 		}
-		if p.end {
+		switch {
+		case p.sever:
+			c.sever(p.how)
+		case p.end && d == ToServer && c.isCut():
+			_ = closeWrite(c.server)
+		case p.end:
 			torn = torn || p.how == Hold // with Hold the connection goes on without further packets
 			c.Close(p.how)
-			continue
-		}
-		if torn {
-			continue
-		}
-		if _, err := receiver.Write(p.data); err != nil {
-			c.receiverLeft(d, err)
+		case p.aside:
+			_, _ = receiver.Write(p.data) // if the receiver has left, whoever reads from it notices
+		case !torn:
+			torn = c.write(d, p, receiver)
 		}
 	}
+}
+
+// write passes a message on, and reports whether the rest of the stream is lost, by a Cut.
+func (c *Conn) write(d Direction, p packet, receiver net.Conn) (torn bool) {
+	n, cut := c.proxy.pass(c, d, p)
+	_, err := receiver.Write(p.data[:n])
+	switch {
+	case cut != nil:
+		c.happen(cut)
+	case err != nil:
+		c.receiverLeft(d, err)
+	}
+	return cut != nil
 }
 
 // receiverLeft is called when a packet couldn't be written, since the receiver in direction d has closed its connection. It
@@ -249,6 +278,7 @@ func (c *Conn) readClient() {
 		}
 	}
 	c.clientLeft()
+	close(c.clientGone)
 	c.send(ToServer, packet{end: true, how: endOf(err)})
 }
 
@@ -270,7 +300,7 @@ func (c *Conn) readStartups(r *bufio.Reader) error {
 		default:
 			c.proxy.count(func(s *Stats) { s.Startups++ })
 		}
-		c.send(ToServer, packet{data: raw})
+		c.send(ToServer, packet{data: raw, aside: code == cancelRequest})
 		return nil
 	}
 }
@@ -283,7 +313,7 @@ func (c *Conn) request(m message) {
 		return
 	}
 	if rule == nil || !rule.Unsent {
-		c.send(ToServer, packet{data: m.raw})
+		c.send(ToServer, packet{data: m.raw, kind: m.kind})
 		return
 	}
 	// Not before the last message of the round trip: if something is unread when a socket is closed, an RST is sent and no
@@ -293,22 +323,28 @@ func (c *Conn) request(m message) {
 	}
 }
 
-// readServer queues the server's messages for the client, unless a rule keeps them from the client.
+// readServer queues the server's messages for the client, unless a rule or a Cut keeps them from the client.
 func (c *Conn) readServer() {
 	r := bufio.NewReader(c.server)
 	trip, passed := 0, 0 // the round trip, see session, and how many messages of it have come
+	sinceCut := 0        // how many messages have come since a Cut
 	for {
 		m, err := readMessage(r)
 		if err != nil {
-			c.send(ToClient, packet{end: true, how: endOf(err)})
+			c.serverLeft(err, sinceCut)
 			return
+		}
+		if a := c.cut.Load(); a != nil {
+			sinceCut++
+			c.answer(a, sinceCut, m)
+			continue
 		}
 		if m.kind == 'K' {
 			c.pid.Store(binary.BigEndian.Uint32(m.body()))
 		}
 		rule := c.session.rule(trip)
 		if rule == nil || passed < rule.Pass {
-			c.send(ToClient, packet{data: m.raw})
+			c.send(ToClient, packet{data: m.raw, kind: m.kind})
 		}
 		passed++
 		if m.kind != 'Z' {
@@ -318,5 +354,24 @@ func (c *Conn) readServer() {
 			c.send(ToClient, packet{end: true, how: rule.End})
 		}
 		trip, passed = trip+1, 0
+	}
+}
+
+// serverLeft is called when the server has closed its connection, and with the number of messages that it had sent since a
+// Cut. That is the end of the connection; if it was cut, only when the client has noticed it, too.
+func (c *Conn) serverLeft(err error, sinceCut int) {
+	close(c.serverGone)
+	a := c.cut.Load()
+	if a != nil && sinceCut < a.cut.Answers {
+		c.lastWord(a)
+	}
+	if !c.isCut() {
+		c.send(ToClient, packet{end: true, how: endOf(err)})
+		return
+	}
+	select {
+	case <-c.clientGone:
+		c.Close(FIN)
+	case <-c.life.Done():
 	}
 }

@@ -51,15 +51,24 @@ func closeAtEnd(t *testing.T, conn *pgx.Conn) {
 // witness is a connection's socket that remembers how it ended: pgx doesn't always tell.
 type witness struct {
 	net.Conn
-	mu  sync.Mutex // guards err
-	err error
+	mu   sync.Mutex // guards what follows
+	read int        // how many bytes were read
+	err  error      // the first one
+}
+
+// bytes returns how many bytes the client has read.
+func (w *witness) bytes() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.read
 }
 
 func (w *witness) Read(b []byte) (int, error) {
 	n, err := w.Conn.Read(b)
-	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, net.ErrClosed) {
-		w.mu.Lock()
-		defer w.mu.Unlock()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.read += n
+	if err != nil && w.err == nil && !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, net.ErrClosed) {
 		w.err = err
 	}
 	return n, err
@@ -84,9 +93,12 @@ func connectWatched(t *testing.T, dsn string) (*pgx.Conn, *witness) {
 	require.NoError(t, err)
 	w := &witness{}
 	config.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if w.Conn != nil { // pgx dials again for a cancel request, which would end what the server still does
+			return nil, errors.New("no cancel requests")
+		}
 		conn, err := new(net.Dialer).DialContext(ctx, network, addr)
-		if err != nil || w.Conn != nil { // pgx dials again for a cancel request
-			return conn, err
+		if err != nil {
+			return nil, err
 		}
 		w.Conn = conn
 		return w, nil

@@ -1,6 +1,7 @@
 // Package faultproxy is a proxy between a client and a PostgreSQL server that injects faults into their connections: delay,
 // silence, refusal, FIN and RST. It can also lose the reply to a statement after the server has executed it, which only a
-// proxy can do. And it counts what the client sends, so that a test can check the number of round trips.
+// proxy can do, cut the stream at any byte, and speak in the server's place. And it counts what the client sends, so that a
+// test can check the number of round trips.
 //
 //	proxy := faultproxy.StartTB(t, pgtest.NewDatabase(t))
 //	db, err := sql.Open("pgprod", proxy.DSN())
@@ -36,15 +37,17 @@ type Proxy struct {
 	address         net.Addr       // where the proxy listens, unless it refuses connections
 	wg              sync.WaitGroup // all goroutines
 
-	mu       sync.Mutex   // guards what follows; a Conn's mutex may be locked under it
-	listener net.Listener // nil while connections are refused
-	closed   bool
-	faults   faults   // of connections that come
-	greeting greeting // of connections that come
-	rules    []*rule  // in the order of Inject
-	conns    map[*Conn]bool
-	lastID   int
-	stats    Stats
+	mu         sync.Mutex   // guards what follows; a Conn's mutex may be locked under it
+	listener   net.Listener // nil while connections are refused
+	closed     bool
+	faults     faults      // of connections that come
+	greeting   greeting    // of connections that come
+	rules      []*rule     // in the order of Inject
+	armed      []*ArmedCut // those that have not happened, in the order of Arm
+	transcript *[]Passed   // where messages are noted; nil: nowhere
+	conns      map[*Conn]bool
+	lastID     int
+	stats      Stats
 }
 
 // Start starts a proxy on a free port of 127.0.0.1, for the server in dsn, which must be a URL. Close it.
