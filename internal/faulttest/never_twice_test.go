@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -385,5 +386,59 @@ func TestAReplyThatBreaksOffIsAnErrorAndNotRepeated(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestWhatIsCutShortWithoutTheServersWordSaysWhatIsKnown: the server isn't heard any more, so that it doesn't say either that it
+// has cancelled the statement.
+func TestWhatIsCutShortWithoutTheServersWordSaysWhatIsKnown(t *testing.T) {
+	t.Parallel()
+	unanswered := func(proxy *faultproxy.Proxy) {
+		proxy.Inject(faultproxy.Rule{Match: faultproxy.Containing(anInsert), End: faultproxy.Hold})
+	}
+	insert := func(ctx context.Context, q querier) error {
+		_, err := q.ExecContext(ctx, insertParameter, "x")
+		return err
+	}
+	for name, c := range map[string]struct {
+		silence func(*faultproxy.Proxy)
+		run     func(context.Context, *sql.DB) error
+		says    string
+		rows    int
+	}{
+		"Exec": {unanswered, func(ctx context.Context, db *sql.DB) error { return insert(ctx, db) },
+			", whether it ran is unknown: ", 1},
+		"QueryRow": {unanswered, func(ctx context.Context, db *sql.DB) error {
+			return db.QueryRowContext(ctx, insertParameter+returningID, "x").Scan(new(int))
+		}, ", whether it ran is unknown: ", 1},
+		"in a transaction": {unanswered, func(ctx context.Context, db *sql.DB) error {
+			return inTx(db, func(tx *sql.Tx) error { return insert(ctx, tx) })
+		}, ", the transaction is rolled back: ", 0},
+		"while it is prepared": {func(proxy *faultproxy.Proxy) {
+			proxy.Arm(faultproxy.Cut{Direction: faultproxy.ToClient, End: faultproxy.Hold})
+		}, func(ctx context.Context, db *sql.DB) error { return insert(ctx, db) }, " before it was executed: ", 0},
+	} {
+		for _, by := range []string{"the caller's deadline", "command_timeout"} {
+			t.Run(name+", "+by, func(t *testing.T) {
+				t.Parallel()
+				dsn, proxy := runsDatabase(t)
+				limit, ctx := "200ms", context.Background()
+				if by != "command_timeout" {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithTimeout(ctx, 200*time.Millisecond)
+					defer cancel()
+					limit = "1m"
+				}
+				db := openPool(t, with(proxy.DSN(), "command_timeout", limit))
+				require.NoError(t, db.Ping())
+				c.silence(proxy)
+				err := c.run(ctx, db)
+				require.ErrorIs(t, err, context.DeadlineExceeded)
+				require.ErrorContains(t, err, by)
+				require.ErrorContains(t, err, c.says)
+				judge := openPgx(t, dsn)
+				assert.Equal(t, c.rows, get[int](t, judge, "select count(*) from runs"))
+			})
+		}
 	}
 }

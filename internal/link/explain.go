@@ -46,7 +46,7 @@ func (c *Conn) Real(err error) error {
 }
 
 // Explain turns a statement's error into the one that its caller gets. If command_timeout or the caller's context has cut
-// the statement short, it says so. If the connection was lost, it says what is known about whether the statement ran; unsent
+// the statement short, it says so. If the connection was lost, also by that, it says whether the statement may have run; unsent
 // says that not a byte of it was written. The server's errors are returned as they are.
 func (c *Conn) Explain(err error, unsent bool) error {
 	err = c.Real(err)
@@ -57,12 +57,32 @@ func (c *Conn) Explain(err error, unsent bool) error {
 		return c.commitOutcome(err, unsent)
 	}
 	if cut := c.cutShort(err, c.fate()); cut != nil {
+		cut.why += c.knownOfCut(err, unsent)
 		return cut
 	}
-	if !c.pg.IsClosed() {
-		return err
+	switch {
+	case c.pg.IsClosed():
+		return c.explainLoss(err, unsent)
+	case pgconn.SafeToRetry(err): // pgx has looked at the context before it wrote
+		return fmt.Errorf("%sthe context had ended before the statement was executed: %w", c.dialer.prefix(), err)
 	}
-	return c.explainLoss(err, unsent)
+	return err
+}
+
+// knownOfCut says in words what is known of a statement that was cut short. If the server has confirmed that, by its error, all
+// of it is rolled back, which goes without saying.
+func (c *Conn) knownOfCut(err error, unsent bool) string {
+	switch {
+	case pgerror.From(err) != nil:
+		return ""
+	case unsent, pgconn.SafeToRetry(err):
+		return " before it was executed"
+	case !c.pg.IsClosed():
+		return ""
+	case c.tx.open:
+		return ", the transaction is rolled back"
+	}
+	return ", whether it ran is unknown"
 }
 
 // explainLoss returns the error of a statement that was under way when the connection was lost. In a transaction it is known
