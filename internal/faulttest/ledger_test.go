@@ -26,7 +26,7 @@ import (
 var (
 	ledgerDuration = flag.Duration("duration", 0,
 		"how long TestLedger runs (default 1m, with -short 15s); beyond 10m give -timeout 0 as well")
-	ledgerSeed = flag.Uint64("seed", 0, "seed of TestLedger's faults and transfers (default: random)")
+	faultSeed = flag.Uint64("seed", 0, "seed of the random faults, of TestLedger and others (default: random)")
 )
 
 const (
@@ -311,7 +311,7 @@ func (l *ledger) sample() (v vital) {
 }
 
 func TestLedger(t *testing.T) {
-	duration, seed := *ledgerDuration, *ledgerSeed
+	duration, seed := *ledgerDuration, *faultSeed
 	if duration == 0 {
 		duration = time.Minute
 		if testing.Short() {

@@ -1,0 +1,131 @@
+package faulttest
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/pgprod/pgprod/internal/pgtest/faultproxy"
+)
+
+// ofWords is what the caller of a deed is told if PostgreSQL itself says that it has ended the session.
+var ofWords = outcomes{
+	byItself: {
+		early: {wasDone}, open: {wasDone}, reading: {notDone}, completed: {perhaps}, read: {perhaps}, told: {wasDone},
+	},
+	inOwnTx: {early: {notDone, wasDone}, open: {notDone}, told: {wasDone}},
+	inInTx:  {early: {wasDone}, open: {wasDone}, told: {wasDone}},
+	withKey: {early: {wasDone}, open: {wasDone}, told: {wasDone}},
+	mayRepeat: {
+		early: {wasDone}, open: {wasDone}, reading: {notDone}, completed: {wasDone}, read: {perhaps}, told: {wasDone},
+	},
+}
+
+// ofTimeouts is the same where the server says that a transaction has taken too long. A statement that commits by itself would
+// take as long again.
+var ofTimeouts = outcomes{
+	byItself: {
+		early: {wasDone}, open: {notDone}, reading: {notDone}, completed: {perhaps}, read: {perhaps}, told: {wasDone},
+	},
+	inOwnTx:   ofWords[inOwnTx],
+	inInTx:    ofWords[inInTx],
+	withKey:   ofWords[withKey],
+	mayRepeat: ofWords[mayRepeat],
+}
+
+// words are what the proxy says in the server's place.
+var words = []struct {
+	name     string
+	word     []byte
+	end      faultproxy.End
+	outcomes outcomes
+}{
+	{"terminated, FIN", faultproxy.Terminated(), faultproxy.FIN, ofWords},
+	{"terminated, RST", faultproxy.Terminated(), faultproxy.RST, ofWords},
+	{"idle_session_timeout", faultproxy.Fatal("57P05", "idle", "ProcessInterrupts"), faultproxy.FIN, ofWords},
+	{"idle_in_transaction_session_timeout", faultproxy.Fatal("25P03", "idle", "ProcessInterrupts"), faultproxy.FIN, ofWords},
+	{"transaction_timeout", faultproxy.Fatal("25P04", "too long", "ProcessInterrupts"), faultproxy.FIN, ofTimeouts},
+	{"a pooler's", faultproxy.Fatal("08006", "lost", ""), faultproxy.FIN, ofCuts},
+	{"a pooler's, of its end", faultproxy.Fatal("57P01", "bye", ""), faultproxy.FIN, ofCuts},
+	{"another function's", faultproxy.Fatal("57P01", "bye", "exec_simple_query"), faultproxy.FIN, ofCuts},
+}
+
+// TestEachPlaceOfTheServersWordHasItsAnswer has a FATAL error take the place of the answer to each message that the client
+// sends, and of each message of the answers before it. It is emulated, and true: the proxy keeps the rest of the flight from
+// the server, which rolls back what it has executed. Then the server is made to say it itself.
+func TestEachPlaceOfTheServersWordHasItsAnswer(t *testing.T) {
+	t.Parallel()
+	operateOnAll(t, func(d deed, s script) (all []operation) {
+		flights, replies, bytes, proof := s.flights(faultproxy.ToServer), s.flights(faultproxy.ToClient), 0, proofOf(d, s)
+		for f, flight := range flights {
+			first, last := early, f == len(flights)-1
+			if last {
+				first = open
+			}
+			answers := 0 // how many messages answer what was sent of the flight so far
+			for _, m := range flight {
+				at := first
+				for n := range answers + 1 {
+					if n > 0 && last {
+						at = at.after(replies[f][n-1].Kind, proof)
+					}
+					name := fmt.Sprintf("before %c of flight %d of %d, behind %d answers", m.Kind, f+1, len(flights), n)
+					cut := faultproxy.Cut{Direction: faultproxy.ToServer, Bytes: bytes, Answers: n}
+					all = append(all, wordsAt(d, name, cut, n == answers, at)...)
+				}
+				bytes += m.Size
+				answers += answersTo(m, replies[f][answers:])
+			}
+		}
+		return append(all, lateWords(d, s)...)
+	})
+}
+
+// answersTo returns how many messages at the beginning of the server's further answers belong to a message of the client's.
+func answersTo(m faultproxy.Passed, further script) int {
+	n := 1
+	switch {
+	case m.Kind == 'D' && further[0].Kind == 't': // a statement is described, not a portal
+		n = 2
+	case m.Kind == 'E':
+		for further[n-1].Kind == 'D' {
+			n++
+		}
+	}
+	return n
+}
+
+// wordsAt returns the operations at one place: with all words and the server's own, or with the first only.
+func wordsAt(d deed, name string, cut faultproxy.Cut, all bool, at stage) (operations []operation) {
+	for _, w := range words {
+		said := cut
+		said.Word, said.End = w.word, w.end
+		operations = append(operations, operation{name: w.name + " " + name, cut: said, may: w.outcomes.at(d.kind, at)})
+		if !all {
+			return operations
+		}
+	}
+	cut.Stay = true
+	return append(operations, operation{name: "the server's own " + name, cut: cut, terminate: true, may: ofWords.at(d.kind, at)})
+}
+
+// lateWords come when the server has committed, in place of what it says behind the completion.
+func lateWords(d deed, s script) (all []operation) {
+	at, bytes := open, 0
+	replies := s.flights(faultproxy.ToClient)
+	for f, reply := range replies {
+		for _, m := range reply {
+			bytes += m.Size
+			if f < len(replies)-1 {
+				continue
+			}
+			if at = at.after(m.Kind, proofOf(d, s)); m.Kind != 'C' {
+				continue
+			}
+			for _, w := range words {
+				cut := faultproxy.Cut{Direction: faultproxy.ToClient, Bytes: bytes, AtOnce: true, Word: w.word, End: w.end}
+				all = append(all, operation{name: w.name + " late", cut: cut, may: w.outcomes.at(d.kind, at)})
+			}
+		}
+	}
+	return all
+}
