@@ -61,6 +61,10 @@ func (w work) insert(part int) string {
 	return fmt.Sprintf("insert into runs as %s (note, part) values ($1, %d)", w.name, part)
 }
 
+func (w work) insertLiteral(part int) string {
+	return fmt.Sprintf("insert into runs as %s (note, part) values ('%s', %d)", w.name, w.number, part)
+}
+
 // insertTwo inserts two rows.
 func (w work) insertTwo(ctx context.Context, tx *sql.Tx) error {
 	if _, err := tx.ExecContext(ctx, w.insert(1), w.number); err != nil {
@@ -114,20 +118,17 @@ func (w work) readRows(ctx context.Context, db *sql.DB) error {
 	return rows.Close()
 }
 
-// upsert leaves the same row however often it is done.
-func (w work) upsert(ctx context.Context, db *sql.DB) error {
-	_, err := db.ExecContext(ctx, "insert into kept as "+w.name+" (note, part) values ($1, 1) "+
-		"on conflict (note) do update set part = excluded.part", w.number)
-	return err
-}
+// inTxOfOwnToo is what is done without pgprod in place of InTx.
+func inTxOfOwnToo(ctx context.Context, db *sql.DB, w work) error { return w.inTxOfOwn(ctx, db) }
 
+// deeds are those of which is said exactly what their callers are told.
 var deeds = []deed{
 	{name: "Exec", kind: byItself, parts: 1, do: func(ctx context.Context, db *sql.DB, w work) error {
 		_, err := db.ExecContext(ctx, w.insert(1), w.number)
 		return err
 	}},
 	{name: "Exec without arguments", kind: byItself, parts: 1, do: func(ctx context.Context, db *sql.DB, w work) error {
-		_, err := db.ExecContext(ctx, fmt.Sprintf("insert into runs as %s (note, part) values ('%s', 1)", w.name, w.number))
+		_, err := db.ExecContext(ctx, w.insertLiteral(1))
 		return err
 	}},
 	{name: "QueryRow of an insert", kind: byItself, parts: 1, do: func(ctx context.Context, db *sql.DB, w work) error {
@@ -145,34 +146,25 @@ var deeds = []deed{
 	}},
 	{name: "a read", kind: byItself, do: func(ctx context.Context, db *sql.DB, w work) error { return w.readRow(ctx, db) }},
 	{name: "a read of rows", kind: byItself, do: func(ctx context.Context, db *sql.DB, w work) error { return w.readRows(ctx, db) }},
-	{name: "Begin", kind: inOwnTx, parts: 2, do: func(ctx context.Context, db *sql.DB, w work) error { return w.inTxOfOwn(ctx, db) }},
-	{name: "InTx", kind: inInTx, parts: 2,
-		do: func(ctx context.Context, db *sql.DB, w work) error {
-			return pgprod.InTx(ctx, db, func(tx *sql.Tx) error { return w.insertTwo(ctx, tx) })
-		},
-		pgx: func(ctx context.Context, db *sql.DB, w work) error { return w.inTxOfOwn(ctx, db) },
-	},
-	{name: "InTx with TxOnce", kind: withKey, parts: 2,
+	{name: "Begin", kind: inOwnTx, parts: 2, do: inTxOfOwnToo},
+	{name: "InTx", kind: inInTx, parts: 2, pgx: inTxOfOwnToo, do: func(ctx context.Context, db *sql.DB, w work) error {
+		return pgprod.InTx(ctx, db, func(tx *sql.Tx) error { return w.insertTwo(ctx, tx) })
+	}},
+	{name: "InTx with TxOnce", kind: withKey, parts: 2, pgx: inTxOfOwnToo,
 		do: func(ctx context.Context, db *sql.DB, w work) error {
 			return pgprod.InTx(ctx, db, func(tx *sql.Tx) error { return w.insertTwo(ctx, tx) }, pgprod.TxOnce(w.number))
-		},
-		pgx: func(ctx context.Context, db *sql.DB, w work) error { return w.inTxOfOwn(ctx, db) },
-	},
-	{name: "a read that is repeatable", kind: mayRepeat,
-		do: func(ctx context.Context, db *sql.DB, w work) error {
-			return w.readRow(pgprod.ContextRepeatable(ctx), db)
-		},
-		pgx: func(ctx context.Context, db *sql.DB, w work) error { return w.readRow(ctx, db) },
-	},
-	{name: "an upsert that is repeatable", kind: mayRepeat, parts: 1,
-		do: func(ctx context.Context, db *sql.DB, w work) error {
-			return w.upsert(pgprod.ContextRepeatable(ctx), db)
-		},
-		pgx: func(ctx context.Context, db *sql.DB, w work) error { return w.upsert(ctx, db) },
-	},
+		}},
+	{name: "a read that is repeatable", kind: mayRepeat, do: func(ctx context.Context, db *sql.DB, w work) error {
+		return w.readRow(pgprod.ContextRepeatable(ctx), db)
+	}},
+	{name: "an upsert that is repeatable", kind: mayRepeat, parts: 1, do: func(ctx context.Context, db *sql.DB, w work) error {
+		_, err := db.ExecContext(pgprod.ContextRepeatable(ctx), "insert into kept as "+w.name+" (note, part) values ($1, 1) "+
+			"on conflict (note) do update set part = excluded.part", w.number)
+		return err
+	}},
 }
 
-// moreDeeds are those of which less is promised than of deeds: what their callers are told is true, and that is all.
+// moreDeeds are those of which is said only that what their callers are told is true.
 var moreDeeds = []deed{
 	{name: "a transaction by text", parts: 2, do: func(ctx context.Context, db *sql.DB, w work) error {
 		conn, err := db.Conn(ctx)
@@ -182,8 +174,7 @@ var moreDeeds = []deed{
 		return errors.Join(w.byText(ctx, conn), conn.Close())
 	}},
 	{name: "several statements in a text", parts: 2, do: func(ctx context.Context, db *sql.DB, w work) error {
-		_, err := db.ExecContext(ctx, fmt.Sprintf("insert into runs as %s (note, part) values ('%s', 1); "+
-			"insert into runs as %s (note, part) values ('%s', 2)", w.name, w.number, w.name, w.number))
+		_, err := db.ExecContext(ctx, w.insertLiteral(1)+"; "+w.insertLiteral(2))
 		return err
 	}},
 	{name: "Query of an insert", parts: 2, do: func(ctx context.Context, db *sql.DB, w work) error {
@@ -194,32 +185,32 @@ var moreDeeds = []deed{
 		if _, err := db.ExecContext(ctx, "set app.rest = 'x'"); err != nil {
 			return err
 		}
-		_, err := db.ExecContext(ctx, w.insert(1), w.number) // with what undoes the SET in front
+		_, err := db.ExecContext(ctx, w.insert(1), w.number) // in front of it travels what undoes the SET
 		return err
 	}},
 	{name: "Begin with settings", parts: 2, do: func(ctx context.Context, db *sql.DB, w work) error {
-		ctx = pgprod.ContextWithSettings(ctx, map[string]string{"app.tenant": w.name})
-		return plainTx(ctx, db, func(tx *sql.Tx) error { return w.insertTwo(ctx, tx) })
+		return w.inTxOfOwn(pgprod.ContextWithSettings(ctx, map[string]string{"app.tenant": w.name}), db)
 	}},
-	{name: "InTx with a read and a savepoint", parts: 2, do: func(ctx context.Context, db *sql.DB, w work) error {
-		return pgprod.InTx(ctx, db, func(tx *sql.Tx) error {
-			if err := drain(tx.QueryContext(ctx, "select i from generate_series(1, 3) as "+w.name+" (i)")); err != nil {
-				return err
-			}
-			if _, err := tx.ExecContext(ctx, "savepoint s"); err != nil {
-				return err
-			}
-			return w.insertTwo(ctx, tx)
-		})
-	}},
-	{name: "TxOnce until it is done", parts: 2, do: func(ctx context.Context, db *sql.DB, w work) (err error) {
-		for range 10 { // as the consumer of a queue does it that hands out again what was not acknowledged
+	{name: "InTx with a read and a savepoint", parts: 2, pgx: inTxOfOwnToo,
+		do: func(ctx context.Context, db *sql.DB, w work) error {
+			return pgprod.InTx(ctx, db, func(tx *sql.Tx) error {
+				if err := drain(tx.QueryContext(ctx, "select i from generate_series(1, 3) as "+w.name+" (i)")); err != nil {
+					return err
+				}
+				if _, err := tx.ExecContext(ctx, "savepoint s"); err != nil {
+					return err
+				}
+				return w.insertTwo(ctx, tx)
+			})
+		}},
+	{name: "TxOnce until it is done", parts: 2, pgx: inTxOfOwnToo, do: func(ctx context.Context, db *sql.DB, w work) (err error) {
+		for range 10 { // as if a queue handed out again what was not acknowledged
 			err = pgprod.InTx(ctx, db, func(tx *sql.Tx) error { return w.insertTwo(ctx, tx) }, pgprod.TxOnce(w.number))
-			if err == nil || errors.Is(err, pgprod.ErrAlreadyDone) {
+			switch {
+			case err == nil, errors.Is(err, pgprod.ErrAlreadyDone):
 				return nil
-			}
-			if ctx.Err() != nil {
-				break
+			case ctx.Err() != nil:
+				return err
 			}
 		}
 		return err

@@ -93,14 +93,6 @@ func (s script) flights(d faultproxy.Direction) (all []script) {
 	return all
 }
 
-// size returns how many bytes pass.
-func (s script) size() (bytes int) {
-	for _, m := range s {
-		bytes += m.Size
-	}
-	return bytes
-}
-
 // proofOf returns the message of a deed's last answer that proves that it is committed: the completion of COMMIT, or of a
 // statement without rows by the simple protocol. By the extended protocol a statement that commits by itself is committed
 // after its completion; and where rows are read, their end is what counts.
