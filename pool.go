@@ -110,7 +110,7 @@ func ContextWithSettings(ctx context.Context, settings map[string]string) contex
 
 // ContextRepeatable returns a context whose statements may run twice without harm, as the caller says: reads, and writes that
 // come to the same. If the connection is lost after such a statement was sent, so that it isn't known whether it ran, it is
-// sent again on another connection, three times at most and within pool_timeout and the context, and the caller gets no
+// sent again on another connection, ten times at most and within pool_timeout and the context, and the caller gets no
 // error. It makes no difference in a transaction, once rows were handed out, and where command_timeout or the context has
 // ended the statement. It is safe for concurrent use.
 func ContextRepeatable(ctx context.Context) context.Context { return link.WithRepeatable(ctx) }

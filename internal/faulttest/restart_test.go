@@ -90,8 +90,7 @@ type result struct {
 	doubled, lost                  int
 }
 
-// TestFaultsUnderLoad puts pgx, as its users tune it, and pgprod through the same faults. What it logs is the table of
-// the README.
+// TestFaultsUnderLoad puts pgx, as its users tune it, and pgprod through the same faults, and logs a table of what it cost.
 func TestFaultsUnderLoad(t *testing.T) {
 	var results []result
 	for _, f := range faults {

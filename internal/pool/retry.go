@@ -10,15 +10,15 @@ import (
 	"github.com/pgprod/pgprod/internal/link"
 )
 
-// A statement is tried again rebinds times at most, or, if it was the server that has ended it, restarts times, and for no
-// longer than pool_timeout from its first failure on. Who ends sessions in turn, as a restart of several servers does, ends
+// A statement is tried again rebinds times at most, or, if the server has ended it or its caller has said that it may run twice,
+// restarts times, and for no longer than pool_timeout from its first failure on. Who ends sessions in turn, as a restart of several servers does, ends
 // the same statement a few times; a statement that ends its own session must not go on for ever.
 const (
 	rebinds  = 3
 	restarts = 10
 )
 
-// The pause before a statement that the server has ended more than once doubles from minPause to maxPause.
+// The pause before a statement that was executed more than once doubles from minPause to maxPause.
 const (
 	minPause = 10 * time.Millisecond
 	maxPause = 500 * time.Millisecond
@@ -74,7 +74,7 @@ func (s *session) run(ctx context.Context, replan bool, do func(*link.Conn) erro
 // failed is what is known of the attempts at a statement that have failed and are made again on other connections.
 type failed struct {
 	times int   // how many there were
-	ended int   // how many of them the server has ended
+	ended int   // how many of them the server had begun to execute
 	since int64 // by package clock: when the first of them failed; 0: none has
 	last  error // why the last one failed, as a caller would have been told
 
@@ -85,7 +85,7 @@ type failed struct {
 // again reports whether a statement that has failed, and may run again for this reason, is tried again, and counts it.
 func (p *Pool) again(ctx context.Context, f *failed, why link.Again) bool {
 	most := rebinds
-	if why == link.Ended {
+	if why != link.NotExecuted {
 		most = restarts
 	}
 	if why == link.No || f.times >= most || ctx.Err() != nil || p.closed.Load() {
@@ -99,7 +99,7 @@ func (p *Pool) again(ctx context.Context, f *failed, why link.Again) bool {
 	}
 	f.times++
 	f.why = why
-	if why == link.Ended {
+	if why != link.NotExecuted {
 		f.ended++
 	}
 	return true
@@ -121,7 +121,7 @@ func (f *failed) andBefore(err error) error {
 	return fmt.Errorf("%w; tried before: %w", err, f.mayHave)
 }
 
-// pause waits before a statement that the server has ended before is sent again.
+// pause waits before a statement that was executed more than once is sent again.
 func (f *failed) pause(ctx context.Context) {
 	if f.ended < 2 {
 		return
