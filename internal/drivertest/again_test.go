@@ -25,6 +25,11 @@ func TestWhatBeginsAgainIsTold(t *testing.T) {
 	meters, tr := newMetering(t), newTracing(t)
 	db := openPool(t, with(pgtest.NewDatabase(t), "echo", "on"), log.option(slog.LevelInfo),
 		pgprod.WithMeterProvider(meters.provider), pgprod.WithTracerProvider(tr.provider))
+	before := meters.collect(t)["pgprod.transaction.retries"]
+	pool := semconv.DBClientConnectionPoolName(statusOf(t, db).PoolName)
+	for _, usual := range []string{"40001", "40P01", "57P01", "connection_lost"} {
+		assert.Zero(t, sum(before, pool, semconv.ErrorTypeKey.String(usual)), "%s: without a zero a rate misses the first", usual)
+	}
 	attempts := 0
 	require.NoError(t, pgprod.InTx(t.Context(), db, func(tx *sql.Tx) error {
 		if _, err := tx.Exec("select 1"); err != nil {
@@ -50,7 +55,6 @@ func TestWhatBeginsAgainIsTold(t *testing.T) {
 		}
 	}
 	assert.Equal(t, []int64{2, 3}, told, "the spans of the statements that BEGIN travels with")
-	pool := semconv.DBClientConnectionPoolName(statusOf(t, db).PoolName)
 	assert.EqualValues(t, 2, sum(meters.collect(t)["pgprod.transaction.retries"], pool, semconv.ErrorTypeKey.String("40001")))
 }
 

@@ -18,10 +18,11 @@ import (
 
 // The values of error.type that are neither a SQLSTATE nor a Go type.
 const (
-	canceled       = "canceled"
-	timeout        = "timeout"
-	connectionLost = "connection_lost"
-	abandoned      = "abandoned"
+	canceled  = "canceled"
+	timeout   = "timeout"
+	abandoned = "abandoned"
+	// ConnectionLost is the error.type of what was under way when its connection ended.
+	ConnectionLost = "connection_lost"
 )
 
 // ErrAbandoned is the error of an operation that was still under way when its connection was given back.
@@ -49,7 +50,7 @@ func ErrorType(err error) string {
 		return timeout
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed),
 		errors.Is(err, pgconn.ErrConnClosed), errors.As(err, &netErr):
-		return connectionLost
+		return ConnectionLost
 	}
 	return fmt.Sprintf("%T", err)
 }

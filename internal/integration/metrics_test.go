@@ -65,6 +65,8 @@ var metrics = []struct {
 	{own{"pgprod.connection.closed", "{connection}", "Connections closed, by reason."}, counter},
 	{own{"pgprod.connection.leaks", "{checkout}", "Connections that a caller held longer than leak_detection."}, counter},
 	{own{"pgprod.commit.unknown", "{commit}", "Commits whose outcome is unknown, by reason."}, counter},
+	{own{"pgprod.transaction.retries", "{transaction}",
+		"Transactions that InTx has begun again, by what the attempt before has failed with."}, counter},
 }
 
 // A snapshot is one export of the driver's metrics.
@@ -151,6 +153,7 @@ func (s *script) values(full bool) map[string]int64 {
 	set(own{name: "pgprod.connection.overflows"}, mainPool, 1)
 	set(own{name: "pgprod.connection.leaks"}, mainPool, 0)
 	set(own{name: "pgprod.commit.unknown"}, mainPool, 0, "pgprod.reason", "reply_lost")
+	set(own{name: "pgprod.transaction.retries"}, mainPool, 0, "error.type", "40001")
 	if full {
 		count(mainPool, 0, 2)
 		set(dbconv.ClientConnectionPendingRequests{}, mainPool, 1)

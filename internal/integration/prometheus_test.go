@@ -37,6 +37,7 @@ var prometheusNames = []struct{ name, kind string }{
 	{"pgprod_connection_closed_total", "counter"},
 	{"pgprod_connection_leaks_total", "counter"},
 	{"pgprod_commit_unknown_total", "counter"},
+	{"pgprod_transaction_retries_total", "counter"},
 }
 
 // scrape is one page of a registry.

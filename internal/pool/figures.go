@@ -108,7 +108,12 @@ func (p *Pool) commits() (unknown, again map[string]int64) {
 	for _, why := range link.Unknowns() { // zeros as well, see state
 		unknown[string(why)] = p.books.unknown[why]
 	}
-	return unknown, maps.Clone(p.books.begun)
+	again = map[string]int64{}
+	for _, why := range usually {
+		again[why] = 0
+	}
+	maps.Copy(again, p.books.begun)
+	return unknown, again
 }
 
 // overflowsOpened returns how many connections were made beyond pool_size.

@@ -64,6 +64,11 @@ func (t *inTx) Judge(err error) intx.Verdict {
 	return intx.Final
 }
 
+// usually is why transactions begin again as a rule. Each has a count in the metrics from the start, see Pool.state.
+var usually = []string{
+	pgerror.SerializationFailure, pgerror.DeadlockDetected, pgerror.AdminShutdown, instruments.ConnectionLost,
+}
+
 // BeginsAgain implements intx.Pool.
 func (t *inTx) BeginsAgain(ctx context.Context, attempt int, why error, pause time.Duration) {
 	b, reason := &t.pool.books, instruments.ErrorType(why)

@@ -213,7 +213,7 @@ func (h *history) testComplete(t *testing.T) {
 	}
 	delete(names, "target_info")
 	delete(names, "db_client_connection_idle_min") // pool_min, a setting
-	assert.Len(t, names, 14)
+	assert.Len(t, names, 16)
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		assert.Contains(t, string(dashboards.Grafana), name)
 	}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/pgprod/pgprod"
 	"github.com/pgprod/pgprod/internal/pgtest"
+	"github.com/pgprod/pgprod/internal/pgtest/faultproxy"
 )
 
 const (
@@ -31,12 +32,13 @@ type story struct {
 	name    string
 	options []pgprod.Option
 	server  func(u *url.URL) // changes where the pool leads
+	proxied bool             // the pool's connections pass through a proxy, which can lose replies
 	// round is what the program does before the scrape of that number.
 	round  func(p *program, n int) error
 	alerts []string // that it causes, and no others
 }
 
-// stories are told side by side. The first four cause no alert; each of the others shows one kind of trouble.
+// stories are told side by side. The first five cause no alert; each of the others shows one kind of trouble.
 var stories = []story{
 	{name: "healthy", options: size(4, 2), round: healthy},
 	{name: "idle", round: func(*program, int) error { return nil }},
@@ -49,6 +51,12 @@ var stories = []story{
 	{name: "without limit", options: size(1, -1), round: func(p *program, n int) error {
 		if n < 3 {
 			return p.hold()
+		}
+		return p.ordinary()
+	}},
+	{name: "conflicting", options: size(4, 0), round: func(p *program, n int) error {
+		if n%3 == 1 {
+			return errors.Join(p.ordinary(), p.conflict())
 		}
 		return p.ordinary()
 	}},
@@ -116,6 +124,13 @@ var stories = []story{
 			}
 			return p.ordinary()
 		}},
+	{name: "in doubt", options: size(2, 0), proxied: true, alerts: []string{"PgprodCommitUnknown"},
+		round: func(p *program, n int) error {
+			if n == 5 {
+				return errors.Join(p.loseCommit(), p.ordinary())
+			}
+			return p.ordinary()
+		}},
 	{name: "too small", options: size(1, 12), alerts: []string{"PgprodPoolOverflows"}, round: func(p *program, _ int) (err error) {
 		for range 13 {
 			err = errors.Join(err, p.hold())
@@ -171,6 +186,7 @@ type program struct {
 	background sync.WaitGroup
 	server     *pgtest.Server
 	dsn        string
+	proxy      *faultproxy.Proxy // nil unless the story is proxied
 	registry   *prometheus.Registry
 	meters     *sdkmetric.MeterProvider
 	db         *sql.DB
@@ -184,8 +200,11 @@ func start(t *testing.T, s story) *program {
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	conn, err := pgx.Connect(p.ctx, p.dsn) // what makes the table is not to be seen
 	require.NoError(t, err)
-	_, err = conn.Exec(p.ctx, "CREATE TABLE items (id int PRIMARY KEY); INSERT INTO items SELECT generate_series(1, 100)")
+	_, err = conn.Exec(p.ctx, "CREATE TABLE items (id int PRIMARY KEY, seen int NOT NULL DEFAULT 0); INSERT INTO items SELECT generate_series(1, 100)")
 	require.NoError(t, errors.Join(err, conn.Close(p.ctx)))
+	if s.proxied {
+		p.proxy = faultproxy.StartTB(t, p.dsn)
+	}
 	exporter, err := otelprometheus.New(otelprometheus.WithRegisterer(p.registry))
 	require.NoError(t, err)
 	p.meters = sdkmetric.NewMeterProvider(sdkmetric.WithReader(exporter))
@@ -196,7 +215,11 @@ func start(t *testing.T, s story) *program {
 }
 
 func (p *program) open(pool string, opts ...pgprod.Option) (*sql.DB, error) {
-	u, err := url.Parse(p.dsn)
+	dsn := p.dsn
+	if p.proxy != nil {
+		dsn = p.proxy.DSN()
+	}
+	u, err := url.Parse(dsn)
 	if err != nil {
 		return nil, err
 	}
@@ -239,6 +262,42 @@ func (p *program) refused(statement, code string) error {
 		return nil
 	}
 	return fmt.Errorf("%s: not %s but %w", statement, code, err)
+}
+
+// conflict is a transaction that another one gets in the way of: the server refuses its first attempt.
+func (p *program) conflict() error {
+	const change = "UPDATE items SET seen = seen + 1 WHERE id = 1"
+	attempts := 0
+	err := pgprod.InTx(p.ctx, p.db, func(tx *sql.Tx) error {
+		var seen int
+		if err := tx.QueryRowContext(p.ctx, "SELECT seen FROM items WHERE id = 1").Scan(&seen); err != nil {
+			return err
+		}
+		if attempts++; attempts == 1 {
+			if _, err := p.db.ExecContext(p.ctx, change); err != nil {
+				return err
+			}
+		}
+		_, err := tx.ExecContext(p.ctx, change)
+		return err
+	}, pgprod.TxIsolation(sql.LevelRepeatableRead))
+	if err == nil && attempts != 2 {
+		return fmt.Errorf("%d attempts", attempts)
+	}
+	return err
+}
+
+// loseCommit is a transaction that the server commits, and of which the caller never hears.
+func (p *program) loseCommit() error {
+	p.proxy.SwallowReply(faultproxy.FIN, 1, faultproxy.Containing("commit"))
+	err := pgprod.InTx(p.ctx, p.db, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(p.ctx, "INSERT INTO items VALUES (1000)")
+		return err
+	})
+	if !errors.Is(err, pgprod.ErrCommitUnknown) {
+		return fmt.Errorf("no ErrCommitUnknown but %w", err)
+	}
+	return nil
 }
 
 // hold borrows a connection until release.
