@@ -105,7 +105,7 @@ func everything(ctx context.Context, d *Diary) {
 	d.Statement(ctx, failing(StatementError{Level: slog.LevelError, Type: "42P01", SQLState: "42P01"}))
 	d.Abandoned(&named{}, f)
 	d.Warned("01000", &named{}, func() string { return "beware" })
-	d.CommitUnknown("reply_lost", context.Canceled, "connection lost")
+	d.CommitUnknown("reply_lost", "the outcome is unknown", "connection lost")
 	d.Unkept("set a = ?", "a setting", "server_settings")
 	_, _ = d.Errors(), d.Events()
 }

@@ -141,11 +141,11 @@ func (d *Diary) Warned(sqlState string, s Named, text func() string) {
 	d.tellOfStatement(ctx, key, slog.LevelWarn, "pgprod: the server warns", attrs...)
 }
 
-// CommitUnknown notes a COMMIT whose outcome is unknown, for one of link.Unknowns. unknown is the error that says so, and message
-// that of what kept the answer from coming.
-func (d *Diary) CommitUnknown(why string, unknown error, message string) {
-	d.errors.Add("commit", "commit unknown "+why, unknown.Error()+" ("+why+"): "+message)
-	d.tellOfStatement(context.Background(), "commit unknown "+why, slog.LevelError, unknown.Error(),
+// CommitUnknown notes a COMMIT whose outcome is unknown. why is the reason, text says it in words, and message what kept the
+// answer from coming.
+func (d *Diary) CommitUnknown(why, text, message string) {
+	d.errors.Add("commit", "commit unknown "+why, text+": "+message)
+	d.tellOfStatement(context.Background(), "commit unknown "+why, slog.LevelError, "pgprod: "+text,
 		slog.String("reason", why), slog.String("error_message", message))
 }
 

@@ -1,7 +1,6 @@
 package diary
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -200,10 +199,12 @@ func TestAWarningOfTheServerIsToldWithItsStatementIfThereIsOne(t *testing.T) {
 func TestACommitWithoutAnAnswerIsALine(t *testing.T) {
 	var log log
 	d := log.open(t, Options{})
-	d.CommitUnknown("reply_lost", errors.New("pgprod: unknown"), "connection lost")
+	d.CommitUnknown("reply_lost", "the outcome is unknown", "connection lost")
 	assert.Equal(t, []line{{
-		"level": slog.LevelError, "message": "pgprod: unknown", "pool": "orders", "reason": "reply_lost", "error_message": "connection lost",
+		"level": slog.LevelError, "message": "pgprod: the outcome is unknown", "pool": "orders", "reason": "reply_lost", "error_message": "connection lost",
 	}}, log.take())
+	require.Len(t, d.Errors(), 1)
+	assert.Equal(t, "the outcome is unknown: connection lost", d.Errors()[0].Text)
 }
 
 func TestWhatIsNotKeptIsToldOnceForEachTextAndOfSoManyTexts(t *testing.T) {

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"io"
 	"log/slog"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 
 	"github.com/pgprod/pgprod"
+	"github.com/pgprod/pgprod/internal/activity"
 	"github.com/pgprod/pgprod/internal/pgtest"
 	"github.com/pgprod/pgprod/internal/pgtest/faultproxy"
 )
@@ -58,25 +61,40 @@ func TestWhatBeginsAgainIsTold(t *testing.T) {
 	assert.EqualValues(t, 2, sum(meters.collect(t)["pgprod.transaction.retries"], pool, semconv.ErrorTypeKey.String("40001")))
 }
 
-func TestAnUnknownCommitIsCountedByItsReason(t *testing.T) {
+// TestAnUnknownCommitIsCountedAndToldByItsReason has no commit that isn't replicated, which needs a server of its own:
+// faulttest has one.
+func TestAnUnknownCommitIsCountedAndToldByItsReason(t *testing.T) {
 	t.Parallel()
+	isCommit := faultproxy.Containing("commit")
 	for reason, c := range map[string]struct {
-		rule faultproxy.Rule
-		text string
+		fault func(*faultproxy.Proxy) // is called when COMMIT comes next
+		text  string
 	}{
-		"reply_lost": {faultproxy.Rule{End: faultproxy.FIN}, "the reply to COMMIT was lost"},
-		"timeout":    {faultproxy.Rule{Unsent: true, End: faultproxy.Hold}, "the reply to COMMIT didn't come in time"},
+		"reply_lost": {
+			func(p *faultproxy.Proxy) { p.Inject(faultproxy.Rule{Match: isCommit, End: faultproxy.FIN}) },
+			"the reply to COMMIT was lost, the outcome is unknown",
+		},
+		"timeout": {
+			func(p *faultproxy.Proxy) {
+				p.Inject(faultproxy.Rule{Match: isCommit, Unsent: true, End: faultproxy.Hold})
+			},
+			"the reply to COMMIT didn't come in time, the outcome is unknown",
+		},
+		"session_ended": { // the proxy says what a pooler would
+			func(p *faultproxy.Proxy) { p.Arm(faultproxy.Cut{Word: faultproxy.Fatal("08006", "gone", "")}) },
+			"the session was ended at COMMIT, the outcome is unknown",
+		},
 	} {
 		t.Run(reason, func(t *testing.T) {
 			t.Parallel()
 			var log logged
 			meters := newMetering(t)
 			proxy := faultproxy.StartTB(t, pgtest.NewDatabase(t))
-			db := openPool(t, with(proxy.DSN(), "command_timeout", "200ms"), log.option(slog.LevelInfo), pgprod.WithMeterProvider(meters.provider))
-			c.rule.Match = faultproxy.Containing("commit")
-			proxy.Inject(c.rule)
+			db := openPool(t, with(proxy.DSN(), "command_timeout", "1s"), log.option(slog.LevelInfo), pgprod.WithMeterProvider(meters.provider))
+			page := pgprod.DebugHandler(db)
 			err := pgprod.InTx(t.Context(), db, func(tx *sql.Tx) error {
 				_, err := tx.Exec("create table a ()")
+				c.fault(proxy)
 				return err
 			})
 			require.ErrorIs(t, err, pgprod.ErrCommitUnknown)
@@ -87,9 +105,14 @@ func TestAnUnknownCommitIsCountedByItsReason(t *testing.T) {
 			counted := meters.collect(t)["pgprod.commit.unknown"]
 			assert.EqualValues(t, 1, sum(counted, pool, attribute.String("pgprod.reason", reason)))
 			assert.EqualValues(t, 0, sum(counted, pool, attribute.String("pgprod.reason", "not_replicated")))
-			lines := log.lines(t, pgprod.ErrCommitUnknown.Error())
+			lines := log.lines(t, "COMMIT")
 			require.Len(t, lines, 1)
+			assert.Equal(t, "pgprod: "+c.text, lines[0]["msg"])
 			assert.Equal(t, reason, lines[0]["reason"])
+			told := slices.IndexFunc(pools(t, page)[0].Snapshot.Errors, func(e activity.Event) bool {
+				return e.Kind == "commit" && strings.HasPrefix(e.Text, c.text+": ")
+			})
+			assert.GreaterOrEqual(t, told, 0, "the live page has it")
 		})
 	}
 }

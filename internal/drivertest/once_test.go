@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"database/sql"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pgprod/pgprod"
+	"github.com/pgprod/pgprod/internal/link"
 	"github.com/pgprod/pgprod/internal/pgtest"
 	"github.com/pgprod/pgprod/internal/pgtest/faultproxy"
 )
@@ -259,4 +261,36 @@ func TestTheManualHasTheTableForKeys(t *testing.T) {
 	_, ddl, ok := strings.Cut(err.Error(), "CREATE TABLE")
 	require.True(t, ok)
 	assert.Contains(t, rootFile(t, "internal/docs/outcomes.md"), "CREATE TABLE"+ddl+";")
+}
+
+func TestTheManualQuotesWhatErrorsSay(t *testing.T) {
+	t.Parallel()
+	page := rootFile(t, "internal/docs/outcomes.md")
+	for _, why := range link.Unknowns() {
+		assert.Contains(t, page, fmt.Sprintf("\n| `%s` | `%s` |", why, why.Text()))
+	}
+	dsn := onceDatabase(t)
+	proxy := faultproxy.StartTB(t, dsn)
+	direct, db := openPool(t, dsn), openPool(t, proxy.DSN())
+	commit := func(db *sql.DB, before func(*sql.Tx)) error {
+		tx, err := db.Begin()
+		require.NoError(t, err)
+		require.NoError(t, note("x")(tx))
+		before(tx)
+		return tx.Commit()
+	}
+	for quoted, err := range map[string]error{
+		"COMMIT was not sent": commit(direct, func(tx *sql.Tx) { terminate(t, backendPID(t, tx)) }),
+		"the server ended the session instead": commit(db, func(*sql.Tx) {
+			proxy.Arm(faultproxy.Cut{Word: faultproxy.Terminated()})
+		}),
+		"whether it ran is unknown": func() error {
+			proxy.SwallowReply(faultproxy.FIN, 1, faultproxy.Containing("insert"))
+			_, err := db.Exec("insert into notes values ('x')")
+			return err
+		}(),
+	} {
+		require.ErrorContains(t, err, quoted)
+		assert.Contains(t, page, "`"+quoted+"`")
+	}
 }

@@ -262,6 +262,9 @@ func TestTheServersWordOnAnUnconfirmedCommitIsTaken(t *testing.T) {
 			require.NoError(t, server.Exec(t.Context(), end, pids[0]))
 			requireUnconfirmed(t, <-result)
 			assert.Contains(t, log.String(), "synchronous replication", "and the log has it")
+			assert.Contains(t, log.String(), "pgprod: committed on this server, but no synchronous standby has confirmed it")
+			assert.Contains(t, log.String(), "reason=not_replicated")
+			assert.NotContains(t, log.String(), "the reply to COMMIT was lost")
 		})
 	}
 }

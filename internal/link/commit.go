@@ -10,7 +10,7 @@ import (
 
 // ErrCommitUnknown is among the causes of a COMMIT's error if its outcome isn't known, or if it is not replicated. The root
 // package exports it.
-var ErrCommitUnknown = errors.New("pgprod: the reply to COMMIT was lost, the outcome is unknown")
+var ErrCommitUnknown = errors.New("pgprod: " + ReplyLost.Text())
 
 // Unknown is the reason why the outcome of a COMMIT isn't known, as metrics and the log have it.
 type Unknown string
@@ -21,6 +21,19 @@ const (
 	EndedAtCommit Unknown = "session_ended"  // a pooler or the server ended the session, without saying what became of COMMIT
 	NotReplicated Unknown = "not_replicated" // it is committed, but no synchronous standby has confirmed it
 )
+
+// Text says the reason in words, for errors, the log and the live page.
+func (u Unknown) Text() string {
+	switch u {
+	case TimeUp:
+		return "the reply to COMMIT didn't come in time, the outcome is unknown"
+	case EndedAtCommit:
+		return "the session was ended at COMMIT, the outcome is unknown"
+	case NotReplicated:
+		return "committed on this server, but no synchronous standby has confirmed it"
+	}
+	return "the reply to COMMIT was lost, the outcome is unknown"
+}
 
 // Unknowns are all reasons.
 func Unknowns() []Unknown { return []Unknown{ReplyLost, TimeUp, EndedAtCommit, NotReplicated} }
@@ -39,16 +52,7 @@ type unknownError struct {
 	cause error // never nil
 }
 
-func (e *unknownError) Error() string {
-	text := ErrCommitUnknown.Error()
-	switch e.why {
-	case TimeUp:
-		text = "pgprod: the reply to COMMIT didn't come in time, the outcome is unknown"
-	case EndedAtCommit:
-		text = "pgprod: the session was ended at COMMIT, the outcome is unknown"
-	}
-	return text + ": " + e.cause.Error()
-}
+func (e *unknownError) Error() string { return "pgprod: " + e.why.Text() + ": " + e.cause.Error() }
 
 // Unwrap returns the causes.
 func (e *unknownError) Unwrap() []error { return []error{ErrCommitUnknown, e.cause} }
@@ -96,6 +100,5 @@ func (c *Conn) notReplicated(warning *pgconn.PgError) error {
 	if cut := c.guard.Cut().Err(); cut != nil {
 		causes = append(causes, pgerror.OfContext(cut)...)
 	}
-	return pgerror.WithCauses(c.dialer.prefix()+"committed on this server, but no synchronous standby has confirmed it, "+
-		"and a failover may undo it: "+warning.Message, causes...)
+	return pgerror.WithCauses(c.dialer.prefix()+NotReplicated.Text()+", and a failover may undo it: "+warning.Message, causes...)
 }

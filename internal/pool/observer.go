@@ -55,9 +55,8 @@ func statementError(s *link.Statement) *diary.StatementError {
 }
 
 // severity returns the level of the line about a statement that failed: debug if the caller cancelled it, or its transaction
-// was committed before, warning if an
-// application has to expect such failures (broken constraints, transactions that were rolled back in favour of others), else
-// error.
+// was committed before, warning if an application has to expect such failures (broken constraints, transactions that were
+// rolled back in favour of others), else error.
 func severity(s *link.Statement, err error) slog.Level {
 	switch {
 	case errors.Is(s.CutByCaller(), context.Canceled), errors.Is(err, context.Canceled), errors.Is(err, link.ErrAlreadyDone):
@@ -92,7 +91,7 @@ func (p *Pool) noteUnknown(why link.Unknown, err error) {
 	b.mu.Lock()
 	b.unknown[why]++
 	b.mu.Unlock()
-	p.diary.CommitUnknown(string(why), ErrCommitUnknown, instruments.Describe(err, ""))
+	p.diary.CommitUnknown(string(why), why.Text(), instruments.Describe(err, ""))
 }
 
 // Lost implements link.Observer.

@@ -53,7 +53,7 @@ func reason(err error) string {
 	case errors.Is(err, pgprod.ErrPoolTimeout):
 		return "ErrPoolTimeout: no connection became free within pool_timeout"
 	case errors.Is(err, pgprod.ErrCommitUnknown):
-		return "ErrCommitUnknown: the reply to COMMIT was lost"
+		return "ErrCommitUnknown: the outcome of COMMIT is unknown"
 	case errors.As(err, &server):
 		return server.Severity + " " + server.Code + ": " + server.Message
 	case errors.Is(err, context.DeadlineExceeded):

@@ -43,5 +43,5 @@ func TestFailuresAreCountedByReason(t *testing.T) {
 	f.add("list", fmt.Errorf("after 4s: %w", pgprod.ErrPoolTimeout))
 	f.add("transfer", pgprod.ErrCommitUnknown)
 	require.Equal(t, "2× ErrPoolTimeout: no connection became free within pool_timeout\n"+
-		"1× ErrCommitUnknown: the reply to COMMIT was lost\n", f.byReason())
+		"1× ErrCommitUnknown: the outcome of COMMIT is unknown\n", f.byReason())
 }
