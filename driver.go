@@ -58,10 +58,12 @@
 // with pool_pre_ping=off. When one is lost, all connections of its age are replaced, unless the server ended that session
 // only.
 //
-// Repeating: a statement is tried on another connection only if not a byte of it was sent. No driver.ErrBadConn ever
-// reaches database/sql, which would run the statement again. A Commit whose reply was lost, or that no synchronous standby
-// has confirmed, is [ErrCommitUnknown]. [InTx] repeats a transaction that was certainly rolled back: the server gave it up
-// in favour of another, or its connection was lost before COMMIT was sent.
+// Repeating: a statement is tried again only if nothing of it is left for certain: the server can't have executed it, or says
+// itself that it has ended it, as in a restart; or if its context says that it may run twice ([ContextRepeatable]). No
+// driver.ErrBadConn ever reaches database/sql, which would run the statement again. A Commit whose reply was lost, or that no
+// synchronous standby has confirmed, is [ErrCommitUnknown]. [InTx] repeats a transaction that was certainly rolled back: the
+// server gave it up in favour of another or ended its session, or its connection was lost before COMMIT was sent. With
+// [TxOnce] it also finds out what became of a COMMIT whose reply was lost.
 //
 // Telemetry: spans and metrics by OpenTelemetry's stable conventions go to its global providers, or to those of
 // [WithTracerProvider] and [WithMeterProvider]; without an SDK they allocate nothing. Literals in statements are hidden.

@@ -795,17 +795,17 @@ func ExampleInTx_rollback() {
 
 // A queue that redelivers its messages: each is booked exactly once, by its number.
 func ExampleTxOnce() {
-	db, err := sql.Open("pgprod", "")
+	db, err := pgprod.Open("", pgprod.WithOnceTable("example_booked")) // by default it is pgprod_once
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer db.Close()
-	const table = `CREATE TABLE IF NOT EXISTS pgprod_once (
+	const table = `CREATE TABLE IF NOT EXISTS example_booked (
 		key text PRIMARY KEY, token uuid NOT NULL, done_at timestamptz NOT NULL DEFAULT now())`
 	if _, err := db.Exec(table + "; create table if not exists example_bookings (amount int)"); err != nil {
 		log.Fatal(err)
 	}
-	defer db.Exec("drop table pgprod_once, example_bookings")
+	defer db.Exec("drop table example_booked, example_bookings")
 
 	ctx := context.Background()
 	for _, message := range []struct {

@@ -21,12 +21,13 @@ import (
 // the last attempt to connect failed, if it did.
 var ErrPoolTimeout error = pool.ErrTimeout
 
-// ErrCommitUnknown is the error of a Commit whose reply was lost, so that the transaction may have been committed or not;
-// test for it with errors.Is. Any other error of Commit means that the transaction was not committed.
+// ErrCommitUnknown is the error of a Commit whose reply was lost, didn't come within command_timeout, or was the end of the
+// session, so that the transaction may have been committed or not; test for it with errors.Is. Any other error of Commit
+// means that the transaction was not committed.
 //
 // It is also the error of a Commit, or of a statement outside a transaction, that the server has committed without the
-// confirmation of a synchronous standby: it is committed there, but a failover may undo it. The text says which of the two
-// it is.
+// confirmation of a synchronous standby: it is committed there, but a failover may undo it. The text says which of these it
+// is.
 var ErrCommitUnknown error = pool.ErrCommitUnknown
 
 // PoolStatus is a snapshot of a pool, and safe to keep. Counts are since the pool was opened.
