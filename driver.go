@@ -71,8 +71,9 @@
 // Timeouts: when command_timeout or the caller's context ends a statement, it is cancelled on the server and the
 // connection lives on; the error is both context.DeadlineExceeded (or Canceled) and the server's.
 //
-// Sessions: a connection on which SET, RESET, LISTEN, PREPARE, DISCARD ALL or DEALLOCATE ALL ran, or with an open
-// transaction, is not lent again. Settings that every session needs belong in server_settings.
+// Sessions: what a borrower's SET, LISTEN, PREPARE and others leave in its session is undone in front of the next borrower's
+// first statement (pool_reset); a connection with an open transaction is not lent again. Settings that every session needs
+// belong in server_settings.
 //
 // Logging: failed and slow statements, outages, leaks, and what the preflight found go to slog.Default() or [WithLogger],
 // without parameter values or literals; what repeats is counted. A healthy service logs nothing.
