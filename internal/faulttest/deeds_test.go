@@ -52,7 +52,7 @@ func judgedDatabase(t *testing.T) (dsn string) {
 	require.NoError(t, err)
 	exec(t, judge, "create table runs (note text not null, part int not null)")
 	exec(t, judge, "create table kept (note text primary key, part int not null)")
-	exec(t, judge, "create table pgprod_once (key text primary key, token uuid not null, done_at timestamptz not null default now())")
+	exec(t, judge, tableOfKeys)
 	require.NoError(t, judge.Close())
 	return dsn
 }
@@ -216,6 +216,9 @@ var moreDeeds = []deed{
 		return err
 	}},
 }
+
+// tableOfKeys makes the table in which TxOnce keeps its keys.
+const tableOfKeys = "create table pgprod_once (key text primary key, token uuid not null, done_at timestamptz not null default now())"
 
 // byText inserts two rows in a transaction that database/sql knows nothing of.
 func (w work) byText(ctx context.Context, conn *sql.Conn) error {
