@@ -153,6 +153,7 @@ func (s *script) values(full bool) map[string]int64 {
 	set(own{name: "pgprod.connection.overflows"}, mainPool, 1)
 	set(own{name: "pgprod.connection.leaks"}, mainPool, 0)
 	set(own{name: "pgprod.commit.unknown"}, mainPool, 0, "pgprod.reason", "reply_lost")
+	set(own{name: "pgprod.transaction.retries"}, mainPool, 1, "error.type", "40P01")
 	set(own{name: "pgprod.transaction.retries"}, mainPool, 0, "error.type", "40001")
 	if full {
 		count(mainPool, 0, 2)
@@ -164,7 +165,7 @@ func (s *script) values(full bool) map[string]int64 {
 	set(dbconv.ClientConnectionPendingRequests{}, mainPool, 0)
 	set(dbconv.ClientConnectionTimeouts{}, smallPool, int64(s.timeouts))
 	set(own{name: "pgprod.connection.closed"}, mainPool, 1, "pgprod.reason", "overflow")
-	const borrows = 11 // query, exec, prepare, twice that, transaction, failure, Raw, and three in the queue
+	const borrows = 13 // query, exec, prepare, twice that, transaction, two of InTx, failure, Raw, and three in the queue
 	set(dbconv.ClientConnectionWaitTime{}, mainPool, borrows)
 	set(dbconv.ClientConnectionUseTime{}, mainPool, borrows)
 	return want
@@ -176,7 +177,7 @@ func operations(spans []span) map[string]int64 {
 	want := map[string]int64{}
 	for _, s := range spans {
 		if s.kind == ptrace.SpanKindClient {
-			a := s.attrs.but(semconv.DBQueryTextKey, semconv.DBOperationBatchSizeKey, beginsTransaction)
+			a := s.attrs.but(semconv.DBQueryTextKey, semconv.DBOperationBatchSizeKey, beginsTransaction, attempt, retryReason)
 			want[key(dbconv.ClientOperationDuration{}.Name(), a)]++
 		}
 	}

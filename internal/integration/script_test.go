@@ -101,11 +101,33 @@ func (s *script) statements(ctx context.Context, db *sql.DB) {
 	s.exec(ctx, tx, "DELETE FROM items WHERE id = $1", 3)
 	require.NoError(s.t, tx.Commit())
 
+	s.beginsAgain(ctx, db)
+
 	_, err = db.ExecContext(ctx, "INSERT INTO labels VALUES (1)")
 	refused, ok := errors.AsType[*pgconn.PgError](err)
 	require.True(s.t, ok, "%v", err)
 	require.Equal(s.t, "23505", refused.Code)
 	s.refused = refused.Message
+}
+
+// conflict raises what a server says to one of two transactions that wait for each other.
+const conflict = "DO $$ BEGIN RAISE EXCEPTION 'conflict' USING ERRCODE = '40P01'; END $$"
+
+// beginsAgain has InTx run a transaction whose first attempt is rolled back.
+func (s *script) beginsAgain(ctx context.Context, db *sql.DB) {
+	s.t.Helper()
+	attempts := 0
+	require.NoError(s.t, pgprod.InTx(ctx, db, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, "UPDATE labels SET id = id"); err != nil {
+			return err
+		}
+		if attempts++; attempts > 1 {
+			return nil
+		}
+		_, err := tx.ExecContext(ctx, conflict)
+		return err
+	}))
+	require.Equal(s.t, 2, attempts)
 }
 
 func (s *script) raw(ctx context.Context, db *sql.DB) {

@@ -67,8 +67,12 @@ func (s *script) common() []attribute.KeyValue {
 	return kvs
 }
 
-// beginsTransaction is the attribute of a statement with which BEGIN travels.
-const beginsTransaction = "pgprod.begins_transaction"
+// The attributes of a statement with which BEGIN travels. The last two are there if it is not the first attempt of an InTx.
+const (
+	beginsTransaction = "pgprod.begins_transaction"
+	attempt           = "pgprod.transaction.attempt"
+	retryReason       = "pgprod.transaction.retry_reason"
+)
 
 // spans are those of run, by SEMCONV.
 func (s *script) spans() (all []span) {
@@ -104,6 +108,15 @@ func (s *script) spans() (all []span) {
 	client("UPDATE items", "UPDATE", "items", update)
 	client("PREPARE DELETE items", "PREPARE", "items", remove).parent = "DELETE items"
 	client("DELETE items", "DELETE", "items", remove, attribute.Bool(beginsTransaction, true)) // BEGIN travels with it
+	client("commit", "commit", "", "commit")
+	touch := func(more ...attribute.KeyValue) {
+		client("UPDATE labels", "UPDATE", "labels", "UPDATE labels SET id = id", append(more, attribute.Bool(beginsTransaction, true))...)
+	}
+	touch()
+	client("DO", "DO", "", "DO '?'", semconv.DBResponseStatusCode("40P01"), semconv.ErrorTypeKey.String("40P01")).failure =
+		"a function raised an exception"
+	client("rollback", "rollback", "", "rollback")
+	touch(attribute.Int(attempt, 2), attribute.String(retryReason, "40P01"))
 	client("commit", "commit", "", "commit")
 	client("INSERT labels", "INSERT", "labels", "INSERT INTO labels VALUES ('?')",
 		semconv.DBResponseStatusCode("23505"), semconv.ErrorTypeKey.String("23505")).failure = s.refused
@@ -218,7 +231,7 @@ func TestACollectorGetsEachSpanWithItsAttributes(t *testing.T) {
 
 	onStart := []span{{name: "caller", attrs: attrs{}}}
 	for _, w := range want {
-		onStart = append(onStart, span{name: w.name, attrs: w.attrs.but(semconv.ErrorTypeKey, semconv.DBResponseStatusCodeKey, beginsTransaction)})
+		onStart = append(onStart, span{name: w.name, attrs: w.attrs.but(semconv.ErrorTypeKey, semconv.DBResponseStatusCodeKey, beginsTransaction, attempt, retryReason)})
 	}
 	assert.ElementsMatch(t, onStart, sampler.seen, "what a sampler may decide by is given at the start")
 }
