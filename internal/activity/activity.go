@@ -11,15 +11,16 @@ import "time"
 // A Snapshot is what is known of one pool at one moment. It is safe to keep. There are no secrets, parameter values or
 // literals of statements in it.
 type Snapshot struct {
-	At         time.Time   `json:"at"`
-	Status     Status      `json:"status"`
-	History    []Sample    `json:"history"`    // the oldest first, one every Interval while somebody watches
-	Holders    []Holder    `json:"holders"`    // callers that have a connection, the one that has it longest first
-	Statements []Statement `json:"statements"` // by total time, the most first
-	Errors     []Event     `json:"errors"`     // the newest first
-	Events     []Event     `json:"events"`     // of connections, the newest first
-	Settings   []Setting   `json:"settings"`
-	Warnings   []string    `json:"warnings"` // what the preflight found
+	At         time.Time        `json:"at"`
+	Status     Status           `json:"status"`
+	BegunAgain map[string]int64 `json:"begun_again"` // transactions that InTx has begun again, by the error.type of why
+	History    []Sample         `json:"history"`     // the oldest first, one every Interval while somebody watches
+	Holders    []Holder         `json:"holders"`     // callers that have a connection, the one that has it longest first
+	Statements []Statement      `json:"statements"`  // by total time, the most first
+	Errors     []Event          `json:"errors"`      // the newest first
+	Events     []Event          `json:"events"`      // of connections, the newest first
+	Settings   []Setting        `json:"settings"`
+	Warnings   []string         `json:"warnings"` // what the preflight found
 }
 
 // Status has a pool's numbers. The root package has the same struct as PoolStatus, where the fields are documented.

@@ -122,8 +122,10 @@ func noNulls(s *activity.Snapshot) {
 	empty(&s.Events)
 	empty(&s.Settings)
 	empty(&s.Warnings)
-	if s.Status.Closed == nil {
-		s.Status.Closed = map[string]int64{}
+	for _, counts := range []*map[string]int64{&s.BegunAgain, &s.Status.Closed} {
+		if *counts == nil {
+			*counts = map[string]int64{}
+		}
 	}
 }
 

@@ -74,6 +74,7 @@ func TestEverythingIsShown(t *testing.T) {
 	page := text(t, "/", source(example.Trouble(night)))
 	for _, want := range []string{
 		"<b>28</b> of 30", "<b>93 %</b>", "peak 100 %, 30 in use", "18 422 ever, 231 ms on average", "<b>141</b>",
+		"<b>1 249</b>", "transactions, most after 40001", "no word on their outcome",
 		"at most 30 connections of 30 in use and 14 callers waiting; now 28 in use and 12 waiting",
 		"export.(*Job).openCursor", "no statement yet", "48121", "and 13 more with less time in all", "37 times since 02:58:12", "204 times",
 		"21 Nov 01:00:12", "26 h ago", "02:58:37", "1 min 35 s ago", "12 345", "older than pool_recycle",
@@ -95,6 +96,7 @@ func TestNothingIsToldInWords(t *testing.T) {
 		}
 		assert.NotContains(t, page, `class="pools"`, "one pool needs no list of pools")
 		assert.NotContains(t, page, "NaN", name)
+		assert.NotContains(t, page, "Begun again", name)
 	}
 	assert.Contains(t, text(t, "/", debugpage.Source{}), "Unknown")
 	assert.Contains(t, text(t, "/", source(example.Calm(night))), "17.6, standby (in recovery)")
@@ -234,7 +236,7 @@ func TestDataIsNeverHTML(t *testing.T) {
 	s, _ := example.Trouble(night)
 	h := activity.Health{Status: evil, Database: evil, Reason: evil, ServerVersion: evil}
 	s.Status.PoolName, s.Warnings = evil, []string{evil}
-	s.Status.Closed = map[string]int64{evil: 1}
+	s.Status.Closed, s.BegunAgain = map[string]int64{evil: 1}, map[string]int64{evil: 1}
 	s.Holders[0].Statement, s.Holders[0].Stack = evil, []string{evil}
 	s.Statements[0].Summary = evil
 	s.Errors[0].Kind, s.Errors[0].Text = evil, evil

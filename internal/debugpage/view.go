@@ -132,6 +132,25 @@ func closings(by map[string]int64) []closed {
 	return all[:min(len(all), mostRows)]
 }
 
+// BegunAgain is how many transactions InTx has begun again.
+func (v view) BegunAgain() (n int64) {
+	for _, count := range v.Snapshot.BegunAgain {
+		n += count
+	}
+	return n
+}
+
+// MostlyAfter is the reason for which most transactions were begun again.
+func (v view) MostlyAfter() (reason string) {
+	by := v.Snapshot.BegunAgain
+	for _, why := range slices.Sorted(maps.Keys(by)) {
+		if by[why] > by[reason] {
+			reason = why
+		}
+	}
+	return reason
+}
+
 // capacity is the most connections that a pool makes, or 0 if it has no limit.
 func capacity(s *activity.Status) int {
 	if s.MaxOverflow < 0 || s.PoolSize > math.MaxInt32-s.MaxOverflow {

@@ -33,6 +33,7 @@ func TestWhatBeginsAgainIsTold(t *testing.T) {
 	for _, usual := range []string{"40001", "40P01", "57P01", "connection_lost"} {
 		assert.Zero(t, sum(before, pool, semconv.ErrorTypeKey.String(usual)), "%s: without a zero a rate misses the first", usual)
 	}
+	live := pgprod.DebugHandler(db)
 	attempts := 0
 	require.NoError(t, pgprod.InTx(t.Context(), db, func(tx *sql.Tx) error {
 		if _, err := tx.Exec("select 1"); err != nil {
@@ -44,6 +45,8 @@ func TestWhatBeginsAgainIsTold(t *testing.T) {
 		}
 		return nil
 	}))
+	assert.Equal(t, map[string]int64{"40001": 2}, pools(t, live)[0].Snapshot.BegunAgain)
+	assert.Contains(t, page(t, live, "/"), `<dt>Begun again</dt><dd><b>2</b></dd><dd class="more">transactions, after 40001</dd>`)
 	lines := log.lines(t, "pgprod: a transaction begins again")
 	require.Len(t, lines, 2)
 	assert.Equal(t, "40001", lines[1]["error_type"])

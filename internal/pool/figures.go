@@ -116,6 +116,13 @@ func (p *Pool) commits() (unknown, again map[string]int64) {
 	return unknown, again
 }
 
+// begunAgain returns how many transactions InTx has begun again, by why.
+func (p *Pool) begunAgain() map[string]int64 {
+	p.books.mu.Lock()
+	defer p.books.mu.Unlock()
+	return maps.Clone(p.books.begun)
+}
+
 // overflowsOpened returns how many connections were made beyond pool_size.
 func (b *books) overflowsOpened() (overflows int64) {
 	b.mu.Lock()

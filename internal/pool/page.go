@@ -49,7 +49,7 @@ func (p *Pool) sample() {
 // Snapshot returns all that the live page shows of the pool. Watch must have been called before.
 func (p *Pool) Snapshot() activity.Snapshot {
 	s := activity.Snapshot{
-		At: time.Now(), Status: p.Status(), History: p.watch.samples.List(), Holders: p.holders(),
+		At: time.Now(), Status: p.Status(), BegunAgain: p.begunAgain(), History: p.watch.samples.List(), Holders: p.holders(),
 		Statements: p.diary.Statements(), Errors: p.diary.Errors(), Events: p.diary.Events(), Warnings: p.Warnings(),
 	}
 	for _, setting := range append(p.cfg.Destination(), p.cfg.Shown()...) {

@@ -28,7 +28,8 @@ func Trouble(now time.Time) (activity.Snapshot, activity.Health) {
 			Waits: 18422, WaitTime: 18422 * 231 * time.Millisecond, Timeouts: 141, FailedConnects: 3, CommitsUnknown: 1,
 			Closed: map[string]int64{"lifetime": 1204, "overflow": 12345, "idle": 37, "invalid": 9, "dirty": 2},
 		},
-		History: history(now), Holders: holders(), Statements: statements(), Errors: failures(now), Events: happened(now),
+		BegunAgain: map[string]int64{"40001": 1204, "40P01": 37, "connection_lost": 8},
+		History:    history(now), Holders: holders(), Statements: statements(), Errors: failures(now), Events: happened(now),
 		Settings: settings(),
 		Warnings: []string{
 			"max_connections of the server is 100, of which 97 are taken: pool_size + max_overflow = 30 times 4 instances doesn't fit",
