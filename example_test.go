@@ -432,6 +432,37 @@ func ExampleWithNoticeHandler() {
 	// Output: NOTICE half of the rows are done
 }
 
+// Types that are registered on each connection serve arguments and results of every statement.
+func ExampleWithAfterConnect() {
+	migrations, err := pgprod.Open("")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer migrations.Close()
+	if _, err := migrations.Exec("drop type if exists example_mood; create type example_mood as enum ('sad', 'happy')"); err != nil {
+		log.Fatal(err)
+	}
+
+	db, err := pgprod.Open("", pgprod.WithAfterConnect(func(ctx context.Context, conn *pgx.Conn) error {
+		types, err := conn.LoadTypes(ctx, []string{"example_mood", "_example_mood"})
+		if err == nil {
+			conn.TypeMap().RegisterTypes(types)
+		}
+		return err
+	}))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+
+	var sad bool
+	if err := db.QueryRow("select 'sad' = any($1::example_mood[])", []string{"happy", "sad"}).Scan(&sad); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(sad)
+	// Output: true
+}
+
 // A mounted secret: write another password into the file, and the next dial uses it.
 func ExampleWithPasswordFile() {
 	dsn, password := account() // the DSN has no password

@@ -13,6 +13,7 @@ import (
 	"reflect"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"go.opentelemetry.io/otel/propagation"
 
@@ -247,6 +248,8 @@ type config struct {
 	password func(context.Context) (string, error) // nil: none
 	notice   func(*pgconn.Notice)                  // nil: none
 
+	afterConnect func(context.Context, *pgx.Conn) error // nil: none
+
 	telemetry  instruments.Options
 	commenter  SQLCommenterMode
 	tags       func(context.Context) map[string]string // of WithSQLCommenter; nil: none
@@ -455,4 +458,24 @@ func WithPasswordFunc(password func(ctx context.Context) (string, error)) Option
 // nil means as well.
 func WithNoticeHandler(handler func(*pgconn.Notice)) Option {
 	return func(c *config) { c.notice = handler }
+}
+
+// WithAfterConnect sets a function that is called with each new connection of the pool, after the server settings were set and
+// before anybody gets it: to register types (enums, composites, those of pgvector), which then serve arguments and Scan on
+// every connection, or for statements that each session needs. It isn't called for the connections of health checks.
+//
+// ctx ends when the time of the dial is up, which is connect_timeout once for each host and once more; command_timeout doesn't
+// apply. When ctx, or the context of one of the function's statements, ends, the connection is closed. The function's
+// statements have no spans and no lines in the log: they are part of the dial. An error or a panic fails the dial, which is
+// repeated while callers wait; if the cause is not the network, they get the error after two seconds, or at once if it is
+// the server's refusal of a statement. The log has it without values.
+//
+// Run-time parameters and the role that the function has set stay, whatever pool_reset undoes, if the text of its statements
+// shows that they were set; so do statements prepared by (*pgx.Conn).Prepare. A connection on which it has left anything else
+// (a subscription, an advisory lock, a temporary table, a statement of the SQL command PREPARE) is replaced once a borrower
+// has left something of that kind. The function must not leave a transaction or rows open, execute DISCARD ALL or DEALLOCATE
+// ALL, or keep the connection. Several connections may be made at once, so it must be safe for concurrent use. Default: none,
+// which nil means as well.
+func WithAfterConnect(afterConnect func(ctx context.Context, conn *pgx.Conn) error) Option {
+	return func(c *config) { c.afterConnect = afterConnect }
 }

@@ -193,7 +193,7 @@ func (h *Prober) crowded() string {
 	case s.Longest <= longWait:
 		return ""
 	case s.LastError != nil:
-		return waitingNow(s) + ": the last attempt to connect failed: " + link.HidePassword(link.Within(s.LastError), s.LastError)
+		return waitingNow(s) + ": the last attempt to connect failed: " + link.HideForeign(link.Within(s.LastError), s.LastError)
 	default:
 		return fmt.Sprintf("%s: %d of %d connections are in use, %d are being made", waitingNow(s), s.Lent, h.cfg.Capacity(), s.Dialing)
 	}

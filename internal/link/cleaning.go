@@ -37,7 +37,7 @@ func (c *Conn) cleaningRider() *wire.Rider {
 		r.Answers += one.Answers
 	}
 	add(passing(plainBegin, false))
-	restores := len(c.dialer.kept) > 0 && owed&(sqlsummary.LeftSettings|sqlsummary.LeftRole) != 0
+	restores := len(c.kept) > 0 && owed&(sqlsummary.LeftSettings|sqlsummary.LeftRole) != 0
 	for _, undo := range undoing {
 		if owed&undo.left != 0 {
 			for _, text := range undo.texts {
@@ -45,7 +45,7 @@ func (c *Conn) cleaningRider() *wire.Rider {
 			}
 		}
 		if restores && undo.left == sqlsummary.LeftSettings {
-			text, parameters := setForSession(c.dialer.kept)
+			text, parameters := setForSession(c.kept)
 			add(c.recurring("pgprod_restore", text, false, parameters...))
 		}
 	}
@@ -99,6 +99,9 @@ func (c *Conn) endSession() {
 	}
 	s.owed |= s.left
 	s.left = 0
+	if s.owed&c.setup.left&^undoable != 0 { // what the application's function has left there would be undone as well
+		c.dirty = true
+	}
 }
 
 // Owes reports whether something was left in the session that is to be undone.

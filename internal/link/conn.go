@@ -3,6 +3,7 @@
 //
 //	dialer.go         makes connections
 //	password.go       the password that they log in with
+//	afterconnect.go   what the application's function does on a new connection
 //	dialerror.go      why a connection could not be made
 //	conn.go           Conn: its parts, its state, pings, its end
 //	statement.go      the statement under way, as one value
@@ -46,6 +47,7 @@ import (
 	"github.com/pgprod/pgprod/internal/guard"
 	"github.com/pgprod/pgprod/internal/instruments"
 	"github.com/pgprod/pgprod/internal/pgerror"
+	"github.com/pgprod/pgprod/internal/settings"
 	"github.com/pgprod/pgprod/internal/wire"
 )
 
@@ -97,6 +99,9 @@ type Conn struct {
 	raw     rawUse      // what happened since Raw was called
 	visit   visit       // what the borrower has done so far
 	session session     // what is known of the session's state
+	setup   setup       // what the application's functions have done when the connection was made
+
+	kept []settings.Setting // Dialer.kept, and what these functions have set
 
 	prepared prepared // what was prepared on the connection
 	doing    doing    // the last statement, for other goroutines

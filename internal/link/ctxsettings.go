@@ -121,7 +121,7 @@ func (c *Conn) settingsFor(ctx context.Context, query string, how way) (change [
 		return nil, nil, nil // a statement that ends a failed transaction must not have its way blocked by a rider
 	case c.inTx():
 		wanted = c.tx.settings(wanted)
-		return held.changeTo(wanted, c.dialer.kept), wanted, nil
+		return held.changeTo(wanted, c.kept), wanted, nil
 	case wanted == nil:
 		return nil, nil, nil
 	case how == raw:

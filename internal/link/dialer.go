@@ -30,10 +30,12 @@ import (
 
 // Hooks are what a dialer and its connections call.
 type Hooks struct {
-	Password func(context.Context) (string, error)        // the application's password function; nil: there is none
-	Notice   func(*pgconn.Notice)                         // called for each notice of the server; nil: notices are not passed on
-	Target   func(instruments.Server) *instruments.Target // returns telemetry's view of a server that was reached
-	Tagged   bool                                         // statements have the tags of package sqlcomment
+	Password func(context.Context) (string, error) // the application's password function; nil: there is none
+	Notice   func(*pgconn.Notice)                  // called for each notice of the server; nil: notices are not passed on
+	// AfterConnect is the application's function for each new connection of the pool; nil: there is none.
+	AfterConnect func(context.Context, *pgx.Conn) error
+	Target       func(instruments.Server) *instruments.Target // returns telemetry's view of a server that was reached
+	Tagged       bool                                         // statements have the tags of package sqlcomment
 }
 
 // A Dialer makes the connections of one pool and its health checks, and has what these share. It is safe for concurrent use.
@@ -98,7 +100,7 @@ type Check struct {
 
 // Dial makes a connection that reports to observer. check is nil for a connection of the pool's.
 func (d *Dialer) Dial(ctx context.Context, observer Observer, check *Check) (*Conn, error) {
-	c := &Conn{dialer: d, observer: observer, prepared: prepared{schema: d.schema.Load()}}
+	c := &Conn{dialer: d, observer: observer, kept: d.kept, prepared: prepared{schema: d.schema.Load()}}
 	c.guard = guard.New(func() bool { return check != nil || c.tap.Answered() })
 	making := &dialling{Dialer: d, conn: c, check: check, hosts: map[string][]string{}}
 	std, err := stdlib.GetConnector(*d.cfg.Conn,
@@ -178,8 +180,8 @@ func (k *Check) adapt(cc *pgx.ConnConfig) {
 	}
 }
 
-// afterConnect is stdlib's hook after the server has accepted the login. It applies server_settings. If that fails it closes
-// the connection, since stdlib doesn't do so when a hook fails.
+// afterConnect is stdlib's hook after the server has accepted the login. It applies server_settings, and calls the
+// application's function. If one of them fails it closes the connection, since stdlib doesn't do so when a hook fails.
 func (d *dialling) afterConnect(ctx context.Context, pc *pgx.Conn) error {
 	c := d.conn
 	c.pgx, c.pg = pc, pc.PgConn()
@@ -188,7 +190,7 @@ func (d *dialling) afterConnect(ctx context.Context, pc *pgx.Conn) error {
 		_ = pc.Close(ctx)
 		return fmt.Errorf("server_settings: %w", err)
 	}
-	return nil
+	return d.setUp(ctx, pc)
 }
 
 // applySettings sets all settings for the session in one round trip.

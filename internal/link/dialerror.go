@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/pgprod/pgprod/internal/instruments"
 	"github.com/pgprod/pgprod/internal/pgerror"
 )
 
@@ -56,11 +57,15 @@ func Within(err error) string {
 }
 
 // SafeText returns an error's text, in one line, for logs and pages. It leaves out the error of the application's password
-// function, which may contain a secret; only the function's caller gets that.
-func SafeText(err error) string { return HidePassword(oneLine(err), err) }
+// function, which may contain a secret, and the values in that of its function for new connections; only the caller of a
+// statement gets these.
+func SafeText(err error) string { return HideForeign(oneLine(err), err) }
 
-// HidePassword takes the error of the application's password function, if err contains one, out of a text about err.
-func HidePassword(text string, err error) string {
+// HideForeign takes the error of one of the application's functions, if err contains one, out of a text about err.
+func HideForeign(text string, err error) string {
+	if hook, ok := errors.AsType[*HookError](err); ok {
+		text = strings.ReplaceAll(text, oneLine(hook.Cause), instruments.Describe(hook.Cause, ""))
+	}
 	if password, ok := errors.AsType[*PasswordError](err); ok && password.Foreign {
 		text = strings.ReplaceAll(text, oneLine(password.Cause), fmt.Sprintf("(%T)", password.Cause))
 	}

@@ -215,7 +215,7 @@ func nameThePath(args []any) bool {
 func (c *Conn) forgetOutdated(ctx context.Context) error {
 	current := c.dialer.schema.Load()
 	switch {
-	case c.prepared.schema == current || c.prepared.named: // what the borrower has prepared by name must stay
+	case c.prepared.schema == current || c.prepared.named || c.setup.named: // what was prepared by name must stay
 		return nil
 	case !c.prepared.nonEmpty:
 		c.prepared.schema = current

@@ -60,6 +60,10 @@ func (c *Conn) rowsOf(tag pgconn.CommandTag) int64 {
 // TraceQueryStart implements pgx.QueryTracer. pgx calls it before it sends anything of the query, also before it prepares
 // it. The query becomes the Statement under way, and its span begins, or goes on if this is another attempt.
 func (c *Conn) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryStartData) context.Context {
+	if c.setup.running {
+		c.beginSetupQuery(d.SQL, d.Args)
+		return ctx
+	}
 	ctx = c.refuseInRaw(ctx)
 	sql := c.bare(d.SQL)
 	c.begin("", sql)
@@ -124,6 +128,10 @@ func (c *Conn) noteHowSent(args []any) {
 
 // TraceQueryEnd implements pgx.QueryTracer. pgx calls it when the rows are closed, or when the query has failed.
 func (c *Conn) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryEndData) {
+	if c.setup.running {
+		c.noteSetup(tagUnless(d.Err, d.CommandTag), c.setup.sql, c.setup.args)
+		return
+	}
 	d.Err = c.withoutValues(d.Err)
 	s := &c.stmt
 	if d.Err != nil && c.isProven(d.CommandTag) {
@@ -159,21 +167,35 @@ func (c *Conn) TracePrepareStart(ctx context.Context, _ *pgx.Conn, d pgx.TracePr
 	if c.prepared.warming {
 		return ctx
 	}
+	if c.setup.running {
+		c.beginSetup()
+		c.noteNamed(d.Name)
+		return ctx
+	}
 	c.prepared.name = d.Name
 	ctx = c.refuseInRaw(ctx)
 	sql := c.bare(d.SQL)
 	c.begin("PREPARE", sql)
 	c.stmt.telemetry.prepare = preparing{sql: sql, began: time.Now()}
-	if d.Name != "" && !strings.HasPrefix(d.Name, cachePrefix) {
+	c.noteNamed(d.Name)
+	return ctx
+}
+
+// noteNamed notes a prepare under a name that isn't one of the cache's.
+func (c *Conn) noteNamed(name string) {
+	if name != "" && !strings.HasPrefix(name, cachePrefix) {
 		c.prepared.named = true
 	}
-	return ctx
 }
 
 // TracePrepareEnd implements pgx.PrepareTracer. Only a prepare that went to the server has a span. If it has failed within
 // Try, the span waits with the failure until it is known whether the statement is tried again.
 func (c *Conn) TracePrepareEnd(ctx context.Context, _ *pgx.Conn, d pgx.TracePrepareEndData) {
 	if c.prepared.warming {
+		return
+	}
+	if c.setup.running {
+		c.prepared.nonEmpty = true
 		return
 	}
 	if c.depth > 1 && d.Err == nil {
@@ -197,6 +219,11 @@ func (c *Conn) TracePrepareEnd(ctx context.Context, _ *pgx.Conn, d pgx.TracePrep
 
 // TraceBatchStart implements pgx.BatchTracer. The batch as a whole is one Statement, which has the texts in its span only.
 func (c *Conn) TraceBatchStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceBatchStartData) context.Context {
+	if c.setup.running {
+		c.beginSetup()
+		c.prepared.batched, c.prepared.nonEmpty = true, true
+		return ctx
+	}
 	ctx = c.refuseInRaw(ctx)
 	c.begin("BATCH", "")
 	ctx = c.observe(ctx, func(t *instruments.Target) (context.Context, instruments.Operation) {
@@ -212,6 +239,10 @@ func (c *Conn) TraceBatchStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceBatc
 
 // TraceBatchQuery implements pgx.BatchTracer. pgx calls it for each statement of a batch, when its result was read.
 func (c *Conn) TraceBatchQuery(_ context.Context, _ *pgx.Conn, d pgx.TraceBatchQueryData) {
+	if c.setup.running {
+		c.noteSetup(tagUnless(d.Err, d.CommandTag), d.SQL, d.Args)
+		return
+	}
 	if d.Err != nil {
 		return
 	}
@@ -220,12 +251,19 @@ func (c *Conn) TraceBatchQuery(_ context.Context, _ *pgx.Conn, d pgx.TraceBatchQ
 
 // TraceBatchEnd implements pgx.BatchTracer. pgx calls it when the batch's results are closed, and twice if it fails early.
 func (c *Conn) TraceBatchEnd(ctx context.Context, _ *pgx.Conn, d pgx.TraceBatchEndData) {
+	if c.setup.running {
+		return
+	}
 	c.end(ctx, pgconn.CommandTag{}, c.confirmed(d.Err))
 }
 
 // TraceCopyFromStart implements pgx.CopyFromTracer. After it pgx asks the server for the table's columns, by a prepare
 // within.
 func (c *Conn) TraceCopyFromStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceCopyFromStartData) context.Context {
+	if c.setup.running {
+		c.beginSetup()
+		return ctx
+	}
 	ctx = c.refuseInRaw(ctx)
 	table := d.TableName.Sanitize()
 	c.begin("COPY "+table, "")
@@ -237,5 +275,8 @@ func (c *Conn) TraceCopyFromStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceC
 
 // TraceCopyFromEnd implements pgx.CopyFromTracer.
 func (c *Conn) TraceCopyFromEnd(ctx context.Context, _ *pgx.Conn, d pgx.TraceCopyFromEndData) {
+	if c.setup.running {
+		return
+	}
 	c.end(ctx, d.CommandTag, c.confirmed(d.Err))
 }

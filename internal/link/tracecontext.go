@@ -36,7 +36,7 @@ func (c *Conn) boardTrace(op *instruments.Operation, sql string) {
 	}
 	name := setting{applicationName, []byte(parent)}
 	if parent == "" {
-		name = initial(applicationName, c.dialer.kept)
+		name = initial(applicationName, c.kept)
 	}
 	r := &c.ride
 	r.trace = c.settingRider([]setting{name}, !r.inTx)

@@ -148,15 +148,15 @@ func (d *Doubts) IsFinal(err error, rereadsPassword bool, now time.Time) bool {
 	case Final:
 		return true
 	case Doubtful:
-		return d.lasts(allRefusals(err)[0].Code, now)
+		return d.Last(allRefusals(err)[0].Code, now)
 	}
 	d.End()
 	return false
 }
 
-// lasts notes a doubtful failure with this code, and reports whether such failures have gone on for so long that they are
+// Last notes a doubtful failure with this code, an SQLSTATE or another word for the cause, and reports whether such failures have gone on for so long that they are
 // final.
-func (d *Doubts) lasts(code string, now time.Time) bool {
+func (d *Doubts) Last(code string, now time.Time) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if code != d.code || now.Sub(d.last) > doubtForgotten {

@@ -9,6 +9,7 @@ import (
 	"github.com/pgprod/pgprod/internal/clock"
 	"github.com/pgprod/pgprod/internal/lease"
 	"github.com/pgprod/pgprod/internal/link"
+	"github.com/pgprod/pgprod/internal/pgerror"
 )
 
 // A maker makes the pool's connections when the queue asks for one.
@@ -92,6 +93,9 @@ func (p *Pool) isFinal(err error) bool {
 	if _, noPassword := errors.AsType[*link.PasswordError](err); noPassword {
 		p.doubts.End()
 		return false
+	}
+	if hook, failed := errors.AsType[*link.HookError](err); failed && hook.Alive && pgerror.From(err) == nil {
+		return p.doubts.Last("after connect", time.Now())
 	}
 	return p.doubts.IsFinal(err, p.dialer.RereadsPassword(), time.Now())
 }

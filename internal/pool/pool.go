@@ -32,6 +32,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgprod/pgprod/internal/clock"
@@ -52,6 +53,8 @@ type Hooks struct {
 	Logger   *slog.Logger                          // nil: slog.Default() at the time of each line
 	Password func(context.Context) (string, error) // nil: the password comes from the settings
 	Notice   func(*pgconn.Notice)                  // called for each notice of the server; nil: notices are not passed on
+	// AfterConnect is called for each new connection; nil: there is no such function.
+	AfterConnect func(context.Context, *pgx.Conn) error
 
 	Telemetry instruments.Options   // New sets its PoolName from the settings
 	Commenter *sqlcomment.Commenter // adds tags to each statement; nil: statements are sent as they are
@@ -111,7 +114,7 @@ func New(cfg *settings.Config, hooks Hooks) (*Pool, error) {
 	p.books.members, p.books.closings = map[*member]bool{}, map[string]int64{}
 	p.books.unknown, p.books.begun = map[link.Unknown]int64{}, map[string]int64{}
 	p.dialer = link.NewDialer(p.life, cfg, link.Hooks{
-		Password: hooks.Password, Notice: hooks.Notice, Target: p.in.Target, Tagged: hooks.Commenter != nil,
+		Password: hooks.Password, Notice: hooks.Notice, AfterConnect: hooks.AfterConnect, Target: p.in.Target, Tagged: hooks.Commenter != nil,
 	})
 	p.queue = lease.NewQueue(cfg.PoolMin, cfg.Capacity(), maker{p})
 	p.shelf.keepFor, p.shelf.unshelve = p.shelfTime(), p.unshelve
