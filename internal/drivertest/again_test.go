@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/attribute"
@@ -40,7 +41,7 @@ func TestWhatBeginsAgainIsTold(t *testing.T) {
 			return err
 		}
 		if attempts++; attempts < 3 {
-			_, err := tx.Exec("do $$ begin raise exception 'conflict' using errcode = '40001'; end $$")
+			_, err := tx.Exec(conflict)
 			return err
 		}
 		return nil
@@ -62,6 +63,99 @@ func TestWhatBeginsAgainIsTold(t *testing.T) {
 	}
 	assert.Equal(t, []int64{2, 3}, told, "the spans of the statements that BEGIN travels with")
 	assert.EqualValues(t, 2, sum(meters.collect(t)["pgprod.transaction.retries"], pool, semconv.ErrorTypeKey.String("40001")))
+}
+
+// TestInTxBeginsAgainIfWhatTravelsIsNotPreparedAnyMore has a function deallocate what pgprod has prepared, which pgprod can't see.
+func TestInTxBeginsAgainIfWhatTravelsIsNotPreparedAnyMore(t *testing.T) {
+	t.Parallel()
+	for what, opts := range map[string][]pgprod.TxOption{"key": {pgprod.TxOnce("second")}, "settings": nil} {
+		for _, begin := range []string{"lazy", "eager"} {
+			t.Run(what+"/"+begin, func(t *testing.T) {
+				t.Parallel()
+				db := openPool(t, with(onceDatabase(t), "pool_size", "1", "max_overflow", "0", "begin", begin))
+				mustExec(t, db, `create function forget() returns void language plpgsql as $$
+					declare name text;
+					begin
+						for name in select s.name from pg_prepared_statements s where s.name like 'pgprod%' and s.statement !~ '^begin' loop
+							execute 'deallocate ' || quote_ident(name);
+						end loop;
+					end $$`)
+				ctx := t.Context()
+				if what == "settings" {
+					ctx = pgprod.ContextWithSettings(ctx, map[string]string{"app.tenant": "A"})
+				}
+				require.NoError(t, pgprod.InTx(ctx, db, note("x"), pgprod.TxOnce("first")))
+				mustExec(t, db, "select forget()")
+				ran := 0
+				require.NoError(t, pgprod.InTx(ctx, db, func(tx *sql.Tx) error {
+					ran++
+					return note("y")(tx)
+				}, opts...))
+				assert.Equal(t, 2, ran)
+				assert.Equal(t, "x y", notes(t, db))
+			})
+		}
+	}
+}
+
+// conflict fails as a statement does that the server ends in favour of another transaction.
+const conflict = "do $$ begin raise exception 'conflict' using errcode = '40001'; end $$"
+
+func TestInTxBeginsAgainAfterAConflictThatItsFunctionIgnores(t *testing.T) {
+	t.Parallel()
+	db := openPool(t, onceDatabase(t))
+	for what, opts := range map[string][]pgprod.TxOption{"plain": nil, "with a key": {pgprod.TxOnce("k")}} {
+		ran := 0
+		require.NoError(t, pgprod.InTx(t.Context(), db, func(tx *sql.Tx) error {
+			if err := note(what)(tx); err != nil {
+				return err
+			}
+			if ran++; ran == 1 {
+				_, err := tx.Exec(conflict)
+				require.Error(t, err)
+				_, err = tx.Exec("select 1")
+				require.ErrorContains(t, err, "25P02")
+			}
+			return nil
+		}, opts...))
+		assert.Equal(t, 2, ran, what)
+		assert.Equal(t, 1, get[int](t, db, "select count(*) from notes where note = $1", what))
+	}
+}
+
+// TestACommitThatIsAnsweredByRollbackHasTheConflictThatLedToIt, but none that the application has dealt with, by a savepoint.
+func TestACommitThatIsAnsweredByRollbackHasTheConflictThatLedToIt(t *testing.T) {
+	t.Parallel()
+	db := openPool(t, pgtest.NewDatabase(t))
+	for _, c := range []struct {
+		statements []string
+		state      string // of Commit's error
+		ran        int    // how often InTx runs the statements, with one repetition
+	}{
+		{[]string{"select 1", conflict}, "40001", 2},
+		{[]string{"savepoint a", conflict, "rollback to a", "select 1/0"}, "", 1},
+		{[]string{"savepoint a", "select 1/0", "rollback to a", conflict}, "40001", 2},
+		{[]string{"select 1/0", conflict}, "", 1},
+	} {
+		run := func(tx *sql.Tx) error {
+			for _, text := range c.statements {
+				_, _ = tx.Exec(text)
+			}
+			return nil
+		}
+		tx, err := db.Begin()
+		require.NoError(t, err)
+		require.NoError(t, run(tx))
+		err = tx.Commit()
+		require.ErrorIs(t, err, pgx.ErrTxCommitRollback)
+		require.NotErrorIs(t, err, pgprod.ErrCommitUnknown)
+		assert.Equal(t, c.state, sqlState(err), c.statements)
+
+		ran := 0
+		err = pgprod.InTx(t.Context(), db, func(tx *sql.Tx) error { ran++; return run(tx) }, pgprod.TxRetries(1))
+		require.ErrorIs(t, err, pgx.ErrTxCommitRollback)
+		assert.Equal(t, c.ran, ran, c.statements)
+	}
 }
 
 // TestAnUnknownCommitIsCountedAndToldByItsReason has no commit that isn't replicated, which needs a server of its own:

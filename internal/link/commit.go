@@ -3,6 +3,7 @@ package link
 import (
 	"errors"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgprod/pgprod/internal/pgerror"
@@ -76,7 +77,7 @@ func (c *Conn) commitOutcome(err error, unsent bool) error {
 	case pgerror.EndedInstead(err):
 		return c.rolledBack("the transaction was not committed, the server ended the session instead", err)
 	case pgerror.SettlesCommit(err):
-		return c.orCut(err)
+		return c.orCut(c.afterConflict(err))
 	}
 	why := ReplyLost
 	switch {
@@ -90,6 +91,17 @@ func (c *Conn) commitOutcome(err error, unsent bool) error {
 		c.observer.CommitUnknown(why, err)
 	}
 	return &unknownError{why, err}
+}
+
+// afterConflict returns the error of a COMMIT by which the transaction is rolled back. If the server has answered with ROLLBACK,
+// since the transaction had failed in favour of another one and the caller has gone on, that error is among the causes.
+func (c *Conn) afterConflict(err error) error {
+	conflict := c.tx.conflict
+	if conflict == nil || !errors.Is(err, pgx.ErrTxCommitRollback) {
+		return err
+	}
+	return pgerror.WithCauses(c.dialer.prefix()+"COMMIT was answered by ROLLBACK, since a statement had failed before: "+
+		conflict.Error(), err, conflict)
 }
 
 // notReplicated returns the error of a statement that the server has committed, but for which it has stopped waiting for the

@@ -320,10 +320,14 @@ func (c *Conn) turnedAway(r *ride, refused *wire.Rider, err error) error {
 	if r.begin != nil && refused != r.begin {
 		c.tx.beginSent(true)
 	}
-	if pgerror.HasNoSuchStatement(err) && c.pg.TxStatus() == 'I' { // something has deallocated what we had prepared
+	isGone := pgerror.HasNoSuchStatement(err) // something has deallocated what we had prepared
+	if isGone {
 		c.session.deallocated()
-		c.attempt.turned = here
-		return err
+		if c.pg.TxStatus() == 'I' {
+			c.attempt.turned = here
+			return err
+		}
+		err = outdatedError{err} // the transaction has failed, and may succeed if it is begun again
 	}
 	switch refused {
 	case r.begin:
@@ -333,6 +337,9 @@ func (c *Conn) turnedAway(r *ride, refused *wire.Rider, err error) error {
 	}
 	c.tx.owesKey = c.tx.owesKey && r.once == nil
 	c.session.local.doubtful = true
+	if isGone {
+		return fmt.Errorf("%sthe settings of the statement are not prepared any more, it has not run: %w", c.dialer.prefix(), err)
+	}
 	return c.refusedSettings(refused == r.trace, err)
 }
 

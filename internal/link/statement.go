@@ -202,6 +202,9 @@ func (c *Conn) noteOutcome(now int64) {
 		c.observer.CommitUnknown(NotReplicated, s.outcome.unconfirmed)
 	}
 	closed := c.pg.IsClosed()
+	if c.tx.active && !closed {
+		c.tx.noteConflict(c.pg.TxStatus(), s.Err)
+	}
 	if !closed && c.pg.TxStatus() == 'I' { // the server says that no transaction is open, whichever statement has ended it
 		c.tx.open = false
 		if c.session.local.names != nil || c.session.local.traced {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/pgprod/pgprod/internal/clock"
 	"github.com/pgprod/pgprod/internal/guard"
+	"github.com/pgprod/pgprod/internal/pgerror"
 	"github.com/pgprod/pgprod/internal/wire"
 )
 
@@ -24,6 +25,7 @@ type transaction struct {
 	begin    string          // the BEGIN that has not been sent yet; "": it was sent
 	refused  error           // why the server has refused BEGIN, and with it the transaction; nil: it has not
 	base     *ctxSettings    // the settings of ctx, which all statements have; nil: none
+	conflict error           // the server's error by which the transaction has failed in favour of another; nil: it has not
 	readOnly bool            // the transaction was begun as read-only
 	open     bool            // the server has the transaction: neither a statement nor an error has ended it
 	gaveUp   bool            // we have closed the connection, since a transaction on it could not be ended; stays after EndTx
@@ -144,6 +146,17 @@ func (c *Conn) beginRefused(err error) error {
 func (t *transaction) beginSent(open bool) {
 	if t.begin != "" {
 		t.begin, t.open = "", open
+	}
+}
+
+// noteConflict is called at the end of each statement, with its error and the state that the server says the transaction is
+// in. A rollback to a savepoint makes a transaction that has failed usable again.
+func (t *transaction) noteConflict(status byte, err error) {
+	switch {
+	case status == 'T':
+		t.conflict = nil
+	case status == 'E' && pgerror.IsConflict(err):
+		t.conflict = err
 	}
 }
 
