@@ -1179,3 +1179,25 @@ func ExampleTxRetries() {
 	fmt.Println(tries, err != nil)
 	// Output: 3 true
 }
+
+// After ALTER ROLE … SET, which only new sessions heed. No statement fails, and nobody waits for the others.
+func ExampleRecycle() {
+	db, err := sql.Open("pgprod", "")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+
+	pid := func() (pid int) {
+		if err := db.QueryRow("select pg_backend_pid()").Scan(&pid); err != nil {
+			log.Fatal(err)
+		}
+		return pid
+	}
+	before := pid()
+	if err := pgprod.Recycle(db); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("another connection:", pid() != before)
+	// Output: another connection: true
+}

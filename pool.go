@@ -61,6 +61,22 @@ func Status(db *sql.DB) (PoolStatus, error) {
 	return PoolStatus(p.Status()), nil
 }
 
+// Recycle replaces all connections of the pool behind db: those that are idle at once, and each that is in use when it is given
+// back, so that no statement fails. As after an outage, new ones are made as callers need them, a few at first and more as
+// they succeed; those of pool_min are made ahead. It is for what only a new connection gets: a changed ALTER ROLE … SET, another
+// address behind a name, other types for [WithAfterConnect].
+//
+// Recycle doesn't wait for that. [PoolStatus] counts the connections closed as lifetime. It is an error if db is not
+// pgprod's, as for [Status]; on a pool that is closed it does nothing. It is safe for concurrent use.
+func Recycle(db *sql.DB) error {
+	p, err := poolOf(db)
+	if err != nil {
+		return err
+	}
+	p.Recycle()
+	return nil
+}
+
 // Raw calls fn with the *pgx.Conn of a connection of db, for what database/sql can't express: CopyFrom, batches, LISTEN. It
 // waits for a connection as a statement does. fn has the connection to itself until it returns, and must not keep it.
 //

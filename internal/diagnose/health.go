@@ -64,13 +64,14 @@ type Prober struct {
 	Pool
 	cfg *settings.Config
 
-	mu      sync.Mutex    // guards what follows up to heard; only the guard's and the tasks' mutexes are locked under it
+	mu      sync.Mutex    // guards what follows up to renews; only the guard's and the tasks' mutexes are locked under it
 	last    answer        // the last look's; zero: there was none yet
 	running chan struct{} // closed when the look under way is over; nil: there is none
 	idle    *time.Timer   // closes conn when nobody has asked for probeKept; nil before the first look
 	asking  []*inquiry    // those under way, and those that are over and were not gathered by a look yet; the oldest first
 	conn    *link.Conn    // the connection that is kept for the next question; nil: there is none
 	heard   *atomic.Int64 // link.Check.Heard of conn
+	renews  bool          // Renew was called during the look under way
 
 	news chan struct{} // gets a value when an inquiry is over; has room for one, so that no sender blocks
 	// silentSince is when the first of the latest looks in a row began that had no answer from anywhere, by package clock; 0:
@@ -260,6 +261,10 @@ func (h *Prober) refresh() {
 	h.last = a
 	close(h.running)
 	h.running = nil
+	if h.renews {
+		h.renews = false
+		h.forgetLocked()
+	}
 	if h.conn == nil && len(h.asking) == 0 || h.Closed() {
 		return
 	}
@@ -359,6 +364,17 @@ func (h *Prober) forgetProbe() {
 	if h.running == nil && (h.Closed() || time.Since(h.last.at) >= probeKept) {
 		h.forgetLocked()
 	}
+}
+
+// Renew closes the connection that was kept, after the look under way if there is one. The next look makes another.
+func (h *Prober) Renew() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.running != nil {
+		h.renews = true
+		return
+	}
+	h.forgetLocked()
 }
 
 // Close waits for the look under way and closes the connection that was kept. The pool calls it when its life has ended,

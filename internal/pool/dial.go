@@ -23,9 +23,9 @@ var _ lease.Dialer = maker{}
 func (p maker) Dial(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, p.dialer.Limit())
 	defer cancel()
-	m := &member{observer: p.newObserver(), neverLent: true}
-	ctx, op := p.in.Target(p.dialer.OnlyServer()).BeginConnect(ctx)
 	start := clock.Now()
+	m := &member{observer: p.newObserver(), neverLent: true, begun: start}
+	ctx, op := p.in.Target(p.dialer.OnlyServer()).BeginConnect(ctx)
 	conn, err := p.dialer.Dial(ctx, m, nil)
 	if err == nil {
 		op.Reached(conn.Target())

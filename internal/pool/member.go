@@ -19,6 +19,7 @@ type member struct {
 	conn   *link.Conn
 	handle *sql.Conn // keeps it checked out of the inner *sql.DB while it is lent or on the shelf; nil before it has entered
 
+	begun     int64  // by package clock: when its making began
 	dialled   int64  // by package clock: when it was made
 	expires   int64  // by package clock: from when on it is older than pool_recycle allows; 0: never
 	checkedIn int64  // by package clock: when it was last given back, or made
@@ -119,5 +120,7 @@ func (m *member) verdict(now int64) string {
 	return ""
 }
 
-// expired reports whether the connection is older than pool_recycle allows.
-func (m *member) expired(now int64) bool { return m.expires > 0 && now > m.expires }
+// expired reports whether the connection is older than pool_recycle allows, or than the last call of Recycle.
+func (m *member) expired(now int64) bool {
+	return m.expires > 0 && now > m.expires || m.begun < m.pool.trust.recycled.Load()
+}

@@ -91,6 +91,7 @@ type Pool struct {
 type trust struct {
 	generation atomic.Uint64 // the present one; connections of an earlier generation are closed and not lent again
 	suspicion  atomic.Int64  // by package clock: connections that were last heard before it must answer a ping to be lent
+	recycled   atomic.Int64  // by package clock: connections whose making began before it are too old; 0: none is for that reason
 }
 
 // New returns a pool that has no connection yet. The pool keeps cfg, sets its PoolName to one that is unique in the process,
@@ -155,14 +156,23 @@ func (p *Pool) invalidate(generation uint64, cause error) {
 		return
 	}
 	p.noteLoss(cause)
-	p.tasks.run(func() { p.sweep(generation) })
+	p.tasks.run(func() { p.sweep("invalid", func(m *member) bool { return m.generation <= generation }) })
 }
 
-// sweep closes the idle connections of the given generation and of earlier ones. It is a task that invalidate starts. It
-// takes out all idle connections, those of a newer generation as well, since an older one may lie below them, and puts the
-// newer ones back. A caller that borrows meanwhile gets a connection or waits until one is put back; prove looks at the
-// generation of what it gets.
-func (p *Pool) sweep(generation uint64) {
+// Recycle replaces all connections that exist, as if they had reached the age of pool_recycle: those that are idle by a task
+// that it starts, and each of the others when it is given back. As after an outage, new ones are made as callers need them.
+func (p *Pool) Recycle() {
+	now := clock.Now()
+	p.trust.recycled.Store(now)
+	p.prober.Renew()
+	p.tasks.run(func() { p.sweep("lifetime", func(m *member) bool { return m.begun < now }) })
+}
+
+// sweep closes those idle connections that are outdated, for a reason of diary.Reasons. It is a task that invalidate and
+// Recycle start. It takes out all idle connections, the newer ones as well, since an outdated one may lie below them, and puts
+// the newer ones back. A caller that borrows meanwhile gets a connection or waits until one is put back; prove looks at what
+// it gets.
+func (p *Pool) sweep(reason string, outdated func(*member) bool) {
 	var newer []*member
 	for p.queue.TryReserve() {
 		m, err := p.takeIdle(p.life)
@@ -170,11 +180,11 @@ func (p *Pool) sweep(generation uint64) {
 			p.queue.Unreserve()
 			break
 		}
-		if m.generation > generation {
+		if !outdated(m) {
 			newer = append(newer, m)
 			continue
 		}
-		p.discard(m, "invalid")
+		p.discard(m, reason)
 		p.queue.Unreserve()
 	}
 	for _, m := range slices.Backward(newer) { // the one that was on top goes back last
