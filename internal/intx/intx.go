@@ -51,9 +51,9 @@ const (
 	Unknown                 // it may have been committed, and its key tells
 )
 
-// The pause before an attempt grows from the first to the longest, by a factor. It is random, between a half and one and a
-// half of that, so that transactions which were in conflict don't meet again. Five pauses of an outage are 9 seconds together:
-// a server that restarts, or a standby that replays, needs as long. A pause of a conflict is shorter.
+// The pause before an attempt grows by a factor, from the first to the longest. It is multiplied by a random number between 0.5
+// and 1.5, so that transactions which were in conflict don't meet again. Five pauses of an outage are 9 seconds together, which
+// is what a server may need to restart, or a standby to replay. The pauses of a conflict are shorter.
 var pauses = map[Verdict]struct {
 	first, longest time.Duration
 	factor         time.Duration
@@ -63,7 +63,7 @@ var pauses = map[Verdict]struct {
 	Unknown:  {5 * time.Millisecond, time.Second, 2},
 }
 
-// pauseBefore returns the pause before the nth attempt after the first one, without chance.
+// pauseBefore returns the pause before the nth attempt after the first one, before it is multiplied by a random number.
 func pauseBefore(n int, v Verdict) time.Duration {
 	p := pauses[v]
 	d := p.first

@@ -26,14 +26,14 @@ const (
 type turn uint8
 
 const (
-	notTurned turn = iota
-	forGood        // it was, and would be again
-	here           // it may be sent again on the same connection
-	elsewhere      // it may be sent again on another connection, if nothing that came before depends on this one
+	notTurned turn = iota // it wasn't turned away
+	forGood               // it was turned away, and would be again
+	here                  // it may be sent again on the same connection
+	elsewhere             // it may be sent again on another connection, if nothing that came before depends on this one
 )
 
-// MayRunHere is asked after Try has failed. It reports whether the server has not executed the statement, since it has
-// refused what travelled in front of it, and may take it if it is sent again on this connection.
+// MayRunHere is asked after Try has failed. It reports whether the server has not executed the statement, because it has
+// refused what travelled in front of it, and whether the statement may succeed if it is sent again on this connection.
 func (c *Conn) MayRunHere() bool { return c.attempt.turned == here }
 
 // MayRunElsewhere is asked after Try has failed with err. ctx is the statement's.
@@ -64,26 +64,27 @@ func (c *Conn) NoteAttempt() { c.attempt.mark, c.attempt.executions = c.tap.Mark
 // sent no more than what prepares it.
 func (c *Conn) ExecutedNothing() bool { return c.tap.Executions() == c.attempt.executions }
 
-// neverExecuted reports whether the connection was lost before the server could execute anything of the statement. If
-// somebody has cut it short while it was being prepared, it is over.
+// neverExecuted reports whether the connection was lost before the server could execute anything of the statement. The result
+// is false if command_timeout or the caller's context has ended the statement while it was being prepared, since it must not
+// be tried again.
 func (c *Conn) neverExecuted() bool {
 	return c.pg.IsClosed() && (c.sentNothing() || c.ExecutedNothing() && !c.guard.Cut().Happened())
 }
 
 // endedInstead reports whether err is the server's word that it has ended the statement of this Try in place of completing it,
-// and nothing of that statement is left. PostgreSQL commits a statement outside of a transaction before it says by the simple
-// protocol that it is complete, and after that by the extended one; so that a completion that has come leaves it open.
+// and nothing of that statement is left. If the statement's completion has come before err, the result is false: outside of a
+// transaction PostgreSQL commits before it sends the completion by the simple protocol, and after it by the extended protocol.
 func (c *Conn) endedInstead(err error) bool {
 	s := &c.stmt
 	return (pgerror.EndedInstead(err) && !pgerror.TookTooLong(err) || pgerror.WorkerEnded(err)) &&
 		s.mark >= c.attempt.mark && !c.tap.Completed() && leavesNothing(s)
 }
 
-// leavesNothing reports whether nothing is left of a statement that the server has ended in its midst: it is one, it doesn't
-// commit in between, and has no purpose beyond its transaction.
+// leavesNothing reports whether nothing is left of a statement that the server has ended in its midst. This is so for a single
+// statement that doesn't commit in its midst, and does nothing outside of its transaction.
 func leavesNothing(s *Statement) bool {
 	return s.Kind == "" && !s.commits && isOne(s.SQL) && !sqlsummary.StandsAlone(s.SQL) &&
-		beginsOtherwise(s.SQL) && // COPY may have gone to a program
+		beginsOtherwise(s.SQL) && // COPY may have written to a program
 		!mentions(s.SQL, "pg_terminate_backend")
 }
 
@@ -99,7 +100,7 @@ func (c *Conn) isProven(tag pgconn.CommandTag) bool {
 func isOne(sql string) bool { return isSingle(sql) || len(slices.Collect(sqlsummary.Split(sql))) == 1 }
 
 // mayRepeat reports whether the reply to a statement outside of a transaction was lost, and its caller has said that it may
-// run twice. If command_timeout or the caller's context has ended it, it is over.
+// run twice. The result is false if command_timeout or the caller's context has ended the statement.
 func (c *Conn) mayRepeat(ctx context.Context, err error) bool {
 	return isRepeatable(ctx) && !c.tx.active && !c.stmt.commits && !c.guard.Cut().Happened() &&
 		(c.pg.IsClosed() || pgerror.ServerLost(err))

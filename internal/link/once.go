@@ -26,7 +26,9 @@ var ErrKeyGone = errors.New("pgprod: the key was deleted meanwhile")
 // A Once is the key that is committed with a transaction, so that there is one transaction with this key at most. It belongs
 // to one call of InTx, whose attempts share it, and is used by one goroutine at a time.
 type Once struct {
-	Ahead bool // Begin inserts the key, and waits for a transaction under way that has it; else it travels with the first statement
+	// Ahead says that Begin inserts the key, and waits for a transaction under way that has it. Otherwise the key travels with
+	// the transaction's first statement.
+	Ahead bool
 
 	key   string
 	token string // tells the call's own rows from those of others
@@ -44,7 +46,7 @@ func NewOnce(key string) *Once {
 // it has not.
 func (o *Once) Refused() error { return o.err }
 
-// parameters are those of the insert.
+// parameters returns the parameters of the statement that inserts the key.
 func (o *Once) parameters() [][]byte { return [][]byte{[]byte(o.key), []byte(o.token)} }
 
 // OnceTable returns the statement that makes the table for keys.
@@ -86,7 +88,8 @@ func (c *Conn) onceRider() *wire.Rider {
 	return c.recurring("pgprod_once", c.dialer.insertKey(), false, c.tx.once.parameters()...)
 }
 
-// insertAlone begins the transaction, and inserts its key, when COMMIT comes and no statement has: in a round trip of its own.
+// insertAlone is called by Commit if the transaction had no statement with which BEGIN and the key could have travelled. It
+// sends them in a round trip of their own.
 func (c *Conn) insertAlone(ctx context.Context) error {
 	c.NoteAttempt()
 	if err := c.board(ctx, "", extended); err != nil {
@@ -170,8 +173,8 @@ func (c *Conn) noKey(err error) error {
 	return fmt.Errorf("%sTxOnce: the key could not be inserted, the statement has not run: %w", c.dialer.prefix(), err)
 }
 
-// withoutKey returns the error of a statement under way as it may be shown: if the server has refused the key in front of it,
-// without the key.
+// withoutKey returns err, the error of the statement under way, in a form that logs and spans may show. If the server has
+// refused the key in front of the statement since it is there, its error quotes the key, and is replaced by one that doesn't.
 func (c *Conn) withoutKey(err error) error {
 	if !pgerror.IsDuplicate(err) {
 		return err

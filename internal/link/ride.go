@@ -21,10 +21,10 @@ import (
 //	begin   the transaction begins
 //	once    the key of the transaction is inserted
 //	set     the settings of the statement's context are set, until the end of the transaction or of the statement
-//	trace   application_name becomes the statement's trace context, as long
+//	trace   application_name becomes the statement's trace context, until the same end
 //
-// board puts together all but the last before pgx is called, the tracer adds the last when the statement's span has begun, and
-// getOff looks at what became of them when pgx has returned.
+// board makes all but the last before pgx is called. The tracer adds the last when the statement's span has begun. getOff notes
+// what became of them when pgx has returned.
 //
 // A rider that this connection needs for the first time is prepared where it is executed, and not in front of all: to parse
 // a SELECT takes a snapshot, and BEGIN can't set an isolation level after that.
@@ -63,7 +63,7 @@ const (
 	raw                 // by a caller that gets pgx's connection
 )
 
-// wayOf returns simple if it is, else extended.
+// wayOf returns simple if isSimple is true, else extended.
 func wayOf(isSimple bool) way {
 	if isSimple {
 		return simple
@@ -71,9 +71,9 @@ func wayOf(isSimple bool) way {
 	return extended
 }
 
-// board is called before a statement is given to pgx, which sends it in this way. It has travel with the statement what
-// belongs to it and was not sent yet. Where there is no room for riders, it is sent ahead, in round trips of its own, or
-// refused. Unless it returns an error, getOff must follow.
+// board is called before a statement is given to pgx, which sends it in this way. It makes the riders that have to travel with
+// the statement. Where there is no room for riders, what they would do is sent ahead, in round trips of its own, or refused.
+// Unless board returns an error, getOff must follow.
 func (c *Conn) board(ctx context.Context, query string, how way) error {
 	c.ride, c.attempt.turned, c.raw.lent = ride{inTx: c.inTx(), carries: how == extended}, notTurned, how == raw
 	if !c.hasRiders(ctx) {
@@ -117,7 +117,7 @@ func (c *Conn) board(ctx context.Context, query string, how way) error {
 
 // goAhead sends ahead what belongs to a statement of the simple protocol.
 func (c *Conn) goAhead(ctx context.Context, change []setting, wanted *ctxSettings) error {
-	carried := c.attempt.carried // is the statement's, which comes next
+	carried := c.attempt.carried // it is the operation of the statement, which comes next, and not of what is sent ahead
 	c.attempt.carried = instruments.Operation{}
 	defer func() { c.attempt.carried = carried }()
 	if c.session.owed != 0 {
@@ -168,9 +168,9 @@ func (c *Conn) hasRiders(ctx context.Context) bool {
 // inTx reports whether a transaction is open on the server, or is about to be.
 func (c *Conn) inTx() bool { return c.tx.begin != "" || c.pg.TxStatus() != 'I' }
 
-// recurring returns a rider that executes a statement of ours with these parameters, and sees to it that the statement is
-// prepared under this name: to parse a text again and again costs the server some 20 µs each time. Where the settings say
-// that statements must not be kept, because a pooler is in between, it is parsed each time. again is Rider.Again.
+// recurring returns a rider that executes a statement of ours with these parameters. The statement is prepared under this name
+// the first time, since parsing it costs the server some 20 µs. Where the settings say that statements must not be kept,
+// because a pooler is in between, it is parsed each time. again is Rider.Again.
 func (c *Conn) recurring(name, text string, again bool, parameters ...[]byte) *wire.Rider {
 	if !c.keepsPrepared() {
 		return passing(text, again, parameters...)
@@ -190,9 +190,9 @@ func (c *Conn) recurring(name, text string, again bool, parameters ...[]byte) *w
 	return r
 }
 
-// passing returns a rider that executes a statement with these parameters, and leaves nothing prepared. In front of a
-// statement's first flight it needs no name. In front of a later one it does: without a name it would replace a statement
-// without a name that pgx has prepared in the first flight to execute it in the second.
+// passing returns a rider that executes a statement with these parameters, and leaves nothing prepared. If the rider goes again
+// with each flight, the statement needs a name: one without a name would replace the statement without a name that pgx has
+// prepared in its first flight, and executes in its second.
 func passing(text string, again bool, parameters ...[]byte) *wire.Rider {
 	if !again {
 		return &wire.Rider{
@@ -209,7 +209,7 @@ func passing(text string, again bool, parameters ...[]byte) *wire.Rider {
 	}
 }
 
-// encode appends messages to b. What it is called with is far smaller than a message may be.
+// encode appends messages to b. It panics if one is longer than PostgreSQL's protocol allows (1 GB), which no rider is.
 func encode(b []byte, messages ...pgproto3.FrontendMessage) []byte {
 	for _, m := range messages {
 		var err error

@@ -54,7 +54,7 @@ func (t *inTx) Judge(err error) intx.Verdict {
 			return intx.Unknown
 		}
 		return intx.Final
-	case errors.Is(err, link.ErrAlreadyDone), errors.Is(err, ErrTimeout): // who has waited for pool_timeout waits no longer
+	case errors.Is(err, link.ErrAlreadyDone), errors.Is(err, ErrTimeout): // a caller must not wait for pool_timeout twice
 		return intx.Final
 	case pgerror.IsRecoveryConflict(err), pgerror.WorkerEnded(err), t.pool.dialer.LostTx(err):
 		return intx.Outage

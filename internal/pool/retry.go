@@ -10,9 +10,10 @@ import (
 	"github.com/pgprod/pgprod/internal/link"
 )
 
-// A statement is tried again rebinds times at most, or, if the server has ended it or its caller has said that it may run twice,
-// restarts times, and for no longer than pool_timeout from its first failure on. Who ends sessions in turn, as a restart of several servers does, ends
-// the same statement a few times; a statement that ends its own session must not go on for ever.
+// A statement is tried again rebinds times at most, or restarts times if the server has ended it or its caller has said that it
+// may run twice. No attempt begins later than pool_timeout after the first failure. There may be many restarts, since several
+// servers that restart in turn end the same statement a few times; but a statement that ends its own session must not run for
+// ever.
 const (
 	rebinds  = 3
 	restarts = 10
@@ -75,11 +76,11 @@ func (s *session) run(ctx context.Context, replan bool, do func(*link.Conn) erro
 type failed struct {
 	times int   // how many there were
 	ended int   // how many of them the server had begun to execute
-	since int64 // by package clock: when the first of them failed; 0: none has
-	last  error // why the last one failed, as a caller would have been told
+	since int64 // when the first of them failed, by package clock; 0: none has
+	last  error // the error of the last one, as a caller would have got it
 
 	why     link.Again // why the last one may be made again
-	mayHave error      // why it isn't known whether one of them ran; nil: none has
+	mayHave error      // the error of the last one that may have run; nil: none of them has run
 }
 
 // again reports whether a statement that has failed, and may run again for this reason, is tried again, and counts it.
@@ -113,7 +114,8 @@ func (f *failed) note(err error) {
 	}
 }
 
-// andBefore returns the error of a statement that has failed with err at last. It has that of an attempt that may have run.
+// andBefore returns the error of a statement whose last attempt has failed with err. If an earlier attempt may have run, its
+// error is among the causes, so that the caller learns of it.
 func (f *failed) andBefore(err error) error {
 	if f.mayHave == nil {
 		return err
