@@ -146,7 +146,7 @@ func NewConnector(dsn string, opts ...Option) (*Connector, error) {
 		return nil, err
 	}
 	p, err := pool.New(cfg, pool.Hooks{
-		Logger: c.logger, Password: c.password, Notice: c.notice, AfterConnect: c.afterConnect, Telemetry: c.telemetry,
+		Logger: c.logger, Login: c.login.source(), Notice: c.notice, AfterConnect: c.afterConnect, Telemetry: c.telemetry,
 		Commenter: c.sqlCommenter(cfg.Conn.RuntimeParams["application_name"], cfg.TraceContext == settings.TraceByText),
 	})
 	if err != nil {

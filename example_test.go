@@ -416,6 +416,25 @@ func ExampleWithPasswordFunc() {
 	// <nil>
 }
 
+// Vault makes a role for an hour, and drops it afterwards. The function is asked for another one after forty minutes, and
+// connections move there one after the other.
+func ExampleWithCredentials() {
+	dsn, password := account() // the DSN has no password
+	db, err := pgprod.Open(dsn, pgprod.WithCredentials(func(context.Context) (pgprod.Credentials, error) {
+		fmt.Println("a lease, please")
+		return pgprod.Credentials{User: "postgres", Password: password, Expires: time.Now().Add(time.Hour)}, nil
+	}))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+
+	fmt.Println(db.Ping())
+	// Output:
+	// a lease, please
+	// <nil>
+}
+
 // What a procedure reports by RAISE NOTICE reaches the program while the procedure is under way.
 func ExampleWithNoticeHandler() {
 	db, err := pgprod.Open("", pgprod.WithNoticeHandler(func(n *pgconn.Notice) {

@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"go.opentelemetry.io/otel/propagation"
 
+	"github.com/pgprod/pgprod/internal/credentials"
 	"github.com/pgprod/pgprod/internal/instruments"
 	"github.com/pgprod/pgprod/internal/settings"
 )
@@ -243,10 +244,10 @@ type Option func(*config)
 
 // config is what the options of a pool say.
 type config struct {
-	values   settings.Values                       // those that may be in a DSN or a config file too
-	logger   *slog.Logger                          // nil: slog.Default()
-	password func(context.Context) (string, error) // nil: none
-	notice   func(*pgconn.Notice)                  // nil: none
+	values settings.Values      // those that may be in a DSN or a config file too
+	logger *slog.Logger         // nil: slog.Default()
+	login  login                // of WithCredentials and WithPasswordFunc
+	notice func(*pgconn.Notice) // nil: none
 
 	afterConnect func(context.Context, *pgx.Conn) error // nil: none
 
@@ -264,8 +265,32 @@ func resolve(dsn string, opts []Option) (*settings.Config, config, error) {
 			opt(&c)
 		}
 	}
-	s, err := settings.Load(dsn, os.Environ(), c.values, c.password != nil)
-	return s, c, errors.Join(err, c.checkCommenter())
+	s, err := settings.Load(dsn, os.Environ(), c.values, c.login.source().From)
+	return s, c, errors.Join(err, c.login.check(), c.checkCommenter())
+}
+
+// A login has the functions that say what connections log in with. At most one of them may be given.
+type login struct {
+	credentials, password func(context.Context) (credentials.Credentials, error) // nil: none
+}
+
+// source returns where credentials come from.
+func (l login) source() credentials.Source {
+	switch {
+	case l.credentials != nil:
+		return credentials.Source{Ask: l.credentials, Keep: true, Name: "credentials function", From: "WithCredentials"}
+	case l.password != nil:
+		return credentials.Source{Ask: l.password, Name: "password function", From: "WithPasswordFunc"}
+	}
+	return credentials.Source{}
+}
+
+// check returns an error if both functions are given.
+func (l login) check() error {
+	if l.credentials != nil && l.password != nil {
+		return errors.New("pgprod: option WithCredentials and option WithPasswordFunc: are both given; give one of them")
+	}
+	return nil
 }
 
 // WithOptions sets all that is set in o; server settings are merged by name. Default: none.
@@ -444,7 +469,55 @@ func WithLogger(logger *slog.Logger) Option {
 // DB_PASSWORD, PGPASSWORD and the passfile aren't used in its place, since they may have an old one. It is an error if there
 // is also a password file, or a password in the DSN. Default: none, which nil means as well.
 func WithPasswordFunc(password func(ctx context.Context) (string, error)) Option {
-	return func(c *config) { c.password = password }
+	if password == nil {
+		return func(c *config) { c.login.password = nil }
+	}
+	ask := func(ctx context.Context) (credentials.Credentials, error) {
+		text, err := password(ctx)
+		return credentials.Credentials{Password: text}, err
+	}
+	return func(c *config) { c.login.password = ask }
+}
+
+// Credentials are what connections log in with, see [WithCredentials].
+type Credentials struct {
+	User     string // the role; "": the DSN's
+	Password string // "": none. Tokens that a cloud calls a password (AWS, Azure, Google) belong here
+	// Token is an OAuth token, for PostgreSQL 18's authentication method oauth; "": none. It must consist of printable ASCII
+	// characters without spaces.
+	Token string
+	// Expires is when a login with them ceases to be possible, or the server ends the sessions that were made with them. Zero:
+	// never.
+	Expires time.Time
+}
+
+// WithCredentials sets a function that says what connections log in with, and until when that is valid: leases of Vault's,
+// whose user's name changes, tokens of a cloud's, OAuth tokens.
+//
+// The function is called at the first dial, and its answer serves for all. It is called again after about two thirds of the
+// time to Expires, in the background, and after the server has refused a login, before callers hear of that. There is one call
+// at a time, never under a lock; it must return when its context ends, and if several pools share it, it must be safe for
+// concurrent use. If it fails or panics while its last answer is valid, that goes on to serve, and the function is called
+// again, with pauses that grow to five seconds at most; the log has a warning, and a line when it is over. When the last answer
+// has ended, new connections wait, and so do callers without one, for pool_timeout at most: then they get [ErrPoolTimeout]
+// with the function's error.
+//
+// Connections are replaced before the credentials end that they were made with, one after another: idle ones in the
+// background, the others when they are given back. None is closed in use. An answer that differs from the one before in
+// Expires only is taken for a longer lease of the same credentials. If the DSN has no database, that of its own user's name is
+// used, whoever logs in. Health checks use the same credentials.
+//
+// What is empty in an answer isn't taken from DB_PASSWORD, PGPASSWORD or the passfile. It is an error if there is also a
+// password function, a password file, or a password in the DSN. Default: none, which nil means as well.
+func WithCredentials(ask func(context.Context) (Credentials, error)) Option {
+	if ask == nil {
+		return func(c *config) { c.login.credentials = nil }
+	}
+	converted := func(ctx context.Context) (credentials.Credentials, error) {
+		answer, err := ask(ctx)
+		return credentials.Credentials(answer), err
+	}
+	return func(c *config) { c.login.credentials = converted }
 }
 
 // WithNoticeHandler sets a function that is called with each notice from the server, whatever its severity. It gets the

@@ -48,7 +48,7 @@ type PoolStatus struct {
 	Timeouts        int64            `json:"timeouts"`         // waits that ended with ErrPoolTimeout
 	FailedConnects  int64            `json:"failed_connects"`  // attempts to connect that failed
 	CommitsUnknown  int64            `json:"commits_unknown"`  // transactions and statements that ended with ErrCommitUnknown
-	Closed          map[string]int64 `json:"closed"`           // connections closed, by reason: lifetime, idle, overflow, invalid, dirty, closed
+	Closed          map[string]int64 `json:"closed"`           // connections closed, by reason: lifetime, credentials, idle, overflow, invalid, dirty, closed
 }
 
 // Status returns a snapshot of the pool behind db. It costs two locks and no round trip. It is an error if db was not opened

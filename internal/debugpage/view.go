@@ -112,12 +112,13 @@ func clock(now, t time.Time) string {
 
 // meanings explain the reasons for which connections are closed.
 var meanings = map[string]string{
-	"lifetime": "older than pool_recycle",
-	"idle":     "idle for longer than pool_idle_timeout",
-	"overflow": "beyond pool_size when given back",
-	"invalid":  "found dead, or as old as one that was",
-	"dirty":    "left with a changed session or an open transaction",
-	"closed":   "the pool was closed",
+	"lifetime":    "older than pool_recycle",
+	"credentials": "its credentials are about to end",
+	"idle":        "idle for longer than pool_idle_timeout",
+	"overflow":    "beyond pool_size when given back",
+	"invalid":     "found dead, or as old as one that was",
+	"dirty":       "left with a changed session or an open transaction",
+	"closed":      "the pool was closed",
 }
 
 // closings lists the reasons with their counts, the most frequent first.

@@ -54,7 +54,7 @@ func TestWhatThePreflightMakesOfTheFacts(t *testing.T) {
 				f.settings[name] = s
 			}
 			c.change(&f)
-			cfg, err := settings.Load(c.dsn, nil, settings.Values{}, false)
+			cfg, err := settings.Load(c.dsn, nil, settings.Values{}, "")
 			require.NoError(t, err)
 			got := judge(cfg, f, time.Date(2026, 11, 28, 0, 0, 0, 0, time.UTC))
 			if c.want == "" {

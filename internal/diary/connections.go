@@ -29,12 +29,13 @@ func (d *Diary) Connected(ctx context.Context, pid uint32, took time.Duration, o
 
 // closings has a text for each reason for closing a connection, for a line of log.
 var closings = map[string]string{
-	"lifetime": "recycle: older than pool_recycle",
-	"idle":     "close: idle for pool_idle_timeout",
-	"overflow": "close: beyond pool_size",
-	"invalid":  "invalidate: dead, or as old as one that was lost",
-	"dirty":    "close: its session was changed, or left in the middle of something",
-	"closed":   "close: the pool is closed",
+	"lifetime":    "recycle: older than pool_recycle",
+	"credentials": "close: its credentials are about to end",
+	"idle":        "close: idle for pool_idle_timeout",
+	"overflow":    "close: beyond pool_size",
+	"invalid":     "invalidate: dead, or as old as one that was lost",
+	"dirty":       "close: its session was changed, or left in the middle of something",
+	"closed":      "close: the pool is closed",
 }
 
 // Reasons returns the words for the reasons for closing a connection, which are the values of pgprod.reason in metrics.

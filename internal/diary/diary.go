@@ -46,6 +46,7 @@ type Diary struct {
 
 	dials  outage   // begins when a dial fails, ends when one succeeds
 	checks outage   // begins when a health check finds the database dead, ends when one finds it alive
+	logins outage   // begins when the application's function for credentials fails, ends when it succeeds
 	unkept onceEach // the texts that Unkept has warned of
 
 	errors     *activity.Events                    // the last errors

@@ -73,3 +73,26 @@ func (d *Diary) Preflight(ctx context.Context, warnings []string) {
 func (d *Diary) PreflightFailed(ctx context.Context, why string) {
 	d.write(ctx, slog.LevelInfo, "pgprod: preflight: the server doesn't tell how it is set up", 0, slog.String("error", why))
 }
+
+// CredentialsFailed notes that the application's function for credentials has failed; valid says that those it has given
+// before still serve.
+func (d *Diary) CredentialsFailed(ctx context.Context, f Failure, valid bool) {
+	d.errors.Add("credentials", f.Sort, f.Text)
+	log, unlogged := d.logins.begin(time.Now())
+	if !log {
+		return
+	}
+	message := "pgprod: no credentials to log in with, new connections wait for them"
+	if valid {
+		message = "pgprod: credentials can't be renewed, those that are valid are used until they end"
+	}
+	d.write(ctx, slog.LevelWarn, message, unlogged, slog.String("error", f.Text))
+}
+
+// CredentialsCame notes that the application's function has given credentials, which ends the outage if there is one.
+func (d *Diary) CredentialsCame(ctx context.Context) {
+	if logged, after, failures := d.logins.end(time.Now()); logged {
+		d.write(ctx, slog.LevelInfo, "pgprod: credentials came again", 0,
+			slog.Duration("after", after.Round(time.Millisecond)), slog.Int("failed_attempts", failures))
+	}
+}

@@ -159,9 +159,13 @@ func refuse(client net.Conn, refusal *pgproto3.ErrorResponse) {
 
 func forward(client net.Conn, addr string) {
 	server, err := net.Dial("tcp", addr)
-	if err != nil {
-		return
+	if err == nil {
+		join(client, server)
 	}
+}
+
+// join passes on what either end says, until one of them hangs up.
+func join(client, server net.Conn) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		_, _ = io.Copy(server, client)

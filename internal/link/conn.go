@@ -2,7 +2,7 @@
 // what was left behind in its session. It knows no pool, and reports to its Observer what others have to know.
 //
 //	dialer.go         makes connections
-//	password.go       the password that they log in with
+//	login.go          what they log in with
 //	afterconnect.go   what the application's function does on a new connection
 //	dialerror.go      why a connection could not be made
 //	conn.go           Conn: its parts, its state, pings, its end
@@ -44,6 +44,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/pgprod/pgprod/internal/clock"
+	"github.com/pgprod/pgprod/internal/credentials"
 	"github.com/pgprod/pgprod/internal/guard"
 	"github.com/pgprod/pgprod/internal/instruments"
 	"github.com/pgprod/pgprod/internal/pgerror"
@@ -80,6 +81,7 @@ type Conn struct {
 	dialer   *Dialer
 	observer Observer
 	target   *instruments.Target
+	login    *credentials.Issue // what it was made with; not changed
 
 	std   *stdlib.Conn   // pgx as a driver.Conn; it contains the next one
 	pgx   *pgx.Conn      // contains the next one

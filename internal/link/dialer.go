@@ -22,6 +22,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/pgprod/pgprod/internal/clock"
+	"github.com/pgprod/pgprod/internal/credentials"
 	"github.com/pgprod/pgprod/internal/guard"
 	"github.com/pgprod/pgprod/internal/instruments"
 	"github.com/pgprod/pgprod/internal/settings"
@@ -30,8 +31,14 @@ import (
 
 // Hooks are what a dialer and its connections call.
 type Hooks struct {
-	Password func(context.Context) (string, error) // the application's password function; nil: there is none
-	Notice   func(*pgconn.Notice)                  // called for each notice of the server; nil: notices are not passed on
+	// Login is the application's function for what to log in with. LoginFailed is called when it fails, with an error of this
+	// package; valid says that what it said before still serves. LoginCame is called when it succeeds. Both may be nil if it
+	// isn't kept.
+	Login       credentials.Source
+	LoginFailed func(err error, valid bool)
+	LoginCame   func()
+
+	Notice func(*pgconn.Notice) // called for each notice of the server; nil: notices are not passed on
 	// AfterConnect is the application's function for each new connection of the pool; nil: there is none.
 	AfterConnect func(context.Context, *pgx.Conn) error
 	Target       func(instruments.Server) *instruments.Target // returns telemetry's view of a server that was reached
@@ -46,7 +53,7 @@ type Dialer struct {
 	server instruments.Server // the first server that the DSN names
 	kept   []settings.Setting // what a new session has and RESET may not bring back
 
-	passwords  passwordCalls
+	keeper     *credentials.Keeper            // has what the application's function says; nil: there is no function
 	usesTLS    bool                           // the connection to at least one of the hosts may use TLS
 	lastTLS    atomic.Pointer[pgx.ConnConfig] // the last configuration whose authorities could be read; nil before the first dial
 	schema     atomic.Uint64                  // counts the changes of the schema that the pool's connections have seen
@@ -55,9 +62,9 @@ type Dialer struct {
 	warms      bool // new connections prepare what is used most; not changed
 }
 
-// NewDialer returns a dialer. When life ends, so does the context that the application's password function is called with.
+// NewDialer returns a dialer. When life ends, so does the context that the application's function for the login is called with.
 func NewDialer(life context.Context, cfg *settings.Config, hooks Hooks) *Dialer {
-	return &Dialer{
+	d := &Dialer{
 		cfg: cfg, hooks: hooks, life: life,
 		server: instruments.Server{Address: cfg.Conn.Host, Port: int(cfg.Conn.Port),
 			Namespace: cmp.Or(cfg.Conn.Database, cfg.Conn.User)}, // without a database's name the server takes the user's
@@ -66,10 +73,14 @@ func NewDialer(life context.Context, cfg *settings.Config, hooks Hooks) *Dialer 
 			func(f *pgconn.FallbackConfig) bool { return f.TLSConfig != nil }),
 		warms: warms(cfg.Conn, hooks),
 	}
+	if hooks.Login.Ask != nil {
+		d.keeper = d.newKeeper()
+	}
+	return d
 }
 
 // Limit returns how long one dial may take at most. pgx applies connect_timeout to each address that a name resolves to, and
-// not to the resolver, the password function and the settings, so that the whole needs a limit of its own.
+// not to the resolver, the application's function for the login and the settings, so that the whole needs a limit of its own.
 func (d *Dialer) Limit() time.Duration {
 	hosts := 1 + len(d.cfg.Conn.Fallbacks)
 	return min(d.cfg.ConnectTimeout, 24*time.Hour) * time.Duration(hosts+1)
@@ -98,9 +109,26 @@ type Check struct {
 	Heard    *atomic.Int64 // by package clock: when the server that is being asked last sent something; 0: it has not yet
 }
 
-// Dial makes a connection that reports to observer. check is nil for a connection of the pool's.
+// Dial makes a connection that reports to observer. check is nil for a connection of the pool's. If the server refuses the
+// login, and the application's function has other credentials by now, Dial tries once more.
 func (d *Dialer) Dial(ctx context.Context, observer Observer, check *Check) (*Conn, error) {
-	c := &Conn{dialer: d, observer: observer, kept: d.kept, prepared: prepared{schema: d.schema.Load()}}
+	login, err := d.login(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c, err := d.dial(ctx, observer, check, login)
+	if err == nil || !d.mayRenew(err) {
+		return c, err
+	}
+	if login = d.keeper.Refused(ctx, login); login == nil {
+		return nil, err
+	}
+	return d.dial(ctx, observer, check, login)
+}
+
+// dial is Dial with the given credentials.
+func (d *Dialer) dial(ctx context.Context, observer Observer, check *Check, login *credentials.Issue) (*Conn, error) {
+	c := &Conn{dialer: d, observer: observer, login: login, kept: d.kept, prepared: prepared{schema: d.schema.Load()}}
 	c.guard = guard.New(func() bool { return check != nil || c.tap.Answered() })
 	making := &dialling{Dialer: d, conn: c, check: check, hosts: map[string][]string{}}
 	std, err := stdlib.GetConnector(*d.cfg.Conn,
@@ -131,15 +159,9 @@ type dialling struct {
 type connecting struct{}
 
 // beforeConnect is stdlib's hook before it connects. cc is a copy of the pool's configuration for this connection alone: it
-// gets the password, the authorities for TLS, and everything by which the connection is watched.
-func (d *dialling) beforeConnect(ctx context.Context, cc *pgx.ConnConfig) error {
-	password, err := d.password(ctx)
-	if err != nil {
-		return err
-	}
-	if password != "" {
-		cc.Password = password
-	}
+// gets the credentials, the authorities for TLS, and everything by which the connection is watched.
+func (d *dialling) beforeConnect(_ context.Context, cc *pgx.ConnConfig) error {
+	setLogin(cc, d.conn.login)
 	d.refreshTLS(cc)
 	c := d.conn
 	cc.Tracer = c

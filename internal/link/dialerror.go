@@ -42,7 +42,7 @@ func (e *DialError) hint() string {
 
 // Advice says what to look at. It returns "" if the cause suggests nothing.
 func (e *DialError) Advice() string {
-	if _, none := errors.AsType[*PasswordError](e.Cause); none {
+	if _, none := errors.AsType[*LoginError](e.Cause); none {
 		return "there is no password to log in with"
 	}
 	return pgerror.Advice(e.Cause, e.dialer.PasswordFrom())
@@ -56,8 +56,8 @@ func Within(err error) string {
 	return oneLine(err)
 }
 
-// SafeText returns an error's text, in one line, for logs and pages. It leaves out the error of the application's password
-// function, which may contain a secret, and the values in that of its function for new connections; only the caller of a
+// SafeText returns an error's text, in one line, for logs and pages. It leaves out the error of the application's function for the
+// login, which may contain a secret, and the values in that of its function for new connections; only the caller of a
 // statement gets these.
 func SafeText(err error) string { return HideForeign(oneLine(err), err) }
 
@@ -66,8 +66,8 @@ func HideForeign(text string, err error) string {
 	if hook, ok := errors.AsType[*HookError](err); ok {
 		text = strings.ReplaceAll(text, oneLine(hook.Cause), instruments.Describe(hook.Cause, ""))
 	}
-	if password, ok := errors.AsType[*PasswordError](err); ok && password.Foreign {
-		text = strings.ReplaceAll(text, oneLine(password.Cause), fmt.Sprintf("(%T)", password.Cause))
+	if login, ok := errors.AsType[*LoginError](err); ok && login.Foreign {
+		text = strings.ReplaceAll(text, oneLine(login.Cause), fmt.Sprintf("(%T)", login.Cause))
 	}
 	return text
 }

@@ -33,7 +33,7 @@ func (w *witness) Silent()                               {}
 // dialled makes a connection, which the end of the test closes.
 func dialled(t *testing.T, dsn string) (*Conn, *witness) {
 	t.Helper()
-	cfg, err := settings.Load(dsn, nil, settings.Values{}, false)
+	cfg, err := settings.Load(dsn, nil, settings.Values{}, "")
 	require.NoError(t, err)
 	in, err := instruments.New(instruments.Options{}, func() instruments.PoolState { return instruments.PoolState{} })
 	require.NoError(t, err)
@@ -210,7 +210,7 @@ func TestWhereNoPreparedStatementIsKeptNothingIsWarmed(t *testing.T) {
 	for _, keys := range [][]string{{"default_query_exec_mode", "exec"}, {"statement_cache_capacity", "0"},
 		{"default_query_exec_mode", "cache_describe"}} {
 		dsn := pgtest.With(pgtest.NewDatabase(t), keys...)
-		cfg, err := settings.Load(dsn, nil, settings.Values{}, false)
+		cfg, err := settings.Load(dsn, nil, settings.Values{}, "")
 		require.NoError(t, err)
 		assert.False(t, warms(cfg.Conn, Hooks{}), "%v", keys)
 	}

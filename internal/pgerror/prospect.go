@@ -27,7 +27,10 @@ const (
 // prospect counts. rereadsPassword says that the next dial may log in with another password.
 func ProspectOf(err error, rereadsPassword bool) Prospect {
 	refused := allRefusals(err)
-	if len(refused) == 0 {
+	switch {
+	case len(refused) == 0 && refusesToken(err):
+		return prospectOfToken(rereadsPassword)
+	case len(refused) == 0:
 		return prospectOfTLS(err)
 	}
 	if hasNetworkError(err) {
@@ -86,6 +89,28 @@ func prospectOfRefusal(err *pgconn.PgError, rereadsPassword bool) Prospect {
 }
 
 var badLogin = setOf(classAuthorization)
+
+// RefusesLogin reports whether a dial has failed because the server, or a pooler before it, doesn't accept the user, the
+// password or the token.
+func RefusesLogin(err error) bool {
+	return refusesToken(err) || slices.ContainsFunc(allRefusals(err), func(pg *pgconn.PgError) bool {
+		return badLogin.has(pg) || pg.Code == ProtocolViolation && strings.Contains(strings.ToLower(pg.Message), "authentication failed")
+	})
+}
+
+// refusesToken reports whether the server doesn't accept the OAuth token. pgx has neither a type nor a value for this error,
+// and closes the connection before the server has sent one with a SQLSTATE.
+func refusesToken(err error) bool {
+	return strings.Contains(err.Error(), "OAuth authentication failed: ")
+}
+
+// prospectOfToken returns the prospect after an OAuth token was refused.
+func prospectOfToken(rereadsPassword bool) Prospect {
+	if rereadsPassword {
+		return Doubtful
+	}
+	return Final
+}
 
 // prospects are the prospects after a refusal, by the class of its SQLSTATE. All other classes are final.
 var prospects = map[string]Prospect{
@@ -148,14 +173,22 @@ func (d *Doubts) IsFinal(err error, rereadsPassword bool, now time.Time) bool {
 	case Final:
 		return true
 	case Doubtful:
-		return d.Last(allRefusals(err)[0].Code, now)
+		return d.Last(codeOf(err), now)
 	}
 	d.End()
 	return false
 }
 
-// Last notes a doubtful failure with this code, an SQLSTATE or another word for the cause, and reports whether such failures have gone on for so long that they are
-// final.
+// codeOf returns what a doubtful failure is counted by.
+func codeOf(err error) string {
+	if all := allRefusals(err); len(all) > 0 {
+		return all[0].Code
+	}
+	return InvalidAuthorization // an OAuth token that was refused
+}
+
+// Last notes a doubtful failure with this code, an SQLSTATE or another word for the cause, and reports whether such failures
+// have gone on for so long that they are final.
 func (d *Doubts) Last(code string, now time.Time) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()

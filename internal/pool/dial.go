@@ -45,12 +45,16 @@ func (p maker) Dial(ctx context.Context) error {
 	p.diary.DialSucceeded(ctx)
 	m.conn = conn
 	m.checkedIn = m.dialled
+	m.login, m.share = conn.Login(), rand.Float64()
 	m.expires = p.expiry(m.dialled) // counted from the end of the dial, which may have taken longer than a short pool_recycle
 	overflow := p.remember(m)
 	p.in.Created(ctx, clock.Seconds(m.dialled-start))
 	p.preflight.Plan()
 	p.diary.Connected(ctx, conn.PID(), time.Duration(m.dialled-start), overflow)
 	p.enter(m)
+	if m.login != nil {
+		p.planRetirement()
+	}
 	return nil
 }
 
@@ -87,10 +91,10 @@ func (p *Pool) takeBeyondSize() *member {
 }
 
 // isFinal is called by Dial with the error of a dial that failed. It reports whether a further dial would fail in the same
-// way, which may depend on the dials before this one. A failure to get the password is never final, since the next dial asks
-// for the password again.
+// way, which may depend on the dials before this one. A failure to get what to log in with is never final,
+// since the next dial asks again.
 func (p *Pool) isFinal(err error) bool {
-	if _, noPassword := errors.AsType[*link.PasswordError](err); noPassword {
+	if _, nothing := errors.AsType[*link.LoginError](err); nothing {
 		p.doubts.End()
 		return false
 	}

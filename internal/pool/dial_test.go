@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/assert"
 
+	"github.com/pgprod/pgprod/internal/credentials"
 	"github.com/pgprod/pgprod/internal/link"
 	"github.com/pgprod/pgprod/internal/settings"
 )
@@ -17,9 +18,11 @@ import (
 func TestAPasswordThatCantBeGotIsWorthAnotherTryWhateverTheApplicationSays(t *testing.T) {
 	t.Parallel()
 	refused := &pgconn.PgError{Severity: "FATAL", Code: "28P01", Message: "of the database that has the passwords"}
-	err := fmt.Errorf("dial: %w", &link.PasswordError{From: "password function", Cause: refused, Foreign: true})
+	err := fmt.Errorf("dial: %w", &link.LoginError{From: "password function", Cause: refused, Foreign: true})
 	p := &Pool{dialer: link.NewDialer(t.Context(), &settings.Config{Conn: &pgx.ConnConfig{}}, link.Hooks{
-		Password: func(context.Context) (string, error) { return "", errors.ErrUnsupported },
+		Login: credentials.Source{Ask: func(context.Context) (credentials.Credentials, error) {
+			return credentials.Credentials{}, errors.ErrUnsupported
+		}},
 	})}
 	for range 10 {
 		assert.False(t, p.isFinal(err))

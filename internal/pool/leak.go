@@ -80,6 +80,13 @@ func (m *member) summary(kind, sql string) string {
 	return cmp.Or(link.SummaryOf(m.conn.Target(), kind, sql), "no statement yet")
 }
 
+// borrowed reports whether somebody has borrowed the connection. It may be called at any time.
+func (m *member) borrowed() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.checkout.since != 0
+}
+
 // isLeak reports whether a checkout of this age, in nanoseconds, is a leak.
 func (p *Pool) isLeak(age int64) bool {
 	return p.cfg.LeakDetection > 0 && age >= int64(p.cfg.LeakDetection)

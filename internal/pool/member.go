@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/pgprod/pgprod/internal/clock"
+	"github.com/pgprod/pgprod/internal/credentials"
 	"github.com/pgprod/pgprod/internal/link"
 )
 
@@ -19,13 +20,15 @@ type member struct {
 	conn   *link.Conn
 	handle *sql.Conn // keeps it checked out of the inner *sql.DB while it is lent or on the shelf; nil before it has entered
 
-	begun     int64  // by package clock: when its making began
-	dialled   int64  // by package clock: when it was made
-	expires   int64  // by package clock: from when on it is older than pool_recycle allows; 0: never
-	checkedIn int64  // by package clock: when it was last given back, or made
-	neverLent bool   // it was made, and nobody has borrowed it yet
-	condemned string // the reason why it must not be lent again; "": it may be lent
-	closing   string // the reason why it is being closed, one of diary.Reasons; "": it is not being closed
+	begun     int64              // by package clock: when its making began
+	dialled   int64              // by package clock: when it was made
+	expires   int64              // by package clock: from when on it is older than pool_recycle allows; 0: never
+	checkedIn int64              // by package clock: when it was last given back, or made
+	login     *credentials.Issue // what it was made with, if that may end before it; else nil. Not changed
+	share     float64            // from 0 to 1, its own, see credentials.Issue.RetireAt. Not changed
+	neverLent bool               // it was made, and nobody has borrowed it yet
+	condemned string             // the reason why it must not be lent again; "": it may be lent
+	closing   string             // the reason why it is being closed, one of diary.Reasons; "": it is not being closed
 
 	mu       sync.Mutex // guards checkout; link.Conn.Doing, which takes a lock, may be called under it
 	checkout checkout   // who has borrowed the connection; other goroutines look at it
@@ -116,6 +119,8 @@ func (m *member) verdict(now int64) string {
 		return "dirty"
 	case m.expired(now):
 		return "lifetime"
+	case m.retires(now):
+		return "credentials"
 	}
 	return ""
 }

@@ -13,6 +13,7 @@
 //	member.go    a connection of the pool, and how it is closed
 //	observer.go  what follows from what happens on a connection; errors in words for the diary
 //	dial.go      making connections, when the queue asks for one
+//	retire.go    replacing connections before their credentials end
 //	leak.go      who has borrowed a connection, and who has had it for too long
 //	figures.go   the books: which connections exist; figures for Status and for metrics
 //	page.go      what the live page shows
@@ -36,6 +37,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgprod/pgprod/internal/clock"
+	"github.com/pgprod/pgprod/internal/credentials"
 	"github.com/pgprod/pgprod/internal/diagnose"
 	"github.com/pgprod/pgprod/internal/diary"
 	"github.com/pgprod/pgprod/internal/instruments"
@@ -50,9 +52,9 @@ import (
 // Hooks are those parts of the configuration that are code or objects of the application's, and so can't stand in a DSN or
 // in the environment.
 type Hooks struct {
-	Logger   *slog.Logger                          // nil: slog.Default() at the time of each line
-	Password func(context.Context) (string, error) // nil: the password comes from the settings
-	Notice   func(*pgconn.Notice)                  // called for each notice of the server; nil: notices are not passed on
+	Logger *slog.Logger         // nil: slog.Default() at the time of each line
+	Login  credentials.Source   // without a function the password comes from the settings
+	Notice func(*pgconn.Notice) // called for each notice of the server; nil: notices are not passed on
 	// AfterConnect is called for each new connection; nil: there is no such function.
 	AfterConnect func(context.Context, *pgx.Conn) error
 
@@ -83,6 +85,7 @@ type Pool struct {
 	prober    *diagnose.Prober         // the health checks
 	preflight *diagnose.Preflight      // looks once at how the server is set up
 	watch     watch                    // samples for the live page
+	retiring  retiring                 // replaces idle connections before their credentials end
 	tasks     tasks                    // goroutines that Close waits for
 	closed    atomic.Bool              // Close was called
 }
@@ -115,7 +118,8 @@ func New(cfg *settings.Config, hooks Hooks) (*Pool, error) {
 	p.books.members, p.books.closings = map[*member]bool{}, map[string]int64{}
 	p.books.unknown, p.books.begun = map[link.Unknown]int64{}, map[string]int64{}
 	p.dialer = link.NewDialer(p.life, cfg, link.Hooks{
-		Password: hooks.Password, Notice: hooks.Notice, AfterConnect: hooks.AfterConnect, Target: p.in.Target, Tagged: hooks.Commenter != nil,
+		Login: hooks.Login, LoginFailed: p.noteLoginFailure, LoginCame: p.loginCame,
+		Notice: hooks.Notice, AfterConnect: hooks.AfterConnect, Target: p.in.Target, Tagged: hooks.Commenter != nil,
 	})
 	p.queue = lease.NewQueue(cfg.PoolMin, cfg.Capacity(), maker{p})
 	p.shelf.keepFor, p.shelf.unshelve = p.shelfTime(), p.unshelve
@@ -141,6 +145,7 @@ func (p *Pool) Close() error {
 	}
 	err := errors.Join(p.inner.Close(), p.in.Close())
 	p.stopLeakWatch()
+	p.retiring.stop()
 	p.preflight.Close()
 	p.tasks.wait()
 	p.diary.Close()
@@ -168,8 +173,8 @@ func (p *Pool) Recycle() {
 	p.tasks.run(func() { p.sweep("lifetime", func(m *member) bool { return m.begun < now }) })
 }
 
-// sweep closes those idle connections that are outdated, for a reason of diary.Reasons. It is a task that invalidate and
-// Recycle start. It takes out all idle connections, the newer ones as well, since an outdated one may lie below them, and puts
+// sweep closes those idle connections that are outdated, for a reason of diary.Reasons. It is a task that invalidate,
+// Recycle and retire start. It takes out all idle connections, the newer ones as well, since an outdated one may lie below them, and puts
 // the newer ones back. A caller that borrows meanwhile gets a connection or waits until one is put back; prove looks at what
 // it gets.
 func (p *Pool) sweep(reason string, outdated func(*member) bool) {

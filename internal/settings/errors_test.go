@@ -48,12 +48,12 @@ func TestAWrongValueInCodeIsReportedUnderItsOption(t *testing.T) {
 		"WithServerSettingsMode": {ServerSettingsMode: new("later")}, "WithCommandTimeout": {CommandTimeout: seconds(-1)},
 		"WithConnectTimeout": {ConnectTimeout: seconds(0)}, "WithEnvPrefix": {EnvPrefix: new("1_")},
 	} {
-		_, err := Load("host=h", nil, code, false)
+		_, err := Load("host=h", nil, code, "")
 		require.ErrorContains(t, err, "pgprod: option "+option+": must be ")
 	}
-	_, err := Load("host=h", nil, Values{ServerSettings: map[string]string{"jit": "a\x00b"}}, false)
+	_, err := Load("host=h", nil, Values{ServerSettings: map[string]string{"jit": "a\x00b"}}, "")
 	require.ErrorContains(t, err, "option WithServerSettings")
-	_, err = Load("host=h", nil, Values{PoolSize: new(1 << 40)}, false)
+	_, err = Load("host=h", nil, Values{PoolSize: new(1 << 40)}, "")
 	require.ErrorContains(t, err, "option WithPoolSize")
 }
 
@@ -61,14 +61,14 @@ func TestNoMoreConnectionsAreMadeAheadThanThePoolKeeps(t *testing.T) {
 	require.Equal(t, "pgprod: DSN key pool_min: must be at most pool_size, which is 20", refused(t, "host=h pool_min=21"))
 	require.Equal(t, "pgprod: variable DB_POOL_MIN: must be at most pool_size, which is 10",
 		refused(t, "host=h profile=small", "DB_POOL_MIN=20"))
-	_, err := Load("host=h pool_size=2", nil, Values{PoolMin: new(3)}, false)
+	_, err := Load("host=h pool_size=2", nil, Values{PoolMin: new(3)}, "")
 	require.EqualError(t, err, "pgprod: option WithPoolMin: must be at most pool_size, which is 2")
 	require.Equal(t, 20, load(t, "host=h pool_min=20").PoolMin)
 }
 
 func TestEverythingWrongIsReportedAtOnce(t *testing.T) {
 	_, err := Load("host=h port=x pool_size=0 sever_settings=jit", []string{"DB_ECHO=maybe", "DB_PROFILE=huge"},
-		Values{SlowQuery: seconds(-1)}, false)
+		Values{SlowQuery: seconds(-1)}, "")
 	require.Equal(t, []string{
 		"pgprod: option WithSlowQuery: " + wantDuration,
 		"pgprod: DSN key port: must be a number from 1 to 65535; in a URL's password write %3A for :, %2F for / and %40 for @",
@@ -250,10 +250,10 @@ func TestAPasswordThatIsNotEscapedIsRefusedAndNotShown(t *testing.T) {
 }
 
 func TestTheErrorOfPgxIsNotToBeFoundInOurs(t *testing.T) {
-	_, err := Load("postgres://u:s3cret@h:x/d", nil, Values{}, false)
+	_, err := Load("postgres://u:s3cret@h:x/d", nil, Values{}, "")
 	var parse *pgconn.ParseConfigError
 	require.False(t, errors.As(err, &parse))
-	_, err = Load("host=h sslrootcert=/nowhere", nil, Values{}, false)
+	_, err = Load("host=h sslrootcert=/nowhere", nil, Values{}, "")
 	require.False(t, errors.As(err, &parse))
 	require.ErrorIs(t, err, os.ErrNotExist)
 }

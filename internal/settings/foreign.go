@@ -92,7 +92,7 @@ var foreign = []struct{ words, hint string }{
 		"x-lock-table", "is golang-migrate's; leave it out"},
 
 	// libpq's that pgx doesn't know.
-	{"scram_client_key scram_server_key oauth_issuer oauth_client_id oauth_client_secret oauth_scope", "is libpq's; WithPasswordFunc serves here"},
+	{"scram_client_key scram_server_key oauth_issuer oauth_client_id oauth_client_secret oauth_scope", "is libpq's; WithCredentials serves here"},
 	{"sslkeylogfile", "is libpq's; leave it out"},
 }
 

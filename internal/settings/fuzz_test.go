@@ -63,7 +63,7 @@ const secret = "Xs3cr3tX"
 
 // leakless fails if the secret shows in anything that Load says.
 func leakless(t *testing.T, dsn string, environ []string, code Values) {
-	c, err := Load(dsn, environ, code, false)
+	c, err := Load(dsn, environ, code, "")
 	if (c == nil) == (err == nil) {
 		t.Fatalf("neither or both of a config and an error")
 	}

@@ -8,10 +8,11 @@ import (
 )
 
 // Load reads and validates all settings. environ has entries NAME=value, as os.Environ returns them; code has the options.
-// hasPasswordFunc says that a function supplies the password: a password file or a password in the DSN is then an error. All
+// loginFrom names the option whose function supplies the password, "" if there is none: a password file or a password in the
+// DSN is then an error. All
 // that is wrong is in the one error that Load returns, a line for each.
-func Load(dsn string, environ []string, code Values, hasPasswordFunc bool) (*Config, error) {
-	l := loader{vars: env.ToMap(environ), hasPasswordFunc: hasPasswordFunc}
+func Load(dsn string, environ []string, code Values, loginFrom string) (*Config, error) {
+	l := loader{vars: env.ToMap(environ), loginFrom: loginFrom}
 	l.readCode(code)
 	l.readDSN(l.findDSN(dsn))
 	l.readEnvironment()
@@ -30,8 +31,8 @@ func Load(dsn string, environ []string, code Values, hasPasswordFunc bool) (*Con
 
 // A loader is the state of one call of Load, which calls its methods in the order above.
 type loader struct {
-	vars            map[string]string // the environment
-	hasPasswordFunc bool
+	vars      map[string]string // the environment
+	loginFrom string            // the option whose function supplies the password; "": there is none
 
 	code   Values   // the options in code
 	env    Values   // what environment variables say
@@ -179,7 +180,7 @@ func (l *loader) config() *Config {
 		PoolReset: text(v.PoolReset), EagerBegin: text(v.Begin) == BeginEager, TraceContext: text(v.TraceContext),
 		OnceTable:          text(v.OnceTable),
 		TargetSessionAttrs: targetSessionAttrs(conn), PasswordInDSN: l.dsn.hasPassword(),
-		Sources: l.sources, values: l.values, hasPasswordFunc: l.hasPasswordFunc,
+		Sources: l.sources, values: l.values, loginFrom: l.loginFrom,
 	}
 	c.PrePing, _ = parsePrePing(string(*v.PoolPrePing))
 	if c.PoolName == "" {

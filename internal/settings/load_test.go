@@ -207,7 +207,7 @@ func TestAnEmptyDSNComesFromTheEnvironment(t *testing.T) {
 }
 
 func TestAnotherPrefixWithoutADSNIsAnErrorThatNamesTheVariable(t *testing.T) {
-	_, err := Load("", []string{"DB_DSN=host=two", "DATABASE_URL=host=two"}, Values{EnvPrefix: new("ORDERS_")}, false)
+	_, err := Load("", []string{"DB_DSN=host=two", "DATABASE_URL=host=two"}, Values{EnvPrefix: new("ORDERS_")}, "")
 	require.EqualError(t, err,
 		"pgprod: variable ORDERS_DSN: must hold the DSN, since the DSN is empty and PGHOST and PGSERVICE are not set")
 }

@@ -45,7 +45,7 @@ func load(t *testing.T, dsn string, environ ...string) *Config {
 func loadWith(t *testing.T, dsn string, code Values, environ ...string) *Config {
 	t.Helper()
 	setPG(t, environ)
-	c, err := Load(dsn, environ, code, false)
+	c, err := Load(dsn, environ, code, "")
 	require.NoError(t, err)
 	return c
 }
@@ -54,7 +54,7 @@ func loadWith(t *testing.T, dsn string, code Values, environ ...string) *Config 
 func refused(t *testing.T, dsn string, environ ...string) string {
 	t.Helper()
 	setPG(t, environ)
-	c, err := Load(dsn, environ, Values{}, false)
+	c, err := Load(dsn, environ, Values{}, "")
 	require.Nil(t, c)
 	require.Error(t, err)
 	for line := range strings.Lines(err.Error()) {

@@ -57,8 +57,8 @@ func (l *loader) checkPassword() {
 	if path := l.values.PasswordFile; path != nil {
 		file := l.namer(l.sources["password_file"])(rowOf("password_file"))
 		switch {
-		case l.hasPasswordFunc:
-			l.problems.add("option WithPasswordFunc and "+file, one)
+		case l.loginFrom != "":
+			l.problems.add("option "+l.loginFrom+" and "+file, one)
 		case l.dsn.hasPassword():
 			l.problems.add(l.dsn.name("password")+" and "+file, one)
 		case l.vars[l.prefix+"PASSWORD"] != "":
@@ -68,8 +68,8 @@ func (l *loader) checkPassword() {
 			l.problems.wrap(file, "can't be read", withoutPath(err))
 		}
 	}
-	if l.hasPasswordFunc && l.dsn.hasPassword() {
-		l.problems.add("option WithPasswordFunc and "+l.dsn.name("password"), one)
+	if l.loginFrom != "" && l.dsn.hasPassword() {
+		l.problems.add("option "+l.loginFrom+" and "+l.dsn.name("password"), one)
 	}
 }
 
@@ -88,7 +88,7 @@ func withoutPath(err error) error {
 func (l *loader) setPassword(conn *pgx.ConnConfig) {
 	fromEnv := l.vars[l.prefix+"PASSWORD"]
 	switch {
-	case l.hasPasswordFunc || l.values.PasswordFile != nil:
+	case l.loginFrom != "" || l.values.PasswordFile != nil:
 		conn.Password = ""
 	case !l.dsn.hasPassword() && fromEnv != "":
 		conn.Password = fromEnv

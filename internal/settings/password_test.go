@@ -41,7 +41,7 @@ func TestAPasswordFileThatIsNoneIsAnErrorWithoutItsContent(t *testing.T) {
 }
 
 func TestAPasswordFileIsCheckedByLoadWithoutShowingItsPath(t *testing.T) {
-	_, err := Load(remote, nil, Values{PasswordFile: new("/s3cret")}, false)
+	_, err := Load(remote, nil, Values{PasswordFile: new("/s3cret")}, "")
 	require.ErrorIs(t, err, os.ErrNotExist)
 	require.EqualError(t, err, "pgprod: option WithPasswordFile: can't be read: no such file or directory")
 	require.Contains(t, refused(t, remote+"?password_file="+t.TempDir()), "DSN key password_file: can't be read: is a directory")
@@ -74,11 +74,11 @@ func TestTwoPasswordsContradictEachOther(t *testing.T) {
 	require.Equal(t, "pgprod: variable DB_PASSWORD and DSN key password_file: are both given; give one of them",
 		refused(t, "host=h password_file="+file, "DB_PASSWORD=s3cret"))
 
-	_, err := Load("host=h", nil, Values{PasswordFile: &file}, true)
+	_, err := Load("host=h", nil, Values{PasswordFile: &file}, "WithPasswordFunc")
 	require.EqualError(t, err, "pgprod: option WithPasswordFunc and option WithPasswordFile: are both given; give one of them")
-	_, err = Load("host=h password=s3cret", nil, Values{}, true)
+	_, err = Load("host=h password=s3cret", nil, Values{}, "WithPasswordFunc")
 	require.EqualError(t, err, "pgprod: option WithPasswordFunc and DSN key password: are both given; give one of them")
-	c, err := Load("host=h", []string{"DB_PASSWORD=env"}, Values{}, true)
+	c, err := Load("host=h", []string{"DB_PASSWORD=env"}, Values{}, "WithPasswordFunc")
 	require.NoError(t, err)
 	require.Empty(t, c.Conn.Password)
 }

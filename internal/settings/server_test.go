@@ -126,7 +126,7 @@ func TestInModeSetOnlyWhatPoolersKnowIsInTheStartupMessage(t *testing.T) {
 
 func TestAClientEncodingThatWouldCorruptTextsIsRefused(t *testing.T) {
 	for _, encoding := range []string{"UTF8", "utf-8", "'UTF8'", "Unicode"} {
-		_, err := Load("host=h client_encoding="+encoding, nil, Values{}, false)
+		_, err := Load("host=h client_encoding="+encoding, nil, Values{}, "")
 		require.NoError(t, err, encoding)
 	}
 	const want = "pgprod: server setting client_encoding: must be UTF8, as Go's texts are"

@@ -112,8 +112,8 @@ type Config struct {
 	Warnings           []string          // for the log, once; there is never a secret in them
 	NoDSN              string            // for errors of dials: says that neither DSN nor variables name a database; "": they do
 
-	values          Values // what was given, in all layers together; Shown lists it
-	hasPasswordFunc bool   // a function in code supplies the password
+	values    Values // what was given, in all layers together; Shown lists it
+	loginFrom string // the option whose function supplies the password; "": there is none
 }
 
 // Capacity is the most connections that there may be: pool_size + max_overflow, or math.MaxInt32 if that is unlimited.

@@ -28,7 +28,7 @@ func (c *Config) Shown() []Shown {
 	}
 	password := Shown{Key: "password", Value: "none", Source: SourceDefault}
 	switch {
-	case c.hasPasswordFunc:
+	case c.loginFrom != "":
 		password.Value, password.Source = mask, SourceOption
 	case c.PasswordFile != "":
 		password.Value, password.Source = mask, c.Sources["password_file"]

@@ -10,7 +10,7 @@ import (
 func TestWhatIsShownHasEverySettingItsSourceAndNoSecret(t *testing.T) {
 	environ := []string{"DB_POOL_SIZE=7", "DB_PROFILE=large"}
 	dsn := "host=db.example.com user=app password=s3cret dbname=shop options='-c search_path=s3cret' my_PassPhrase=s3cret pwd2=s3cret app_secret=s3cret slow_query=1h30m"
-	c, err := Load(dsn, environ, Values{Echo: new(true), ServerSettings: map[string]string{"work_mem": "8MB", "app.key": "s3cret"}}, false)
+	c, err := Load(dsn, environ, Values{Echo: new(true), ServerSettings: map[string]string{"work_mem": "8MB", "app.key": "s3cret"}}, "")
 	require.NoError(t, err)
 
 	shown := map[string]Shown{}
