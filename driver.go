@@ -19,7 +19,7 @@
 //	pool_idle_timeout     10m          how long a connection may lie idle; 0: for ever
 //	pool_min              0            connections made ahead, from the pool's first use on, and kept
 //	pool_pre_ping         auto         peek at each borrow, ping after 1 s idle; or always, or off
-//	pool_name             host:port/database
+//	pool_name             the database
 //	environment           production   or development: echo on, TLS by libpq's rules
 //	echo, echo_pool       off          log every statement, every event of the pool
 //	slow_query            1s           log statements slower than this; 0: never

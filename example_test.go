@@ -746,11 +746,11 @@ func ExampleWithMeterProvider() {
 		log.Fatal(err)
 	}
 	for _, m := range all.ScopeMetrics[0].Metrics {
-		if sum, ok := m.Data.(metricdata.Sum[int64]); ok && m.Name == "db.client.connection.max" {
+		if sum, ok := m.Data.(metricdata.Sum[int64]); ok && m.Name == "db.client.connection.limit" {
 			fmt.Println(m.Name, sum.DataPoints[0].Value, m.Unit)
 		}
 	}
-	// Output: db.client.connection.max 30 {connection}
+	// Output: db.client.connection.limit 30 {connection}
 }
 
 // The server's log and pg_stat_activity tell the route that a statement came from.

@@ -56,7 +56,7 @@ type Options struct {
 	// means off. Default: auto.
 	PoolPrePing *PrePing `json:"pool_pre_ping,omitempty" yaml:"pool_pre_ping,omitempty"`
 
-	// PoolName names the pool in metrics and logs. Default: host:port/database.
+	// PoolName names the pool in metrics and logs. Default: the name of the database.
 	PoolName *string `json:"pool_name,omitempty" yaml:"pool_name,omitempty"`
 
 	// Environment is production or development; development turns Echo and EchoPool on and leaves the choice of TLS
@@ -347,7 +347,7 @@ func WithPoolPrePing[Mode PrePing | string](mode Mode) Option {
 }
 
 // WithPoolName names the pool in metrics and logs; a name that another open pool has gets #2, #3, … behind it.
-// Default: host:port/database.
+// Default: the name of the database.
 func WithPoolName(name string) Option {
 	return func(c *config) { c.values.PoolName = &name }
 }

@@ -15,10 +15,10 @@ func ofStatement() (start []trace.SpanStartOption, record []metric.RecordOption)
 	attrs := []attribute.KeyValue{
 		attribute.String("db.system.name", "postgresql"), attribute.String("db.namespace", "shop"),
 		attribute.String("server.address", "/tmp"), attribute.String("db.query.summary", "SELECT"),
-		attribute.String("db.operation.name", "SELECT"), attribute.String("db.query.text", "select $1::int"),
+		attribute.String("network.peer.address", "/tmp/.s.PGSQL.5432"), attribute.String("db.query.text", "select $1::int"),
 	}
 	start = []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attrs...)}
-	record = []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(attrs[:5]...))}
+	record = []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(attrs[:4]...))}
 	return start, record
 }
 

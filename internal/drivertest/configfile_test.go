@@ -76,7 +76,7 @@ func TestTheGuidesConfigFileCanBeDecodedStraightIntoOptions(t *testing.T) {
 	for key, value := range map[string]string{
 		"profile": "small", "pool_size": "20", "max_overflow": "10", "pool_timeout": "30s", "pool_recycle": "30m",
 		"pool_pre_ping": "always", "echo": "off", "echo_pool": "on", "command_timeout": "30s", "slow_query": "250ms",
-		"pool_idle_timeout": "1m30s", "pool_name": "127.0.0.1:1/nobody",
+		"pool_idle_timeout": "1m30s", "pool_name": "nobody",
 	} {
 		assert.Equal(t, value, got[key], key)
 	}
@@ -110,7 +110,7 @@ func TestAnEmptyTextInAConfigFileIsNotSet(t *testing.T) {
 		var o pgprod.Options
 		require.NoError(t, decode([]byte(file), &o))
 		got := inForce(t, pgprod.WithOptions(o))
-		assert.Equal(t, []string{"10", "off", "127.0.0.1:1/nobody"}, []string{got["pool_size"], got["pool_pre_ping"], got["pool_name"]})
+		assert.Equal(t, []string{"10", "off", "nobody"}, []string{got["pool_size"], got["pool_pre_ping"], got["pool_name"]})
 	}
 }
 

@@ -29,6 +29,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/pgprod/pgprod"
+	"github.com/pgprod/pgprod/internal/instruments"
 	"github.com/pgprod/pgprod/internal/pgtest"
 	"github.com/pgprod/pgprod/internal/pgtest/faultproxy"
 )
@@ -123,6 +124,15 @@ func where(t testing.TB, dsn string) map[attribute.Key]any {
 	return m
 }
 
+// reached is where, with the node that a connection by dsn has reached.
+func reached(t testing.TB, dsn string) map[attribute.Key]any {
+	u, err := url.Parse(dsn)
+	require.NoError(t, err)
+	port, err := strconv.Atoi(u.Port())
+	require.NoError(t, err)
+	return plus(where(t, dsn), semconv.NetworkPeerAddress(u.Hostname()), semconv.NetworkPeerPort(port))
+}
+
 func plus(m map[attribute.Key]any, more ...attribute.KeyValue) map[attribute.Key]any {
 	all := asMap(more)
 	for k, v := range m {
@@ -178,12 +188,12 @@ func TestASpansAttributesAreGivenAtItsCreation(t *testing.T) {
 	tr.Reset()
 	mustExec(t, db, "UPDATE orders SET name = 'verysecret' WHERE id = 4711")
 	const name = "UPDATE orders"
-	want := plus(where(t, dsn), semconv.DBQuerySummary(name), semconv.DBOperationName("UPDATE"), semconv.DBCollectionName("orders"),
+	want := plus(reached(t, dsn), semconv.DBQuerySummary(name),
 		semconv.DBQueryText("UPDATE orders SET name = '?' WHERE id = '?'"))
 	assert.Equal(t, want, tr.atCreation(name))
 	assert.Equal(t, want, asMap(tr.one(t, name).Attributes()), "none is added later")
 	assert.Equal(t, codes.Unset, tr.one(t, name).Status().Code)
-	assert.Equal(t, semconv.SchemaURL, tr.one(t, name).InstrumentationScope().SchemaURL)
+	assert.Equal(t, instruments.SchemaURL, tr.one(t, name).InstrumentationScope().SchemaURL)
 }
 
 func TestAStatementWithoutASummaryIsNamedAfterTheDatabase(t *testing.T) {
@@ -211,7 +221,6 @@ func TestAPrepareIsASpanOnlyIfTheServerSeesIt(t *testing.T) {
 	assert.Equal(t, parent.SpanContext().TraceID(), prepare.SpanContext().TraceID())
 	assert.False(t, prepare.StartTime().Before(query.StartTime()))
 	assert.False(t, prepare.EndTime().After(query.EndTime()))
-	assert.Equal(t, "PREPARE", asMap(prepare.Attributes())[semconv.DBOperationNameKey])
 	tr.Reset()
 	stmt, err := db.PrepareContext(ctx, "SELECT 1 FROM pg_class WHERE relname = $1")
 	require.NoError(t, err)
@@ -287,15 +296,13 @@ func TestABatchIsOneSpan(t *testing.T) {
 		name  string
 		attrs []attribute.KeyValue
 	}{
-		{[]string{insert}, "INSERT a", []attribute.KeyValue{semconv.DBOperationName("INSERT"),
-			semconv.DBCollectionName("a"), semconv.DBQueryText(insert)}},
-		{[]string{insert, insert, insert}, "BATCH INSERT a", []attribute.KeyValue{semconv.DBOperationName("BATCH INSERT"),
-			semconv.DBCollectionName("a"), semconv.DBOperationBatchSize(3), semconv.DBQueryText(insert)}},
-		{[]string{insert, alike}, "BATCH INSERT a", []attribute.KeyValue{semconv.DBOperationName("BATCH INSERT"),
-			semconv.DBCollectionName("a"), semconv.DBOperationBatchSize(2),
+		{[]string{insert}, "INSERT a", []attribute.KeyValue{semconv.DBQueryText(insert)}},
+		{[]string{insert, insert, insert}, "BATCH INSERT a", []attribute.KeyValue{
+			semconv.DBOperationBatchSize(3), semconv.DBQueryText(insert)}},
+		{[]string{insert, alike}, "BATCH INSERT a", []attribute.KeyValue{semconv.DBOperationBatchSize(2),
 			semconv.DBQueryText("INSERT INTO a VALUES ($1); INSERT INTO a VALUES ($1 + '?')")}},
-		{[]string{insert, other}, "BATCH", []attribute.KeyValue{semconv.DBOperationName("BATCH"),
-			semconv.DBCollectionName("a"), semconv.DBOperationBatchSize(2), semconv.DBQueryText(insert + "; " + other)}},
+		{[]string{insert, other}, "BATCH", []attribute.KeyValue{
+			semconv.DBOperationBatchSize(2), semconv.DBQueryText(insert + "; " + other)}},
 	} {
 		tr.Reset()
 		require.NoError(t, pgprod.Raw(context.Background(), db, func(conn *pgx.Conn) error {
@@ -305,10 +312,15 @@ func TestABatchIsOneSpan(t *testing.T) {
 			}
 			return conn.SendBatch(context.Background(), b).Close()
 		}))
-		want := plus(where(t, dsn), append(c.attrs, semconv.DBQuerySummary(c.name))...)
+		want := plus(reached(t, dsn), append(c.attrs, semconv.DBQuerySummary(c.name))...)
 		assert.Equal(t, []string{c.name}, tr.names())
 		assert.Equal(t, want, tr.atCreation(c.name))
 	}
+	tr.Reset()
+	require.NoError(t, pgprod.Raw(context.Background(), db, func(conn *pgx.Conn) error {
+		return conn.SendBatch(context.Background(), &pgx.Batch{}).Close()
+	}))
+	assert.Empty(t, tr.names(), "pgx sends nothing for an empty batch")
 }
 
 func TestACopyIsOneSpan(t *testing.T) {
@@ -321,9 +333,7 @@ func TestACopyIsOneSpan(t *testing.T) {
 	const name = `COPY "a"`
 	got := slices.DeleteFunc(tr.names(), func(n string) bool { return strings.HasPrefix(n, "PREPARE ") })
 	assert.Equal(t, []string{name}, got)
-	attrs := tr.atCreation(name)
-	assert.Equal(t, "COPY", attrs[semconv.DBOperationNameKey])
-	assert.Equal(t, `"a"`, attrs[semconv.DBCollectionNameKey])
+	assert.Equal(t, name, tr.atCreation(name)[semconv.DBQuerySummaryKey])
 
 	tr.Reset()
 	require.Error(t, copyInto(db, "a", "verysecret"))
@@ -500,8 +510,9 @@ func TestAConnectAndTheWaitForItAreInTheTraceOfWhoAsked(t *testing.T) {
 	for _, s := range tr.Ended() {
 		assert.Equal(t, parent.SpanContext().SpanID(), s.Parent().SpanID(), s.Name())
 	}
-	connect := plus(where(t, dsn), semconv.DBQuerySummary("CONNECT"), semconv.DBOperationName("CONNECT"))
-	assert.Equal(t, connect, tr.atCreation("CONNECT"))
+	summary := semconv.DBQuerySummary("CONNECT")
+	assert.Equal(t, plus(where(t, dsn), summary), tr.atCreation("CONNECT"))
+	assert.Equal(t, plus(reached(t, dsn), summary), asMap(tr.one(t, "CONNECT").Attributes()))
 	tr.Reset()
 	_, err = db.ExecContext(ctx, "select")
 	require.NoError(t, err)
@@ -827,41 +838,35 @@ func TestRootSpansCanBeSuppressed(t *testing.T) {
 	assert.Equal(t, []string{"select"}, tr.names())
 }
 
-func TestTheHostThatWasReachedIsNamed(t *testing.T) {
+func TestTheServerIsNamedAsConfiguredAndThePeerAsReached(t *testing.T) {
 	t.Parallel()
-	dsn, tr := pgtest.NewDatabase(t), newTracing(t)
-	refuses := faultproxy.StartTB(t, dsn)
-	first, err := url.Parse(refuses.DSN())
-	require.NoError(t, err)
-	require.NoError(t, refuses.Refuse())
+	dsn, tr, m := pgtest.NewDatabase(t), newTracing(t), newMetering(t)
+	first, second := faultproxy.StartTB(t, dsn), faultproxy.StartTB(t, dsn)
+	hosts := first.Addr().String() + "," + second.Addr().String()
 	u, err := url.Parse(dsn)
 	require.NoError(t, err)
-	both := *u
-	both.Host = first.Host + "," + u.Host
-	db := openPool(t, strings.Replace(oneConn(u.String()), u.Host, both.Host, 1), pgprod.WithTracerProvider(tr.provider))
-	mustExec(t, db, "select")
-	for _, name := range []string{"CONNECT", "select"} {
-		attrs := asMap(tr.one(t, name).Attributes())
-		for key, value := range where(t, dsn) {
-			assert.Equal(t, value, attrs[key], "%s: %s", name, key)
+	db := openPool(t, strings.Replace(oneConn(dsn), u.Host, hosts, 1), pgprod.WithTracerProvider(tr.provider),
+		pgprod.WithMeterProvider(m.provider))
+	check := func(proxy *faultproxy.Proxy) {
+		t.Helper()
+		mustExec(t, db, "select")
+		for _, name := range []string{"CONNECT", "select"} {
+			attrs := asMap(tr.one(t, name).Attributes())
+			assert.Equal(t, hosts, attrs[semconv.ServerAddressKey], name)
+			assert.NotContains(t, attrs, semconv.ServerPortKey, "the ports are in the list")
+			peer := net.JoinHostPort(attrs[semconv.NetworkPeerAddressKey].(string), fmt.Sprint(attrs[semconv.NetworkPeerPortKey]))
+			assert.Equal(t, proxy.Addr().String(), peer, name)
 		}
+		assert.NotContains(t, tr.atCreation("CONNECT"), semconv.NetworkPeerAddressKey, "not known yet")
+		tr.Reset()
 	}
-	assert.NotContains(t, tr.atCreation("CONNECT"), semconv.ServerAddressKey, "not known yet")
-}
-
-func TestOfTwoNamesOfOneAddressThePortTellsWhichWasReached(t *testing.T) {
-	t.Parallel()
-	dsn, tr := pgtest.NewDatabase(t), newTracing(t)
-	refuses := faultproxy.StartTB(t, dsn)
-	require.NoError(t, refuses.Refuse())
-	_, closed, err := net.SplitHostPort(refuses.Addr().String())
-	require.NoError(t, err)
-	u, err := url.Parse(dsn)
-	require.NoError(t, err)
-	hosts := net.JoinHostPort("localhost", u.Port()) + "," + net.JoinHostPort("127.0.0.1", closed)
-	db := openPool(t, strings.Replace(oneConn(dsn), u.Host, hosts, 1), pgprod.WithTracerProvider(tr.provider))
-	mustExec(t, db, "select")
-	assert.Equal(t, "localhost", asMap(tr.one(t, "select").Attributes())[semconv.ServerAddressKey])
+	check(first)
+	require.NoError(t, first.Refuse())
+	first.CloseAll(faultproxy.RST)
+	check(second)
+	series := points[float64](t, m.collect(t)[dbconv.ClientOperationDuration{}.Name()])
+	require.Len(t, series, 1, "a failover makes no new series")
+	assert.EqualValues(t, 2, series[0].Count)
 }
 
 func TestTheErrorOfThePasswordFunctionIsNotShown(t *testing.T) {
@@ -891,6 +896,8 @@ func TestASocketsDirectoryIsTheAddress(t *testing.T) {
 		attrs := asMap(tr.one(t, name).Attributes())
 		assert.Equal(t, dir, attrs[semconv.ServerAddressKey])
 		assert.NotContains(t, attrs, semconv.ServerPortKey, "it is 5432")
+		assert.Equal(t, filepath.Join(dir, ".s.PGSQL.5432"), attrs[semconv.NetworkPeerAddressKey])
+		assert.NotContains(t, attrs, semconv.NetworkPeerPortKey)
 	}
 
 	// One directory may have many servers' sockets, of which the port tells which is which.
@@ -899,7 +906,7 @@ func TestASocketsDirectoryIsTheAddress(t *testing.T) {
 	second := openPool(t, oneConn(proxy.DSN(), "host", dir+","+dir, "port", "5434,5433"), pgprod.WithTracerProvider(tr.provider))
 	mustExec(t, second, "select")
 	for _, name := range []string{"CONNECT", "select"} {
-		assert.EqualValues(t, 5433, asMap(tr.one(t, name).Attributes())[semconv.ServerPortKey])
+		assert.Equal(t, dir+":5434,"+dir+":5433", asMap(tr.one(t, name).Attributes())[semconv.ServerAddressKey])
 	}
 }
 

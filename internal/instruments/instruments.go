@@ -1,8 +1,10 @@
-// Package instruments reports spans and metrics to OpenTelemetry, by its stable conventions for databases (semconv v1.43.0).
+// Package instruments reports spans and metrics to OpenTelemetry, by its conventions for databases as of 1.45.
 // What is the same for many spans or measurements is made once and kept. The package knows nothing of the driver.
 //
 //	instruments.go  Instruments: the metrics of one pool
-//	target.go       Target: one server, with the names and attributes of its statements
+//	semconv.go      names that Go's package of the conventions hasn't got, or that are our own
+//	server.go       Server: what was configured; peer: what was reached
+//	target.go       Target: the server with the names and attributes of its statements
 //	operation.go    Operation: one statement under way, from which a span and measurements come
 //	provider.go     the tracer: of the provider that the application gave, or sets globally at any time
 //	errortype.go    what went wrong: error.type, and a message without values
@@ -22,15 +24,13 @@ import (
 	"go.opentelemetry.io/otel/semconv/v1.43.0/dbconv"
 )
 
-// Scope is the name of the instrumentation scope of all spans and metrics.
-const Scope = "github.com/pgprod/pgprod"
-
 // Options say where telemetry goes.
 type Options struct {
 	TracerProvider trace.TracerProvider // nil: the global one, even if it is set later
 	MeterProvider  metric.MeterProvider // nil: the global one, even if it is set later
 	ParentOnly     bool                 // a statement whose context has no span gets none
 	PoolName       string
+	Server         Server
 }
 
 // PoolState is what each collection of metrics reads from the pool: numbers of this moment, and counts since it was opened.
@@ -51,18 +51,18 @@ type PoolState struct {
 
 // Instruments are the metrics and spans of one pool. They are safe for concurrent use. Close ends them.
 type Instruments struct {
-	tracers  tracerSource
-	roots    bool                     // a statement whose context has no span gets one, which begins a trace
-	poolName attribute.KeyValue       // db.client.connection.pool.name
-	pool     metric.MeasurementOption // poolName as an option
-	duration metric.Float64Histogram  // of statements, in seconds, as the three below
-	create   metric.Float64Histogram  // of dials
-	wait     metric.Float64Histogram  // of waits for a connection
-	use      metric.Float64Histogram  // of the time that a caller has a connection
-	rows     metric.Int64Histogram    // returned by statements
-	inPool   []metric.RecordOption    // pool as a slice, made once so that recording doesn't allocate
-	callback metric.Registration      // of the instruments that collections read; nil: none
-	targets  targets
+	tracers   tracerSource
+	roots     bool                    // a statement whose context has no span gets one, which begins a trace
+	poolName  attribute.KeyValue      // db.client.connection.pool.name
+	pool      []attribute.KeyValue    // of all metrics of the pool: its name, and those of the server
+	duration  metric.Float64Histogram // of statements, in seconds, as the three below
+	create    metric.Float64Histogram // of dials
+	wait      metric.Float64Histogram // of waits for a connection
+	use       metric.Float64Histogram // of the time that a caller has a connection
+	rows      metric.Int64Histogram   // returned by statements
+	inPool    []metric.RecordOption   // pool as options, made once so that recording doesn't allocate
+	callback  metric.Registration     // of the instruments that collections read; nil: none
+	catalogue *catalogue
 }
 
 // The boundaries of the histograms' buckets, as the conventions advise: seconds and rows.
@@ -78,16 +78,13 @@ func New(o Options, state func() PoolState) (*Instruments, error) {
 	if meters == nil {
 		meters = otel.GetMeterProvider()
 	}
-	m := meters.Meter(Scope, metric.WithSchemaURL(semconv.SchemaURL))
-	name := metric.WithAttributeSet(attribute.NewSet(semconv.DBClientConnectionPoolName(o.PoolName)))
-	i := &Instruments{
-		roots:    !o.ParentOnly,
-		poolName: semconv.DBClientConnectionPoolName(o.PoolName),
-		pool:     name,
-		inPool:   []metric.RecordOption{name},
-	}
+	name := semconv.DBClientConnectionPoolName(o.PoolName)
+	i := &Instruments{roots: !o.ParentOnly, poolName: name, pool: append(o.Server.attributes(), name)}
+	i.inPool = recordOptions(i.pool)
+	i.catalogue = i.newCatalogue(o.Server)
 	i.tracers.setProvider(o.TracerProvider)
-	if err := errors.Join(i.makeHistograms(m), i.observe(m, o.PoolName, state)); err != nil {
+	m := meterOf(meters)
+	if err := errors.Join(i.makeHistograms(m), i.observe(m, state)); err != nil {
 		return nil, errors.Join(err, i.Close())
 	}
 	return i, nil
@@ -115,65 +112,18 @@ func (i *Instruments) makeHistograms(m metric.Meter) error {
 }
 
 // observe registers the instruments whose values a collection reads from the pool. They cost callers of the pool nothing.
-func (i *Instruments) observe(m metric.Meter, pool string, state func() PoolState) error {
-	count, e1 := dbconv.NewClientConnectionCountObservable(m)
-	idleMax, e2 := dbconv.NewClientConnectionIdleMaxObservable(m)
-	idleMin, e3 := dbconv.NewClientConnectionIdleMinObservable(m)
-	most, e4 := dbconv.NewClientConnectionMaxObservable(m)
-	pending, e5 := dbconv.NewClientConnectionPendingRequestsObservable(m)
-	timeouts, e6 := dbconv.NewClientConnectionTimeoutsObservable(m)
-	failed, e7 := m.Int64ObservableCounter("pgprod.connection.failures", metric.WithUnit("{attempt}"),
-		metric.WithDescription("Attempts to connect that failed."))
-	overflow, e8 := m.Int64ObservableCounter("pgprod.connection.overflows", metric.WithUnit("{connection}"),
-		metric.WithDescription("Connections opened beyond pool_size."))
-	closed, e9 := m.Int64ObservableCounter("pgprod.connection.closed", metric.WithUnit("{connection}"),
-		metric.WithDescription("Connections closed, by reason."))
-	leaks, e10 := m.Int64ObservableCounter("pgprod.connection.leaks", metric.WithUnit("{checkout}"),
-		metric.WithDescription("Connections that a caller held longer than leak_detection."))
-	unknown, e11 := m.Int64ObservableCounter("pgprod.commit.unknown", metric.WithUnit("{commit}"),
-		metric.WithDescription("Commits whose outcome is unknown, by reason."))
-	again, e12 := m.Int64ObservableCounter("pgprod.transaction.retries", metric.WithUnit("{transaction}"),
-		metric.WithDescription("Transactions that InTx has begun again, by what the attempt before has failed with."))
-	if err := errors.Join(e1, e2, e3, e4, e5, e6, e7, e8, e9, e10, e11, e12); err != nil {
+func (i *Instruments) observe(m metric.Meter, state func() PoolState) error {
+	o := observed{pool: i.pool}
+	if err := o.makeInstruments(m); err != nil {
 		return err
 	}
-	idle, used := i.inState(pool, semconv.DBClientConnectionStateIdle), i.inState(pool, semconv.DBClientConnectionStateUsed)
+	o.makeOptions()
 	var err error
-	i.callback, err = m.RegisterCallback(func(_ context.Context, o metric.Observer) error {
-		s := state()
-		o.ObserveInt64(count.Inst(), s.Idle, idle)
-		o.ObserveInt64(count.Inst(), s.Used, used)
-		o.ObserveInt64(idleMax.Inst(), s.IdleMax, i.pool)
-		o.ObserveInt64(idleMin.Inst(), s.IdleMin, i.pool)
-		if s.Max > 0 {
-			o.ObserveInt64(most.Inst(), s.Max, i.pool)
-		}
-		o.ObserveInt64(pending.Inst(), s.Pending, i.pool)
-		o.ObserveInt64(timeouts.Inst(), s.Timeouts, i.pool)
-		o.ObserveInt64(failed, s.FailedConnects, i.pool)
-		o.ObserveInt64(overflow, s.OverflowOpened, i.pool)
-		o.ObserveInt64(leaks, s.Leaks, i.pool)
-		for reason, n := range s.Unknown {
-			o.ObserveInt64(unknown, n, metric.WithAttributes(
-				semconv.DBClientConnectionPoolName(pool), attribute.String("pgprod.reason", reason)))
-		}
-		for why, n := range s.BegunAgain {
-			o.ObserveInt64(again, n, metric.WithAttributes(
-				semconv.DBClientConnectionPoolName(pool), semconv.ErrorTypeKey.String(why)))
-		}
-		for reason, n := range s.Closed {
-			o.ObserveInt64(closed, n, metric.WithAttributes(
-				semconv.DBClientConnectionPoolName(pool), attribute.String("pgprod.reason", reason)))
-		}
+	i.callback, err = m.RegisterCallback(func(_ context.Context, to metric.Observer) error {
+		o.report(to, state())
 		return nil
-	}, count.Inst(), idleMax.Inst(), idleMin.Inst(), most.Inst(), pending.Inst(), timeouts.Inst(), failed, overflow, closed, leaks,
-		unknown, again)
+	}, o.count, o.idleMax, o.idleMin, o.limit, o.pending, o.timeouts, o.failed, o.overflow, o.closed, o.leaks, o.unknown, o.again)
 	return err
-}
-
-// inState is the option for connections in one state, idle or used.
-func (i *Instruments) inState(pool string, state attribute.KeyValue) metric.MeasurementOption {
-	return metric.WithAttributeSet(attribute.NewSet(semconv.DBClientConnectionPoolName(pool), state))
 }
 
 // Created records how long a connection took to make.

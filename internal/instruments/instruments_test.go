@@ -9,29 +9,28 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"go.opentelemetry.io/otel/attribute"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
-	"go.opentelemetry.io/otel/sdk/trace/tracetest"
-	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace/noop"
 )
+
+func oneHost(address string, port int, namespace string) Server {
+	return Server{Hosts: []Host{{address, port}}, Namespace: namespace}
+}
 
 func newTarget(t testing.TB) (*Target, *sdkmetric.ManualReader) {
 	t.Helper()
 	reader := sdkmetric.NewManualReader()
 	in, err := New(Options{MeterProvider: sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader), sdkmetric.WithCardinalityLimit(0)),
-		TracerProvider: noop.NewTracerProvider(), PoolName: "pool"}, func() PoolState { return PoolState{} })
+		TracerProvider: noop.NewTracerProvider(), PoolName: "pool", Server: oneHost("db", 5432, "shop")}, func() PoolState { return PoolState{} })
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, in.Close()) })
-	return in.Target(Server{Address: "db", Port: 5432, Namespace: "shop"}), reader
+	return in.Target(nil), reader
 }
 
 func countSeries(t testing.TB, reader *sdkmetric.ManualReader, name string) (n int) {
@@ -92,10 +91,6 @@ func TestTheErrorsOfAStatementAreBounded(t *testing.T) {
 		},
 		"batches": func(target *Target, _ int, err error) {
 			_, op := target.BeginBatch(ctx, []string{"select a from b", "select a from b"})
-			op.End(ctx, -1, err, "")
-		},
-		"prepares": func(target *Target, _ int, err error) {
-			_, op := target.Prepared(ctx, "select a from b", time.Now())
 			op.End(ctx, -1, err, "")
 		},
 	} {
@@ -166,50 +161,4 @@ func TestTheTextsOfABatchAreJoinedUnlessTheyAreAlike(t *testing.T) {
 	assert.Equal(t, "select $1; select '?'; select '?'", text("select $1", "select 1", "select 2"))
 	many := strings.Split(strings.Repeat("select a;select b;", 50_000), ";")
 	assert.LessOrEqual(t, len(text(many...)), maxText+20)
-}
-
-func TestANamespaceThatIsntKnownIsLeftOut(t *testing.T) {
-	target, _ := newTarget(t)
-	for _, a := range target.in.Target(Server{Address: "db"}).common {
-		assert.NotEqual(t, semconv.DBNamespaceKey, a.Key)
-	}
-}
-
-func TestTheDefaultPortAndAnUnknownAddressAreLeftOut(t *testing.T) {
-	target, _ := newTarget(t)
-	for _, c := range []struct {
-		server Server
-		keys   []string
-	}{
-		{Server{Address: "db", Port: 5432, Namespace: "n"}, []string{"server.address"}},
-		{Server{Address: "db", Port: 5433, Namespace: "n"}, []string{"server.address", "server.port"}},
-		{Server{Address: "/run/postgresql", Port: 5432}, []string{"server.address"}},
-		{Server{Address: "/run/postgresql", Port: 5433}, []string{"server.address", "server.port"}},
-		{Server{Namespace: "n"}, nil},
-	} {
-		var keys []string
-		for _, a := range target.in.Target(c.server).common {
-			if a.Key == semconv.ServerAddressKey || a.Key == semconv.ServerPortKey {
-				keys = append(keys, string(a.Key))
-			}
-		}
-		assert.Equal(t, c.keys, keys)
-	}
-}
-
-func TestAStatementThatIsTriedOnAnotherServerHasThatOnesPort(t *testing.T) {
-	spans := tracetest.NewSpanRecorder()
-	in, err := New(Options{TracerProvider: sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans)), PoolName: "p"},
-		func() PoolState { return PoolState{} })
-	require.NoError(t, err)
-	one, other := in.Target(Server{Address: "one", Port: 5433}), in.Target(Server{Address: "other", Port: 5432})
-	_, op := one.Begin(t.Context(), "select 1")
-	ctx := op.Again(t.Context(), other, "select 1")
-	op.End(ctx, 1, nil, "")
-	require.Len(t, spans.Ended(), 1)
-	attrs := attribute.NewSet(spans.Ended()[0].Attributes()...)
-	port, _ := attrs.Value("server.port")
-	address, _ := attrs.Value("server.address")
-	assert.EqualValues(t, 5432, port.AsInt64())
-	assert.Equal(t, "other", address.AsString())
 }

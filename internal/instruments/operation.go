@@ -72,18 +72,10 @@ func (op *Operation) Returning() bool { return op.target != nil && op.stmt.retur
 // UnderWay reports whether the operation has begun and not ended.
 func (op *Operation) UnderWay() bool { return op.target != nil }
 
-// Again is called when the statement is tried again, on a connection to t, which may be another server. The operation goes
-// on: both attempts are one span. It returns ctx with the span.
-func (op *Operation) Again(ctx context.Context, t *Target, sql string) context.Context {
-	if op.target != t {
-		op.target, op.stmt = t, t.texts.Get(sql).Value
-		if op.span != nil {
-			op.span.SetAttributes(t.common...)
-			if t.port != 0 { // a span's attributes can't be removed, so the first server's port must be overwritten
-				op.span.SetAttributes(semconv.ServerPort(t.port))
-			}
-		}
-	}
+// Again is called when the statement is tried again, on the connection of t. The operation goes on: both attempts are one
+// span, which shows the node that was contacted last. It returns ctx with the span.
+func (op *Operation) Again(ctx context.Context, t *Target) context.Context {
+	op.Reached(t)
 	if op.span != nil {
 		ctx = trace.ContextWithSpan(ctx, op.span)
 	}
@@ -96,9 +88,9 @@ func (op *Operation) BeginsTransaction(attempt int, why string) {
 	if op.span == nil {
 		return
 	}
-	op.span.SetAttributes(attribute.Bool("pgprod.begins_transaction", true))
+	op.span.SetAttributes(beginsTransactionKey.Bool(true))
 	if attempt > 1 {
-		op.span.SetAttributes(attribute.Int("pgprod.transaction.attempt", attempt), attribute.String("pgprod.transaction.retry_reason", why))
+		op.span.SetAttributes(transactionAttemptKey.Int(attempt), retryReasonKey.String(why))
 	}
 }
 
@@ -125,7 +117,7 @@ func (t *Target) Begin(ctx context.Context, sql string) (context.Context, Operat
 }
 
 // BeginBatch begins the operation of a batch of statements. Its summary is BATCH, followed by that of the statements if all
-// have the same. A batch of one statement is as that statement. It returns ctx with the span.
+// have the same. A batch of one statement is as that statement; one of none has the size 0. It returns ctx with the span.
 func (t *Target) BeginBatch(ctx context.Context, texts []string) (context.Context, Operation) {
 	tracer, metrics := t.enabled(ctx)
 	if tracer == nil && !metrics {
@@ -134,19 +126,15 @@ func (t *Target) BeginBatch(ctx context.Context, texts []string) (context.Contex
 	if len(texts) == 1 {
 		return t.begin(ctx, tracer, t.texts.Get(texts[0]).Value)
 	}
-	var more []attribute.KeyValue
-	if len(texts) > 1 {
-		more = append(more, semconv.DBOperationBatchSize(len(texts)))
-	}
-	return t.begin(ctx, tracer, t.statement(t.batch(texts), more))
+	return t.begin(ctx, tracer, t.statement(t.batch(texts), []attribute.KeyValue{semconv.DBOperationBatchSize(len(texts))}))
 }
 
 // batch is the summary of several texts. Each of its parts is what all texts have in common, else empty. The text is that of
 // all, or they are joined if they differ, as the conventions say.
-func (t *Target) batch(texts []string) (s sqlsummary.Summary) {
+func (c *catalogue) batch(texts []string) (s sqlsummary.Summary) {
 	var joined strings.Builder
 	for n, text := range texts {
-		one := t.texts.Get(text).Summary
+		one := c.texts.Get(text).Summary
 		if n == 0 {
 			s = one
 		}
@@ -158,14 +146,14 @@ func (t *Target) batch(texts []string) (s sqlsummary.Summary) {
 		if joined.Len() > 0 || one.Text != s.Text {
 			join(&joined, one.Text)
 		}
-		s.Summary = common(s.Summary, one.Summary)
-		s.Operation = common(s.Operation, one.Operation)
-		s.Collection = common(s.Collection, one.Collection)
+		if one.Summary != s.Summary {
+			s.Summary = ""
+		}
 	}
 	if joined.Len() > 0 {
 		s.Text = joined.String()
 	}
-	s.Summary, s.Operation = prefixed("BATCH", s.Summary), prefixed("BATCH", s.Operation)
+	s.Summary = prefixed("BATCH", s.Summary)
 	return s
 }
 
@@ -178,14 +166,6 @@ func join(b *strings.Builder, text string) {
 		b.WriteString("; ")
 	}
 	b.WriteString(text)
-}
-
-// common is a if b is the same, else "".
-func common(a, b string) string {
-	if a != b {
-		return ""
-	}
-	return a
 }
 
 // maxSummary is the longest db.query.summary in bytes, by the conventions.
@@ -210,29 +190,24 @@ func (t *Target) BeginCopy(ctx context.Context, table string) (context.Context, 
 	return t.Begin(ctx, "COPY "+table+" FROM STDIN BINARY") // as any statement, so that the number of summaries is bounded
 }
 
-// BeginConnect begins the operation of a dial. If the server isn't known yet, the Target is one without an address, and
-// Reached tells the server later. It returns ctx with the span.
+// BeginConnect begins the operation of a dial, which has a span only. Reached tells where it has got to. It returns ctx with
+// the span.
 func (t *Target) BeginConnect(ctx context.Context) (context.Context, Operation) {
-	tracer, metrics := t.enabled(ctx)
-	if tracer == nil && !metrics {
+	tracer := t.in.tracer(ctx)
+	if tracer == nil {
 		return ctx, Operation{}
 	}
-	return t.begin(ctx, tracer, t.connecting())
+	return t.begin(ctx, tracer, t.unmeasured(sqlsummary.Summary{Summary: "CONNECT"}))
 }
 
-// connecting has the name and attributes of a dial.
-func (t *Target) connecting() *statement {
-	return t.statement(sqlsummary.Summary{Summary: "CONNECT", Operation: "CONNECT"}, nil)
-}
-
-// Reached is called with the server to which a dial has connected. It becomes the operation's target.
+// Reached is called with the Target of the connection that a dial has made, or on which a statement is tried.
 func (op *Operation) Reached(t *Target) {
 	if op.target == nil || op.target == t {
 		return
 	}
-	op.target, op.stmt = t, t.connecting()
+	op.target = t
 	if op.span != nil {
-		op.span.SetAttributes(t.common...)
+		op.span.SetAttributes(t.peer.attributes()...)
 	}
 }
 
@@ -240,7 +215,7 @@ func (op *Operation) Reached(t *Target) {
 func (t *Target) begin(ctx context.Context, tracer trace.Tracer, s *statement) (context.Context, Operation) {
 	op := Operation{target: t, stmt: s}
 	if tracer != nil {
-		ctx, op.span = tracer.Start(ctx, s.name, s.start...)
+		ctx, op.span = tracer.Start(ctx, s.name, s.startAt(t.peer)...)
 		// The SDK's spans tell their times, which are used for the metric too, so that both have the same duration.
 		if timed, ok := op.span.(interface{ StartTime() time.Time }); ok {
 			op.start = timed.StartTime()
@@ -251,19 +226,18 @@ func (t *Target) begin(ctx context.Context, tracer trace.Tracer, s *statement) (
 	return ctx, op
 }
 
-// Prepared returns the operation of preparing a statement on the server, which began at start. It is called afterwards: only
-// then is known that pgx had to prepare the statement, and that it wasn't in its cache. It returns ctx with the span.
+// Prepared returns the operation of preparing a statement on the server, which began at start. It has a span only. Prepared
+// is called afterwards: only then is known that pgx had to prepare the statement, and that it wasn't in its cache. It returns
+// ctx with the span.
 func (t *Target) Prepared(ctx context.Context, sql string, start time.Time) (context.Context, Operation) {
-	tracer, metrics := t.enabled(ctx)
-	if tracer == nil && !metrics {
+	tracer := t.in.tracer(ctx)
+	if tracer == nil {
 		return ctx, Operation{}
 	}
 	s := t.texts.Get(sql).Summary
-	s.Summary, s.Operation = prefixed("PREPARE", s.Summary), "PREPARE"
-	op := Operation{target: t, stmt: t.statement(s, nil), start: start}
-	if tracer != nil {
-		ctx, op.span = tracer.Start(ctx, op.stmt.name, append(op.stmt.start, trace.WithTimestamp(start))...)
-	}
+	s.Summary = prefixed("PREPARE", s.Summary)
+	op := Operation{target: t, stmt: t.unmeasured(s), start: start}
+	ctx, op.span = tracer.Start(ctx, op.stmt.name, append(op.stmt.startAt(t.peer), trace.WithTimestamp(start))...)
 	return ctx, op
 }
 
@@ -278,7 +252,7 @@ func (op *Operation) AddWait(caller context.Context, from time.Time, waited time
 		return
 	}
 	op.span.AddEvent(waitName, trace.WithTimestamp(from),
-		trace.WithAttributes(op.target.in.poolName, attribute.Float64("pgprod.wait.duration", waited.Seconds())))
+		trace.WithAttributes(op.target.in.poolName, waitDurationKey.Float64(waited.Seconds())))
 }
 
 // WaitedSpan adds a span to the caller's trace for its wait for a connection, which is just over and may have ended with
@@ -321,15 +295,23 @@ func (op *Operation) End(ctx context.Context, rows int64, err error, sql string)
 	if op.target == nil {
 		return
 	}
+	took := op.end(err, sql)
+	if op.stmt.series != nil {
+		op.measure(ctx, took, rows, err)
+	}
+	*op = Operation{}
+}
+
+// measure records the duration and the rows.
+func (op *Operation) measure(ctx context.Context, took time.Duration, rows int64, err error) {
 	in, opts := op.target.in, op.stmt.ok
 	if err != nil {
 		opts = op.stmt.failure(err)
 	}
-	in.duration.Record(ctx, op.end(err, sql).Seconds(), opts...)
+	in.duration.Record(ctx, took.Seconds(), opts...)
 	if rows >= 0 && err == nil {
 		in.rows.Record(context.Background(), rows, opts...)
 	}
-	*op = Operation{}
 }
 
 // end ends the span and returns the duration, by the times of the span if it tells them.

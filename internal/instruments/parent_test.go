@@ -55,7 +55,7 @@ func TestASpanThatWasNotSampledGetsNoChildFromTheSameProvider(t *testing.T) {
 			i, err := New(Options{TracerProvider: c.provider, PoolName: t.Name()}, func() PoolState { return PoolState{} })
 			require.NoError(t, err)
 			before := c.sampler.times
-			ctx, op := i.Target(Server{Namespace: "n"}).Begin(c.ctx, "select 1")
+			ctx, op := i.Target(nil).Begin(c.ctx, "select 1")
 			op.End(ctx, 1, nil, "")
 			assert.Equal(t, c.asks, c.sampler.times-before)
 		})

@@ -6,8 +6,6 @@ import (
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/trace"
-
-	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 )
 
 // A tracerSource finds the tracer: that of the provider which the application gave, else that of the global provider. The
@@ -37,11 +35,6 @@ func (s *tracerSource) setProvider(given trace.TracerProvider) {
 	if !recordsNothing(given) {
 		s.givenTracer = tracerOf(given)
 	}
-}
-
-// tracerOf returns pgprod's tracer of a provider.
-func tracerOf(p trace.TracerProvider) trace.Tracer {
-	return p.Tracer(Scope, trace.WithSchemaURL(semconv.SchemaURL))
 }
 
 // isOurs reports whether a span is of the provider from which the tracer is.

@@ -2,8 +2,11 @@ package instruments
 
 import (
 	"cmp"
+	"net"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
@@ -14,93 +17,93 @@ import (
 	"github.com/pgprod/pgprod/internal/sqlsummary"
 )
 
-// Server names a server and a database in spans and metrics.
-type Server struct {
-	Address   string // host or directory of the socket; "": not known yet
-	Port      int    // 0: not known yet
-	Namespace string // the database
+// A Target is the pool's server as one connection shows it in spans and metrics. It is safe for concurrent use.
+type Target struct {
+	*catalogue
+	peer peer // the other end of the connection
 }
 
-// A Target is a server as spans and metrics show it. It keeps its statements by text, a bounded number of them, with all
-// that is the same for each execution of a statement. It is safe for concurrent use.
-type Target struct {
+// A catalogue has what all connections of a pool show in common. It keeps the statements by text, a bounded number of them,
+// with all that is the same for each execution of a statement. It is safe for concurrent use.
+type catalogue struct {
 	in     *Instruments
-	common []attribute.KeyValue          // what all its spans and metrics have
-	texts  *sqlsummary.Cache[*statement] // its statements by text
+	common []attribute.KeyValue          // what all spans and metrics have: the server
+	texts  *sqlsummary.Cache[*statement] // the statements by text
 
 	fallback string // the name of spans whose statements have no summary
-	port     int    // 0: not known
 
-	mu       sync.Mutex // guards what follows
-	series   map[seriesKey]*series
-	failures int // different error types in all series together
+	mu       sync.Mutex         // guards what follows
+	series   map[string]*series // by summary
+	failures int                // different error types in all series together
 }
 
-// targets are the Targets of all servers that the pool has connected to: as many as the DSN has hosts, or as these have
-// addresses.
-type targets struct {
-	mu  sync.Mutex // guards all
-	all map[Server]*Target
-}
+// Target returns the Target of a connection to addr; nil: of one that isn't made yet.
+func (i *Instruments) Target(addr net.Addr) *Target { return &Target{i.catalogue, peerAt(addr)} }
 
-// Target returns the Target of a server, which all connections to it share.
-func (i *Instruments) Target(s Server) *Target {
-	i.targets.mu.Lock()
-	defer i.targets.mu.Unlock()
-	t := i.targets.all[s]
-	if t == nil {
-		if i.targets.all == nil {
-			i.targets.all = map[Server]*Target{}
-		}
-		t = i.newTarget(s)
-		i.targets.all[s] = t
-	}
-	return t
-}
-
-// newTarget returns a Target with the attributes that name the server, and an empty cache of statements.
-func (i *Instruments) newTarget(s Server) *Target {
-	t := &Target{in: i, common: []attribute.KeyValue{semconv.DBSystemNamePostgreSQL},
-		fallback: cmp.Or(s.Namespace, "postgresql"), port: s.Port, series: map[seriesKey]*series{}}
-	if s.Namespace != "" {
-		t.common = append(t.common, semconv.DBNamespace(s.Namespace))
-	}
-	if s.Address != "" {
-		t.common = append(t.common, semconv.ServerAddress(s.Address))
-	}
-	if s.Address != "" && s.Port != 5432 && s.Port != 0 { // of sockets too: one directory may have many
-		t.common = append(t.common, semconv.ServerPort(s.Port))
-	}
-	t.texts = sqlsummary.NewCache(sqlsummary.Limits{}, func(s sqlsummary.Summary) *statement {
-		return t.statement(s, nil)
+// newCatalogue returns the catalogue of a server, with an empty cache of statements.
+func (i *Instruments) newCatalogue(s Server) *catalogue {
+	c := &catalogue{in: i, common: s.attributes(), fallback: cmp.Or(s.Namespace, "postgresql"), series: map[string]*series{}}
+	c.texts = sqlsummary.NewCache(sqlsummary.Limits{}, func(s sqlsummary.Summary) *statement {
+		return c.statement(s, nil)
 	})
-	return t
+	return c
 }
 
 // Summary returns the summary of a statement. There are no literals in it.
-func (t *Target) Summary(sql string) sqlsummary.Summary { return t.texts.Get(sql).Summary }
+func (c *catalogue) Summary(sql string) sqlsummary.Summary { return c.texts.Get(sql).Summary }
 
-// A statement is what all executions of a text have in common.
+// A statement is what all executions of a text have in common, or all dials.
 type statement struct {
-	*series
-	name      string                  // of its spans
-	start     []trace.SpanStartOption // of its spans: kind and attributes
-	returning bool                    // it has a RETURNING clause
+	*series                        // nil: it is not measured, and has spans only
+	name      string               // of its spans
+	attrs     []attribute.KeyValue // of its spans, without the peer's
+	returning bool                 // it has a RETURNING clause
+
+	start atomic.Pointer[startOptions] // those that were used last
+}
+
+// startOptions are the options with which the spans of one statement begin on connections to one peer.
+type startOptions struct {
+	peer peer
+	all  []trace.SpanStartOption
 }
 
 // statement returns the statement with a summary. Its spans have the attributes more as well.
-func (t *Target) statement(s sqlsummary.Summary, more []attribute.KeyValue) *statement {
-	in := t.seriesOf(s)
-	span := append(append([]attribute.KeyValue(nil), in.attrs...), more...)
-	if s.Text != "" {
-		span = append(span, semconv.DBQueryText(shortened(s.Text)))
-	}
+func (c *catalogue) statement(s sqlsummary.Summary, more []attribute.KeyValue) *statement {
+	in := c.seriesOf(s.Summary)
 	return &statement{
 		series:    in,
-		name:      cmp.Or(s.Summary, t.fallback),
-		start:     []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(span...)},
+		name:      cmp.Or(s.Summary, c.fallback),
+		attrs:     spanAttributes(in.attrs, s, more),
 		returning: s.Returning,
 	}
+}
+
+// unmeasured returns a statement with a summary that has spans only. A dial and the preparing of a statement are such: in
+// db.client.operation.duration they would count as operations of their own, beside the statement that they belong to.
+func (c *catalogue) unmeasured(s sqlsummary.Summary) *statement {
+	return &statement{name: s.Summary, attrs: spanAttributes(append(slices.Clip(c.common), semconv.DBQuerySummary(s.Summary)), s, nil)}
+}
+
+// spanAttributes are the attributes of a statement's spans: those of its metrics, the text, and more.
+func spanAttributes(attrs []attribute.KeyValue, s sqlsummary.Summary, more []attribute.KeyValue) []attribute.KeyValue {
+	attrs = append(slices.Clip(attrs), more...)
+	if s.Text != "" {
+		attrs = append(attrs, semconv.DBQueryText(shortened(s.Text)))
+	}
+	return attrs
+}
+
+// startAt returns the options for a span on a connection to a peer. They are kept for the next one, since nearly all
+// connections of a pool have the same peer.
+func (s *statement) startAt(p peer) []trace.SpanStartOption {
+	if last := s.start.Load(); last != nil && last.peer == p {
+		return last.all
+	}
+	attrs := append(slices.Clip(s.attrs), p.attributes()...)
+	now := &startOptions{p, []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attrs...)}}
+	s.start.Store(now)
+	return now.all
 }
 
 // maxText bounds db.query.text, in bytes. Exporters send hundreds of spans in one message, of which collectors take 4 MiB. A
@@ -119,58 +122,48 @@ func shortened(text string) string {
 	return strings.ToValidUTF8(text, "") + "…" // the cut may be in the middle of a character
 }
 
-// A seriesKey identifies a series of one Target.
-type seriesKey struct{ summary, operation, collection string }
-
 // A series is what all texts with one summary have in common: the attributes of their metrics, of which each different set
-// is a time series. A text may be removed from the Target's cache, its series stays.
+// is a time series. A text may be removed from the cache, its series stays.
 type series struct {
-	target *Target
-	attrs  []attribute.KeyValue  // of metrics; spans have them too, and more
-	ok     []metric.RecordOption // for an execution that succeeded
+	catalogue *catalogue
+	attrs     []attribute.KeyValue  // of metrics; spans have them too, and more
+	ok        []metric.RecordOption // for an execution that succeeded
 
-	failed   sync.Map // error.type → []metric.RecordOption, for executions that failed; written with target.mu held
-	failures int      // how many error types are in failed; guarded by target.mu
+	failed   sync.Map // error.type → []metric.RecordOption, for executions that failed; written with catalogue.mu held
+	failures int      // how many error types are in failed; guarded by catalogue.mu
 }
 
 // seriesOf finds or makes the series of a summary. The cache bounds the number of summaries, and so that of series: there
-// may be as many again for PREPARE, and for BATCH.
-func (t *Target) seriesOf(s sqlsummary.Summary) *series {
-	key := seriesKey{s.Summary, s.Operation, s.Collection}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	in := t.series[key]
+// may be as many again for BATCH.
+func (c *catalogue) seriesOf(summary string) *series {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	in := c.series[summary]
 	if in == nil {
-		in = t.newSeries(key)
-		t.series[key] = in
+		in = c.newSeries(summary)
+		c.series[summary] = in
 	}
 	return in
 }
 
 // newSeries returns a series with the attributes of its metrics.
-func (t *Target) newSeries(key seriesKey) *series {
-	attrs := append([]attribute.KeyValue(nil), t.common...)
-	if key.summary != "" {
-		attrs = append(attrs, semconv.DBQuerySummary(key.summary))
+func (c *catalogue) newSeries(summary string) *series {
+	attrs := slices.Clip(c.common)
+	if summary != "" {
+		attrs = append(attrs, semconv.DBQuerySummary(summary))
 	}
-	if key.operation != "" {
-		attrs = append(attrs, semconv.DBOperationName(key.operation))
-	}
-	if key.collection != "" {
-		attrs = append(attrs, semconv.DBCollectionName(key.collection))
-	}
-	return &series{target: t, attrs: attrs, ok: recordOptions(attrs)}
+	return &series{catalogue: c, attrs: attrs, ok: recordOptions(attrs)}
 }
 
 // recordOptions are the options with which a measurement with these attributes is recorded.
 func recordOptions(attrs []attribute.KeyValue) []metric.RecordOption {
-	return []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(attrs...))}
+	return []metric.RecordOption{withAttributes(attrs)}
 }
 
 const (
 	// maxFailures bounds the error types that a series has: a function in the database can raise any SQLSTATE.
 	maxFailures = 50
-	// maxAllFailures bounds the error types of all series of a Target together.
+	// maxAllFailures bounds the error types of all series of a pool together.
 	maxAllFailures = 1000
 )
 
@@ -181,11 +174,11 @@ func (s *series) failure(err error) []metric.RecordOption {
 	if opts, ok := s.failed.Load(kind); ok {
 		return opts.([]metric.RecordOption)
 	}
-	t := s.target
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	c := s.catalogue
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	code := statusCode(err)
-	full := s.failures == maxFailures || t.failures == maxAllFailures
+	full := s.failures == maxFailures || c.failures == maxAllFailures
 	if full {
 		kind, code = semconv.ErrorTypeOther.Value.AsString(), ""
 	}
@@ -194,7 +187,7 @@ func (s *series) failure(err error) []metric.RecordOption {
 	}
 	if !full {
 		s.failures++
-		t.failures++
+		c.failures++
 	}
 	attrs := append([]attribute.KeyValue(nil), s.attrs...)
 	attrs = append(attrs, semconv.ErrorTypeKey.String(kind))

@@ -26,7 +26,7 @@ var prometheusNames = []struct{ name, kind string }{
 	{"db_client_connection_count", "gauge"},
 	{"db_client_connection_idle_max", "gauge"},
 	{"db_client_connection_idle_min", "gauge"},
-	{"db_client_connection_max", "gauge"},
+	{"db_client_connection_limit", "gauge"},
 	{"db_client_connection_pending_requests", "gauge"},
 	{"db_client_connection_timeouts_total", "counter"},
 	{"db_client_connection_create_time_seconds", "histogram"},
@@ -71,7 +71,7 @@ func TestPrometheusSeesEachMetricByTheNameThatTheReadmeGives(t *testing.T) {
 		}
 	}
 	assert.Equal(t, len(prometheusNames)+1, strings.Count(page, "# TYPE "), "there are others than these and target_info")
-	for _, label := range []string{`db_client_connection_pool_name="main`, `db_client_connection_state="used"`,
+	for _, label := range []string{`db_client_connection_pool_name="main"`, `db_client_connection_state="used"`,
 		`pgprod_reason="overflow"`, `db_query_summary="SELECT items"`, `error_type="23505"`} {
 		assert.Contains(t, page, label)
 	}

@@ -17,6 +17,7 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 
 	"github.com/pgprod/pgprod"
+	"github.com/pgprod/pgprod/internal/instruments"
 )
 
 // scope is the driver's instrumentation scope.
@@ -67,6 +68,14 @@ func (s *script) common() []attribute.KeyValue {
 	return kvs
 }
 
+// peer are the attributes of all spans on a connection.
+func (s *script) peer() []attribute.KeyValue {
+	s.t.Helper()
+	cfg, err := pgx.ParseConfig(s.dsn)
+	require.NoError(s.t, err)
+	return []attribute.KeyValue{semconv.NetworkPeerAddress(cfg.Host), semconv.NetworkPeerPort(int(cfg.Port))}
+}
+
 // The attributes of a statement with which BEGIN travels. The last two are there if it is not the first attempt of an InTx.
 const (
 	beginsTransaction = "pgprod.begins_transaction"
@@ -76,12 +85,9 @@ const (
 
 // spans are those of run, by SEMCONV.
 func (s *script) spans() (all []span) {
-	common := s.common()
-	client := func(summary, operation, collection, text string, more ...attribute.KeyValue) *span {
-		kvs := append(slices.Clone(common), semconv.DBQuerySummary(summary), semconv.DBOperationName(operation))
-		if collection != "" {
-			kvs = append(kvs, semconv.DBCollectionName(collection))
-		}
+	common := append(s.common(), s.peer()...)
+	client := func(summary, text string, more ...attribute.KeyValue) *span {
+		kvs := append(slices.Clone(common), semconv.DBQuerySummary(summary))
 		if text != "" {
 			kvs = append(kvs, semconv.DBQueryText(text))
 		}
@@ -98,39 +104,39 @@ func (s *script) spans() (all []span) {
 		update = "UPDATE items SET name = $1 WHERE id = $2"
 		remove = "DELETE FROM items WHERE id = $1"
 	)
-	client("CONNECT", "CONNECT", "", "")
+	client("CONNECT", "")
 	wait(mainPool, "")
-	client("PREPARE SELECT items", "PREPARE", "items", query).parent = "SELECT items"
-	client("SELECT items", "SELECT", "items", query)
-	client("INSERT items", "INSERT", "items", "INSERT INTO items VALUES ('?', '?')")
-	client("PREPARE UPDATE items", "PREPARE", "items", update)
-	client("UPDATE items", "UPDATE", "items", update)
-	client("UPDATE items", "UPDATE", "items", update)
-	client("PREPARE DELETE items", "PREPARE", "items", remove).parent = "DELETE items"
-	client("DELETE items", "DELETE", "items", remove, attribute.Bool(beginsTransaction, true)) // BEGIN travels with it
-	client("commit", "commit", "", "commit")
+	client("PREPARE SELECT items", query).parent = "SELECT items"
+	client("SELECT items", query)
+	client("INSERT items", "INSERT INTO items VALUES ('?', '?')")
+	client("PREPARE UPDATE items", update)
+	client("UPDATE items", update)
+	client("UPDATE items", update)
+	client("PREPARE DELETE items", remove).parent = "DELETE items"
+	client("DELETE items", remove, attribute.Bool(beginsTransaction, true)) // BEGIN travels with it
+	client("commit", "commit")
 	touch := func(more ...attribute.KeyValue) {
-		client("UPDATE labels", "UPDATE", "labels", "UPDATE labels SET id = id", append(more, attribute.Bool(beginsTransaction, true))...)
+		client("UPDATE labels", "UPDATE labels SET id = id", append(more, attribute.Bool(beginsTransaction, true))...)
 	}
 	touch()
-	client("DO", "DO", "", "DO '?'", semconv.DBResponseStatusCode("40P01"), semconv.ErrorTypeKey.String("40P01")).failure =
+	client("DO", "DO '?'", semconv.DBResponseStatusCode("40P01"), semconv.ErrorTypeKey.String("40P01")).failure =
 		"a function raised an exception"
-	client("rollback", "rollback", "", "rollback")
+	client("rollback", "rollback")
 	touch(attribute.Int(attempt, 2), attribute.String(retryReason, "40P01"))
-	client("commit", "commit", "", "commit")
-	client("INSERT labels", "INSERT", "labels", "INSERT INTO labels VALUES ('?')",
+	client("commit", "commit")
+	client("INSERT labels", "INSERT INTO labels VALUES ('?')",
 		semconv.DBResponseStatusCode("23505"), semconv.ErrorTypeKey.String("23505")).failure = s.refused
 
-	client("BATCH UPDATE items", "BATCH UPDATE", "items", update, semconv.DBOperationBatchSize(3))
-	client("BATCH", "BATCH", "items", update+"; "+remove, semconv.DBOperationBatchSize(2))
-	client(`PREPARE select "labels"`, "PREPARE", `"labels"`, `select "id" from "labels"`).parent = `COPY "labels"` // pgx asks for the types
-	client(`COPY "labels"`, "COPY", `"labels"`, `COPY "labels" FROM STDIN BINARY`)
+	client("BATCH UPDATE items", update, semconv.DBOperationBatchSize(3))
+	client("BATCH", update+"; "+remove, semconv.DBOperationBatchSize(2))
+	client(`PREPARE select "labels"`, `select "id" from "labels"`).parent = `COPY "labels"` // pgx asks for the types
+	client(`COPY "labels"`, `COPY "labels" FROM STDIN BINARY`)
 
-	client("CONNECT", "CONNECT", "", "") // overflow
+	client("CONNECT", "") // overflow
 	wait(mainPool, "")
 	wait(mainPool, "")
-	client("TRUNCATE labels", "TRUNCATE", "labels", "TRUNCATE labels")
-	client("CONNECT", "CONNECT", "", "").parent = ""
+	client("TRUNCATE labels", "TRUNCATE labels")
+	client("CONNECT", "").parent = ""
 	wait(smallPool, "no connection became free in time", semconv.ErrorTypeKey.String("timeout"))
 	return all
 }
@@ -149,7 +155,8 @@ func (c *collector) received(t *testing.T) (spans []span) {
 		if in.Scope().Name() != scope {
 			return
 		}
-		assert.Equal(t, semconv.SchemaURL, in.SchemaUrl())
+		assert.Equal(t, instruments.SchemaURL, in.SchemaUrl())
+		assert.Equal(t, instruments.Version, in.Scope().Version())
 		assert.Zero(t, s.Events().Len(), "%s: events for exceptions are deprecated", s.Name())
 		got := span{name: s.Name(), kind: s.Kind(), attrs: s.Attributes().AsRaw(), parent: names[s.ParentSpanID()]}
 		assert.Equal(t, !s.ParentSpanID().IsEmpty(), s.TraceID() == trace, s.Name())
@@ -231,7 +238,11 @@ func TestACollectorGetsEachSpanWithItsAttributes(t *testing.T) {
 
 	onStart := []span{{name: "caller", attrs: attrs{}}}
 	for _, w := range want {
-		onStart = append(onStart, span{name: w.name, attrs: w.attrs.but(semconv.ErrorTypeKey, semconv.DBResponseStatusCodeKey, beginsTransaction, attempt, retryReason)})
+		given := w.attrs.but(semconv.ErrorTypeKey, semconv.DBResponseStatusCodeKey, beginsTransaction, attempt, retryReason)
+		if w.name == "CONNECT" {
+			given = given.but(semconv.NetworkPeerAddressKey, semconv.NetworkPeerPortKey)
+		}
+		onStart = append(onStart, span{name: w.name, attrs: given})
 	}
 	assert.ElementsMatch(t, onStart, sampler.seen, "what a sampler may decide by is given at the start")
 }

@@ -1,17 +1,13 @@
 package link
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
 	"maps"
 	"net"
-	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -41,17 +37,16 @@ type Hooks struct {
 	Notice func(*pgconn.Notice) // called for each notice of the server; nil: notices are not passed on
 	// AfterConnect is the application's function for each new connection of the pool; nil: there is none.
 	AfterConnect func(context.Context, *pgx.Conn) error
-	Target       func(instruments.Server) *instruments.Target // returns telemetry's view of a server that was reached
-	Tagged       bool                                         // statements have the tags of package sqlcomment
+	Target       func(net.Addr) *instruments.Target // returns telemetry's view of a connection to this address
+	Tagged       bool                               // statements have the tags of package sqlcomment
 }
 
 // A Dialer makes the connections of one pool and its health checks, and has what these share. It is safe for concurrent use.
 type Dialer struct {
-	cfg    *settings.Config // not changed
-	hooks  Hooks
-	life   context.Context    // ends with the pool
-	server instruments.Server // the first server that the DSN names
-	kept   []settings.Setting // what a new session has and RESET may not bring back
+	cfg   *settings.Config // not changed
+	hooks Hooks
+	life  context.Context    // ends with the pool
+	kept  []settings.Setting // what a new session has and RESET may not bring back
 
 	keeper     *credentials.Keeper            // has what the application's function says; nil: there is no function
 	usesTLS    bool                           // the connection to at least one of the hosts may use TLS
@@ -66,8 +61,6 @@ type Dialer struct {
 func NewDialer(life context.Context, cfg *settings.Config, hooks Hooks) *Dialer {
 	d := &Dialer{
 		cfg: cfg, hooks: hooks, life: life,
-		server: instruments.Server{Address: cfg.Conn.Host, Port: int(cfg.Conn.Port),
-			Namespace: cmp.Or(cfg.Conn.Database, cfg.Conn.User)}, // without a database's name the server takes the user's
 		kept: keptSettings(cfg),
 		usesTLS: cfg.Conn.TLSConfig != nil || slices.ContainsFunc(cfg.Conn.Fallbacks,
 			func(f *pgconn.FallbackConfig) bool { return f.TLSConfig != nil }),
@@ -88,18 +81,6 @@ func (d *Dialer) Limit() time.Duration {
 
 // PingTimeout returns how long a ping may take at most.
 func (d *Dialer) PingTimeout() time.Duration { return min(d.cfg.ConnectTimeout, 5*time.Second) }
-
-// OnlyServer returns the server that the DSN names. If it names several, the result has neither address nor port, since it
-// isn't known which one will be reached.
-func (d *Dialer) OnlyServer() instruments.Server {
-	s := d.server
-	for _, f := range d.cfg.Conn.Fallbacks { // a host occurs twice where TLS is optional
-		if f.Host != d.cfg.Conn.Host || f.Port != d.cfg.Conn.Port {
-			s.Address, s.Port = "", 0
-		}
-	}
-	return s
-}
 
 // A Check says how the connection of a health check differs from one of the pool's. No statement of the application's runs
 // on such a connection.
@@ -130,7 +111,7 @@ func (d *Dialer) Dial(ctx context.Context, observer Observer, check *Check) (*Co
 func (d *Dialer) dial(ctx context.Context, observer Observer, check *Check, login *credentials.Issue) (*Conn, error) {
 	c := &Conn{dialer: d, observer: observer, login: login, kept: d.kept, prepared: prepared{schema: d.schema.Load()}}
 	c.guard = guard.New(func() bool { return check != nil || c.tap.Answered() })
-	making := &dialling{Dialer: d, conn: c, check: check, hosts: map[string][]string{}}
+	making := &dialling{Dialer: d, conn: c, check: check}
 	std, err := stdlib.GetConnector(*d.cfg.Conn,
 		stdlib.OptionBeforeConnect(making.beforeConnect),
 		stdlib.OptionAfterConnect(making.afterConnect),
@@ -139,19 +120,17 @@ func (d *Dialer) dial(ctx context.Context, observer Observer, check *Check, logi
 		return nil, err
 	}
 	c.std = std.(*stdlib.Conn)
-	c.target = d.hooks.Target(making.server)
+	c.target = d.hooks.Target(c.pg.Conn().RemoteAddr())
 	c.heard.Store(clock.Now())
 	return c, nil
 }
 
-// dialling is the making of one connection. stdlib and pgx call beforeConnect, lookup, connectOrCancel's function and
-// afterConnect, in this order, and the two in the middle once for each host or address.
+// dialling is the making of one connection. stdlib and pgx call beforeConnect, connectOrCancel's function and afterConnect, in
+// this order, and the one in the middle once for each address.
 type dialling struct {
 	*Dialer
-	conn   *Conn
-	check  *Check              // nil: the connection is for the pool
-	hosts  map[string][]string // the names that resolved to an address, by address
-	server instruments.Server  // the server to which a network connection was made last
+	conn  *Conn
+	check *Check // nil: the connection is for the pool
 }
 
 // connecting is the key of a value in the context under which pgx connects. When pgx dials for a cancel request, its context
@@ -178,7 +157,6 @@ func (d *dialling) beforeConnect(_ context.Context, cc *pgx.ConnConfig) error {
 		c.guard.Attach(pg)
 		return c.guard
 	}
-	cc.LookupFunc = d.lookup(cc.LookupFunc)
 	cc.DialFunc = d.connectOrCancel(cc.DialFunc)
 	if d.check != nil {
 		d.check.adapt(cc)
@@ -232,18 +210,6 @@ func setForSession(all []settings.Setting) (text string, parameters [][]byte) {
 	return settingText(len(all), false), parameters
 }
 
-// lookup returns a function that calls the given one and notes which name each address came from, so that telemetry shows
-// the name of the host that was reached.
-func (d *dialling) lookup(lookup pgconn.LookupFunc) pgconn.LookupFunc {
-	return func(ctx context.Context, host string) ([]string, error) {
-		addrs, err := lookup(ctx, host)
-		for _, addr := range addrs {
-			d.hosts[addr] = append(d.hosts[addr], host)
-		}
-		return addrs, err
-	}
-}
-
 // connectOrCancel returns the function by which pgx makes network connections. pgx calls it to connect, and later for cancel
 // requests: when the guard asks for one, and of its own accord when it closes a connection that has failed. The latter
 // happens in a goroutine of pgx's, perhaps for a first host while the next one is being dialled, so that it must not change
@@ -258,7 +224,6 @@ func (d *dialling) connectOrCancel(connect pgconn.DialFunc) pgconn.DialFunc {
 		if err != nil {
 			return nil, err
 		}
-		d.reached(network, addr)
 		if d.check != nil {
 			nc = d.check.listenTo(nc)
 		}
@@ -280,39 +245,6 @@ func (c *Conn) dialToCancel(ctx context.Context, connect pgconn.DialFunc, networ
 		_ = nc.SetDeadline(time.Now().Add(guard.CancelGrace))
 	}
 	return nc, err
-}
-
-// reached notes the server to which a network connection was just made.
-func (d *dialling) reached(network, addr string) {
-	d.server = d.Dialer.server
-	if network == "unix" {
-		d.server.Address = filepath.Dir(addr)
-		d.server.Port, _ = strconv.Atoi(strings.TrimPrefix(filepath.Ext(addr), ".")) // .s.PGSQL.5432
-		return
-	}
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return
-	}
-	d.server.Port, _ = strconv.Atoi(port)
-	d.server.Address = d.nameOf(host, d.server.Port)
-}
-
-// nameOf returns the host's name in the DSN for an address that was dialled. If several names have resolved to the address,
-// the port decides which it is. An address without a name is returned as it is.
-func (d *dialling) nameOf(addr string, port int) string {
-	cc := d.cfg.Conn
-	for _, name := range d.hosts[addr] {
-		if name == cc.Host && port == int(cc.Port) {
-			return name
-		}
-		for _, f := range cc.Fallbacks {
-			if name == f.Host && port == int(f.Port) {
-				return name
-			}
-		}
-	}
-	return addr
 }
 
 // A listener is the network connection of a health check. It notes when the server has sent something.

@@ -74,7 +74,7 @@ func (c *Conn) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQuer
 	op := &c.stmt.telemetry.op
 	if c.attempt.carried.UnderWay() { // the statement is tried again
 		*op, c.attempt.carried = c.attempt.carried, instruments.Operation{}
-		ctx = op.Again(ctx, c.target, sql)
+		ctx = op.Again(ctx, c.target)
 	} else {
 		caller := ctx // as in observe, but without its closure, which would cost each statement an allocation
 		ctx, *op = c.target.Begin(ctx, sql)

@@ -25,7 +25,7 @@ func (p maker) Dial(ctx context.Context) error {
 	defer cancel()
 	start := clock.Now()
 	m := &member{observer: p.newObserver(), neverLent: true, begun: start}
-	ctx, op := p.in.Target(p.dialer.OnlyServer()).BeginConnect(ctx)
+	ctx, op := p.in.Target(nil).BeginConnect(ctx)
 	conn, err := p.dialer.Dial(ctx, m, nil)
 	if err == nil {
 		op.Reached(conn.Target())

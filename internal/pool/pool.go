@@ -58,7 +58,7 @@ type Hooks struct {
 	// AfterConnect is called for each new connection; nil: there is no such function.
 	AfterConnect func(context.Context, *pgx.Conn) error
 
-	Telemetry instruments.Options   // New sets its PoolName from the settings
+	Telemetry instruments.Options   // New sets its PoolName and Server from the settings
 	Commenter *sqlcomment.Commenter // adds tags to each statement; nil: statements are sent as they are
 }
 
@@ -108,7 +108,7 @@ func New(cfg *settings.Config, hooks Hooks) (*Pool, error) {
 			Pool: cfg.PoolName, Logger: hooks.Logger, Echo: cfg.Echo, EchoPool: cfg.EchoPool, Slow: cfg.SlowQuery,
 		}),
 	}
-	hooks.Telemetry.PoolName = cfg.PoolName
+	hooks.Telemetry.PoolName, hooks.Telemetry.Server = cfg.PoolName, serverOf(cfg)
 	var err error
 	if p.in, err = instruments.New(hooks.Telemetry, p.state); err != nil {
 		releaseName(cfg.PoolName)
@@ -128,6 +128,15 @@ func New(cfg *settings.Config, hooks Hooks) (*Pool, error) {
 	p.preflight = diagnose.NewPreflight(view{p})
 	p.diary.Settings(p.life, cfg.Warnings)
 	return p, nil
+}
+
+// serverOf returns what the pool connects to, as telemetry has it.
+func serverOf(cfg *settings.Config) instruments.Server {
+	s := instruments.Server{Namespace: cfg.Namespace()}
+	for _, h := range cfg.Hosts() {
+		s.Hosts = append(s.Hosts, instruments.Host{Address: h.Host, Port: int(h.Port)})
+	}
+	return s
 }
 
 // Close sends waiting callers away, closes the idle connections, and waits a few seconds at most until dials and pings are

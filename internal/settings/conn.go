@@ -1,10 +1,8 @@
 package settings
 
 import (
-	"cmp"
 	"net"
 	"reflect"
-	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -16,12 +14,6 @@ import (
 func setConnectTimeout(conn *pgx.ConnConfig, timeout time.Duration) {
 	conn.ConnectTimeout = timeout
 	conn.DialFunc = (&net.Dialer{Timeout: timeout}).DialContext
-}
-
-// poolName is the default of pool_name: host:port/database of the first host.
-func poolName(conn *pgx.ConnConfig) string {
-	address := net.JoinHostPort(conn.Host, strconv.Itoa(int(conn.Port)))
-	return address + "/" + cmp.Or(conn.Database, conn.User) // the server's default for the database is the user's name
 }
 
 // attrChecks are the functions with which pgx checks a new connection, by the value of target_session_attrs.

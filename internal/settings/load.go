@@ -184,7 +184,7 @@ func (l *loader) config() *Config {
 	}
 	c.PrePing, _ = parsePrePing(string(*v.PoolPrePing))
 	if c.PoolName == "" {
-		c.PoolName = poolName(conn)
+		c.PoolName = c.Namespace() // as the conventions advise
 	}
 	if warning := l.tlsWarning(); warning != "" {
 		c.Warnings = append(c.Warnings, warning)

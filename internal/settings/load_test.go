@@ -51,7 +51,7 @@ func ladders(t *testing.T) []ladder {
 		{"pool_min", 0, "1", 1, "2", 2, Values{PoolMin: new(3)}, 3, func(c *Config) any { return c.PoolMin }},
 		{"pool_pre_ping", PrePingAuto, "True", PrePingAlways, "off", PrePingOff, Values{PoolPrePing: new(PrePing("always"))},
 			PrePingAlways, func(c *Config) any { return c.PrePing }},
-		{"pool_name", "db.example.com:5432/shop", "a", "a", "b", "b", Values{PoolName: new("c")}, "c",
+		{"pool_name", "shop", "a", "a", "b", "b", Values{PoolName: new("c")}, "c",
 			func(c *Config) any { return c.PoolName }},
 		{"environment", Production, Development, Development, Production, Production,
 			Values{Environment: new(Development)}, Development, func(c *Config) any { return c.Environment }},
@@ -172,7 +172,7 @@ func TestAnEmptyTextCountsAsNotSet(t *testing.T) {
 		"DB_POOL_SIZE=", "DB_PROFILE=small", "PGCONNECT_TIMEOUT=")
 	require.Equal(t, 10, c.PoolSize)
 	require.Equal(t, "small", c.Profile)
-	require.Equal(t, "db.example.com:5432/shop", c.PoolName)
+	require.Equal(t, "shop", c.PoolName)
 	require.Equal(t, 5*time.Second, c.ConnectTimeout)
 }
 
@@ -258,12 +258,11 @@ func TestWhoForgotTheDSNIsKnown(t *testing.T) {
 	require.Empty(t, load(t, "dbname=d").NoDSN)
 }
 
-func TestThePoolIsNamedAfterItsFirstHost(t *testing.T) {
+func TestThePoolIsNamedAfterItsDatabase(t *testing.T) {
 	for dsn, want := range map[string]string{
-		"postgres://u@a:1,b:2/d":          "a:1/d",
-		"postgres://u@[::1]/d":            "[::1]:5432/d",
-		"host=/run/pg port=6432 dbname=d": "/run/pg:6432/d",
-		"host=a user=u":                   "a:5432/u",
+		"postgres://u@a:1,b:2/d": "d",
+		"host=/run/pg dbname=d":  "d",
+		"host=a user=u":          "u",
 	} {
 		require.Equal(t, want, load(t, dsn).PoolName)
 	}

@@ -28,7 +28,7 @@ func TestWhatIsShownHasEverySettingItsSourceAndNoSecret(t *testing.T) {
 		"echo":           {Value: "on", Source: SourceOption},
 		"echo_pool":      {Value: "off", Source: SourceDefault},
 		"pool_pre_ping":  {Value: "auto", Source: SourceDefault},
-		"pool_name":      {Value: "db.example.com:5432/shop", Source: SourceDefault},
+		"pool_name":      {Value: "shop", Source: SourceDefault},
 		"password_file":  {Source: SourceDefault},
 		"password":       {Value: mask, Source: SourceDSN},
 	} {

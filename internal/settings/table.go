@@ -59,7 +59,7 @@ var table = []row{
 	{key: "pool_pre_ping", field: "PoolPrePing", initial: "auto",
 		sets: "auto: peek at every borrow, ping after 1 s idle; always: ping; off",
 		want: "must be auto, always or off", ok: isPrePing},
-	{key: "pool_name", field: "PoolName", shown: "host:port/database",
+	{key: "pool_name", field: "PoolName", shown: "the database",
 		sets: "names the pool in metrics and logs",
 		want: "must be a name of at most 200 printable characters", ok: isName},
 	{key: "environment", field: "Environment", initial: Production,

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -42,7 +41,7 @@ func sums(t *testing.T, r *sdkmetric.ManualReader, metric string) map[string]int
 // poolNames are those in the metrics that r collects, with each pool's largest number of connections.
 func poolNames(t *testing.T, r *sdkmetric.ManualReader) map[string]int64 {
 	t.Helper()
-	return sums(t, r, "db.client.connection.max")
+	return sums(t, r, "db.client.connection.limit")
 }
 
 // bothHosts is a URL that names both servers, the primary first.
@@ -162,8 +161,7 @@ func TestTheEnvironmentOfOnePrefixSaysNothingToAnother(t *testing.T) {
 func TestTwoPoolsOnOneDatabaseHaveDifferentNames(t *testing.T) {
 	t.Parallel()
 	dsn := pgtest.NewDatabase(t)
-	u, err := url.Parse(dsn)
-	require.NoError(t, err)
+	database := pgtest.DatabaseName(dsn)
 	reader := sdkmetric.NewManualReader()
 	provider := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
 	var names []string
@@ -174,6 +172,6 @@ func TestTwoPoolsOnOneDatabaseHaveDifferentNames(t *testing.T) {
 		require.NoError(t, db.PingContext(t.Context()))
 		names = append(names, statusOf(t, db).PoolName)
 	}
-	assert.Equal(t, []string{u.Host + u.Path, u.Host + u.Path + "#2"}, names)
+	assert.Equal(t, []string{database, database + "#2"}, names)
 	assert.Equal(t, map[string]int64{names[0]: 11, names[1]: 12}, poolNames(t, reader))
 }
