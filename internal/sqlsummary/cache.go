@@ -46,9 +46,9 @@ type Entry[T any] struct {
 // at most about three times Entries × TextBytes: for each text itself, and its sanitised text, which is longer if it is all
 // digits.
 //
-// Each different summary, with operation and collection, is a time series in metrics that never ends. So a Cache returns at
-// most Limits.Summaries different ones. Later ones are shortened to the first operation and _OTHER, as in "SELECT _OTHER",
-// without a collection. Their Text is not shortened: only spans have it.
+// Each different summary is a time series in metrics that never ends. So a Cache returns at most Limits.Summaries different
+// ones. Later ones are shortened to the first operation and _OTHER, as in "SELECT _OTHER". Their Text is not shortened: only
+// spans have it.
 type Cache[T any] struct {
 	limits Limits
 	build  func(Summary) T
@@ -60,12 +60,8 @@ type Cache[T any] struct {
 	mu        sync.Mutex // guards what follows, and is held for each change of a bucket
 	ring      []*node[T] // all nodes, as the clock's hand passes them
 	hand      int        // index in ring
-	summaries map[series]struct{}
+	summaries map[string]struct{}
 }
-
-// series is the part of a summary that metrics have. Two summaries with the same words may differ in operation or
-// collection.
-type series struct{ summary, operation, collection string }
 
 // A node is an element of a bucket's list. Its next is kept when it is removed, so that a reader that is there goes on.
 type node[T any] struct {
@@ -89,7 +85,7 @@ func NewCache[T any](limits Limits, build func(Summary) T) *Cache[T] {
 		build:     build,
 		seed:      maphash.MakeSeed(),
 		buckets:   make([]atomic.Pointer[node[T]], size),
-		summaries: map[series]struct{}{},
+		summaries: map[string]struct{}{},
 	}
 }
 
@@ -142,12 +138,11 @@ func (c *Cache[T]) parse(sql string) *Entry[T] {
 func (c *Cache[T]) limit(s Summary) Summary {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	key := series{s.Summary, s.Operation, s.Collection}
-	if _, known := c.summaries[key]; known {
+	if _, known := c.summaries[s.Summary]; known {
 		return s
 	}
 	if len(c.summaries) < c.limits.Summaries {
-		c.summaries[key] = struct{}{}
+		c.summaries[s.Summary] = struct{}{}
 		return s
 	}
 	return s.shortened()

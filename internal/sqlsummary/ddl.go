@@ -32,11 +32,11 @@ func ddlName(p *parser, t token) state {
 	case !startsName(t):
 		return ddlRest(p, t)
 	case p.verb == kwCreate:
-		return p.startName(t, collection, untilAs)
+		return p.startName(t, object, untilAs)
 	case p.verb == kwDrop:
-		return p.startName(t, collection, list)
+		return p.startName(t, object, list)
 	}
-	return p.startName(t, collection, ddlRest)
+	return p.startName(t, object, ddlRest)
 }
 
 // ddlRest reads what follows the kind or the name. In ALTER it waits for SET: a setting may get a value, which is hidden.

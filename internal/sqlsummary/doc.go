@@ -45,8 +45,6 @@
 //   - Statements that are separated by semicolons follow one another. So do those in the body of a function that is written
 //     without quotes (BEGIN ATOMIC).
 //
-// Operation is set if the text has exactly one operation, Collection if it has exactly one table or view, in one place.
-//
 // # What else the lexer answers
 //
 // Split, FirstWords, CopiesIn, ChangeOf and Has tell the driver what it has to know of a text.

@@ -5,7 +5,7 @@ func insertInto(p *parser, t token) state {
 	if t.key == kwInto {
 		return insertInto
 	}
-	return p.oneTable(t, collection, insertInto, insertRows)
+	return p.oneTable(t, object, insertInto, insertRows)
 }
 
 // insertRows waits for what is inserted: a query or VALUES, which is no operation here.
@@ -22,7 +22,7 @@ func insertRows(p *parser, t token) state {
 }
 
 // updateTable expects the table after UPDATE.
-func updateTable(p *parser, t token) state { return p.oneTable(t, collection, updateTable, updateSet) }
+func updateTable(p *parser, t token) state { return p.oneTable(t, object, updateTable, updateSet) }
 
 // updateSet reads the rest of an UPDATE up to FROM, after which tables follow.
 func updateSet(p *parser, t token) state {
@@ -42,7 +42,7 @@ func deleteFrom(p *parser, t token) state {
 	if t.key == kwFrom {
 		return deleteFrom
 	}
-	return p.oneTable(t, collection, deleteFrom, untilUsing)
+	return p.oneTable(t, object, deleteFrom, untilUsing)
 }
 
 // mergeInto expects the table after MERGE INTO.
@@ -50,7 +50,7 @@ func mergeInto(p *parser, t token) state {
 	if t.key == kwInto {
 		return mergeInto
 	}
-	return p.oneTable(t, collection, mergeInto, untilUsing)
+	return p.oneTable(t, object, mergeInto, untilUsing)
 }
 
 // untilUsing waits for USING in DELETE and MERGE, after which tables follow.

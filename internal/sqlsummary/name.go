@@ -8,9 +8,7 @@ type use uint8
 const (
 	// fromItem: a table or view, unless a parenthesis follows, which makes it a function, or a CTE has the name.
 	fromItem use = iota
-	// collection: a table or view.
-	collection
-	// object: another target.
+	// object: a target, whatever follows.
 	object
 	// cte: the name of a CTE, in its WITH.
 	cte
@@ -80,12 +78,10 @@ func (p *parser) endName(t token) {
 	case fromItem:
 		rowsFrom := n.first == kwRows && n.parts == 1 && t.key == kwFrom
 		if t.symbol != '(' && !rowsFrom && !(n.parts == 1 && p.isCTE(text)) {
-			p.summary.addTarget(text, true)
+			p.summary.add(text)
 		}
-	case collection:
-		p.summary.addTarget(text, true)
 	case object:
-		p.summary.addTarget(text, false)
+		p.summary.add(text)
 	case cte:
 		p.stack[p.depth].cte = text
 	}

@@ -90,7 +90,7 @@ func selectInto(p *parser, t token) state {
 		return selectInto
 	}
 	if startsName(t) {
-		return p.startName(t, collection, selectList)
+		return p.startName(t, object, selectList)
 	}
 	return selectList(p, t)
 }

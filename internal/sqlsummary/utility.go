@@ -65,7 +65,7 @@ func copyWhat(p *parser, t token) state {
 	case t.symbol == '(':
 		p.child = statement
 	case startsName(t):
-		return p.startName(t, collection, skip)
+		return p.startName(t, object, skip)
 	}
 	return skip
 }
@@ -91,7 +91,7 @@ func listNext(p *parser, t token) state {
 		}
 		return listNext
 	case startsName(t):
-		return p.startName(t, collection, list)
+		return p.startName(t, object, list)
 	}
 	return list(p, t)
 }
