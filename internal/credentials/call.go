@@ -18,7 +18,7 @@ type call struct {
 var errGone = errors.New("the function has ended its goroutine")
 
 // errOverdue is the error of a function that goes on after its context has ended.
-var errOverdue = errors.New("the function has not returned although its context has ended; no other call is begun before it does")
+var errOverdue = errors.New("the function goes on although its context has ended; no other call is begun before it returns")
 
 // callLocked returns the call that is under way, and begins one if there is none. Its context has the values of ctx.
 func (k *Keeper) callLocked(ctx context.Context) *call {

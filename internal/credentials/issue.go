@@ -11,8 +11,9 @@ import (
 type Issue struct {
 	Credentials // not changed; Expires is that of the first answer, see ends
 
-	since    int64        // by package clock: when they were received
-	ends     atomic.Int64 // by package clock: when they end; 0: never. The function may give the same ones again with a later end
+	since int64 // by package clock: when they were received
+	// ends is when they end, by package clock; 0: never. The function may give the same ones again with a later end.
+	ends     atomic.Int64
 	replaced atomic.Int64 // by package clock: when others were received; 0: they are the present ones
 }
 

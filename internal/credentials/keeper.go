@@ -178,9 +178,9 @@ func (k *Keeper) acceptLocked(answer Credentials, now int64) *Issue {
 	return k.current
 }
 
-// renewalLocked returns how long to wait before the credentials that just came are asked for again: about two thirds of their
-// time. 0 stands for never. A function that keeps credentials itself may give the same ones again, with the same end; then it
-// is a third of the rest, and so on.
+// renewalLocked returns how long to wait before the credentials that just came are asked for again: about two thirds of
+// their time. 0 stands for never. A function that keeps credentials itself may give the same ones again, with the same end;
+// then it is two thirds of the rest, and so on.
 func (k *Keeper) renewalLocked(now int64) time.Duration {
 	left, ends := k.current.Left(now)
 	if !ends {

@@ -203,6 +203,31 @@ func TestASourceThatFailsIsTheCauseOfTheErrorAndTheLogSaysSoWithoutItsWords(t *t
 	}
 }
 
+func TestWhileTheOldCredentialsAreValidAFailingSourceIsOneWarning(t *testing.T) {
+	t.Parallel()
+	server := pgtest.StartTB(t, pgtest.Config{Password: secret})
+	var logged logBuffer
+	end := time.Now().Add(6 * time.Second)
+	s := giving(pgprod.Credentials{Password: secret, Expires: end})
+	db := openPool(t, withoutPassword(server), s.option(), pgprod.WithLogger(logged.logger()))
+	require.NoError(t, db.Ping())
+	s.become(func(context.Context) (pgprod.Credentials, error) {
+		return pgprod.Credentials{}, errors.New("sealed: " + secret)
+	})
+	pgtest.Eventually(t, patience, func() bool { return s.calls.Load() >= 4 }, "it is asked again and again")
+	s.give(pgprod.Credentials{Password: secret})
+	pgtest.Eventually(t, patience, func() bool {
+		return strings.Contains(logged.String(), `level=INFO msg="pgprod: credentials came again"`)
+	})
+	assert.Equal(t, 1, strings.Count(logged.String(), "level=WARN"), logged.String())
+	assert.Contains(t, logged.String(), `level=WARN msg="pgprod: credentials can't be renewed, those that are valid are used until they end"`)
+	assert.NotContains(t, logged.String(), "s3cret")
+	calls := s.calls.Load()
+	pgtest.Eventually(t, patience, func() bool { return time.Now().After(end) })
+	require.NoError(t, db.Ping())
+	assert.Equal(t, calls, s.calls.Load(), "what doesn't end is not asked for again")
+}
+
 // TestConnectionsAreReplacedBeforeTheirCredentialsEnd looks at idle connections, on the shelf and in the inner *sql.DB, and at
 // one that is borrowed all the time.
 func TestConnectionsAreReplacedBeforeTheirCredentialsEnd(t *testing.T) {

@@ -52,6 +52,24 @@ func TestARoleThatIsRefusedForAMomentIsAskedAgain(t *testing.T) {
 			return func() { assert.NoError(t, server.SetPassword(context.Background(), secret)) }
 		},
 	} {
+		t.Run(state+" with credentials that are kept", func(t *testing.T) {
+			t.Parallel()
+			server := pgtest.StartTB(t, pgtest.Config{Password: secret})
+			s := giving(pgprod.Credentials{Password: secret})
+			db := openPool(t, withoutPassword(server), s.option(), pgprod.WithPoolTimeout(time.Hour))
+			require.NoError(t, db.Ping())
+			mend := spoil(t, server)
+			require.NoError(t, server.TerminateAll(t.Context()))
+			var once sync.Once
+			s.become(func(context.Context) (pgprod.Credentials, error) {
+				once.Do(mend)
+				return pgprod.Credentials{Password: secret}, nil // the same: the server was wrong
+			})
+			for _, r := range askMany(t.Context(), db, 10) {
+				assert.NoError(t, r.wait(t))
+			}
+			assert.GreaterOrEqual(t, s.calls.Load(), int64(2))
+		})
 		t.Run(state, func(t *testing.T) {
 			t.Parallel()
 			server := pgtest.StartTB(t, pgtest.Config{Password: secret})

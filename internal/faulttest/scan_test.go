@@ -150,6 +150,18 @@ func (s *leakScan) login(t *testing.T, server *pgtest.Server) {
 			func(context.Context) (string, error) { return secretRotated, nil })}},
 		{"failing password function", noPassword, "vault is sealed", []pgprod.Option{pgprod.WithPasswordFunc(
 			func(context.Context) (string, error) { return secretRotated, errors.New("vault is sealed") })}},
+		{"wrong credentials", noPassword, "28P01", []pgprod.Option{pgprod.WithCredentials(
+			func(context.Context) (pgprod.Credentials, error) {
+				return pgprod.Credentials{User: "nobody", Password: secretRotated, Token: "t0ken"}, nil
+			})}},
+		{"credentials that have ended", noPassword, "had ended", []pgprod.Option{pgprod.WithCredentials(
+			func(context.Context) (pgprod.Credentials, error) {
+				return pgprod.Credentials{Password: secretRotated, Expires: time.Unix(1, 0)}, nil
+			})}},
+		{"a token that can't be one", noPassword, "printable", []pgprod.Option{pgprod.WithCredentials(
+			func(context.Context) (pgprod.Credentials, error) {
+				return pgprod.Credentials{Token: secretRotated + "\n"}, nil
+			})}},
 		{"no password", noPassword, "", nil},
 		{"no such role", strings.Replace(server.DSN(""), "//postgres:", "//nobody:", 1), "28P01", nil},
 		{"no such database", server.DSN("nowhere"), "3D000", nil},

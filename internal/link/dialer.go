@@ -57,7 +57,8 @@ type Dialer struct {
 	warms      bool // new connections prepare what is used most; not changed
 }
 
-// NewDialer returns a dialer. When life ends, so does the context that the application's function for the login is called with.
+// NewDialer returns a dialer. When life ends, so does the context that the application's function for the login is called
+// with.
 func NewDialer(life context.Context, cfg *settings.Config, hooks Hooks) *Dialer {
 	d := &Dialer{
 		cfg: cfg, hooks: hooks, life: life,

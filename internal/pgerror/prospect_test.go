@@ -1,6 +1,7 @@
 package pgerror
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -13,6 +14,25 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/assert"
 )
+
+func TestARefusedLoginIsToldFromOtherRefusals(t *testing.T) {
+	for _, err := range []error{
+		&pgconn.PgError{Code: "28P01"}, &pgconn.PgError{Code: "28000"},
+		fmt.Errorf("failed to connect: %w", &pgconn.PgError{Code: "28P01"}),
+		&pgconn.PgError{Code: "08P01", Message: "SASL authentication failed"}, // PgBouncer's
+		errors.New("failed to connect: OAuth authentication failed: invalid_token"),
+	} {
+		assert.True(t, RefusesLogin(err), err)
+		assert.Equal(t, Doubtful, ProspectOf(err, true), err)
+	}
+	for _, err := range []error{
+		&pgconn.PgError{Code: "3D000"}, &pgconn.PgError{Code: "53300"}, &pgconn.PgError{Code: "08P01", Message: "no such database"},
+		context.DeadlineExceeded,
+	} {
+		assert.False(t, RefusesLogin(err), err)
+	}
+	assert.Equal(t, Final, ProspectOf(errors.New("OAuth authentication failed: invalid_token"), false))
+}
 
 func TestOfSeveralHostsTheOneWithTheBestProspectCounts(t *testing.T) {
 	refused := func(code, message string) error {
