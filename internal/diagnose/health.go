@@ -4,12 +4,13 @@
 //
 //	health.go     health checks: the Prober, and the verdict on the server and the pool
 //	inquiry.go    how a health check gets an answer from the server
-//	preflight.go  the preflight: when it asks, and what
-//	judge.go      what the preflight's answers say is wrong
+//	kind.go       what kind of server there is
+//	preflight.go  the preflight: when it asks
+//	facts.go      what it asks
+//	judge.go      what the answers say is wrong
 package diagnose
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -86,13 +87,11 @@ func NewProber(p Pool) *Prober {
 
 // An answer is what a look at the server has found.
 type answer struct {
-	at         time.Time // when the look was over
-	err        error     // nil: the server has answered
-	sign       sign      // why the server is alive nevertheless, if err isn't nil
-	latency    time.Duration
-	version    string
-	inRecovery bool
-	readOnly   bool
+	at      time.Time // when the look was over
+	err     error     // nil: the server has answered
+	sign    sign      // why the server is alive nevertheless, if err isn't nil
+	latency time.Duration
+	kind    Kind
 }
 
 // A sign is what shows that a server is alive although it has not answered a check's question.
@@ -109,7 +108,7 @@ const (
 func (h *Prober) Check(ctx context.Context, warnings []string) activity.Health {
 	a, err := h.answer(ctx)
 	is := activity.Health{
-		CheckedAt: a.at, Latency: a.latency, ServerVersion: a.version, InRecovery: a.inRecovery,
+		CheckedAt: a.at, Latency: a.latency, ServerVersion: a.kind.Version, InRecovery: a.kind.InRecovery,
 		Pool: h.Status(), Warnings: warnings,
 	}
 	switch {
@@ -139,8 +138,8 @@ func (h *Prober) Check(ctx context.Context, warnings []string) activity.Health {
 // impaired says what is wrong with a server that is alive, or with the pool. It returns "" if all is well.
 func (h *Prober) impaired(a answer) string {
 	switch {
-	case a.err == nil && h.misplaced(a):
-		return "the server is not what target_session_attrs=" + h.cfg.TargetSessionAttrs + " asks for: it is " + a.kind()
+	case a.err == nil && !a.kind.Fits(h.cfg.TargetSessionAttrs):
+		return "the server is not what target_session_attrs=" + h.cfg.TargetSessionAttrs + " asks for: it is " + a.kind.String()
 	case a.err == nil:
 		return h.crowded()
 	case pgerror.ServerIsFull(a.err):
@@ -156,32 +155,6 @@ func (h *Prober) impaired(a answer) string {
 // another sign that the server is alive, or if the server only takes no more connections and the pool has some.
 func (h *Prober) dead(a answer) bool {
 	return a.err != nil && a.sign == noSign && !(pgerror.ServerIsFull(a.err) && h.Figures().Open > 0)
-}
-
-// kind says what kind of server has answered.
-func (a answer) kind() string {
-	switch {
-	case a.inRecovery:
-		return "a standby"
-	case a.readOnly:
-		return "read-only"
-	}
-	return "a primary"
-}
-
-// misplaced reports whether the server that has answered is not of the kind that target_session_attrs asks for.
-func (h *Prober) misplaced(a answer) bool {
-	switch h.cfg.TargetSessionAttrs {
-	case "read-write":
-		return a.inRecovery || a.readOnly
-	case "primary":
-		return a.inRecovery
-	case "standby":
-		return !a.inRecovery
-	case "read-only":
-		return !a.readOnly
-	}
-	return false
 }
 
 // crowded says in what way the pool has too few connections. It returns "" if it has enough.
@@ -333,20 +306,12 @@ func (h *Prober) noteHealth(a answer) {
 
 // examine asks the server, over a connection, for its version and its kind.
 func (h *Prober) examine(ctx context.Context, c *link.Conn) (a answer) {
-	const question = "select current_setting('server_version'), pg_is_in_recovery(), current_setting('transaction_read_only')"
 	start := time.Now()
-	results, err := c.Ask(ctx, question, guard.HangingUp)
+	a.kind, a.err = AskKind(ctx, c)
 	a.latency = time.Since(start)
-	if err = cmp.Or(ctx.Err(), err); err != nil {
-		a.err = fmt.Errorf("pgprod: pool %s: the server doesn't answer: %w", h.cfg.PoolName, c.Real(err))
-		return a
+	if a.err != nil {
+		a.err = fmt.Errorf("pgprod: pool %s: %w", h.cfg.PoolName, a.err)
 	}
-	if len(results) != 1 || len(results[0].Rows) != 1 || len(results[0].Rows[0]) != 3 {
-		a.err = fmt.Errorf("pgprod: pool %s: the server's reply makes no sense", h.cfg.PoolName)
-		return a
-	}
-	row := results[0].Rows[0]
-	a.version, a.inRecovery, a.readOnly = string(row[0]), string(row[1]) == "t", string(row[2]) == "on"
 	return a
 }
 

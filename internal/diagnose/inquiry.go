@@ -196,7 +196,7 @@ func (l *look) gather() (a answer, found bool) {
 		case q.answer.err != nil && current:
 			l.failed = q.answer.err
 		case q.answer.err != nil:
-		case q.kept && l.misplaced(q.answer), h.conn != nil:
+		case q.kept && !q.answer.kind.Fits(l.cfg.TargetSessionAttrs), h.conn != nil:
 			q.dropLocked(h)
 		default:
 			h.conn, h.heard, q.conn = q.conn, q.heard, nil

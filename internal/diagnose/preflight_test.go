@@ -13,7 +13,7 @@ import (
 
 // What a test's server can't be made to be: far away, of another age, out of time.
 func TestWhatThePreflightMakesOfTheFacts(t *testing.T) {
-	now := facts{user: "app", encrypted: true, room: 100, version: 180001, settings: map[string]setting{
+	now := Facts{User: "app", Encrypted: true, Room: 100, Version: 180001, Settings: map[string]Setting{
 		"jit": {"off", "client"}, "random_page_cost": {"1.1", "client"}, "effective_cache_size": {"1GB", "client"},
 		"idle_in_transaction_session_timeout": {"300000ms", "client"}, "statement_timeout": {"31000ms", "client"},
 		"application_name": {"x", "client"},
@@ -21,42 +21,42 @@ func TestWhatThePreflightMakesOfTheFacts(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		dsn    string
-		change func(*facts)
+		change func(*Facts)
 		want   string
 	}{
-		{"all is well", "host=db.example.com", func(*facts) {}, ""},
-		{"not encrypted", "host=db.example.com environment=development", func(f *facts) { f.encrypted = false },
+		{"all is well", "host=db.example.com", func(*Facts) {}, ""},
+		{"not encrypted", "host=db.example.com environment=development", func(f *Facts) { f.Encrypted = false },
 			"the connection to db.example.com is not encrypted"},
-		{"not encrypted, but local", "host=127.0.0.1", func(f *facts) { f.encrypted = false }, ""},
-		{"an old version", "host=h", func(f *facts) { f.version = 120022 }, "PostgreSQL 12 gets no fixes any more, since 2025-11-13 or earlier"},
-		{"a version whose last fixes were this month's", "host=h", func(f *facts) { f.version = 140023 },
+		{"not encrypted, but local", "host=127.0.0.1", func(f *Facts) { f.Encrypted = false }, ""},
+		{"an old version", "host=h", func(f *Facts) { f.Version = 120022 }, "PostgreSQL 12 gets no fixes any more, since 2025-11-13 or earlier"},
+		{"a version whose last fixes were this month's", "host=h", func(f *Facts) { f.Version = 140023 },
 			"PostgreSQL 14 gets no fixes any more, since 2026-11-12: upgrade it"},
-		{"the newest version", "host=h", func(f *facts) { f.version = 190000 }, ""},
-		{"a version of the future", "host=h", func(f *facts) { f.version = 990000 }, ""},
-		{"a clock ahead", "host=h", func(f *facts) { f.clock = 3 * time.Second }, "3s apart"},
-		{"a clock behind", "host=h", func(f *facts) { f.clock = -time.Hour }, "1h0m0s apart"},
-		{"no room", "host=h", func(f *facts) { f.room, f.limits = 29, "because" }, "has room for 29 connections (because)"},
-		{"just enough room", "host=h", func(f *facts) { f.room = 30 }, ""},
-		{"no room for no limit", "host=h max_overflow=-1", func(f *facts) { f.room = 1 }, ""},
-		{"a setting that was overridden", "host=h", func(f *facts) { f.settings["jit"] = setting{"on", "configuration file"} },
+		{"the newest version", "host=h", func(f *Facts) { f.Version = 190000 }, ""},
+		{"a version of the future", "host=h", func(f *Facts) { f.Version = 990000 }, ""},
+		{"a clock ahead", "host=h", func(f *Facts) { f.Clock = 3 * time.Second }, "3s apart"},
+		{"a clock behind", "host=h", func(f *Facts) { f.Clock = -time.Hour }, "1h0m0s apart"},
+		{"no room", "host=h", func(f *Facts) { f.Room, f.Limits = 29, "because" }, "has room for 29 connections (because)"},
+		{"just enough room", "host=h", func(f *Facts) { f.Room = 30 }, ""},
+		{"no room for no limit", "host=h max_overflow=-1", func(f *Facts) { f.Room = 1 }, ""},
+		{"a setting that was overridden", "host=h", func(f *Facts) { f.Settings["jit"] = Setting{"on", "configuration file"} },
 			"jit=off is not in force, the server has on from configuration file"},
-		{"the database's collation", "host=h", func(f *facts) { f.collations = []collation{{true, `"a b"`, "2.31", "2.36"}} },
+		{"the database's collation", "host=h", func(f *Facts) { f.Collations = []Collation{{true, `"a b"`, "2.31", "2.36"}} },
 			`version 2.31 is recorded, the server's library has 2.36): indexes on text may be in another order than it, and miss rows or ` +
 				`let duplicates in; REINDEX DATABASE "a b", then ALTER DATABASE "a b" REFRESH COLLATION VERSION`},
-		{"collations of indexes", "host=h", func(f *facts) { f.collations = []collation{{false, "de, en", "1", ""}} },
+		{"collations of indexes", "host=h", func(f *Facts) { f.Collations = []Collation{{false, "de, en", "1", ""}} },
 			"collations that indexes use have changed, de, en (version 1 is recorded, the server's library has none)"},
-		{"a setting of an extension", "host=h server_settings=my.own=1", func(*facts) {}, ""},
+		{"a setting of an extension", "host=h server_settings=my.own=1", func(*Facts) {}, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := now
-			f.settings = map[string]setting{}
-			for name, s := range now.settings {
-				f.settings[name] = s
+			f.Settings = map[string]Setting{}
+			for name, s := range now.Settings {
+				f.Settings[name] = s
 			}
 			c.change(&f)
 			cfg, err := settings.Load(c.dsn, nil, settings.Values{}, "")
 			require.NoError(t, err)
-			got := judge(cfg, f, time.Date(2026, 11, 28, 0, 0, 0, 0, time.UTC))
+			got := sentences(Judge(cfg, f, 1, time.Date(2026, 11, 28, 0, 0, 0, 0, time.UTC)))
 			if c.want == "" {
 				assert.Empty(t, got)
 				return
@@ -76,10 +76,10 @@ func TestTheRoomIsWhatTheNarrowestLimitLeaves(t *testing.T) {
 		{97, 10, -1, 15, 12, 10, 13},
 		{97, 3, -1, -1, 3, 10, 97}, // the server's figures lag behind
 	} {
-		var f facts
+		var f Facts
 		f.roomIn(c.server, c.backends, c.role, c.database, c.inDatabase, c.ours)
-		assert.Equal(t, c.want, f.room, "%+v", c)
-		assert.NotEmpty(t, f.limits)
+		assert.Equal(t, c.want, f.Room, "%+v", c)
+		assert.NotEmpty(t, f.Limits)
 	}
 }
 
