@@ -51,13 +51,13 @@ func Judge(cfg *settings.Config, f Facts, instances int, now time.Time) (finding
 			"the role %s has %s, which a service has no use for", f.User, strings.Join(f.Privileges, ", "))
 	}
 	if !f.Encrypted && !settings.IsLocal(cfg.Conn.Host) && len(cfg.Warnings) == 0 {
-		find(AboutTLS, "sslmode should be verify-full, or at least require", "the connection to %s is not encrypted", cfg.Conn.Host)
+		find(AboutTLS, "sslmode should be verify-full, or at least require",
+			"the connection to %s is not encrypted", cfg.Conn.Host)
 	}
-	if cfg.PasswordInDSN {
-		find(AboutPassword, "use password_file or DB_PASSWORD", "the password stands in the DSN, which gets into logs and process lists")
-	}
+	findings = append(findings, JudgePassword(cfg)...)
 	if limit := cfg.MaxConns(); limit*int64(instances) > int64(f.Room) && !f.Pooled {
-		find(AboutLimits, "lower them, or raise the limit", "pool_size + max_overflow is %d%s, but the server has room for %d connections (%s)",
+		find(AboutLimits, "lower them, or raise the limit",
+			"pool_size + max_overflow is %d%s, but the server has room for %d connections (%s)",
 			limit, inAll(limit, instances), f.Room, f.Limits)
 	}
 	findings = append(findings, judgeSettings(cfg, f)...)
@@ -65,12 +65,22 @@ func Judge(cfg *settings.Config, f Facts, instances int, now time.Time) (finding
 		find(AboutVersion, "upgrade it", "PostgreSQL %d gets no fixes any more, since %s", f.Version/10000, end)
 	}
 	if apart := f.Clock.Abs(); apart > clocksApart {
-		find(AboutClock, "look at NTP on both", "the server's clock and this machine's are %v apart", apart.Round(time.Millisecond))
+		find(AboutClock, "look at NTP on both", "the server's clock and this machine's are %v apart",
+			apart.Round(time.Millisecond))
 	}
 	for _, c := range f.Collations {
 		findings = append(findings, c.finding())
 	}
 	return findings
+}
+
+// JudgePassword says whether the password stands where others see it.
+func JudgePassword(cfg *settings.Config) []Finding {
+	if !cfg.PasswordInDSN {
+		return nil
+	}
+	return []Finding{{AboutPassword, "the password stands in the DSN, which gets into logs and process lists",
+		"use password_file or DB_PASSWORD"}}
 }
 
 // inAll says how many connections the pools of several instances have together. It returns "" for one.

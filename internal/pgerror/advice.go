@@ -91,6 +91,18 @@ func adviceOnRefusal(pg *pgconn.PgError, passwordFrom string) string {
 	}
 }
 
+// RefusesSetting reports whether a login failed because of a parameter of the server, be it that a pooler doesn't know it or
+// that the server doesn't take it.
+func RefusesSetting(err error) bool {
+	pg := From(err)
+	if pg == nil {
+		return false
+	}
+	_, _, byPooler := poolersRefusal(pg.Message)
+	return byPooler || pg.Code == UndefinedObject || pg.Code == CantChangeRuntimeParam || pg.Code == InvalidParameterValue ||
+		pg.Code == InsufficientPrivilege && strings.Contains(pg.Message, "set parameter")
+}
+
 // These are the places where a pooler finds a parameter that it doesn't accept.
 const (
 	inStartup = iota // the parameters of the startup message
