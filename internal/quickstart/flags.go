@@ -25,6 +25,11 @@ type options struct {
 	sweep    bool
 	failover bool
 	addr     string // "": don't serve, end after duration
+
+	check     bool          // only look at what DB_DSN names, see check.go
+	json      bool          // with check: the report as JSON
+	instances int           // with check: how many pools there will be
+	wait      time.Duration // with check: how long to wait for the server
 }
 
 var profiles = []string{"small", "medium", "large"}
@@ -40,6 +45,11 @@ func parseFlags(args []string, errOut io.Writer) (o options, err error) {
 	flags.BoolVar(&o.sweep, "sweep", false, "try pool sizes one after the other within -duration, and tell the best")
 	flags.BoolVar(&o.failover, "failover", false, "restart the server midway, and tell what that cost")
 	flags.StringVar(&o.addr, "addr", "", "an address such as :8080: work lightly and serve the status there until interrupted")
+	flags.BoolVar(&o.check, "check", false, "look at DB_DSN's hosts, TLS, login, server and pooler, and tell what to do; "+
+		"exit status 0: can serve, 1: can't now, 2: misconfigured")
+	flags.BoolVar(&o.json, "json", false, "with -check: as JSON")
+	flags.IntVar(&o.instances, "instances", 1, "with -check: how many pools like this there will be")
+	flags.DurationVar(&o.wait, "wait", 0, "with -check: how long to wait for a server that can't serve yet")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
@@ -51,7 +61,7 @@ func parseFlags(args []string, errOut io.Writer) (o options, err error) {
 	if flags.NArg() > 0 {
 		err = fmt.Errorf("quickstart takes no arguments, only flags: %q", flags.Arg(0))
 	} else {
-		err = o.validate(given["profile"])
+		err = errors.Join(o.validate(given["profile"]), o.validateCheck(given))
 	}
 	if err != nil {
 		_, _ = fmt.Fprintln(errOut, "quickstart:", err)
@@ -74,6 +84,26 @@ func (o options) validate(profileGiven bool) error {
 		return errors.New("-sweep, -failover and -addr don't go together: give one of them")
 	case o.failover && os.Getenv("DB_DSN") != "":
 		return errors.New("-failover restarts the server, which it does to one of its own only: unset DB_DSN")
+	}
+	return nil
+}
+
+// validateCheck returns an error if -check has a flag that is another mode's, or another mode one of -check's.
+func (o options) validateCheck(given map[string]bool) error {
+	ofCheck := []string{"check", "json", "instances", "wait", "profile"}
+	for name := range given {
+		switch known := slices.Contains(ofCheck, name); {
+		case o.check && !known:
+			return fmt.Errorf("-check doesn't go together with -%s", name)
+		case !o.check && known && name != "check" && name != "profile":
+			return fmt.Errorf("-%s is for -check", name)
+		}
+	}
+	switch {
+	case o.instances < 1:
+		return fmt.Errorf("-instances must be at least 1, not %d", o.instances)
+	case o.wait < 0:
+		return fmt.Errorf("-wait must not be below 0, as %v is", o.wait)
 	}
 	return nil
 }

@@ -4,10 +4,11 @@
 //	go run ./internal/quickstart -users 500 -duration 30s -profile large      is the pool large enough? what should it be?
 //	go run ./internal/quickstart -users 500 -duration 30s -sweep              which pool size is best here?
 //	go run ./internal/quickstart -users 100 -duration 10s -failover           what does a restart of the server cost?
+//	go run ./internal/quickstart -check                                       what is wrong between here and DB_DSN's database?
 //	go run ./internal/quickstart -addr :8080                                  works lightly; serves health, status and the live page
 //
-// It starts a PostgreSQL server (or takes the one that DB_DSN names), opens it with pgprod, works on it as the users of a
-// small web service would, and prints a report. An interrupt ends it early, with the report so far.
+// Except with -check it starts a PostgreSQL server (or takes the one that DB_DSN names), opens it with pgprod, works on it
+// as the users of a small web service would, and prints a report. An interrupt ends it early, with the report so far.
 //
 // However it ends, it leaves no server, no file and no table behind.
 //
@@ -18,6 +19,7 @@
 //	format.go, failures.go
 //	sizing.go, needs.go                                the advice on the pool's size
 //	sweep.go, knee.go, failover.go, web.go             the modes
+//	check.go                                           the doctor, which package doctor is
 //	parent.go                                          ends the program when the one that started it has ended
 package main
 
@@ -57,6 +59,9 @@ func command(ctx context.Context, args []string, out *os.File, errOut io.Writer)
 	defer cancel(nil)
 	screen := newTerminal(out, func() { cancel(errors.New("nobody reads what it writes")) })
 	log.SetOutput(screen.above(errOut)) // pgprod's log
+	if o.check {
+		return runCheck(ctx, o, screen, errOut)
+	}
 	err = run(ctx, o, screen)
 	switch {
 	case err != nil && ctx.Err() != nil:

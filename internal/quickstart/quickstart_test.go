@@ -106,7 +106,7 @@ func TestFlagsAreChecked(t *testing.T) {
 	}
 	o, err := parseFlags(nil, &bytes.Buffer{})
 	require.NoError(t, err)
-	require.Equal(t, options{duration: 5 * time.Second, users: 50, think: busyPause}, o)
+	require.Equal(t, options{duration: 5 * time.Second, users: 50, think: busyPause, instances: 1}, o)
 }
 
 func TestUsersThinkLongerWhereTheStatusIsServed(t *testing.T) {
