@@ -35,7 +35,7 @@ func TestEachPlaceOfACutHasItsAnswer(t *testing.T) {
 	})
 }
 
-// everyEnd is the number of -cuts from which each place is cut in both ways, and not by turns.
+// everyEnd is the number of -cuts from which each place is cut in both ways and with all words, and not by turns.
 const everyEnd = 1000
 
 // cutsOf returns all cuts in what passes in one direction.

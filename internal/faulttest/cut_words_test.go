@@ -56,6 +56,7 @@ func TestEachPlaceOfTheServersWordHasItsAnswer(t *testing.T) {
 	t.Parallel()
 	operateOnAll(t, func(d deed, s script) (all []operation) {
 		flights, replies, bytes, proof := s.flights(faultproxy.ToServer), s.flights(faultproxy.ToClient), 0, proofOf(d, s)
+		place := len(s) // so that deeds and modes of few places begin with different words
 		for f, flight := range flights {
 			first, last := early, f == len(flights)-1
 			if last {
@@ -70,7 +71,8 @@ func TestEachPlaceOfTheServersWordHasItsAnswer(t *testing.T) {
 					}
 					name := fmt.Sprintf("before %c of flight %d of %d, behind %d answers", m.Kind, f+1, len(flights), n)
 					cut := faultproxy.Cut{Direction: faultproxy.ToServer, Bytes: bytes, Answers: n}
-					all = append(all, wordsAt(d, name, cut, n == answers, at)...)
+					place++
+					all = append(all, wordsAt(d, name, cut, n == answers, place, at)...)
 				}
 				bytes += m.Size
 				answers += answersTo(m, replies[f][answers:])
@@ -94,15 +96,22 @@ func answersTo(m faultproxy.Passed, further script) int {
 	return n
 }
 
-// wordsAt returns the operations at one place: with all words and the server's own, or with the first only.
-func wordsAt(d deed, name string, cut faultproxy.Cut, all bool, at stage) (operations []operation) {
-	for _, w := range words {
+// wordTurns is how many places in a row share the words but the first.
+const wordTurns = 3
+
+// wordsAt returns the operations at one place: with the first word only, or also with the server's own and with others, which
+// are all of them if there are as many -cuts as everyEnd, else those whose turn it is.
+func wordsAt(d deed, name string, cut faultproxy.Cut, others bool, place int, at stage) (operations []operation) {
+	for i, w := range words {
+		if i > 0 && (!others || *cutCount < everyEnd && i%wordTurns != place%wordTurns) {
+			continue
+		}
 		said := cut
 		said.Word, said.End = w.word, w.end
 		operations = append(operations, operation{name: w.name + " " + name, cut: said, may: w.outcomes.at(d.kind, at)})
-		if !all {
-			return operations
-		}
+	}
+	if !others {
+		return operations
 	}
 	cut.Stay = true
 	return append(operations, operation{name: "the server's own " + name, cut: cut, terminate: true, may: ofWords.at(d.kind, at)})

@@ -25,7 +25,7 @@ import (
 
 var (
 	ledgerDuration = flag.Duration("duration", 0,
-		"how long TestLedger runs (default 1m, with -short 15s); beyond 10m give -timeout 0 as well")
+		"how long TestLedger runs (default 30s, with -short 15s); beyond 10m give -timeout 0 as well")
 	faultSeed = flag.Uint64("seed", 0, "seed of the random faults, of TestLedger and others (default: random)")
 )
 
@@ -313,7 +313,7 @@ func (l *ledger) sample() (v vital) {
 func TestLedger(t *testing.T) {
 	duration, seed := *ledgerDuration, *faultSeed
 	if duration == 0 {
-		duration = time.Minute
+		duration = 30 * time.Second
 		if testing.Short() {
 			duration = 15 * time.Second
 		}
