@@ -20,8 +20,8 @@ const (
 // lose notes that a COMMIT has failed with err, so that it isn't known whether the transaction is committed.
 func (r *run) lose(err error) { r.lost, r.lostAt = err, time.Now() }
 
-// settle finds out what became of a COMMIT whose reply was lost. It begins the nth attempt by inserting the key, which waits for
-// the lost transaction if that is still under way. If the key can be inserted, the lost transaction was rolled back, and tx is
+// settle finds out what became of a COMMIT whose reply was lost. It begins the nth attempt by inserting the key, which waits
+// for the lost transaction if that is still under way. If the key can be inserted, the lost transaction was rolled back, and tx is
 // the next attempt. If the lost one is committed, tx and the error are nil.
 func (r *run) settle(ctx context.Context, n int) (*sql.Tx, error) {
 	for try := 1; ; try++ {

@@ -63,8 +63,8 @@ const notSent = "COMMIT was not sent, the server rolls the transaction back"
 
 // commitOutcome returns the error of a COMMIT for which pgx has returned err, or nil with a warning from the server. unsent
 // says that not a byte of it was written. The error is nil if the connection was lost after the server had said that it has
-// committed. If it can't be found out whether the server has committed, the error is ErrCommitUnknown, and is reported unless the
-// transaction has a key.
+// committed. If it can't be found out whether the server has committed, the error is ErrCommitUnknown, and is reported unless
+// the transaction has a key.
 func (c *Conn) commitOutcome(err error, unsent bool) error {
 	o := &c.stmt.outcome
 	switch {
@@ -93,8 +93,9 @@ func (c *Conn) commitOutcome(err error, unsent bool) error {
 	return &unknownError{why, err}
 }
 
-// afterConflict returns the error of a COMMIT by which the transaction is rolled back. If the server has answered with ROLLBACK,
-// since the transaction had failed in favour of another one and the caller has gone on, that error is among the causes.
+// afterConflict returns the error of a COMMIT by which the transaction is rolled back. If the server has answered with
+// ROLLBACK, since it had failed the transaction in favour of another one and the caller has ignored that error, that error is
+// among the causes.
 func (c *Conn) afterConflict(err error) error {
 	conflict := c.tx.conflict
 	if conflict == nil || !errors.Is(err, pgx.ErrTxCommitRollback) {

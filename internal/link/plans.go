@@ -279,8 +279,8 @@ func (c *Conn) refused(err error) bool {
 	return pgerror.From(err) != nil && c.wasCached() && c.tap.Refused()
 }
 
-// learnSchema is called with the error of a statement that was refused. If it shows that the schema has changed, the dialer counts a change, so that other
-// connections forget what they have prepared, unless the change has been counted already.
+// learnSchema is called with the error of a statement that was refused. If it shows that the schema has changed, the dialer
+// counts a change, so that other connections forget what they have prepared, unless the change has been counted already.
 func (c *Conn) learnSchema(err error) {
 	if pgerror.SchemaChanged(err) {
 		c.dialer.schema.CompareAndSwap(c.prepared.schema, c.prepared.schema+1)

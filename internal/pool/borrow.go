@@ -26,9 +26,9 @@ const (
 	minPing = 50 * time.Millisecond
 )
 
-// borrow gets a connection for a session that has none. It waits for a place in the queue, for pool_timeout at most, from
-// since on or, if that is 0, from now on, and then takes idle connections until one of them is alive. If the error is nil, s.m may be used at once, and the session owns
-// the place until giveBack.
+// borrow gets a connection for a session that has none. It waits for a place in the queue, for pool_timeout at most, counted
+// from since or, if that is 0, from now. Then it takes idle connections until one of them is alive. If the error is nil, s.m may
+// be used at once, and the session owns the place until giveBack.
 //
 // A connection out of the inner *sql.DB is reached by (*sql.Conn).Raw (see fromInner), and is used after Raw has returned,
 // which database/sql forbids so that no connection gets two users. Here it has one: the session owns the *sql.Conn, nobody
