@@ -633,6 +633,20 @@ func ExampleContextWithSettings() {
 	// "" <nil>
 }
 
+// Maintenance may take longer than the pool's command_timeout.
+func ExampleContextWithCommandTimeout() {
+	db, err := pgprod.Open("", pgprod.WithCommandTimeout(5*time.Second))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+
+	ctx := pgprod.ContextWithCommandTimeout(context.Background(), 10*time.Minute)
+	_, err = db.ExecContext(ctx, "vacuum (analyze) pg_class")
+	fmt.Println(err)
+	// Output: <nil>
+}
+
 // A statement that takes longer than slow_query is logged, without the values in it.
 func ExampleWithLogger() {
 	db, err := pgprod.Open("",

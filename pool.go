@@ -125,6 +125,18 @@ func ContextWithSettings(ctx context.Context, settings map[string]string) contex
 	return link.WithSettings(ctx, settings)
 }
 
+// ContextWithCommandTimeout returns a context whose statements have this limit, rows included, in place of the pool's
+// command_timeout, whether it is longer or shorter; 0 is none. The deadline of the context counts as well: whichever comes
+// first ends the statement, and the error says which. If ctx brings such a limit already, the new one counts.
+//
+// In a transaction each statement has the limit of its own context, and COMMIT and ROLLBACK that of the context of BeginTx. The
+// server's statement_timeout, which is a second above command_timeout, is raised for a longer limit: in front of the statement,
+// in the same round trip, until its end; where that isn't possible, as in [Raw], in a round trip of its own, until the next
+// statement on the connection. A negative d is an error of the statement, and nothing is sent. It is safe for concurrent use.
+func ContextWithCommandTimeout(ctx context.Context, d time.Duration) context.Context {
+	return link.WithCommandTimeout(ctx, d)
+}
+
 // ContextRepeatable returns a context whose statements may run twice without harm, as the caller says: reads, and writes that
 // come to the same. If the connection is lost after such a statement was sent, so that it isn't known whether it ran, it is
 // sent again on another connection, ten times at most and within pool_timeout and the context, and the caller gets no

@@ -32,28 +32,37 @@ func (c *Conn) cleaningRider() *wire.Rider {
 		return kept.rider
 	}
 	r := &wire.Rider{}
-	add := func(one *wire.Rider) {
-		r.Messages = append(r.Messages, one.Messages...)
-		r.Answers += one.Answers
-	}
-	add(passing(plainBegin, false))
+	join(r, passing(plainBegin, false))
 	restores := len(c.kept) > 0 && owed&(sqlsummary.LeftSettings|sqlsummary.LeftRole) != 0
 	for _, undo := range undoing {
 		if owed&undo.left != 0 {
 			for _, text := range undo.texts {
-				add(passing(text, false))
+				join(r, passing(text, false))
 			}
 		}
 		if restores && undo.left == sqlsummary.LeftSettings {
 			text, parameters := setForSession(c.kept)
-			add(c.recurring("pgprod_restore", text, false, parameters...))
+			join(r, c.recurring("pgprod_restore", text, false, parameters...))
 		}
 	}
-	add(passing("commit", false))
+	if owed&leftRaised != 0 && owed&sqlsummary.LeftSettings == 0 {
+		join(r, passing(setTimeout("", "", c.kept), false))
+	}
+	join(r, passing("commit", false))
 	if len(c.ride.names) == 0 { // else it prepares a statement, which it needn't do the next time
 		*kept = cleaning{owed, r}
 	}
 	return r
+}
+
+// leftRaised is one more of what may be left in a session: the server's statement_timeout was raised for a statement. It is
+// undone whatever pool_reset says, since it is pgprod that has left it.
+const leftRaised = sqlsummary.LeftForgotten << 1
+
+// join adds a rider to another one, which does what both do.
+func join(r, one *wire.Rider) {
+	r.Messages = append(r.Messages, one.Messages...)
+	r.Answers += one.Answers
 }
 
 // undoing says how to undo what was left. The role goes first, since a lesser one may not be allowed to do what follows,
@@ -123,7 +132,7 @@ func (c *Conn) Clean(ctx context.Context) error {
 // cleaned is called when what was left in the session is undone.
 func (c *Conn) cleaned() {
 	listened := c.session.owed&sqlsummary.LeftListening != 0
-	c.session.owed = 0
+	c.session.owed, c.session.raised = 0, ""
 	if listened {
 		c.dropNotifications()
 	}

@@ -22,11 +22,13 @@
 //	plans.go          whether prepared statements are up to date with the schema
 //	text.go           what the beginning of a statement's text shows
 //	ride.go           what travels in front of a statement: BEGIN, settings, cleaning, trace context
+//	limit.go          how long a statement may take, by its context
 //	ctxsettings.go    the settings that a context brings for its statements
 //	cleaning.go       what a borrower has left in the session, and how that is undone
 //	tracecontext.go   a statement's trace context as application_name
 //	visit.go          whether a borrower has left something where nobody can use it
 //	explain.go        the errors that a statement's caller gets
+//	remains.go        what a statement leaves behind that was cut short
 //	notice.go         notices of the server
 //	panic.go          panics in the middle of a statement
 package link

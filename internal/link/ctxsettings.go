@@ -151,6 +151,7 @@ type local struct {
 	set      *ctxSettings    // the settings that hold; nil: none
 	names    map[string]bool // all that riders have set since the transaction began, also if it holds no longer
 	traced   bool            // application_name is a statement's trace context
+	raised   string          // what the server's limit is, see raise.to; "": the session's, unknownTimeout: not known
 	doubtful bool            // something else may have changed what holds: ROLLBACK TO a savepoint, SET LOCAL
 }
 
@@ -204,15 +205,19 @@ func (l *local) noteRide(r *ride) {
 	if r.trace != nil {
 		l.traced = true
 	}
+	l.noteRaise(r)
 }
 
 // noteUnset is called when a query has ended. It notes whether the query may have changed what holds by settings, those that
 // have come with it included. It does so whenever the query runs: a text that leaves nothing behind may do this.
 func (c *Conn) noteUnset(tag, sql string) {
 	l := &c.session.local
-	if len(l.names) > 0 || c.ride.set != nil {
-		unset := unsets(tag, sql)
-		l.doubtful, c.ride.unset = l.doubtful || unset, unset
+	if len(l.names) == 0 && l.raised == "" && c.ride.set == nil && c.ride.raise.scope == notRaised || !unsets(tag, sql) {
+		return
+	}
+	l.doubtful, c.ride.unset = true, true
+	if l.raised != "" {
+		l.raised = unknownTimeout
 	}
 }
 
@@ -284,13 +289,21 @@ func (c *Conn) refuseInRaw(ctx context.Context) context.Context {
 	if !c.raw.lent {
 		return ctx
 	}
+	if err := checkLimit(ctx); err != nil {
+		return c.refusedInRaw(ctx, err)
+	}
 	s := settingsOf(ctx)
 	if s == nil || c.inTx() && c.session.local.changeTo(c.tx.settings(s), nil) == nil {
 		return ctx
 	}
-	c.raw.refused = true
+	return c.refusedInRaw(ctx, errSettingsRaw)
+}
+
+// refusedInRaw returns a context that has ended because of err, which is why a statement of a caller of Raw is refused.
+func (c *Conn) refusedInRaw(ctx context.Context, err error) context.Context {
+	c.raw.refused = err
 	ended, cancel := context.WithCancelCause(ctx)
-	cancel(errSettingsRaw)
+	cancel(err)
 	return ended
 }
 

@@ -47,6 +47,7 @@ type Dialer struct {
 	hooks Hooks
 	life  context.Context    // ends with the pool
 	kept  []settings.Setting // what a new session has and RESET may not bring back
+	limit time.Duration      // the server's own limit for a statement of a new session; see boundOf
 
 	keeper     *credentials.Keeper            // has what the application's function says; nil: there is no function
 	usesTLS    bool                           // the connection to at least one of the hosts may use TLS
@@ -62,7 +63,7 @@ type Dialer struct {
 func NewDialer(life context.Context, cfg *settings.Config, hooks Hooks) *Dialer {
 	d := &Dialer{
 		cfg: cfg, hooks: hooks, life: life,
-		kept: keptSettings(cfg),
+		kept: keptSettings(cfg), limit: boundOf(cfg),
 		usesTLS: cfg.Conn.TLSConfig != nil || slices.ContainsFunc(cfg.Conn.Fallbacks,
 			func(f *pgconn.FallbackConfig) bool { return f.TLSConfig != nil }),
 		warms: warms(cfg.Conn, hooks),

@@ -215,7 +215,7 @@ func (c *Conn) protect(do func() error) (err error) {
 type rawUse struct {
 	unconfirmed *pgconn.PgError // the last warning that a commit is not replicated; nil: none
 	cut         fate            // what cut short the last statement that was; zero: none was
-	refused     bool            // a statement was refused because of the settings of its context
+	refused     error           // why a statement was refused because of what its context brings; nil: none was
 	lent        bool            // pgx's connection is lent: Raw was called, and no statement of database/sql's since
 }
 

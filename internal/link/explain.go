@@ -20,12 +20,12 @@ var ErrLost = errors.New("connection lost")
 // prefix is the beginning of the texts of all errors that are made here.
 func (d *Dialer) prefix() string { return "pgprod: pool " + d.cfg.PoolName + ": " }
 
-// AlreadyEnded returns the error of a call whose context has ended before anything was sent, or nil if the context hasn't
-// ended.
+// AlreadyEnded returns the error of a call whose context has ended before anything was sent, or brings a limit that is not
+// allowed. Otherwise it returns nil.
 func AlreadyEnded(ctx context.Context) error {
 	err := ctx.Err()
 	if err == nil {
-		return nil
+		return checkLimit(ctx)
 	}
 	return pgerror.WithCauses("pgprod: nothing was sent: "+err.Error(), pgerror.OfContext(err)...)
 }
@@ -58,6 +58,9 @@ func (c *Conn) Explain(err error, unsent bool) error {
 	}
 	if cut := c.cutShort(err, c.fate()); cut != nil {
 		cut.why += c.knownOfCut(err, unsent)
+		if !unsent {
+			cut.hint = withRemains(cut.hint, c.stmt.SQL)
+		}
 		return cut
 	}
 	switch {
@@ -106,7 +109,7 @@ func (c *Conn) explainLoss(err error, unsent bool) error {
 	case c.wasEnded(err):
 		return fmt.Errorf("%s%s in place of completing the statement, which is rolled back: %w", c.dialer.prefix(), how, err)
 	}
-	return fmt.Errorf("%s%s, whether it ran is unknown: %w", c.dialer.prefix(), how, err)
+	return fmt.Errorf("%s%s, whether it ran is unknown: %w%s", c.dialer.prefix(), how, err, remainsOf(c.stmt.SQL))
 }
 
 // wasEnded reports whether err says that the server has ended the last statement, and so rolled back all of it.
@@ -117,12 +120,13 @@ func (c *Conn) wasEnded(err error) bool {
 // explainRaw returns the error of a function that was called by Raw. It is the function's own, unless that contains pgx's
 // error for a statement that was cut short: then it is explained.
 func (c *Conn) explainRaw(err error) error {
-	if c.raw.refused && errors.Is(err, context.Canceled) {
-		return pgerror.WithCauses(errSettingsRaw.Error(), errSettingsRaw, err)
+	if refused := c.raw.refused; refused != nil && errors.Is(err, context.Canceled) {
+		return pgerror.WithCauses(refused.Error(), refused, err)
 	}
 	network, _ := errors.AsType[net.Error](err)
 	if pgerror.From(err) != nil || network != nil && network.Timeout() {
 		if cut := c.cutShort(err, c.raw.cut); cut != nil {
+			cut.hint = withRemains(cut.hint, c.raw.cut.sql)
 			return cut
 		}
 	}
@@ -132,13 +136,15 @@ func (c *Conn) explainRaw(err error) error {
 // A fate is what cut a statement short, if anything did, and how far the statement had come.
 type fate struct {
 	guard.Cut
+	limit   limit         // the one that it had
+	sql     string        // Statement.SQL
 	after   time.Duration // how long the statement had run; 0: not known
 	reading bool          // its first rows had arrived, and the caller had not closed them
 }
 
 // fate returns the fate of the statement under way, or of the last one.
 func (c *Conn) fate() fate {
-	return fate{c.guard.Cut(), c.stmt.outcome.cutAfter, c.stmt.outcome.cutReading}
+	return fate{c.guard.Cut(), c.stmt.limit, c.stmt.SQL, c.stmt.outcome.cutAfter, c.stmt.outcome.cutReading}
 }
 
 // byCaller says in words how the end of the caller's context has ended the statement.
@@ -181,7 +187,7 @@ func (c *Conn) cutShort(err error, fate fate) *cutError {
 	case fate.Caller != nil:
 		cut.why, cut.ctx, cut.hint = fate.byCaller(), fate.Caller, ""
 	case fate.TimedOut:
-		cut.why = fmt.Sprintf("the statement exceeded command_timeout (%v)", c.dialer.cfg.CommandTimeout) + fate.whileReading()
+		cut.why = "the statement exceeded " + fate.limit.text(c.stmt.commits) + fate.whileReading()
 		switch {
 		case fate.reading:
 			cut.hint = closeRows

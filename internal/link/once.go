@@ -103,7 +103,7 @@ func (c *Conn) insertAlone(ctx context.Context) error {
 // back.
 func (c *Conn) claim(ctx context.Context) error {
 	o := c.tx.once
-	c.beginUntraced()
+	c.beginUntraced(ctx)
 	defer c.guard.End()
 	err := c.insertOrLook(ctx, o)
 	switch {

@@ -221,7 +221,7 @@ func (c *Conn) forgetOutdated(ctx context.Context) error {
 		c.prepared.schema = current
 		return nil
 	}
-	c.beginUntraced()
+	c.beginUntraced(ctx)
 	defer c.guard.End()
 	if err := c.pgx.DeallocateAll(ctx); err != nil {
 		return err

@@ -89,7 +89,7 @@ func (c *Conn) releaseUnadopted(ctx context.Context) {
 
 // deallocate closes a prepared statement on the server. pgx doesn't trace that, so the guard's time is started here.
 func (c *Conn) deallocate(ctx context.Context, u unadopted) error {
-	c.beginUntraced()
+	c.beginUntraced(ctx)
 	defer c.guard.End()
 	return c.pgx.Deallocate(ctx, u.name)
 }

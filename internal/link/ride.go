@@ -21,6 +21,7 @@ import (
 //	begin   the transaction begins
 //	once    the key of the transaction is inserted
 //	set     the settings of the statement's context are set, until the end of the transaction or of the statement
+//	raise   the server's statement_timeout is raised, where the limit of the statement's context is longer
 //	trace   application_name becomes the statement's trace context, until the same end
 //
 // board makes all but the last before pgx is called. The tracer adds the last when the statement's span has begun. getOff notes
@@ -32,6 +33,7 @@ type ride struct {
 	clean, begin, once, set, trace *wire.Rider // nil: doesn't travel
 
 	names   []string     // the statements that the riders prepare
+	raise   raise        // how the server's limit is raised
 	wanted  *ctxSettings // the settings that hold once set has arrived
 	inTx    bool         // a transaction is open, or begins with the riders
 	unset   bool         // the statement may have changed what set has set
@@ -45,6 +47,7 @@ type session struct {
 	left     sqlsummary.Left // what the present borrower may have left behind
 	owed     sqlsummary.Left // what earlier borrowers may have left behind, and what is undone before the next statement runs
 	cleaning cleaning        // the rider that undoes it
+	raised   string          // what the server's limit is until the session is cleaned, see raise.to; "": as it was made
 	begin    keptBegin       // a rider that begins a transaction
 }
 
@@ -79,6 +82,9 @@ func (c *Conn) board(ctx context.Context, query string, how way) error {
 	if !c.hasRiders(ctx) {
 		return nil
 	}
+	if err := checkLimit(ctx); err != nil {
+		return err
+	}
 	t := &c.tx
 	if t.refused != nil {
 		return t.refused
@@ -92,8 +98,13 @@ func (c *Conn) board(ctx context.Context, query string, how way) error {
 			return err
 		}
 	}
+	raise := c.raiseFor(ctx, query, how)
+	if c.staysRaised(raise) {
+		raise.scope, c.session.owed = notRaised, 0
+		defer c.owesRaised(raise.to)
+	}
 	if how != extended {
-		return c.goAhead(ctx, change, wanted)
+		return c.goAhead(ctx, change, wanted, raise)
 	}
 	r := &c.ride
 	if c.session.owed != 0 {
@@ -112,11 +123,12 @@ func (c *Conn) board(ctx context.Context, query string, how way) error {
 		r.set, r.wanted = c.settingRider(change, !r.inTx), wanted
 		c.tap.Board(r.set)
 	}
+	c.boardRaise(raise)
 	return nil
 }
 
 // goAhead sends ahead what belongs to a statement of the simple protocol.
-func (c *Conn) goAhead(ctx context.Context, change []setting, wanted *ctxSettings) error {
+func (c *Conn) goAhead(ctx context.Context, change []setting, wanted *ctxSettings, raise raise) error {
 	carried := c.attempt.carried // it is the operation of the statement, which comes next, and not of what is sent ahead
 	c.attempt.carried = instruments.Operation{}
 	defer func() { c.attempt.carried = carried }()
@@ -139,11 +151,18 @@ func (c *Conn) goAhead(ctx context.Context, change []setting, wanted *ctxSetting
 			return err
 		}
 	}
-	if change == nil {
+	if change != nil {
+		c.ride.inTx, c.ride.set, c.ride.wanted = c.inTx(), c.settingRider(change, false), wanted
+		if err := c.rideAlone(ctx, c.ride.set); err != nil {
+			return err
+		}
+	}
+	if raise.scope == notRaised {
 		return nil
 	}
-	c.ride.inTx, c.ride.set, c.ride.wanted = c.inTx(), c.settingRider(change, false), wanted
-	return c.rideAlone(ctx, c.ride.set)
+	c.ride.inTx = c.inTx()
+	c.boardRaise(raise)
+	return c.sendRiders(ctx)
 }
 
 // rideAlone sends a rider of the ride's in a round trip of its own, with a statement that does nothing.
@@ -154,7 +173,7 @@ func (c *Conn) rideAlone(ctx context.Context, rider *wire.Rider) error {
 
 // sendRiders sends what is boarded, in front of a statement that does nothing.
 func (c *Conn) sendRiders(ctx context.Context) error {
-	c.beginUntraced()
+	c.beginUntraced(ctx)
 	defer c.guard.End()
 	return c.getOff(c.pg.ExecParams(ctx, "select", nil, nil, nil, nil).Read().Err)
 }
@@ -162,6 +181,7 @@ func (c *Conn) sendRiders(ctx context.Context) error {
 // hasRiders reports whether something may have to travel with the next statement.
 func (c *Conn) hasRiders(ctx context.Context) bool {
 	return c.tx.begin != "" || c.tx.owesKey || c.tx.refused != nil || c.session.owed != 0 ||
+		anyLimit.Load() && c.mayRaise(ctx) ||
 		anySettings.Load() && (settingsOf(ctx) != nil || c.tx.base != nil || len(c.session.local.names) > 0)
 }
 
@@ -252,6 +272,9 @@ func (c *Conn) getOff(err error) error {
 		return err
 	}
 	went, refused := c.tap.GetOff()
+	if r.raise.scope == forSession {
+		defer c.owesRaised(r.raise.to)
+	}
 	switch {
 	case !went:
 		return err
@@ -334,6 +357,9 @@ func (c *Conn) turnedAway(r *ride, refused *wire.Rider, err error) error {
 		return c.beginRefused(err)
 	case r.once:
 		return c.keyRefused(err)
+	case r.raise.rider:
+		return fmt.Errorf("%sstatement_timeout could not be raised for ContextWithCommandTimeout, the statement has not run: %w",
+			c.dialer.prefix(), err)
 	}
 	c.tx.owesKey = c.tx.owesKey && r.once == nil
 	c.session.local.doubtful = true
@@ -345,5 +371,5 @@ func (c *Conn) turnedAway(r *ride, refused *wire.Rider, err error) error {
 
 // boarded reports whether anything was boarded.
 func (r *ride) boarded() bool {
-	return r.clean != nil || r.begin != nil || r.once != nil || r.set != nil || r.trace != nil
+	return r.clean != nil || r.begin != nil || r.once != nil || r.set != nil || r.trace != nil || r.raise.rider != nil
 }

@@ -31,6 +31,7 @@ type Statement struct {
 	began     int64 // by package clock: when it began
 	mark      int64 // wire.Tap's mark when it began: the same mark later on means that not a byte was written since
 	wasClosed bool  // the connection was closed already when it began
+	limit     limit // how long it may take
 	commits   bool  // it is a COMMIT in one of its forms
 	copies    bool  // it is a COPY, sent by pgx's CopyFrom
 	reading   bool  // its rows were handed to the caller, and it has not ended
@@ -143,19 +144,19 @@ type attempt struct {
 // begin is called by the tracer when pgx begins something at a caller's request, and end when that is over. A prepare within
 // a query calls both once more: only the outermost pair, from depth 0 to 1 and back, is a Statement. begin makes the
 // Statement, starts the guard's time for it, and notes it for those who look at the connection from outside.
-func (c *Conn) begin(kind, sql string) {
+func (c *Conn) begin(ctx context.Context, kind, sql string) {
 	if c.depth++; c.depth > 1 {
 		return
 	}
 	c.stmt = Statement{
 		Kind: kind, SQL: sql, conn: c, began: clock.Now(), mark: c.tap.Mark(), wasClosed: c.pg.IsClosed(),
-		commits: kind == "" && commits(sql), Waited: c.attempt.waited,
+		limit: c.limitOf(ctx), commits: kind == "" && commits(sql), Waited: c.attempt.waited,
 	}
 	how := guard.Cancelling
 	if c.stmt.commits { // see guard.Waiting for what a cancel request would do to it
 		how = guard.Waiting
 	}
-	c.guard.Begin(c.stmt.began, c.dialer.cfg.CommandTimeout, how)
+	c.guard.Begin(c.stmt.began, c.stmt.limit.Duration, how)
 	c.visit.began(kind, sql)
 	c.noteDoing(kind, sql)
 }
@@ -207,7 +208,7 @@ func (c *Conn) noteOutcome(now int64) {
 	}
 	if !closed && c.pg.TxStatus() == 'I' { // the server says that no transaction is open, whichever statement has ended it
 		c.tx.open = false
-		if c.session.local.names != nil || c.session.local.traced {
+		if l := &c.session.local; l.names != nil || l.traced || l.raised != "" {
 			c.session.local = local{}
 		}
 	}
@@ -277,9 +278,9 @@ func (c *Conn) forgetOutcome() {
 	c.stmt.commits, c.stmt.outcome = false, outcome{cause: cause}
 }
 
-// beginUntraced starts the guard's time for something that pgx doesn't trace, with the limit of a statement. Its caller
+// beginUntraced starts the guard's time for something that pgx doesn't trace, with the limit of a statement that has this context. Its caller
 // calls c.guard.End afterwards.
-func (c *Conn) beginUntraced() {
-	c.stmt.outcome.cutAfter, c.stmt.outcome.cutReading = 0, false
-	c.guard.Begin(clock.Now(), c.dialer.cfg.CommandTimeout, guard.Cancelling)
+func (c *Conn) beginUntraced(ctx context.Context) {
+	c.stmt.limit, c.stmt.outcome.cutAfter, c.stmt.outcome.cutReading = c.limitOf(ctx), 0, false
+	c.guard.Begin(clock.Now(), c.stmt.limit.Duration, guard.Cancelling)
 }

@@ -66,7 +66,8 @@ func (c *Conn) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQuer
 	}
 	ctx = c.refuseInRaw(ctx)
 	sql := c.bare(d.SQL)
-	c.begin("", sql)
+	c.begin(ctx, "", sql)
+	c.raiseInRaw(ctx)
 	if c.depth != 1 {
 		return ctx
 	}
@@ -175,7 +176,7 @@ func (c *Conn) TracePrepareStart(ctx context.Context, _ *pgx.Conn, d pgx.TracePr
 	c.prepared.name = d.Name
 	ctx = c.refuseInRaw(ctx)
 	sql := c.bare(d.SQL)
-	c.begin("PREPARE", sql)
+	c.begin(ctx, "PREPARE", sql)
 	c.stmt.telemetry.prepare = preparing{sql: sql, began: time.Now()}
 	c.noteNamed(d.Name)
 	return ctx
@@ -225,7 +226,8 @@ func (c *Conn) TraceBatchStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceBatc
 		return ctx
 	}
 	ctx = c.refuseInRaw(ctx)
-	c.begin("BATCH", "")
+	c.begin(ctx, "BATCH", "")
+	c.raiseInRaw(ctx)
 	ctx = c.observe(ctx, func(t *instruments.Target) (context.Context, instruments.Operation) {
 		texts := make([]string, len(d.Batch.QueuedQueries))
 		for i, q := range d.Batch.QueuedQueries {
@@ -266,7 +268,8 @@ func (c *Conn) TraceCopyFromStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceC
 	}
 	ctx = c.refuseInRaw(ctx)
 	table := d.TableName.Sanitize()
-	c.begin("COPY "+table, "")
+	c.begin(ctx, "COPY "+table, "")
+	c.raiseInRaw(ctx)
 	c.stmt.copies = c.depth == 1
 	return c.observe(ctx, func(t *instruments.Target) (context.Context, instruments.Operation) {
 		return t.BeginCopy(ctx, table)

@@ -140,3 +140,14 @@ func areServerSettings(v reflect.Value) bool {
 func isSettingName(name string) bool {
 	return name != "" && strings.Trim(name, wordChars+".$") == "" && strings.IndexByte("0123456789.$", name[0]) < 0
 }
+
+// ServerSetting returns what a new connection sets for a parameter of the server, whatever the case of its name, and whether
+// it sets it. What is in libpq's options doesn't count.
+func (c *Config) ServerSetting(name string) (value string, given bool) {
+	for _, s := range c.Set {
+		if strings.EqualFold(s.Name, name) {
+			return s.Value, true
+		}
+	}
+	return lookup(c.Conn.RuntimeParams, name)
+}
