@@ -146,7 +146,8 @@ func NewConnector(dsn string, opts ...Option) (*Connector, error) {
 		return nil, err
 	}
 	p, err := pool.New(cfg, pool.Hooks{
-		Logger: c.logger, Login: c.login.source(), Notice: c.notice, AfterConnect: c.afterConnect, Telemetry: c.telemetry,
+		Logger: c.logger, Login: c.login.source(), Telemetry: c.telemetry,
+		Notice: c.notice, Dial: c.dial, AfterConnect: c.afterConnect,
 		Commenter: c.sqlCommenter(cfg.Conn.RuntimeParams["application_name"], cfg.TraceContext == settings.TraceByText),
 	})
 	if err != nil {

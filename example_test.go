@@ -10,6 +10,7 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -1233,4 +1234,22 @@ func ExampleRecycle() {
 	}
 	fmt.Println("another connection:", pid() != before)
 	// Output: another connection: true
+}
+
+// A dial function sees each address as it stands in the DSN. A connector of a cloud provider's or a tunnel takes its place.
+func ExampleWithDialFunc() {
+	dialer := &net.Dialer{KeepAlive: 10 * time.Second}
+	db, err := pgprod.Open("", pgprod.WithDialFunc(func(ctx context.Context, network, addr string) (net.Conn, error) {
+		fmt.Println("dialling over", network)
+		return dialer.DialContext(ctx, network, addr)
+	}))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+
+	fmt.Println(db.Ping())
+	// Output:
+	// dialling over tcp
+	// <nil>
 }

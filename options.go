@@ -249,6 +249,7 @@ type config struct {
 	login  login                // of WithCredentials and WithPasswordFunc
 	notice func(*pgconn.Notice) // nil: none
 
+	dial         pgconn.DialFunc                        // nil: none
 	afterConnect func(context.Context, *pgx.Conn) error // nil: none
 
 	telemetry  instruments.Options
@@ -265,7 +266,8 @@ func resolve(dsn string, opts []Option) (*settings.Config, config, error) {
 			opt(&c)
 		}
 	}
-	s, err := settings.Load(dsn, os.Environ(), c.values, c.login.source().From)
+	given := settings.Given{Dials: c.dial != nil}
+	s, err := settings.LoadGiven(given, dsn, os.Environ(), c.values, c.login.source().From)
 	return s, c, errors.Join(err, c.login.check(), c.checkCommenter())
 }
 
@@ -551,4 +553,20 @@ func WithNoticeHandler(handler func(*pgconn.Notice)) Option {
 // which nil means as well.
 func WithAfterConnect(afterConnect func(ctx context.Context, conn *pgx.Conn) error) Option {
 	return func(c *config) { c.afterConnect = afterConnect }
+}
+
+// WithDialFunc sets a function that makes the network connections: those of the pool, those of cancel requests, and those of
+// health checks. It is for tunnels (SSH), proxies, and a cloud provider's connector. network and addr are what the DSN says:
+// tcp and host:port, with the host's name as it stands there, or unix and the path of a socket. The function resolves the
+// name, and for the same addr should reach the same server, or a cancel request may miss its aim.
+//
+// Everything else stays the DSN's: TLS, with the name that verify-full checks, inside of what the function returns; several
+// hosts; the names in telemetry and in errors. If the function's connections are encrypted already, the DSN needs
+// sslmode=disable. pgprod then takes its word for it, and doesn't warn of that.
+//
+// ctx ends after connect_timeout, or after half a second for a cancel request; then pgprod goes on without the function, and
+// closes what it may return later. The connection needs no deadlines. A panic becomes an error. The function is called by
+// several goroutines at once. Default: none, which nil means as well.
+func WithDialFunc(dial pgconn.DialFunc) Option {
+	return func(c *config) { c.dial = dial }
 }

@@ -50,7 +50,7 @@ func Judge(cfg *settings.Config, f Facts, instances int, now time.Time) (finding
 		find(AboutRole, "take it away with ALTER ROLE",
 			"the role %s has %s, which a service has no use for", f.User, strings.Join(f.Privileges, ", "))
 	}
-	if !f.Encrypted && !settings.IsLocal(cfg.Conn.Host) && len(cfg.Warnings) == 0 {
+	if !f.Encrypted && !cfg.Given.Dials && !settings.IsLocal(cfg.Conn.Host) && len(cfg.Warnings) == 0 {
 		find(AboutTLS, "sslmode should be verify-full, or at least require",
 			"the connection to %s is not encrypted", cfg.Conn.Host)
 	}

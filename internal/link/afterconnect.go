@@ -98,6 +98,9 @@ func callHook(done chan<- error, f func() error) {
 	defer func() {
 		if value := recover(); value != nil {
 			err = newPanicError(value)
+			if panicked, ok := err.(*panicError); ok {
+				panicked.dials = true
+			}
 		}
 		done <- err
 	}()

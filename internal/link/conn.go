@@ -3,6 +3,7 @@
 //
 //	dialer.go         makes connections
 //	login.go          what they log in with
+//	dialfunc.go       network connections by the application's dial function
 //	afterconnect.go   what the application's function does on a new connection
 //	dialerror.go      why a connection could not be made
 //	conn.go           Conn: its parts, its state, pings, its end
@@ -35,7 +36,6 @@ package link
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"sync"
 	"sync/atomic"
@@ -123,10 +123,9 @@ func (c *Conn) Target() *instruments.Target { return c.target }
 // PID returns the id of the server's process that serves the connection. It may be called at any time.
 func (c *Conn) PID() uint32 { return c.pg.PID() }
 
-// Encrypted reports whether the connection has TLS.
+// Encrypted reports whether the connection has TLS, be it that of the application's dial function.
 func (c *Conn) Encrypted() bool {
-	_, ok := c.pg.Conn().(*tls.Conn)
-	return ok
+	return wire.Encrypted(c.pg.Conn())
 }
 
 // Heard returns when the server has last answered, by package clock, or when the login was over if it has not answered

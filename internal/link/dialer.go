@@ -35,6 +35,8 @@ type Hooks struct {
 	LoginCame   func()
 
 	Notice func(*pgconn.Notice) // called for each notice of the server; nil: notices are not passed on
+	// Dial is the application's dial function; nil: there is none.
+	Dial pgconn.DialFunc
 	// AfterConnect is the application's function for each new connection of the pool; nil: there is none.
 	AfterConnect func(context.Context, *pgx.Conn) error
 	Target       func(net.Addr) *instruments.Target // returns telemetry's view of a connection to this address
@@ -159,6 +161,7 @@ func (d *dialling) beforeConnect(_ context.Context, cc *pgx.ConnConfig) error {
 		c.guard.Attach(pg)
 		return c.guard
 	}
+	d.useDialFunc(cc)
 	cc.DialFunc = d.connectOrCancel(cc.DialFunc)
 	if d.check != nil {
 		d.check.adapt(cc)

@@ -7,10 +7,12 @@ import (
 	"strings"
 )
 
-// A panicError is a panic in the middle of a statement, turned into an error. Its text contains the stack of the panic.
+// A panicError is a panic in the middle of a statement, or in a function that a dial calls, turned into an error. Its text
+// contains the stack of the panic.
 type panicError struct {
 	value any
 	stack []byte
+	dials bool // it is one in a function that a dial calls
 }
 
 // newPanicError makes an error of a panic. It is called in the deferred function that has recovered from the panic, where
@@ -24,6 +26,9 @@ func newPanicError(value any) error {
 }
 
 func (e *panicError) Error() string {
+	if e.dials {
+		return fmt.Sprintf("a panic: %v\n\n%s", e.value, e.stack)
+	}
 	return fmt.Sprintf("pgprod: a panic in the midst of a statement: %v\n\n%s", e.value, e.stack)
 }
 

@@ -55,6 +55,8 @@ type Hooks struct {
 	Logger *slog.Logger         // nil: slog.Default() at the time of each line
 	Login  credentials.Source   // without a function the password comes from the settings
 	Notice func(*pgconn.Notice) // called for each notice of the server; nil: notices are not passed on
+	// Dial makes network connections; nil: they are made by the network's own dialler.
+	Dial pgconn.DialFunc
 	// AfterConnect is called for each new connection; nil: there is no such function.
 	AfterConnect func(context.Context, *pgx.Conn) error
 
@@ -119,7 +121,7 @@ func New(cfg *settings.Config, hooks Hooks) (*Pool, error) {
 	p.books.unknown, p.books.begun = map[link.Unknown]int64{}, map[string]int64{}
 	p.dialer = link.NewDialer(p.life, cfg, link.Hooks{
 		Login: hooks.Login, LoginFailed: p.noteLoginFailure, LoginCame: p.loginCame,
-		Notice: hooks.Notice, AfterConnect: hooks.AfterConnect, Target: p.in.Target, Tagged: hooks.Commenter != nil,
+		Notice: hooks.Notice, Dial: hooks.Dial, AfterConnect: hooks.AfterConnect, Target: p.in.Target, Tagged: hooks.Commenter != nil,
 	})
 	p.queue = lease.NewQueue(cfg.PoolMin, cfg.Capacity(), maker{p})
 	p.shelf.keepFor, p.shelf.unshelve = p.shelfTime(), p.unshelve

@@ -12,7 +12,12 @@ import (
 // DSN is then an error. All
 // that is wrong is in the one error that Load returns, a line for each.
 func Load(dsn string, environ []string, code Values, loginFrom string) (*Config, error) {
-	l := loader{vars: env.ToMap(environ), loginFrom: loginFrom}
+	return LoadGiven(Given{}, dsn, environ, code, loginFrom)
+}
+
+// LoadGiven is Load for a program that gives more in code than values.
+func LoadGiven(given Given, dsn string, environ []string, code Values, loginFrom string) (*Config, error) {
+	l := loader{given: given, vars: env.ToMap(environ), loginFrom: loginFrom}
 	l.readCode(code)
 	l.readDSN(l.findDSN(dsn))
 	l.readEnvironment()
@@ -31,6 +36,7 @@ func Load(dsn string, environ []string, code Values, loginFrom string) (*Config,
 
 // A loader is the state of one call of Load, which calls its methods in the order above.
 type loader struct {
+	given     Given
 	vars      map[string]string // the environment
 	loginFrom string            // the option whose function supplies the password; "": there is none
 
@@ -180,7 +186,7 @@ func (l *loader) config() *Config {
 		PoolReset: text(v.PoolReset), EagerBegin: text(v.Begin) == BeginEager, TraceContext: text(v.TraceContext),
 		OnceTable:          text(v.OnceTable),
 		TargetSessionAttrs: targetSessionAttrs(conn), PasswordInDSN: l.dsn.hasPassword(),
-		Sources: l.sources, values: l.values, loginFrom: l.loginFrom,
+		Given: l.given, Sources: l.sources, values: l.values, loginFrom: l.loginFrom,
 	}
 	c.PrePing, _ = parsePrePing(string(*v.PoolPrePing))
 	if c.PoolName == "" {

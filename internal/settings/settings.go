@@ -106,6 +106,7 @@ type Config struct {
 	PasswordFile       string        // read at every dial, with ReadPassword; "": there is none
 	EnvPrefix          string        // what environment variables begin with
 
+	Given              Given             // what was given in code
 	TargetSessionAttrs string            // any, read-write, read-only, primary, standby or prefer-standby
 	PasswordInDSN      bool              // the DSN has a password
 	Sources            map[string]Source // by DSN key, one entry for each row of the table

@@ -31,10 +31,10 @@ func (l *loader) requireTLS() {
 }
 
 // tlsWarning is a warning for production if connections to a host that isn't local may be unencrypted, and names the sslmode
-// that allows it; "": there is nothing to warn of.
+// that allows it; "": there is nothing to warn of. What a dial function of the application's connects to is its own matter.
 func (l *loader) tlsWarning() string {
 	exposed := func(e endpoint) bool { return !IsLocal(e.host) && !e.encrypted }
-	if *l.values.Environment != Production || !slices.ContainsFunc(endpoints(l.dsn.conn), exposed) {
+	if *l.values.Environment != Production || l.given.Dials || !slices.ContainsFunc(endpoints(l.dsn.conn), exposed) {
 		return ""
 	}
 	mode, where := l.sslmode()

@@ -3,7 +3,6 @@
 package wire
 
 import (
-	"crypto/tls"
 	"net"
 	"syscall"
 )
@@ -13,16 +12,19 @@ import (
 type Probe struct {
 	raw    syscall.RawConn  // the socket; nil: there is none that can be looked at
 	peek   func(fd uintptr) // the method value p.peekAt, made once, so that Peek allocates nothing
+	pump   *Pump            // in place of the socket; nil: it isn't a Pump
 	secure bool             // the connection uses TLS
 	state  State            // the result of peekAt
 	first  [1]byte          // the buffer of peekAt
 }
 
-// NewProbe returns a Probe for c, a socket or TLS on a socket; for any other net.Conn, Peek returns Unknown.
+// NewProbe returns a Probe for c, a socket, a Pump, or TLS on one of these; for any other net.Conn, Peek returns Unknown.
 func NewProbe(c net.Conn) *Probe {
 	p := &Probe{}
-	_, p.secure = c.(*tls.Conn)
-	if sc, ok := belowTLS(c).(syscall.Conn); ok {
+	bottom, secure := belowTLS(c)
+	p.secure = secure
+	p.pump, _ = bottom.(*Pump)
+	if sc, ok := bottom.(syscall.Conn); ok {
 		p.raw, _ = sc.SyscallConn()
 	}
 	p.peek = p.peekAt
@@ -34,6 +36,9 @@ func NewProbe(c net.Conn) *Probe {
 // It uses Control and not Read, which would wait for the socket's read lock: a background reader that pgx has left behind
 // may hold that.
 func (p *Probe) Peek() State {
+	if p.pump != nil {
+		return p.pump.state(p.secure)
+	}
 	if p.raw == nil {
 		return Unknown
 	}

@@ -5,14 +5,14 @@
 //	wire.go    Tap: what was written and what was heard
 //	rider.go   what travels in front of a statement
 //	probe_*.go Probe, and peek_*.go the system calls it makes
+//	dialled.go a connection that the application's dial function has made
+//	pump.go    a connection without a socket
 package wire
 
 import (
-	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"io"
-	"net"
 	"os"
 	"sync/atomic"
 )
@@ -32,7 +32,7 @@ import (
 type Tap struct {
 	r      io.Reader
 	w      io.Writer
-	secure bool        // TLS: when a Write fails with n == 0, part of its record may have been sent nevertheless
+	secure bool        // when a Write fails with n == 0, a part may have been sent nevertheless, see mayHide
 	late   func() bool // called when a read has run into its deadline: whether to read once more
 
 	writes   atomic.Int64          // how many writes have reached the connection, at least in part
@@ -67,8 +67,7 @@ const headerSize = 5
 // NewTap returns a Tap in front of r and w. When a read of r has run into its deadline, the Tap calls late, in the reading
 // goroutine. If late reports true (it has set another deadline) the Tap reads once more.
 func NewTap(r io.Reader, w io.Writer, late func() bool) *Tap {
-	_, secure := w.(*tls.Conn)
-	return &Tap{r: r, w: w, secure: secure, late: late}
+	return &Tap{r: r, w: w, secure: mayHide(w), late: late}
 }
 
 // Read implements io.Reader. It notes what the server says, and the first error.
@@ -271,14 +270,6 @@ const (
 	// Unknown: this platform, or this kind of net.Conn, doesn't allow to look without reading.
 	Unknown
 )
-
-// belowTLS returns the connection below TLS; without TLS that is c itself.
-func belowTLS(c net.Conn) net.Conn {
-	if t, ok := c.(*tls.Conn); ok {
-		return t.NetConn()
-	}
-	return c
-}
 
 // judge returns what the first byte that waits on an idle connection means. With TLS all but the type of the record is
 // encrypted: an error can't be told from a notice there.
