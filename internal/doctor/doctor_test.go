@@ -20,7 +20,6 @@ import (
 	"github.com/pgprod/pgprod/internal/docs"
 	"github.com/pgprod/pgprod/internal/doctor"
 	"github.com/pgprod/pgprod/internal/pgtest"
-	"github.com/pgprod/pgprod/internal/pgtest/loopback"
 )
 
 func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
@@ -198,9 +197,7 @@ func TestAWrongPasswordIsMisconfigured(t *testing.T) {
 func TestOneHostOfTwoIsEnoughToServe(t *testing.T) {
 	t.Parallel()
 	server := pgtest.StartTB(t, pgtest.Config{})
-	port, err := loopback.FreePort()
-	require.NoError(t, err)
-	dead := fmt.Sprintf("127.0.0.1:%d", port)
+	const dead = "127.0.0.1:1" // a port that nobody takes
 	alive := fmt.Sprintf("127.0.0.1:%d", server.Port())
 	r := examine(t, strings.Replace(server.DSN(""), alive, dead+","+alive, 1))
 	assert.Equal(t, doctor.CanServe, r.ExitStatus)
@@ -311,6 +308,29 @@ func TestTwoHostsWithTLSAreExaminedEachWithItsOwn(t *testing.T) {
 	}
 }
 
+// Each host's way has a *tls.Config of its own, and pgx keeps the client's certificate by that.
+func TestTheClientsCertificateServesOnEachHost(t *testing.T) {
+	t.Parallel()
+	ca, err := pgtest.NewCA()
+	require.NoError(t, err)
+	server := pgtest.StartTB(t, pgtest.Config{
+		TLS: &pgtest.TLS{CA: ca}, HBA: []string{"hostssl all all all cert", "local all all trust"},
+	})
+	cert, key, err := ca.Issue([]string{"postgres"}, time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
+	require.NoError(t, err)
+	dir := t.TempDir()
+	for name, content := range map[string][]byte{"cert": cert, "key": key} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), content, 0o600))
+	}
+	alive := fmt.Sprintf("127.0.0.1:%d", server.Port())
+	dsn := strings.Replace(server.DSN(""), alive, "127.0.0.1:1,"+alive, 1)
+	r := examine(t, pgtest.With(dsn, "sslmode", "verify-full", "sslrootcert", server.CAFile(),
+		"sslcert", filepath.Join(dir, "cert"), "sslkey", filepath.Join(dir, "key")))
+	assert.Equal(t, doctor.CanServe, r.ExitStatus)
+	assert.Equal(t, alive, only(t, r, "login").Host)
+	assert.Equal(t, doctor.OK, only(t, r, "login").Status)
+}
+
 func TestAStandbyServesWhoAsksForOne(t *testing.T) {
 	t.Parallel()
 	primary := pgtest.StartTB(t, pgtest.Config{})
@@ -401,6 +421,38 @@ func TestAnEnumScansIntoAStringAndItsArraysToo(t *testing.T) {
 	query := "select 'ok'::mood, array['sad', 'ok']::mood[], row(1, 2)::pair"
 	require.NoError(t, conn.QueryRow(t.Context(), query).Scan(&mood, &moods, &pair))
 	assert.Equal(t, []string{"ok", "{sad,ok}", "(1,2)"}, []string{mood, moods, pair})
+}
+
+func TestTypesOfExtensionsAreListed(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.NewDatabase(t)
+	conn, err := pgx.Connect(t.Context(), dsn)
+	require.NoError(t, err)
+	_, err = conn.Exec(t.Context(), `create extension citext; create extension hstore;
+ create table people (email citext, props hstore, secret uuid)`)
+	require.NoError(t, err, "Debian's postgresql and npm's builds have these extensions")
+	require.NoError(t, conn.Close(t.Context()))
+
+	all := lines(examine(t, dsn), "types")
+	require.Len(t, all, 2)
+	assert.Equal(t, doctor.OK, all[0].Status)
+	assert.Contains(t, all[0].Detail, "citext, of the extension citext, in people.email: scans into a string")
+	assert.Equal(t, doctor.Warning, all[1].Status)
+	assert.Contains(t, all[1].Detail, "hstore, of the extension hstore, in people.props")
+	assert.Contains(t, all[1].Advice, "pgtype.HstoreCodec")
+}
+
+func TestAServerThatHangsCannotServeAndIsNotWaitedForForEver(t *testing.T) {
+	t.Parallel()
+	server := pgtest.StartTB(t, pgtest.Config{})
+	require.NoError(t, server.Freeze())
+	defer func() { _ = server.Thaw() }()
+	r := examine(t, pgtest.With(server.DSN(""), "connect_timeout", "1"))
+	assert.Equal(t, doctor.CannotServe, r.ExitStatus)
+	l := only(t, r, "login")
+	assert.Equal(t, doctor.Failure, l.Status)
+	assert.Contains(t, l.Advice, "no answer in time")
+	assert.Equal(t, doctor.Skipped, only(t, r, "server").Status)
 }
 
 func TestItWaitsForAServerThatIsAway(t *testing.T) {

@@ -29,8 +29,8 @@ where n.nspname <> 'pg_catalog' group by t.oid, t.typtype, x.extname order by 1 
 
 // These say what makes pgx know a type.
 const (
-	howToRegister = "(*pgx.Conn).LoadType and TypeMap().RegisterType"
-	register      = "to scan it into a Go type of its own, register it in WithAfterConnect: " + howToRegister
+	howToRegister = "see internal/docs/hooks.md"
+	register      = "to scan it into a Go type of its own, register it in WithAfterConnect, " + howToRegister
 )
 
 // types lists, once, the types of columns that pgx doesn't know by itself, and says what they scan into.
@@ -91,7 +91,7 @@ func scanning(typtype, extension string, isArray bool) (what, scans, advice stri
 		return what, "scans into a string", ""
 	case plain:
 		return what, "scans into a string, but an array of it also into one string, such as {a,b}",
-			"to scan arrays into a slice, register type and array in WithAfterConnect: " + howToRegister
+			"to scan arrays into a slice, register type and array in WithAfterConnect, " + howToRegister
 	case helpers[extension] != "":
 		return what, "scans into a string, in the server's notation", helpers[extension] + ", in WithAfterConnect"
 	}
