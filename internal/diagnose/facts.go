@@ -20,12 +20,21 @@ type Facts struct {
 	Privileges []string           // attributes of the role that a service has no use for, such as CREATEDB
 	Encrypted  bool               // the connection uses TLS
 	Pooled     bool               // there is a pooler between us and the server, which has limits of its own
+	Server     int                // max_connections less what is reserved
 	Room       int                // for how many connections of ours the server has room, those that we have included
 	Limits     string             // which limit that comes from, in words
 	Version    int                // server_version_num
 	Clock      time.Duration      // how far the server's clock is ahead of ours
 	Settings   map[string]Setting // all settings of the session, by their name in lower case
 	Collations []Collation        // those whose version has changed
+}
+
+// limit is what Preflight.Limit returns.
+func (f *Facts) limit() int64 {
+	if f.Pooled {
+		return 0
+	}
+	return int64(f.Server)
 }
 
 // A Setting is the value of a server setting in the session, and pg_settings' word for where it comes from.
@@ -120,11 +129,11 @@ func AskFacts(ctx context.Context, c *link.Conn, ours int) (f Facts, err error) 
 	return f, err
 }
 
-// roomIn sets Room and Limits: how many connections the narrowest limit leaves to us beside those of others. server, role
-// and database are the limits (-1: none), backends and inDatabase count the connections that exist, and ours is how many are
-// ours.
+// roomIn sets Server, Room and Limits: how many connections the narrowest limit leaves to us beside those of others. server,
+// role and database are the limits (-1: none), backends and inDatabase count the connections that exist, and ours is how many
+// are ours.
 func (f *Facts) roomIn(server, backends, role, database, inDatabase, ours int) {
-	f.Room = server - max(0, backends-ours)
+	f.Server, f.Room = server, server-max(0, backends-ours)
 	f.Limits = fmt.Sprintf("max_connections less what is reserved is %d, others have %d", server, max(0, backends-ours))
 	if left := database - max(0, inDatabase-ours); database >= 0 && left < f.Room {
 		f.Room, f.Limits = left, fmt.Sprintf("the database's CONNECTION LIMIT is %d", database)

@@ -39,6 +39,8 @@ const (
 	probeKept = time.Minute
 	// longWait is how long a caller may wait for a connection before the pool counts as degraded.
 	longWait = time.Second
+	// stateFor is for how long metrics show what a look has found, if no other comes after it.
+	stateFor = 5 * time.Minute
 )
 
 // A Pool is what this package needs of the pool. Its methods are safe for concurrent use.
@@ -92,6 +94,7 @@ type answer struct {
 	sign    sign      // why the server is alive nevertheless, if err isn't nil
 	latency time.Duration
 	kind    Kind
+	status  string // the verdict when the look was over; "" before
 }
 
 // A sign is what shows that a server is alive although it has not answered a check's question.
@@ -119,20 +122,35 @@ func (h *Prober) Check(ctx context.Context, warnings []string) activity.Health {
 	case err != nil:
 		is.Status = activity.Unhealthy
 		is.Reason = "the check's own time was up before the server had answered, which says nothing of the server: " + err.Error()
-	case h.dead(a):
-		is.Status, is.Reason = activity.Unhealthy, link.SafeText(a.err)
 	default:
-		if is.Reason = h.impaired(a); is.Reason != "" {
-			is.Status = activity.Degraded
-		} else {
-			is.Status = activity.Healthy
-		}
+		is.Status, is.Reason = h.verdict(a)
 	}
 	is.Database = activity.Connected
 	if is.Status == activity.Unhealthy {
 		is.Database = activity.Disconnected
 	}
 	return is
+}
+
+// verdict says how the server and the pool are by an answer, and why they aren't healthy.
+func (h *Prober) verdict(a answer) (status, reason string) {
+	if h.dead(a) {
+		return activity.Unhealthy, link.SafeText(a.err)
+	}
+	if reason = h.impaired(a); reason != "" {
+		return activity.Degraded, reason
+	}
+	return activity.Healthy, ""
+}
+
+// State returns the status that the last look has found, for metrics; "" if there was none within stateFor. It asks nobody.
+func (h *Prober) State() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.last.at.IsZero() || time.Since(h.last.at) >= stateFor {
+		return ""
+	}
+	return h.last.status
 }
 
 // impaired says what is wrong with a server that is alive, or with the pool. It returns "" if all is well.
@@ -227,6 +245,7 @@ func (h *Prober) answer(ctx context.Context) (answer, error) {
 // connection for the next look. It ends within probeTimeout, or soon after the pool's life.
 func (h *Prober) refresh() {
 	a := h.observe()
+	a.status, _ = h.verdict(a)
 	h.noteHealth(a)
 
 	h.mu.Lock()

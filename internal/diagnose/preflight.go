@@ -21,6 +21,7 @@ type Preflight struct {
 	timer    *time.Timer // calls ask; nil before Plan
 	closed   bool        // Close was called: the timer is not set any more
 	warnings []string    // what was found
+	limit    int64       // what Limit returns
 }
 
 // NewPreflight returns a preflight for a pool. It does nothing before Plan is called.
@@ -33,11 +34,19 @@ func (f *Preflight) Warnings() []string {
 	return slices.Clone(f.warnings)
 }
 
-// found keeps the warnings, for Warnings to return.
-func (f *Preflight) found(warnings []string) {
+// Limit returns for how many connections the server has room at most, whosever they are: max_connections less what is
+// reserved. It is 0 if that isn't known: before the preflight is over, and behind a pooler, which has limits of its own.
+func (f *Preflight) Limit() int64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.warnings = warnings
+	return f.limit
+}
+
+// found keeps the warnings, for Warnings to return, and the server's limit.
+func (f *Preflight) found(warnings []string, limit int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.warnings, f.limit = warnings, limit
 }
 
 const (
@@ -102,7 +111,7 @@ func (f *Preflight) ask() {
 		f.Diary().PreflightFailed(ctx, instruments.Describe(err, ""))
 	default:
 		warnings := sentences(Judge(f.Settings(), found, 1, time.Now()))
-		f.found(warnings)
+		f.found(warnings, found.limit())
 		f.Diary().Preflight(ctx, warnings)
 	}
 }

@@ -80,6 +80,9 @@ func TestTheRoomIsWhatTheNarrowestLimitLeaves(t *testing.T) {
 		f.roomIn(c.server, c.backends, c.role, c.database, c.inDatabase, c.ours)
 		assert.Equal(t, c.want, f.Room, "%+v", c)
 		assert.NotEmpty(t, f.Limits)
+		assert.EqualValues(t, c.server, f.limit())
+		f.Pooled = true
+		assert.Zero(t, f.limit(), "the limits behind a pooler are the pooler's")
 	}
 }
 

@@ -47,6 +47,8 @@ type PoolState struct {
 	Unknown        map[string]int64 // COMMITs whose outcome is unknown, by reason
 	BegunAgain     map[string]int64 // transactions that InTx has begun again, by the error.type of why
 	Leaks          int64            // connections that a caller held longer than leak_detection
+	ServerLimit    int64            // connections that the server has room for, of all its clients; 0: not known
+	Health         string           // what the last health check has found, one of activity's words; "": not known
 }
 
 // Instruments are the metrics and spans of one pool. They are safe for concurrent use. Close ends them.
@@ -122,7 +124,8 @@ func (i *Instruments) observe(m metric.Meter, state func() PoolState) error {
 	i.callback, err = m.RegisterCallback(func(_ context.Context, to metric.Observer) error {
 		o.report(to, state())
 		return nil
-	}, o.count, o.idleMax, o.idleMin, o.limit, o.pending, o.timeouts, o.failed, o.overflow, o.closed, o.leaks, o.unknown, o.again)
+	}, o.count, o.idleMax, o.idleMin, o.limit, o.pending, o.timeouts, o.failed, o.overflow, o.closed, o.leaks, o.unknown, o.again,
+		o.room, o.health)
 	return err
 }
 

@@ -9,6 +9,8 @@ import (
 
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/semconv/v1.43.0/dbconv"
+
+	"github.com/pgprod/pgprod/internal/activity"
 )
 
 // observed are the instruments whose values a collection reads from the pool.
@@ -18,6 +20,7 @@ type observed struct {
 	count, idleMax, idleMin, limit, pending metric.Int64ObservableUpDownCounter
 	timeouts, failed, overflow, leaks       metric.Int64ObservableCounter
 	closed, unknown, again                  metric.Int64ObservableCounter // by reason
+	room, health                            metric.Int64ObservableGauge
 
 	all, idle, used metric.MeasurementOption // the attributes pool, and those with a state of connections
 }
@@ -59,7 +62,17 @@ func (o *observed) makeOwn(m metric.Meter) error {
 		counter, err := m.Int64ObservableCounter(own.name, metric.WithUnit(own.unit), metric.WithDescription(own.description))
 		*own.to, all = counter, append(all, err)
 	}
-	return errors.Join(all...)
+	return errors.Join(append(all, o.makeGauges(m))...)
+}
+
+// makeGauges makes those of them that say how something is.
+func (o *observed) makeGauges(m metric.Meter) error {
+	var e1, e2 error
+	o.room, e1 = m.Int64ObservableGauge(serverLimit, metric.WithUnit("{connection}"),
+		metric.WithDescription("Connections that the server has room for, of all its clients together."))
+	o.health, e2 = m.Int64ObservableGauge(healthState, metric.WithUnit("{state}"),
+		metric.WithDescription("1 for the state that the last health check has found, 0 for the others."))
+	return errors.Join(e1, e2)
 }
 
 // makeOptions makes the options that are the same for each collection.
@@ -92,9 +105,26 @@ func (o *observed) report(to metric.Observer, s PoolState) {
 	to.ObserveInt64(o.failed, s.FailedConnects, o.all)
 	to.ObserveInt64(o.overflow, s.OverflowOpened, o.all)
 	to.ObserveInt64(o.leaks, s.Leaks, o.all)
+	if s.ServerLimit > 0 {
+		to.ObserveInt64(o.room, s.ServerLimit, o.all)
+	}
+	if s.Health != "" {
+		o.reportHealth(to, s.Health)
+	}
 	o.reportBy(reasonKey, to, o.unknown, s.Unknown)
 	o.reportBy(semconv.ErrorTypeKey, to, o.again, s.BegunAgain)
 	o.reportBy(reasonKey, to, o.closed, s.Closed)
+}
+
+// reportHealth tells a collection which of the states the pool is in.
+func (o *observed) reportHealth(to metric.Observer, is string) {
+	for _, state := range []string{activity.Healthy, activity.Degraded, activity.Unhealthy} {
+		value := int64(0)
+		if state == is {
+			value = 1
+		}
+		to.ObserveInt64(o.health, value, o.with(stateKey.String(state)))
+	}
 }
 
 // reportBy tells a collection a counter's numbers by the values of an attribute.

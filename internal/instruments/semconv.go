@@ -30,8 +30,11 @@ const (
 	connectionLeaks     = "pgprod.connection.leaks"
 	commitsUnknown      = "pgprod.commit.unknown"
 	transactionRetries  = "pgprod.transaction.retries"
+	serverLimit         = "pgprod.server.connection.limit"
+	healthState         = "pgprod.health.state"
 
 	reasonKey             = attribute.Key("pgprod.reason")
+	stateKey              = attribute.Key("pgprod.state")
 	waitDurationKey       = attribute.Key("pgprod.wait.duration")
 	beginsTransactionKey  = attribute.Key("pgprod.begins_transaction")
 	transactionAttemptKey = attribute.Key("pgprod.transaction.attempt")

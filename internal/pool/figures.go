@@ -152,5 +152,7 @@ func (p *Pool) state() instruments.PoolState {
 		Leaks:          p.leaks(),
 		Unknown:        unknown,
 		BegunAgain:     again,
+		ServerLimit:    p.preflight.Limit(),
+		Health:         p.prober.State(),
 	}
 }
