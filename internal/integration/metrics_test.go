@@ -33,6 +33,7 @@ func (o own) Description() string { return o.description }
 
 var (
 	counter   = shape{kind: pmetric.MetricTypeSum, value: pmetric.NumberDataPointValueTypeInt, monotonic: true}
+	gauge     = shape{kind: pmetric.MetricTypeGauge, value: pmetric.NumberDataPointValueTypeInt}
 	upDown    = shape{kind: pmetric.MetricTypeSum, value: pmetric.NumberDataPointValueTypeInt}
 	durations = shape{kind: pmetric.MetricTypeHistogram, buckets: "[0.001 0.005 0.01 0.05 0.1 0.5 1 5 10]"}
 	rowCounts = shape{kind: pmetric.MetricTypeHistogram, buckets: "[1 2 5 10 20 50 100 200 500 1000 2000 5000 10000]"}
@@ -72,6 +73,8 @@ var metrics = []struct {
 	{own{"pgprod.commit.unknown", "{commit}", "Commits whose outcome is unknown, by reason."}, counter},
 	{own{"pgprod.transaction.retries", "{transaction}",
 		"Transactions that InTx has begun again, by what the attempt before has failed with."}, counter},
+	{own{"pgprod.server.connection.limit", "{connection}", "Connections that the server has room for, of all its clients together."}, gauge},
+	{own{"pgprod.health.state", "{state}", "1 for the state that the last health check has found, 0 for the others."}, gauge},
 }
 
 // A snapshot is one export of the driver's metrics.
@@ -112,7 +115,11 @@ func (s *snapshot) add(m pmetric.Metric) {
 		}
 		return
 	}
-	for _, p := range m.Sum().DataPoints().All() {
+	numbers := m.Sum().DataPoints
+	if m.Type() == pmetric.MetricTypeGauge {
+		numbers = m.Gauge().DataPoints
+	}
+	for _, p := range numbers().All() {
 		s.values[key(m.Name(), p.Attributes().AsRaw())] = p.IntValue()
 	}
 }
@@ -128,6 +135,10 @@ func shapes(m pmetric.Metric) map[shape]bool {
 	case pmetric.MetricTypeSum:
 		for _, p := range m.Sum().DataPoints().All() {
 			found[shape{kind: m.Type(), value: p.ValueType(), monotonic: m.Sum().IsMonotonic()}] = true
+		}
+	case pmetric.MetricTypeGauge:
+		for _, p := range m.Gauge().DataPoints().All() {
+			found[shape{kind: m.Type(), value: p.ValueType()}] = true
 		}
 	default:
 		found[shape{kind: m.Type()}] = true
@@ -168,6 +179,8 @@ func (s *script) values(full bool) map[string]int64 {
 	}
 	count(mainPool, 1, 0)
 	count(smallPool, 1, 0)
+	set(own{name: "pgprod.health.state"}, askedPool, 1, "pgprod.state", "healthy")
+	set(own{name: "pgprod.health.state"}, askedPool, 0, "pgprod.state", "unhealthy")
 	set(dbconv.ClientConnectionPendingRequests{}, mainPool, 0)
 	set(dbconv.ClientConnectionTimeouts{}, smallPool, int64(s.timeouts))
 	set(own{name: "pgprod.connection.closed"}, mainPool, 1, "pgprod.reason", "overflow")

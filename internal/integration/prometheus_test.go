@@ -38,6 +38,8 @@ var prometheusNames = []struct{ name, kind string }{
 	{"pgprod_connection_leaks_total", "counter"},
 	{"pgprod_commit_unknown_total", "counter"},
 	{"pgprod_transaction_retries_total", "counter"},
+	{"pgprod_server_connection_limit", "gauge"},
+	{"pgprod_health_state", "gauge"},
 }
 
 // scrape is one page of a registry.

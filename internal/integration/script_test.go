@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -16,10 +17,12 @@ import (
 	"github.com/pgprod/pgprod/internal/pgtest"
 )
 
-// mainPool and smallPool are the names of the script's pools. The small one is there for its timeouts.
+// mainPool, smallPool and askedPool are the names of the script's pools. The small one is there for its timeouts, and the
+// last one for what is asked about the server.
 const (
 	mainPool  = "main"
 	smallPool = "small"
+	askedPool = "asked"
 )
 
 // A script is what an application does to a database, so that each span and metric is seen at least once.
@@ -48,8 +51,8 @@ func newScript(t *testing.T, opts ...pgprod.Option) *script {
 // open opens a pool that the end of the test closes.
 func (s *script) open(opts ...pgprod.Option) *sql.DB {
 	s.t.Helper()
-	opts = append(opts, pgprod.WithPreflight(false)) // which would take a connection meanwhile
-	db, err := pgprod.Open(s.dsn, append(opts, s.opts...)...)
+	opts = slices.Concat([]pgprod.Option{pgprod.WithPreflight(false)}, opts, s.opts) // it would take a connection meanwhile
+	db, err := pgprod.Open(s.dsn, opts...)
 	require.NoError(s.t, err)
 	s.t.Cleanup(func() { assert.NoError(s.t, db.Close()) })
 	return db
@@ -63,6 +66,7 @@ func (s *script) run(ctx context.Context, full func()) {
 	s.raw(ctx, db)
 	s.queue(ctx, db, full)
 	s.timeout(ctx)
+	s.ask()
 }
 
 func (s *script) exec(ctx context.Context, db interface {
@@ -170,6 +174,16 @@ func (s *script) queue(ctx context.Context, db *sql.DB, full func()) {
 	require.NoError(s.t, held[0].Close())
 	require.NoError(s.t, <-done)
 	require.NoError(s.t, held[1].Close())
+}
+
+// ask has the preflight and a health check look at the server.
+func (s *script) ask() {
+	s.t.Helper()
+	db := s.open(pgprod.WithPoolName(askedPool), pgprod.WithPreflight(true))
+	require.NoError(s.t, db.PingContext(context.Background()))
+	pgtest.Eventually(s.t, patience, func() bool { // there is one at least: the role is a superuser
+		return len(pgprod.Check(context.Background(), db).Warnings) > 0
+	}, "no preflight")
 }
 
 // timeout has a caller wait in vain.
