@@ -107,10 +107,10 @@ func TestNoPanelLiesOnAnotherOrOutsideTheGrid(t *testing.T) {
 	}
 }
 
-func TestTheDashboardGetsItsIdentityAndDataSourceAtTheImport(t *testing.T) {
+func TestTheDashboardKeepsItsAddressAndGetsItsDataSourceAtTheImport(t *testing.T) {
 	d := grafana(t)
-	assert.Nil(t, d.ID)
-	assert.Nil(t, d.UID, "a fixed uid replaces another dashboard")
+	assert.Nil(t, d.ID, "it is Grafana's")
+	assert.Equal(t, "pgprod-postgresql", *d.UID, "links to it, and its next version, find it by that")
 	assert.NotEmpty(t, d.Title)
 	assert.GreaterOrEqual(t, d.SchemaVersion, 39, "Grafana 11")
 	var names []string
@@ -125,14 +125,14 @@ func TestTheDashboardGetsItsIdentityAndDataSourceAtTheImport(t *testing.T) {
 		bytes.Count(dashboards.Grafana, []byte(`"uid": "${datasource}"`))+1, "a data source is named by its uid")
 }
 
-func TestTheDashboardAnswersTheThreeQuestionsInThisOrder(t *testing.T) {
+func TestTheDashboardAnswersTheQuestionsInThisOrder(t *testing.T) {
 	var rows []string
 	for _, p := range grafana(t).Panels {
 		if p.Type == "row" {
 			rows = append(rows, p.Title)
 		}
 	}
-	assert.Equal(t, []string{"Is it us or the database?", "Pool", "Statements"}, rows)
+	assert.Equal(t, []string{"Is it us or the database?", "Fleet", "Pool", "Statements"}, rows)
 }
 
 func TestEachAlertSaysWhatItMeansHowBadItIsAndWhichSettingHelps(t *testing.T) {
@@ -140,7 +140,8 @@ func TestEachAlertSaysWhatItMeansHowBadItIsAndWhichSettingHelps(t *testing.T) {
 		Groups []struct {
 			Name  string
 			Rules []struct {
-				Alert, Expr, For    string
+				Record, Alert, Expr string
+				For                 string
 				Labels, Annotations map[string]string
 			}
 		}
@@ -151,12 +152,15 @@ func TestEachAlertSaysWhatItMeansHowBadItIsAndWhichSettingHelps(t *testing.T) {
 	require.Len(t, file.Groups, 1)
 	seen := map[string]bool{}
 	for _, r := range file.Groups[0].Rules {
+		if r.Record != "" {
+			continue
+		}
 		assert.True(t, strings.HasPrefix(r.Alert, "Pgprod"), r.Alert)
 		assert.False(t, seen[r.Alert], "two alerts %s", r.Alert)
 		seen[r.Alert] = true
 		assert.NotEmpty(t, strings.TrimSpace(r.Expr), r.Alert)
 		assert.Contains(t, []string{"critical", "warning", "info"}, r.Labels["severity"], r.Alert)
-		assert.Contains(t, r.Annotations["summary"], "{{ $labels.instance }}", r.Alert)
+		assert.Regexp(t, `{{ \$labels\.(instance|server_address) }}`, r.Annotations["summary"], r.Alert)
 		assert.Regexp(t, `\b(db_client|pgprod)_\w+`, r.Annotations["description"], "%s: the description names no metric", r.Alert)
 		assertNamesASetting(t, r.Annotations["description"], r.Alert)
 	}

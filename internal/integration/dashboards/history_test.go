@@ -2,18 +2,14 @@ package dashboards
 
 import (
 	"context"
-	"errors"
-	"io"
-	"net/http"
-	"net/http/httptest"
+	"slices"
 	"testing"
 	"time"
 
-	clientprometheus "github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/model/textparse"
+	"github.com/prometheus/prometheus/model/rulefmt"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/storage"
@@ -22,32 +18,36 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-const (
-	scrapeInterval = time.Minute
-	// accept is what Prometheus 3 asks for: names in UTF-8 would come as they are.
-	accept = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6," +
-		"application/openmetrics-text;version=0.0.1;q=0.5," +
-		"text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
-)
+// scrapeInterval is the time between two scrapes, or two exports.
+const scrapeInterval = time.Minute
 
 // began is the time of the first scrape. Time is made up: scrapes are scrapeInterval apart, whatever passes between them.
 var began = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// sample is one value of a series.
+// sample is one value of a series: a number, or a histogram.
 type sample struct {
-	at    int64
-	value float64
+	at        int64
+	value     float64
+	histogram *histogram.FloatHistogram // nil: a number
 }
 
 var _ chunks.Sample = sample{}
 
-func (s sample) T() int64                      { return s.at }
-func (s sample) ST() int64                     { return 0 }
-func (s sample) F() float64                    { return s.value }
-func (s sample) H() *histogram.Histogram       { return nil }
-func (s sample) FH() *histogram.FloatHistogram { return nil }
-func (s sample) Type() chunkenc.ValueType      { return chunkenc.ValFloat }
-func (s sample) Copy() chunks.Sample           { return s }
+func (s sample) T() int64                { return s.at }
+func (s sample) ST() int64               { return 0 }
+func (s sample) F() float64              { return s.value }
+func (s sample) H() *histogram.Histogram { return nil }
+func (s sample) Copy() chunks.Sample     { return s }
+
+// FH returns a copy, since the engine calculates in what it gets.
+func (s sample) FH() *histogram.FloatHistogram { return s.histogram.Copy() }
+
+func (s sample) Type() chunkenc.ValueType {
+	if s.histogram != nil {
+		return chunkenc.ValFloatHistogram
+	}
+	return chunkenc.ValFloat
+}
 
 // series are the samples of one set of labels.
 type series struct {
@@ -55,7 +55,7 @@ type series struct {
 	samples []chunks.Sample
 }
 
-// A history is what Prometheus would have kept of its scrapes.
+// A history is what Prometheus would have kept of what it was told.
 type history struct {
 	engine *promql.Engine
 	all    map[string]*series
@@ -71,39 +71,39 @@ func newHistory(t *testing.T) *history {
 	return &history{engine: engine, all: map[string]*series{}}
 }
 
-// scrape adds a page of a registry, with the labels that Prometheus gives to a target.
-func (h *history) scrape(t *testing.T, registry *clientprometheus.Registry, instance string, at time.Time) {
-	t.Helper()
-	w := httptest.NewRecorder()
-	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil)
-	r.Header.Set("Accept", accept)
-	promhttp.HandlerFor(registry, promhttp.HandlerOpts{ErrorHandling: promhttp.HTTPErrorOnError}).ServeHTTP(w, r)
-	require.Equal(t, http.StatusOK, w.Code, w.Body)
-	page, err := textparse.New(w.Body.Bytes(), w.Header().Get("Content-Type"), nil, textparse.ParserOptions{})
-	require.NoError(t, err)
-	for {
-		entry, err := page.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		require.NoError(t, err)
-		if entry == textparse.EntrySeries {
-			var l labels.Labels
-			page.Labels(&l)
-			_, _, value := page.Series()
-			h.add(labels.NewBuilder(l).Set("job", "test").Set("instance", instance).Labels(), at, value)
-		}
+func (h *history) add(l labels.Labels, s sample) {
+	key := l.String()
+	if h.all[key] == nil {
+		h.all[key] = &series{labels: l}
 	}
-	h.last = at
+	h.all[key].samples = append(h.all[key].samples, s)
+	h.last = time.UnixMilli(max(h.last.UnixMilli(), s.at))
 }
 
-func (h *history) add(l labels.Labels, at time.Time, value float64) {
-	s := h.all[l.String()]
-	if s == nil {
-		s = &series{labels: l}
-		h.all[l.String()] = s
+// include adds the series of another history that wanted says yes to.
+func (h *history) include(other *history, wanted func(instance string) bool) {
+	for key, s := range other.all {
+		if wanted(s.labels.Get("instance")) {
+			h.all[key] = s
+		}
 	}
-	s.samples = append(s.samples, sample{at.UnixMilli(), value})
+	h.last = other.last
+}
+
+// record evaluates recording rules, and keeps what comes of them.
+func (h *history) record(t *testing.T, rules []rulefmt.Rule) {
+	t.Helper()
+	for _, r := range rules {
+		for _, s := range h.query(t, r.Expr) {
+			l := labels.NewBuilder(s.Metric).Set(model.MetricNameLabel, r.Record).Labels()
+			for _, p := range s.Floats {
+				h.add(l, sample{at: p.T, value: p.F})
+			}
+			for _, p := range s.Histograms {
+				h.add(l, sample{at: p.T, histogram: p.H})
+			}
+		}
+	}
 }
 
 // matching are the series that a selector of an expression selects.
@@ -158,7 +158,10 @@ func (h *history) query(t *testing.T, expr string) promql.Matrix {
 	require.NoError(t, err, expr)
 	kept := make(promql.Matrix, len(matrix)) // the engine takes its points back
 	for i, s := range matrix {
-		kept[i] = promql.Series{Metric: s.Metric, Floats: append([]promql.FPoint(nil), s.Floats...)}
+		kept[i] = promql.Series{Metric: s.Metric, Floats: slices.Clone(s.Floats)}
+		for _, p := range s.Histograms {
+			kept[i].Histograms = append(kept[i].Histograms, promql.HPoint{T: p.T, H: p.H.Copy()})
+		}
 	}
 	return kept
 }

@@ -3,7 +3,8 @@
 // serves, and the expressions are evaluated on that.
 //
 //	programs_test.go    the programs, what is wrong with each, and which alerts they cause
-//	history_test.go     what was scraped, as Prometheus's engine sees it
+//	forms_test.go       what a program reports, by scrapes and by OTLP, with each kind of histogram
+//	history_test.go     what was reported, as Prometheus's engine sees it
 //	dashboards_test.go  the tests
 package dashboards
 

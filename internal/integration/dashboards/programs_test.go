@@ -12,10 +12,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
-	otelprometheus "go.opentelemetry.io/otel/exporters/prometheus"
-	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 
 	"github.com/pgprod/pgprod"
 	"github.com/pgprod/pgprod/internal/pgtest"
@@ -38,13 +35,24 @@ type story struct {
 	alerts []string // that it causes, and no others
 }
 
-// stories are told side by side. The first five cause no alert; each of the others shows one kind of trouble.
+// stories are told side by side. The first six cause no alert; each of the others shows one kind of trouble.
 var stories = []story{
-	{name: "healthy", options: size(4, 2), round: healthy},
-	{name: "idle", round: func(*program, int) error { return nil }},
-	{name: "seldom failing", round: func(p *program, n int) error {
+	{name: "healthy", options: append(size(4, 2), pgprod.WithPreflight(true)), round: healthy},
+	{name: "idle", options: size(2, 0), round: func(*program, int) error { return nil }},
+	{name: "seldom failing", options: size(2, 0), round: func(p *program, n int) error {
 		if n == 5 || n == 6 {
 			return p.refused("SELECT * FROM nowhere", "42P01")
+		}
+		return nil
+	}},
+	{name: "seldom late", options: append(size(1, 0), pgprod.WithPoolTimeout(time.Second)), round: func(p *program, n int) error {
+		switch n {
+		case 0:
+			return errors.Join(p.dial(), p.slow(1, 0))
+		case 10:
+			return errors.Join(p.hold(), p.timeOut(1), p.release())
+		case 20:
+			return p.slow(1, 1.1)
 		}
 		return nil
 	}},
@@ -55,18 +63,18 @@ var stories = []story{
 		return p.ordinary()
 	}},
 	{name: "conflicting", options: size(4, 0), round: func(p *program, n int) error {
-		if n%3 == 1 {
+		if n%10 == 5 {
 			return errors.Join(p.ordinary(), p.conflict())
 		}
 		return p.ordinary()
 	}},
-	{name: "full", options: size(2, 0), alerts: []string{"PgprodPoolNearlyFull"}, round: func(p *program, n int) (err error) {
+	{name: "full", options: size(2, 0), alerts: []string{"PgprodDegraded", "PgprodPoolNearlyFull"}, round: func(p *program, n int) (err error) {
 		if n == 0 {
 			p.beside, err = p.open("another pool of a full program", size(2, 0)...)
 			return errors.Join(err, p.hold(), p.hold())
 		}
 		_, err = p.beside.ExecContext(p.ctx, "SELECT id FROM items")
-		return err
+		return errors.Join(err, p.checks("degraded"))
 	}},
 	{name: "waited for", options: size(1, 0), alerts: []string{"PgprodCallersWait", "PgprodPoolNearlyFull"},
 		round: func(p *program, n int) error {
@@ -82,19 +90,32 @@ var stories = []story{
 		return p.ordinary()
 	}},
 	{name: "timed out", options: append(size(1, 0), pgprod.WithPoolTimeout(time.Second)),
-		alerts: []string{"PgprodPoolTimeouts"}, round: func(p *program, n int) error {
-			if n != 10 {
-				return nil
+		alerts: []string{"PgprodPoolTimeouts", "PgprodPoolTimeoutsLast"}, round: func(p *program, n int) error {
+			switch n {
+			case 0:
+				return p.dial()
+			case 10:
+				return errors.Join(p.hold(), p.timeOut(10), p.release())
 			}
-			_ = p.db.PingContext(p.ctx) // on a busy machine the dial may take longer than pool_timeout
-			err := p.hold()
-			if waited := p.db.PingContext(p.ctx); !errors.Is(waited, pgprod.ErrPoolTimeout) {
-				err = errors.Join(err, fmt.Errorf("no ErrPoolTimeout but %w", waited))
+			return nil
+		}},
+	{name: "timed out now and then", options: append(size(1, 0), pgprod.WithPoolTimeout(time.Second)),
+		alerts: []string{"PgprodPoolTimeoutsLast"}, round: func(p *program, n int) error {
+			err := p.ordinary()
+			for range 19 {
+				err = errors.Join(err, p.ordinary())
 			}
-			return errors.Join(err, p.release())
+			if n == 10 {
+				err = errors.Join(err, p.hold(), p.timeOut(7), p.release())
+			}
+			return err
 		}},
 	{name: "cut off", server: func(u *url.URL) { u.Host = "127.0.0.1:1" },
-		alerts: []string{"PgprodCallersWait", "PgprodConnectFailures", "PgprodNoConnections"}, round: func(p *program, n int) error {
+		alerts: []string{"PgprodCallersWait", "PgprodConnectFailures", "PgprodNoConnections", "PgprodUnhealthy"},
+		round: func(p *program, n int) error {
+			if err := p.checks("unhealthy"); err != nil {
+				return err
+			}
 			switch n {
 			case 2:
 				return p.wait()
@@ -104,7 +125,7 @@ var stories = []story{
 			}
 			return nil
 		}},
-	{name: "turned away", server: func(u *url.URL) { u.Path += "_missing" },
+	{name: "turned away", options: size(2, 0), server: func(u *url.URL) { u.Path += "_missing" },
 		alerts: []string{"PgprodConnectFailures"}, round: func(p *program, n int) error {
 			if n == 5 && p.db.PingContext(p.ctx) == nil {
 				return errors.New("the database is there")
@@ -137,18 +158,34 @@ var stories = []story{
 		}
 		return errors.Join(err, p.release())
 	}},
-	{name: "failing", alerts: []string{"PgprodErrorShare"}, round: func(p *program, _ int) error {
+	{name: "too many", options: append(size(500, 0), pgprod.WithPreflight(true)), proxied: true, alerts: []string{"PgprodFleetTooLarge"},
+		round: func(p *program, n int) error {
+			if n == 0 {
+				return errors.Join(p.ordinary(), p.preflight())
+			}
+			return p.ordinary()
+		}},
+	{name: "failing now and then", options: size(2, 0), alerts: []string{"PgprodErrorShareLasts"}, round: func(p *program, _ int) error {
+		return errors.Join(p.ordinary(), p.ordinary(), p.ordinary(), p.ordinary(), p.refused("SELECT * FROM nowhere", "42P01"))
+	}},
+	{name: "failing", options: size(2, 0), alerts: []string{"PgprodErrorShare", "PgprodErrorShareLasts"}, round: func(p *program, _ int) error {
 		const missing = "SELECT * FROM nowhere"
 		return errors.Join(p.ordinary(), p.refused(missing, "42P01"), p.refused(missing, "42P01"))
 	}},
-	{name: "slow", alerts: []string{"PgprodStatementsSlow"}, round: func(p *program, n int) error {
-		seconds := 0.0 // the first brings the series into being: what a counter begins with is no rise
-		if n == 2 || n == 6 || n == 10 {
-			seconds = 1.1
-		}
-		_, err := p.db.ExecContext(p.ctx, "SELECT pg_sleep($1)", seconds)
-		return errors.Join(err, p.ordinary())
-	}},
+	{name: "slow", options: size(12, 0), alerts: []string{"PgprodStatementsSlow", "PgprodStatementsSlowLast"},
+		round: func(p *program, n int) error {
+			if n == 2 {
+				return errors.Join(p.slow(12, 1.1), p.ordinary())
+			}
+			return errors.Join(p.slow(1, 0), p.ordinary())
+		}},
+	{name: "slow now and then", options: size(2, 0), alerts: []string{"PgprodStatementsSlowLast"},
+		round: func(p *program, n int) error {
+			if n == 4 || n == 10 || n == 16 || n == 20 {
+				return errors.Join(p.slow(2, 1.1), p.ordinary())
+			}
+			return errors.Join(p.slow(1, 0), p.ordinary())
+		}},
 }
 
 func size(pool, overflow int) []pgprod.Option {
@@ -160,6 +197,8 @@ func size(pool, overflow int) []pgprod.Option {
 func healthy(p *program, n int) error {
 	err := errors.Join(p.ordinary(), p.refused("INSERT INTO items VALUES (1)", "23505"))
 	switch n {
+	case 0:
+		err = errors.Join(err, p.preflight())
 	case 5:
 		ctx, cancel := context.WithTimeout(p.ctx, 50*time.Millisecond)
 		defer cancel()
@@ -187,16 +226,15 @@ type program struct {
 	server     *pgtest.Server
 	dsn        string
 	proxy      *faultproxy.Proxy // nil unless the story is proxied
-	registry   *prometheus.Registry
-	meters     *sdkmetric.MeterProvider
+	reports    *reports
 	db         *sql.DB
 	beside     *sql.DB // a second pool, or nil
 	held       []*sql.Conn
 }
 
-func start(t *testing.T, s story) *program {
+func start(t *testing.T, s story, receiver string) *program {
 	t.Helper()
-	p := &program{story: s, server: pgtest.Shared(t), dsn: pgtest.NewDatabase(t), registry: prometheus.NewRegistry()}
+	p := &program{story: s, server: pgtest.Shared(t), dsn: pgtest.NewDatabase(t)}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	conn, err := pgx.Connect(p.ctx, p.dsn) // what makes the table is not to be seen
 	require.NoError(t, err)
@@ -205,9 +243,7 @@ func start(t *testing.T, s story) *program {
 	if s.proxied {
 		p.proxy = faultproxy.StartTB(t, p.dsn)
 	}
-	exporter, err := otelprometheus.New(otelprometheus.WithRegisterer(p.registry))
-	require.NoError(t, err)
-	p.meters = sdkmetric.NewMeterProvider(sdkmetric.WithReader(exporter))
+	p.reports = newReports(t, s.name, receiver)
 	p.db, err = p.open(s.name, s.options...)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, p.close()) })
@@ -227,7 +263,7 @@ func (p *program) open(pool string, opts ...pgprod.Option) (*sql.DB, error) {
 		p.story.server(u)
 	}
 	return pgprod.Open(u.String(), append([]pgprod.Option{
-		pgprod.WithMeterProvider(p.meters), pgprod.WithPoolName(pool), pgprod.WithPreflight(false),
+		pgprod.WithMeterProvider(p.reports.meters), pgprod.WithPoolName(pool), pgprod.WithPreflight(false),
 		pgprod.WithLeakDetection(time.Hour), pgprod.WithLogger(slog.New(slog.DiscardHandler)),
 		pgprod.WithPoolTimeout(time.Hour), // on a busy machine a story takes longer than the default
 	}, opts...)...)
@@ -240,7 +276,7 @@ func (p *program) close() error {
 	if p.beside != nil {
 		err = errors.Join(err, p.beside.Close())
 	}
-	return errors.Join(err, p.meters.Shutdown(context.Background()))
+	return errors.Join(err, p.reports.meters.Shutdown(context.Background()))
 }
 
 // ordinary is some work that succeeds.
@@ -262,6 +298,62 @@ func (p *program) refused(statement, code string) error {
 		return nil
 	}
 	return fmt.Errorf("%s: not %s but %w", statement, code, err)
+}
+
+// dial makes the pool's connection. On a busy machine that may take longer than pool_timeout.
+func (p *program) dial() error {
+	_ = p.db.PingContext(p.ctx)
+	return p.until(func(s pgprod.PoolStatus) bool { return s.CheckedIn > 0 })
+}
+
+// timeOut has so many callers at once wait for pool_timeout in vain.
+func (p *program) timeOut(callers int) error {
+	return p.together(callers, func() error {
+		if err := p.db.PingContext(p.ctx); !errors.Is(err, pgprod.ErrPoolTimeout) {
+			return fmt.Errorf("no ErrPoolTimeout but %w", err)
+		}
+		return nil
+	})
+}
+
+// slow is so many statements at once that take that long. The first of a program brings their series into being: what a
+// counter begins with is no rise.
+func (p *program) slow(statements int, seconds float64) error {
+	return p.together(statements, func() error {
+		_, err := p.db.ExecContext(p.ctx, "SELECT pg_sleep($1)", seconds)
+		return err
+	})
+}
+
+func (p *program) together(n int, do func() error) error {
+	errs := make([]error, n)
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() { errs[i] = do() })
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+// checks asks for the health, as a readiness probe does.
+func (p *program) checks(want string) error {
+	if h := pgprod.Check(p.ctx, p.db); h.Status != want {
+		return fmt.Errorf("%s: %s", h.Status, h.Reason)
+	}
+	return nil
+}
+
+// preflight waits for the preflight to be over. It has something to say, since the role is a superuser.
+func (p *program) preflight() error {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+		if len(pgprod.Check(p.ctx, p.db).Warnings) > 0 {
+			return nil
+		}
+		if err := p.sleep(10 * time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return errors.New("no preflight")
 }
 
 // conflict is a transaction that another one gets in the way of: the server refuses its first attempt.
@@ -352,13 +444,13 @@ func (p *program) sleep(d time.Duration) error {
 // restart ends the program's connections on the server.
 func (p *program) restart() error { return p.server.TerminateAll(p.ctx, pgtest.DatabaseName(p.dsn)) }
 
-// run tells the stories, and returns what Prometheus has seen of them.
-func run(t *testing.T) *history {
+// run tells the stories, and returns what Prometheus has seen of them in each form.
+func run(t *testing.T) map[string]*history {
 	t.Helper()
-	h := newHistory(t)
+	r := newRecorder(t)
 	var programs []*program
 	for _, s := range stories {
-		programs = append(programs, start(t, s))
+		programs = append(programs, start(t, s, r.receiver.url))
 	}
 	for n := range scrapes {
 		errs := make([]error, len(programs))
@@ -369,8 +461,9 @@ func run(t *testing.T) *history {
 		all.Wait()
 		for i, p := range programs {
 			require.NoError(t, errs[i], "%s, round %d", p.name, n)
-			h.scrape(t, p.registry, p.name, began.Add(time.Duration(n)*scrapeInterval))
+			r.note(t, p, began.Add(time.Duration(n)*scrapeInterval))
 		}
 	}
-	return h
+	r.combine()
+	return r.in
 }
