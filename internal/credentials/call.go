@@ -52,14 +52,15 @@ func (k *Keeper) publish(c *call, answer Credentials, err error) {
 	if err == nil {
 		err = answer.check(time.Now())
 	}
-	c.issue, c.err = k.settle(answer, err), err
+	issue, changed := k.settle(answer, err)
+	c.issue, c.err = issue, err
 	close(c.done)
 	switch {
 	case !k.o.Keep || k.o.Life.Err() != nil:
 	case err != nil:
 		k.o.Failed(err, k.valid())
 	default:
-		k.o.Came()
+		k.o.Came(changed)
 	}
 }
 

@@ -24,9 +24,10 @@ type Options struct {
 	Limit time.Duration   // how long the context of one question lasts
 
 	// Failed is called when a question has failed; valid says that the present credentials still serve. Came is called for each
-	// answer. They are called for a Source with Keep only, in a goroutine of the Keeper's, without a lock.
+	// answer; changed says that it isn't the same as the one before. They are called for a Source with Keep only, in a goroutine
+	// of the Keeper's, without a lock.
 	Failed func(err error, valid bool)
-	Came   func()
+	Came   func(changed bool)
 }
 
 const (
@@ -124,11 +125,21 @@ func (k *Keeper) Refused(ctx context.Context, refused *Issue) *Issue {
 	return issue
 }
 
+// Renew asks the function, or waits for the answer to the question under way, until ctx ends at most. If the function fails
+// the credentials that are there stay.
+func (k *Keeper) Renew(ctx context.Context) {
+	k.mu.Lock()
+	c := k.callLocked(ctx)
+	k.mu.Unlock()
+	_, _ = c.wait(ctx) // a failure is reported by Options.Failed
+}
+
 // Kept reports whether answers are kept.
 func (k *Keeper) Kept() bool { return k.o.Keep }
 
-// settle takes the outcome of the question under way, and plans the next one. It returns the credentials that came, if any.
-func (k *Keeper) settle(answer Credentials, err error) *Issue {
+// settle takes the outcome of the question under way, and plans the next one. It returns the credentials that came, if any,
+// and whether they took the place of others.
+func (k *Keeper) settle(answer Credentials, err error) (issue *Issue, changed bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.underWay = nil
@@ -136,16 +147,17 @@ func (k *Keeper) settle(answer Credentials, err error) *Issue {
 	switch {
 	case err != nil && k.o.Keep:
 		k.failLocked(err, now)
-		return nil
+		return nil, false
 	case err != nil:
-		return nil
+		return nil, false
 	case !k.o.Keep:
-		return newIssue(answer, now)
+		return newIssue(answer, now), false
 	}
 	k.failed, k.failures = nil, pause{}
-	issue := k.acceptLocked(answer, now)
+	old := k.current
+	issue = k.acceptLocked(answer, now)
 	k.planLocked(k.renewalLocked(now))
-	return issue
+	return issue, old != nil && old != issue
 }
 
 // failLocked notes that a question has failed. While the present credentials are valid it is asked again in the background;

@@ -24,13 +24,14 @@ type vault struct {
 	t    *testing.T
 	stop context.CancelFunc // ends the keeper's life
 
-	mu     sync.Mutex // guards what follows
-	asked  []time.Time
-	answer func(ctx context.Context, n int) (credentials.Credentials, error) // to the nth question, from 1 on
-	most   int                                                               // the most questions at once
-	now    int
-	failed []string // what the keeper has reported, with whether the last answer was still valid
-	came   int
+	mu      sync.Mutex // guards what follows
+	asked   []time.Time
+	answer  func(ctx context.Context, n int) (credentials.Credentials, error) // to the nth question, from 1 on
+	most    int                                                               // the most questions at once
+	now     int
+	failed  []string // what the keeper has reported, with whether the last answer was still valid
+	came    int
+	changes int // how many of them were others than before
 }
 
 // lease is an answer with a new user each time.
@@ -53,10 +54,13 @@ func inBubble(t *testing.T, answer func(context.Context, int) (credentials.Crede
 				defer v.mu.Unlock()
 				v.failed = append(v.failed, fmt.Sprint(err, ", valid: ", valid))
 			},
-			Came: func() {
+			Came: func(changed bool) {
 				v.mu.Lock()
 				defer v.mu.Unlock()
 				v.came++
+				if changed {
+					v.changes++
+				}
 			},
 		})
 		defer synctest.Wait()
@@ -150,6 +154,7 @@ func TestCredentialsAreAskedForAgainAheadOfTheirEndInTheBackground(t *testing.T)
 		assert.Equal(t, 1, v.most)
 		assert.Empty(t, v.failed)
 		assert.Equal(t, 21, v.came)
+		assert.Equal(t, 20, v.changes)
 	})
 }
 
@@ -219,6 +224,7 @@ func TestTheSameCredentialsWithALaterEndAreALongerLease(t *testing.T) {
 		left, ends := issue.Left(clock.Now())
 		assert.True(t, ends)
 		assert.Greater(t, left, 17*time.Minute)
+		assert.Zero(t, v.changes)
 	})
 }
 
@@ -275,6 +281,21 @@ func TestARefusedLoginWithASourceThatIsDownLeavesTheCredentialsInPlace(t *testin
 		v.become(sealed)
 		assert.Nil(t, v.Refused(t.Context(), issue))
 		assert.Equal(t, "user 1", v.user())
+	})
+}
+
+func TestRenewAsksAtOnceAndAFailureLeavesTheCredentialsInPlace(t *testing.T) {
+	inBubble(t, func(_ context.Context, n int) (credentials.Credentials, error) {
+		return credentials.Credentials{User: fmt.Sprint("user ", n)}, nil // without an end
+	}, func(t *testing.T, v *vault) {
+		require.Equal(t, "user 1", v.user())
+		v.Renew(t.Context())
+		require.Equal(t, "user 2", v.user())
+		v.become(sealed)
+		v.Renew(t.Context())
+		assert.Equal(t, "user 2", v.user())
+		assert.Equal(t, 3, v.questions())
+		assert.Equal(t, []string{"sealed, valid: true"}, v.failed)
 	})
 }
 

@@ -265,6 +265,45 @@ func TestConnectionsAreReplacedBeforeTheirCredentialsEnd(t *testing.T) {
 	assert.Zero(t, statusOf(t, db).Closed["invalid"])
 }
 
+func TestRecycleAsksForCredentialsFirst(t *testing.T) {
+	t.Parallel()
+	server := pgtest.StartTB(t, pgtest.Config{Password: secret})
+	makeRoles(t, server, "first", "second")
+	s := giving(pgprod.Credentials{User: "first", Password: secret}) // of which nobody knows the end
+	db := openPool(t, withoutPassword(server), s.option())
+	fill(t, db, 3)
+	s.give(pgprod.Credentials{User: "second", Password: secret})
+	require.NoError(t, pgprod.Recycle(db))
+	eventually(t, db, func(p pgprod.PoolStatus) bool { return p.Closed["lifetime"] == 3 })
+	assert.Equal(t, "second postgres", whoAmI(t, db))
+
+	s.become(func(context.Context) (pgprod.Credentials, error) { return pgprod.Credentials{}, errors.New("sealed") })
+	require.NoError(t, pgprod.Recycle(db))
+	eventually(t, db, func(p pgprod.PoolStatus) bool { return p.Closed["lifetime"] == 4 })
+	assert.Equal(t, "second postgres", whoAmI(t, db), "the old ones are valid")
+	assert.EqualValues(t, 3, s.calls.Load())
+}
+
+func TestTheConnectionForHealthChecksMovesToTheNewCredentialsToo(t *testing.T) {
+	t.Parallel()
+	server := pgtest.StartTB(t, pgtest.Config{Password: secret})
+	makeRoles(t, server, "first", "second")
+	s := giving(pgprod.Credentials{User: "first", Password: secret, Expires: time.Now().Add(2 * time.Second)})
+	db := openPool(t, withoutPassword(server), s.option())
+	require.Equal(t, "healthy", string(pgprod.Check(t.Context(), db).Status))
+	s.give(pgprod.Credentials{User: "second", Password: secret})
+	admin, err := server.Admin(t.Context())
+	require.NoError(t, err)
+	defer admin.Close(context.Background())
+	pgtest.Eventually(t, patience, func() bool {
+		var user string
+		require.Equal(t, "healthy", string(pgprod.Check(t.Context(), db).Status))
+		require.NoError(t, admin.QueryRow(t.Context(), "select coalesce(string_agg(usename, ' '), '') from pg_stat_activity "+
+			"where application_name like '%(pgprod check)'").Scan(&user))
+		return user == "second"
+	})
+}
+
 // An oauthServer is an emulation of the server's side of SASL OAUTHBEARER (RFC 7628) as PostgreSQL 18 speaks it, in front of a
 // real server that trusts everybody.
 type oauthServer struct {

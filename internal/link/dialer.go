@@ -28,11 +28,12 @@ import (
 // Hooks are what a dialer and its connections call.
 type Hooks struct {
 	// Login is the application's function for what to log in with. LoginFailed is called when it fails, with an error of this
-	// package; valid says that what it said before still serves. LoginCame is called when it succeeds. Both may be nil if it
+	// package; valid says that what it said before still serves. LoginCame is called when it succeeds; changed
+	// says that it has said something else before. Both may be nil if it
 	// isn't kept.
 	Login       credentials.Source
 	LoginFailed func(err error, valid bool)
-	LoginCame   func()
+	LoginCame   func(changed bool)
 
 	Notice func(*pgconn.Notice) // called for each notice of the server; nil: notices are not passed on
 	// Dial is the application's dial function; nil: there is none.

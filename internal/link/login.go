@@ -89,10 +89,20 @@ func (d *Dialer) RereadsPassword() bool { return d.keeper != nil || d.cfg.Passwo
 // Login returns the credentials that the connection was made with, if others are to take their place before they end. It
 // returns nil if each dial asks for its own. It may be called at any time.
 func (c *Conn) Login() *credentials.Issue {
-	if k := c.dialer.keeper; k == nil || !k.Kept() {
+	if !c.dialer.KeepsLogin() {
 		return nil
 	}
 	return c.login
+}
+
+// KeepsLogin reports whether what the application's function says serves for several dials.
+func (d *Dialer) KeepsLogin() bool { return d.keeper != nil && d.keeper.Kept() }
+
+// RenewLogin asks the application's function anew, and waits for its answer for as long as a dial may take, or until ctx ends.
+func (d *Dialer) RenewLogin(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, d.Limit())
+	defer cancel()
+	d.keeper.Renew(ctx)
 }
 
 // PasswordFrom returns where the password comes from, in words for an error's text. It returns "" if only pgx knows.

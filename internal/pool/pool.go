@@ -177,7 +177,20 @@ func (p *Pool) invalidate(generation uint64, cause error) {
 
 // Recycle replaces all connections that exist, as if they had reached the age of pool_recycle: those that are idle by a task
 // that it starts, and each of the others when it is given back. As after an outage, new ones are made as callers need them.
+// The application's function for credentials is asked first, so that new connections log in with what it says now.
 func (p *Pool) Recycle() {
+	if !p.dialer.KeepsLogin() {
+		p.recycle()
+		return
+	}
+	p.tasks.run(func() { // bounded by the limit of a dial and by the pool's life
+		p.dialer.RenewLogin(p.life)
+		p.recycle()
+	})
+}
+
+// recycle is Recycle once it is known what to log in with.
+func (p *Pool) recycle() {
 	now := clock.Now()
 	p.trust.recycled.Store(now)
 	p.prober.Renew()

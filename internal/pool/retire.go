@@ -94,10 +94,14 @@ func (p *Pool) retire() {
 	p.planRetirement()
 }
 
-// loginCame is called when the application's function has said what to log in with. If that is something else than before,
-// the connections that were made with the former begin to retire.
-func (p *Pool) loginCame() {
+// loginCame is called when the application's function has said what to log in with; changed says that it is something else
+// than before. Then the connections that were made with the former begin to retire, and that of the health checks goes at
+// once.
+func (p *Pool) loginCame(changed bool) {
 	p.diary.CredentialsCame(p.life)
+	if changed {
+		p.prober.Renew()
+	}
 	p.planRetirement()
 }
 
