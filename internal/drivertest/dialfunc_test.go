@@ -88,7 +88,6 @@ func TestEverythingButTheNetworkStaysTheDSNsWithADialFunction(t *testing.T) {
 			fill(t, db, 2)
 			assert.True(t, get[bool](t, db, isEncrypted))
 			assert.Equal(t, 3, way.dialled(t, nowhere+":7654"), "two for the pool, and one for the health check")
-			assert.Equal(t, nowhere+":7654/postgres", statusOf(t, db).PoolName)
 			for _, span := range spans.Ended() {
 				attributes := fmt.Sprint(span.Attributes())
 				assert.Contains(t, attributes, nowhere, span.Name())

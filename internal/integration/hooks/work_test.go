@@ -9,17 +9,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/pgprod/pgprod"
 	"github.com/pgprod/pgprod/internal/pgtest"
 )
-
-// name returns the pool's name.
-func name(t *testing.T, db *sql.DB) string {
-	t.Helper()
-	s, err := pgprod.Status(db)
-	require.NoError(t, err)
-	return s.PoolName
-}
 
 // work puts a pool, with command_timeout=300ms, through what depends on its network connections: load, large results and
 // arguments, cancel requests, a restart of the server.
