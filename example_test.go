@@ -667,7 +667,7 @@ func ExampleWithLogger() {
 	if _, err := db.Exec("select pg_sleep(0.1), 'secret'"); err != nil {
 		log.Fatal(err)
 	}
-	// Output: level=WARN msg="pgprod: slow statement" pool=shop summary=select statement="select pg_sleep('?'), '?'" rows=1
+	// Output: level=WARN msg="pgprod: slow statement" pool=shop db.query.summary=select statement="select pg_sleep('?'), '?'" rows=1
 }
 
 // What happens for one statement.
@@ -1111,7 +1111,7 @@ func ExampleWithSlowQuery() {
 		log.Fatal(err)
 	}
 	fmt.Print(<-logged)
-	// Output: level=WARN msg="pgprod: slow statement" pool=shop summary=select statement="select pg_sleep('?')" rows=1
+	// Output: level=WARN msg="pgprod: slow statement" pool=shop db.query.summary=select statement="select pg_sleep('?')" rows=1
 }
 
 // Who holds a connection for long is logged, with the stack of the borrower.
@@ -1128,7 +1128,7 @@ func ExampleWithLeakDetection() {
 	fmt.Print(<-logged)
 	fmt.Println(tx.Rollback())
 	// Output:
-	// level=WARN msg="pgprod: a connection is held for long: close rows, end transactions, close *sql.Conns" pool=shop summary=begin running=false hint="a statement for the *sql.DB within this one's rows or transaction waits for it for ever, in database/sql, if SetMaxOpenConns leaves no room for a second connection"
+	// level=WARN msg="pgprod: a connection is held for long: close rows, end transactions, close *sql.Conns" pool=shop db.query.summary=begin running=false hint="a statement for the *sql.DB within this one's rows or transaction waits for it for ever, in database/sql, if SetMaxOpenConns leaves no room for a second connection"
 	// <nil>
 }
 

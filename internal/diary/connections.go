@@ -67,7 +67,7 @@ func (d *Diary) CheckedIn(pid uint32, held time.Duration) {
 func (d *Diary) Unserved(ctx context.Context, f Failure, waited time.Duration) {
 	d.errors.Add("no connection", f.Sort, f.Text)
 	d.tell(ctx, &d.ofPool, "no connection "+f.Type, slog.LevelError, "pgprod: a caller got no connection",
-		slog.String("error_type", f.Type), slog.String("error_message", f.Text), duration("waited", waited))
+		slog.String(keyErrorType, f.Type), slog.String("error_message", f.Text), duration("waited", waited))
 }
 
 // A Leak is a connection that a borrower has had for leak_detection or longer.
@@ -98,7 +98,7 @@ func (d *Diary) LeakFound(l Leak) {
 		at, stack = l.Borrower[0], l.Borrower
 	}
 	d.events.Add("leak", at, "held for "+held.String()+" ("+l.Summary+") by "+at)
-	attrs := []slog.Attr{slog.Duration("held", held), slog.String("summary", l.Summary), slog.Bool("running", l.Running)}
+	attrs := []slog.Attr{slog.Duration("held", held), slog.String(keySummary, l.Summary), slog.Bool("running", l.Running)}
 	if l.RowsOpen {
 		attrs = append(attrs, slog.Bool("rows_open", true))
 	}
@@ -114,7 +114,7 @@ func (d *Diary) LeakFound(l Leak) {
 // the two lines match: the last statement may be a COMMIT by now, which would not say what the connection was used for.
 func (d *Diary) LeakBack(l Leak) {
 	at := l.Summary
-	attrs := []slog.Attr{slog.Duration("held", l.Held.Round(time.Millisecond)), slog.String("summary", l.Summary), pidAttr(l.PID)}
+	attrs := []slog.Attr{slog.Duration("held", l.Held.Round(time.Millisecond)), slog.String(keySummary, l.Summary), pidAttr(l.PID)}
 	if len(l.Borrower) > 0 {
 		at = l.Borrower[0]
 		attrs = append(attrs, slog.String("borrower", at))

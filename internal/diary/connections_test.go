@@ -74,7 +74,7 @@ func TestACallerWithoutAConnectionIsAnErrorAndALine(t *testing.T) {
 	assert.Equal(t, []string{"no connection: waited 30s"}, said(d.Errors()))
 	assert.Equal(t, []line{{
 		"level": slog.LevelError, "message": "pgprod: a caller got no connection", "pool": "orders",
-		"error_type": "timeout", "error_message": "waited 30s", "waited": 30 * time.Second,
+		"error.type": "timeout", "error_message": "waited 30s", "waited": 30 * time.Second,
 	}}, log.take())
 }
 
@@ -91,11 +91,11 @@ func TestALeakIsToldByItsBorrowerAndSoIsItsEnd(t *testing.T) {
 	held := 61235 * time.Millisecond
 	assert.Equal(t, []line{{
 		"level": slog.LevelWarn, "message": "pgprod: a connection is held for long: close rows, end transactions, close *sql.Conns",
-		"pool": "orders", "held": held, "summary": "SELECT orders", "running": false, "hint": waitsForItself, "pid": uint64(10),
+		"pool": "orders", "held": held, "db.query.summary": "SELECT orders", "running": false, "hint": waitsForItself, "pid": uint64(10),
 		"stack": l.Borrower,
 	}, {
 		"level": slog.LevelInfo, "message": "pgprod: a connection that was held for long came back",
-		"pool": "orders", "held": held, "summary": "SELECT orders", "borrower": l.Borrower[0], "pid": uint64(10),
+		"pool": "orders", "held": held, "db.query.summary": "SELECT orders", "borrower": l.Borrower[0], "pid": uint64(10),
 	}}, log.take())
 }
 

@@ -21,10 +21,18 @@ import (
 	"sync/atomic"
 	"time"
 
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/pgprod/pgprod/internal/activity"
 	"github.com/pgprod/pgprod/internal/quiet"
+)
+
+// The keys of what spans and metrics have as well, called as there.
+const (
+	keySummary   = string(semconv.DBQuerySummaryKey)
+	keyErrorType = string(semconv.ErrorTypeKey)
+	keySQLState  = string(semconv.DBResponseStatusCodeKey)
 )
 
 // Options are what the application has chosen.

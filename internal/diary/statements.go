@@ -59,11 +59,11 @@ func (d *Diary) failed(ctx context.Context, s Statement) {
 	}
 	summary := s.Summary()
 	key, text := "failed "+e.Type, summary+": "+e.Message
-	attrs := append(make([]slog.Attr, 0, 6), slog.String("summary", summary),
-		slog.String("error_type", e.Type), slog.String("error_message", e.Message))
+	attrs := append(make([]slog.Attr, 0, 6), slog.String(keySummary, summary),
+		slog.String(keyErrorType, e.Type), slog.String("error_message", e.Message))
 	if e.SQLState != "" {
 		text += " (SQLSTATE " + e.SQLState + ")"
-		attrs = append(attrs, slog.String("sqlstate", e.SQLState))
+		attrs = append(attrs, slog.String(keySQLState, e.SQLState))
 	}
 	if e.Constraint != "" {
 		attrs = append(attrs, slog.String("constraint", e.Constraint))
@@ -89,10 +89,10 @@ func (d *Diary) wasSlow(ctx context.Context, s Statement) {
 	summary := s.Summary()
 	if s.Took < s.Waited {
 		d.tell(ctx, &d.ofPool, "waited", slog.LevelWarn, "pgprod: a caller waited long for a connection",
-			duration("waited", s.Waited), slog.String("summary", summary), duration("duration", s.Took))
+			duration("waited", s.Waited), slog.String(keySummary, summary), duration("duration", s.Took))
 		return
 	}
-	attrs := append([]slog.Attr{slog.String("summary", summary), duration("waited", s.Waited)}, s.attrs()...)
+	attrs := append([]slog.Attr{slog.String(keySummary, summary), duration("waited", s.Waited)}, s.attrs()...)
 	d.tellOfStatement(ctx, "slow "+summary, slog.LevelWarn, "pgprod: slow statement", attrs...)
 }
 
@@ -120,7 +120,7 @@ func (d *Diary) Abandoned(s Named, f Failure) {
 	}
 	summary := s.Summary()
 	d.tellOfStatement(ctx, "abandoned "+summary, slog.LevelError, "pgprod: statement failed",
-		slog.String("summary", summary), slog.String("error_type", f.Type), slog.String("error_message", f.Text))
+		slog.String(keySummary, summary), slog.String(keyErrorType, f.Type), slog.String("error_message", f.Text))
 }
 
 // Warned notes a warning of the server, which the statement's caller doesn't see, since the statement succeeds. s is the
@@ -135,9 +135,9 @@ func (d *Diary) Warned(sqlState string, s Named, text func() string) {
 	if s != nil {
 		summary := s.Summary()
 		key += " " + summary
-		attrs = append(attrs, slog.String("summary", summary))
+		attrs = append(attrs, slog.String(keySummary, summary))
 	}
-	attrs = append(attrs, slog.String("sqlstate", sqlState), slog.String("warning", text()))
+	attrs = append(attrs, slog.String(keySQLState, sqlState), slog.String("warning", text()))
 	d.tellOfStatement(ctx, key, slog.LevelWarn, "pgprod: the server warns", attrs...)
 }
 
@@ -154,7 +154,7 @@ func (d *Diary) CommitUnknown(why, text, message string) {
 func (d *Diary) BeginsAgain(ctx context.Context, attempt int, why string, pause time.Duration) {
 	if d.options.Echo && d.wants(ctx, slog.LevelInfo) {
 		d.write(ctx, slog.LevelInfo, "pgprod: a transaction begins again", 0,
-			slog.Int("attempt", attempt), slog.String("error_type", why), duration("pause", pause))
+			slog.Int("attempt", attempt), slog.String(keyErrorType, why), duration("pause", pause))
 	}
 }
 

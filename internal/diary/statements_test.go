@@ -43,7 +43,7 @@ func TestASlowStatementIsALine(t *testing.T) {
 	s.Waited = 100 * time.Millisecond
 	d.Statement(t.Context(), s)
 	assert.Equal(t, []line{{
-		"level": slog.LevelWarn, "message": "pgprod: slow statement", "pool": "orders", "summary": "SELECT orders",
+		"level": slog.LevelWarn, "message": "pgprod: slow statement", "pool": "orders", "db.query.summary": "SELECT orders",
 		"waited": 100 * time.Millisecond, "duration": 900 * time.Millisecond,
 		"statement": "SELECT orders where id = ?", "rows": int64(7),
 	}}, log.take())
@@ -62,7 +62,7 @@ func TestAWaitThatIsLongerThanItsStatementIsThePoolsMatter(t *testing.T) {
 	require.Len(t, lines, 3)
 	assert.Equal(t, line{
 		"level": slog.LevelWarn, "message": "pgprod: a caller waited long for a connection", "pool": "orders",
-		"waited": time.Second, "summary": "SELECT orders", "duration": time.Millisecond,
+		"waited": time.Second, "db.query.summary": "SELECT orders", "duration": time.Millisecond,
 	}, lines[0])
 }
 
@@ -99,13 +99,13 @@ func TestAFailedStatementIsALineAndAnError(t *testing.T) {
 	}{
 		{"the server's", StatementError{
 			Level: slog.LevelWarn, Type: "23505", Message: "duplicate key", SQLState: "23505", Constraint: "orders_pkey"},
-			line{"error_type": "23505", "error_message": "duplicate key", "sqlstate": "23505", "constraint": "orders_pkey"},
+			line{"error.type": "23505", "error_message": "duplicate key", "db.response.status_code": "23505", "constraint": "orders_pkey"},
 			[]string{"statement: SELECT orders: duplicate key (SQLSTATE 23505)"}},
 		{"the connection's", StatementError{Level: slog.LevelError, Type: "connection_lost", Message: "reset", HitsAll: true},
-			line{"error_type": "connection_lost", "error_message": "reset"},
+			line{"error.type": "connection_lost", "error_message": "reset"},
 			[]string{"statement: SELECT orders: reset"}},
 		{"its caller's", StatementError{Level: slog.LevelDebug, Type: "canceled", Message: "cancelled", HitsAll: true},
-			line{"error_type": "canceled", "error_message": "cancelled"},
+			line{"error.type": "canceled", "error_message": "cancelled"},
 			nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -113,7 +113,7 @@ func TestAFailedStatementIsALineAndAnError(t *testing.T) {
 			d := log.open(t, Options{Slow: time.Nanosecond})
 			d.Statement(t.Context(), failing(c.e))
 			c.want["level"], c.want["message"], c.want["pool"] = c.e.Level, "pgprod: statement failed", "orders"
-			c.want["summary"], c.want["duration"] = "SELECT orders", time.Second
+			c.want["db.query.summary"], c.want["duration"] = "SELECT orders", time.Second
 			assert.Equal(t, []line{c.want}, log.take())
 			assert.Equal(t, c.errors, said(d.Errors()))
 			for _, one := range d.Errors() {
@@ -177,7 +177,7 @@ func TestAStatementWhoseEndNobodySawIsToldAsFailed(t *testing.T) {
 	d.Abandoned(&named{summary: "SELECT orders"}, Failure{Type: "abandoned", Text: "given back in its middle"})
 	assert.Equal(t, []line{{
 		"level": slog.LevelError, "message": "pgprod: statement failed", "pool": "orders",
-		"summary": "SELECT orders", "error_type": "abandoned", "error_message": "given back in its middle",
+		"db.query.summary": "SELECT orders", "error.type": "abandoned", "error_message": "given back in its middle",
 	}}, log.take())
 }
 
@@ -187,11 +187,11 @@ func TestAWarningOfTheServerIsToldWithItsStatementIfThereIsOne(t *testing.T) {
 	text := func() string { return "there is no transaction in progress" }
 	want := line{
 		"level": slog.LevelWarn, "message": "pgprod: the server warns", "pool": "orders",
-		"sqlstate": "25P01", "warning": "there is no transaction in progress",
+		"db.response.status_code": "25P01", "warning": "there is no transaction in progress",
 	}
 	d.Warned("25P01", nil, text)
 	assert.Equal(t, []line{want}, log.take())
-	want["summary"] = "COMMIT"
+	want["db.query.summary"] = "COMMIT"
 	d.Warned("25P01", &named{summary: "COMMIT"}, text)
 	assert.Equal(t, []line{want}, log.take())
 }

@@ -50,7 +50,7 @@ func TestWhatBeginsAgainIsTold(t *testing.T) {
 	assert.Contains(t, page(t, live, "/"), `<dt>Begun again</dt><dd><b>2</b></dd><dd class="more">transactions, after 40001</dd>`)
 	lines := log.lines(t, "pgprod: a transaction begins again")
 	require.Len(t, lines, 2)
-	assert.Equal(t, "40001", lines[1]["error_type"])
+	assert.Equal(t, "40001", lines[1]["error.type"])
 	assert.EqualValues(t, 3, lines[1]["attempt"])
 	var told []int64
 	for _, s := range tr.Ended() {

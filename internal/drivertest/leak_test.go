@@ -35,7 +35,7 @@ func TestALeakIsLoggedWithTheBorrowersStackAndWhenItComesBack(t *testing.T) {
 
 	got := log.lines(t, "is held for long")[0]
 	assert.Equal(t, "WARN", got["level"])
-	assert.Equal(t, "select", got["summary"])
+	assert.Equal(t, "select", got["db.query.summary"])
 	assert.GreaterOrEqual(t, got["held"], float64(100*time.Millisecond))
 	stack := got["stack"].([]any)
 	assert.Regexp(t, `^github\.com/pgprod/pgprod/internal/drivertest\.leakRows leak_test\.go:\d+$`, stack[0])
@@ -46,7 +46,7 @@ func TestALeakIsLoggedWithTheBorrowersStackAndWhenItComesBack(t *testing.T) {
 	require.Len(t, back, 1)
 	assert.Equal(t, got["pid"], back[0]["pid"])
 	assert.GreaterOrEqual(t, back[0]["held"], got["held"])
-	assert.Equal(t, got["summary"], back[0]["summary"])
+	assert.Equal(t, got["db.query.summary"], back[0]["db.query.summary"])
 	assert.Equal(t, stack[0], back[0]["borrower"])
 	assert.Equal(t, got["pool"], back[0]["pool"])
 	assert.Len(t, log.lines(t, "is held for long"), 1, "once is enough")
@@ -63,8 +63,8 @@ func TestATransactionThatIsLeftOpenNamesItsLastStatement(t *testing.T) {
 	pgtest.Eventually(t, patience, func() bool { return len(log.lines(t, "is held for long")) > 0 }, "no leak was logged")
 	require.NoError(t, tx.Rollback())
 	got := log.lines(t, "is held for long")[0]
-	assert.Equal(t, "update accounts", got["summary"])
-	assert.Equal(t, "update accounts", log.lines(t, "came back")[0]["summary"], "as in the line before, be it that a rollback followed")
+	assert.Equal(t, "update accounts", got["db.query.summary"])
+	assert.Equal(t, "update accounts", log.lines(t, "came back")[0]["db.query.summary"], "as in the line before, be it that a rollback followed")
 	assert.Equal(t, false, got["running"])
 	assert.Contains(t, fmt.Sprint(got["stack"]), "drivertest.TestATransactionThatIsLeftOpen")
 }
@@ -122,7 +122,7 @@ func TestALeakWithoutAStatementSaysSo(t *testing.T) {
 	h := pgprod.DebugHandler(db)
 	conn := hold(t, db)
 	pgtest.Eventually(t, patience, func() bool { return len(log.lines(t, "is held for long")) > 0 }, "no leak was logged")
-	assert.Equal(t, "no statement yet", log.lines(t, "is held for long")[0]["summary"])
+	assert.Equal(t, "no statement yet", log.lines(t, "is held for long")[0]["db.query.summary"])
 	assert.Contains(t, pools(t, h)[0].Snapshot.Events[0].Text, "(no statement yet) by ")
 	require.NoError(t, conn.Close())
 }

@@ -202,7 +202,7 @@ func TestAFailedStatementIsLoggedWithAllThatExplainsItAndNoValue(t *testing.T) {
 	require.Len(t, lines, 1)
 	got := lines[0]
 	for key, want := range map[string]any{
-		"level": "WARN", "pool": "failures", "summary": "insert t", "error_type": "23505", "sqlstate": "23505",
+		"level": "WARN", "pool": "failures", "db.query.summary": "insert t", "error.type": "23505", "db.response.status_code": "23505",
 		"constraint": "one_name", "trace_id": span.SpanContext().TraceID().String(),
 		"error_message": `duplicate key value violates unique constraint "one_name"`,
 	} {
@@ -278,7 +278,7 @@ func TestASlowStatementIsLoggedWithItsWaitApart(t *testing.T) {
 	lines := log.lines(t, "slow statement")
 	require.Len(t, lines, 1)
 	assert.Equal(t, "WARN", lines[0]["level"])
-	assert.Equal(t, "select", lines[0]["summary"])
+	assert.Equal(t, "select", lines[0]["db.query.summary"])
 	assert.GreaterOrEqual(t, lines[0]["duration"], float64(1100*time.Millisecond))
 	assert.EqualValues(t, 1, lines[0]["rows"])
 
@@ -294,7 +294,7 @@ func TestASlowStatementIsLoggedWithItsWaitApart(t *testing.T) {
 	require.Len(t, waits, 1)
 	got := waits[0]
 	assert.Equal(t, "WARN", got["level"])
-	assert.Equal(t, "select", got["summary"])
+	assert.Equal(t, "select", got["db.query.summary"])
 	assert.GreaterOrEqual(t, got["waited"], float64(time.Second), "the caller has waited for %v", time.Since(start))
 	assert.Less(t, got["duration"], got["waited"])
 	for _, l := range log.lines(t, "slow statement") {
@@ -487,7 +487,7 @@ func TestACommandTimeoutIsLoggedAsWhatItIs(t *testing.T) {
 		lines := log.lines(t, "statement failed")
 		require.Len(t, lines, 1)
 		assert.Equal(t, "the statement exceeded command_timeout (100ms)", lines[0]["error_message"])
-		assert.Equal(t, "57014", lines[0]["sqlstate"])
+		assert.Equal(t, "57014", lines[0]["db.response.status_code"])
 	})
 }
 

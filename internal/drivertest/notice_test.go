@@ -91,8 +91,8 @@ func TestAWarningOfTheServerIsLoggedWithoutWhatMayBeAValue(t *testing.T) {
 				lines := log.lines(t, "pgprod: the server warns")
 				require.Len(t, lines, 1, log.buffer.String())
 				assert.Equal(t, "WARN", lines[0]["level"])
-				assert.Equal(t, "01000", lines[0]["sqlstate"])
-				assert.Equal(t, "do", lines[0]["summary"])
+				assert.Equal(t, "01000", lines[0]["db.response.status_code"])
+				assert.Equal(t, "do", lines[0]["db.query.summary"])
 				assert.NotContains(t, log.buffer.String(), "s3cret")
 			})
 		}
@@ -108,9 +108,9 @@ func TestASettingForATransactionOutsideOfOneIsWarnedOf(t *testing.T) {
 		mustExec(t, db, "set local app.tenant = 's3cret'")
 		lines := log.lines(t, "pgprod: the server warns")
 		require.Len(t, lines, 1, mode)
-		assert.Equal(t, "25P01", lines[0]["sqlstate"])
+		assert.Equal(t, "25P01", lines[0]["db.response.status_code"])
 		assert.Equal(t, "SET LOCAL can only be used in transaction blocks", lines[0]["warning"])
-		assert.Equal(t, "set app.tenant", lines[0]["summary"])
+		assert.Equal(t, "set app.tenant", lines[0]["db.query.summary"])
 		require.NoError(t, db.Close())
 		assert.NotContains(t, log.buffer.String(), "s3cret")
 	}
@@ -159,7 +159,7 @@ func TestWhatIsSaidWhileConnectingIsHeardAndLogged(t *testing.T) {
 	assert.Contains(t, said[0], "default_text_search_config")
 	lines := log.lines(t, "pgprod: the server warns")
 	require.Len(t, lines, 1)
-	assert.NotContains(t, lines[0], "summary", "there is no statement yet")
+	assert.NotContains(t, lines[0], "db.query.summary", "there is no statement yet")
 }
 
 func TestWithoutAHandlerNoticesAreNoErrors(t *testing.T) {

@@ -440,7 +440,7 @@ func TestACopyThatFailsBeforeItBeginsIsOverAndNothingOfItStays(t *testing.T) {
 	require.Equal(t, "42P01", sqlState(copyInto(db, "missing", 1)))
 	assert.Len(t, tr.Started(), len(tr.Ended()))
 	assert.Equal(t, "42P01", asMap(tr.one(t, `COPY "missing"`).Attributes())[semconv.ErrorTypeKey])
-	assert.Contains(t, logs.String(), `summary="COPY \"missing\""`)
+	assert.Contains(t, logs.String(), `db.query.summary="COPY \"missing\""`)
 
 	tr.Reset()
 	for range 8 { // beyond the COPY's command_timeout
@@ -491,7 +491,7 @@ func TestWhatIsLeftOpenInRawEndsWhenTheConnectionIsGivenBack(t *testing.T) {
 			assert.Len(t, tr.Started(), len(tr.Ended()))
 			assert.Equal(t, "abandoned", asMap(tr.one(t, name).Attributes())[semconv.ErrorTypeKey])
 			assert.Equal(t, codes.Error, tr.one(t, name).Status().Code)
-			assert.Contains(t, logs.String(), "error_type=abandoned")
+			assert.Contains(t, logs.String(), "error.type=abandoned")
 			assert.EqualValues(t, 1, statusOf(t, db).Closed["dirty"])
 			assert.Equal(t, map[string]uint64{"abandoned": 1}, failures(t, m))
 			require.NoError(t, db.Ping())
