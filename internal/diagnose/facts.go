@@ -27,6 +27,7 @@ type Facts struct {
 	Clock      time.Duration      // how far the server's clock is ahead of ours
 	Settings   map[string]Setting // all settings of the session, by their name in lower case
 	Collations []Collation        // those whose version has changed
+	Dropped    []string           // the server settings that are not asked for, because a pooler has refused them
 }
 
 // limit is what Preflight.Limit returns.

@@ -113,6 +113,7 @@ func judgeSettings(cfg *settings.Config, f Facts) (findings []Finding) {
 	for _, name := range slices.Sorted(maps.Keys(ours)) {
 		s, known := f.Settings[strings.ToLower(name)]
 		switch {
+		case slices.Contains(f.Dropped, name): // there is a warning of its own
 		case !known: // an extension's setting, or options, which contains other settings
 		case s.Source != "client" && s.Source != "session":
 			findings = append(findings, Finding{AboutSettings,

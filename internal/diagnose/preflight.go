@@ -110,6 +110,7 @@ func (f *Preflight) ask() {
 	case err != nil: // some views are closed to this role, or it is no PostgreSQL: not worth another connection
 		f.Diary().PreflightFailed(ctx, instruments.Describe(err, ""))
 	default:
+		found.Dropped = f.Dialer().Dropped()
 		warnings := sentences(Judge(f.Settings(), found, 1, time.Now()))
 		f.found(warnings, found.limit())
 		f.Diary().Preflight(ctx, warnings)

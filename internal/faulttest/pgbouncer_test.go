@@ -132,6 +132,14 @@ func (b *bouncer) start() {
 	}, "PgBouncer listens; its log is in %s", b.dir)
 }
 
+// log is what it has logged.
+func (b *bouncer) log(t testing.TB) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(b.dir, "log"))
+	require.NoError(t, err)
+	return string(text)
+}
+
 // version is what the program says of itself.
 func (b *bouncer) version() (major, minor int) {
 	b.t.Helper()
@@ -192,7 +200,8 @@ var poolerSettings = []struct {
 	works    bool
 	fails    string
 }{
-	{"", false, "unsupported startup parameter"},
+	{"", false, "prepared statement"},
+	{"default_query_exec_mode=exec", true, ""},
 	{"server_settings=" + dropped, false, "prepared statement"},
 	{"server_settings_mode=set", false, "prepared statement"},
 	{"server_settings_mode=set&default_query_exec_mode=cache_statement", false, "prepared statement"},

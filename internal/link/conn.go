@@ -5,6 +5,7 @@
 //	login.go          what they log in with
 //	dialfunc.go       network connections by the application's dial function
 //	afterconnect.go   what the application's function does on a new connection
+//	dropped.go        what a pooler refuses of it, and can be dropped
 //	dialerror.go      why a connection could not be made
 //	conn.go           Conn: its parts, its state, pings, its end
 //	statement.go      the statement under way, as one value
@@ -105,7 +106,7 @@ type Conn struct {
 	session session     // what is known of the session's state
 	setup   setup       // what the application's functions have done when the connection was made
 
-	kept []settings.Setting // Dialer.kept, and what these functions have set
+	kept []settings.Setting // greeting.kept, and what these functions have set
 
 	prepared prepared // what was prepared on the connection
 	doing    doing    // the last statement, for other goroutines

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -35,7 +36,8 @@ type Hooks struct {
 	LoginFailed func(err error, valid bool)
 	LoginCame   func(changed bool)
 
-	Notice func(*pgconn.Notice) // called for each notice of the server; nil: notices are not passed on
+	Notice  func(*pgconn.Notice)                   // called for each notice of the server; nil: notices are not passed on
+	Dropped func(ctx context.Context, text string) // called when settings were dropped, see dropRefused; nil: none are
 	// Dial is the application's dial function; nil: there is none.
 	Dial pgconn.DialFunc
 	// AfterConnect is the application's function for each new connection of the pool; nil: there is none.
@@ -48,9 +50,7 @@ type Hooks struct {
 type Dialer struct {
 	cfg   *settings.Config // not changed
 	hooks Hooks
-	life  context.Context    // ends with the pool
-	kept  []settings.Setting // what a new session has and RESET may not bring back
-	limit time.Duration      // the server's own limit for a statement of a new session; see boundOf
+	life  context.Context // ends with the pool
 
 	keeper     *credentials.Keeper            // has what the application's function says; nil: there is no function
 	usesTLS    bool                           // the connection to at least one of the hosts may use TLS
@@ -58,7 +58,10 @@ type Dialer struct {
 	schema     atomic.Uint64                  // counts the changes of the schema that the pool's connections have seen
 	parameters parameterCounts
 	uses       uses
-	warms      bool // new connections prepare what is used most; not changed
+	greeting   atomic.Pointer[greeting] // what new connections set for their sessions; never nil
+	dropping   sync.Mutex               // makes a change of greeting whole; nothing else is locked under it
+	told       atomic.Int64             // how many dropped settings were reported
+	warms      bool                     // new connections prepare what is used most; not changed
 }
 
 // NewDialer returns a dialer. When life ends, so does the context that the application's function for the login is called
@@ -66,11 +69,11 @@ type Dialer struct {
 func NewDialer(life context.Context, cfg *settings.Config, hooks Hooks) *Dialer {
 	d := &Dialer{
 		cfg: cfg, hooks: hooks, life: life,
-		kept: keptSettings(cfg), limit: boundOf(cfg),
 		usesTLS: cfg.Conn.TLSConfig != nil || slices.ContainsFunc(cfg.Conn.Fallbacks,
 			func(f *pgconn.FallbackConfig) bool { return f.TLSConfig != nil }),
 		warms: warms(cfg.Conn, hooks),
 	}
+	d.greeting.Store(greetingOf(cfg, nil))
 	if hooks.Login.Ask != nil {
 		d.keeper = d.newKeeper()
 	}
@@ -102,21 +105,36 @@ func (d *Dialer) Dial(ctx context.Context, observer Observer, check *Check) (*Co
 	if err != nil {
 		return nil, err
 	}
-	c, err := d.dial(ctx, observer, check, login)
+	c, err := d.dialDropping(ctx, observer, check, login)
 	if err == nil || !d.mayRenew(err) {
 		return c, err
 	}
 	if login = d.keeper.Refused(ctx, login); login == nil {
 		return nil, err
 	}
-	return d.dial(ctx, observer, check, login)
+	return d.dialDropping(ctx, observer, check, login)
 }
 
-// dial is Dial with the given credentials.
-func (d *Dialer) dial(ctx context.Context, observer Observer, check *Check, login *credentials.Issue) (*Conn, error) {
-	c := &Conn{dialer: d, observer: observer, login: login, kept: d.kept, prepared: prepared{schema: d.schema.Load()}}
+// dialDropping is dial, again and again while what is refused are settings that can be dropped.
+func (d *Dialer) dialDropping(ctx context.Context, observer Observer, check *Check, login *credentials.Issue) (*Conn, error) {
+	for {
+		used := d.greeting.Load()
+		c, err := d.dial(ctx, observer, check, login, used)
+		switch {
+		case err == nil:
+			d.tellDropped(ctx, used)
+			return c, nil
+		case ctx.Err() != nil || !d.dropRefused(used, err):
+			return nil, err
+		}
+	}
+}
+
+// dial is Dial with the given credentials and settings for the session.
+func (d *Dialer) dial(ctx context.Context, observer Observer, check *Check, login *credentials.Issue, sets *greeting) (*Conn, error) {
+	c := &Conn{dialer: d, observer: observer, login: login, kept: sets.kept, prepared: prepared{schema: d.schema.Load()}}
 	c.guard = guard.New(func() bool { return check != nil || c.tap.Answered() })
-	making := &dialling{Dialer: d, conn: c, check: check}
+	making := &dialling{Dialer: d, conn: c, check: check, sets: sets}
 	std, err := stdlib.GetConnector(*d.cfg.Conn,
 		stdlib.OptionBeforeConnect(making.beforeConnect),
 		stdlib.OptionAfterConnect(making.afterConnect),
@@ -135,7 +153,8 @@ func (d *Dialer) dial(ctx context.Context, observer Observer, check *Check, logi
 type dialling struct {
 	*Dialer
 	conn  *Conn
-	check *Check // nil: the connection is for the pool
+	check *Check    // nil: the connection is for the pool
+	sets  *greeting // what it sets for its session
 }
 
 // connecting is the key of a value in the context under which pgx connects. When pgx dials for a cancel request, its context
@@ -145,6 +164,7 @@ type connecting struct{}
 // beforeConnect is stdlib's hook before it connects. cc is a copy of the pool's configuration for this connection alone: it
 // gets the credentials, the authorities for TLS, and everything by which the connection is watched.
 func (d *dialling) beforeConnect(_ context.Context, cc *pgx.ConnConfig) error {
+	cc.RuntimeParams = d.sets.params // which all dials share
 	setLogin(cc, d.conn.login)
 	d.refreshTLS(cc)
 	c := d.conn
@@ -192,7 +212,7 @@ func (d *dialling) afterConnect(ctx context.Context, pc *pgx.Conn) error {
 	c := d.conn
 	c.pgx, c.pg = pc, pc.PgConn()
 	c.probe = wire.NewProbe(c.pg.Conn())
-	if err := applySettings(ctx, c.pg, d.cfg.Set); err != nil {
+	if err := applySettings(ctx, c.pg, d.sets.set); err != nil {
 		_ = pc.Close(ctx)
 		return fmt.Errorf("server_settings: %w", err)
 	}

@@ -149,7 +149,7 @@ func (c *Conn) needed(ctx, tx context.Context) string {
 			longest = d
 		}
 	}
-	bound := c.dialer.limit
+	bound := c.dialer.greeting.Load().limit
 	switch {
 	case longest < 0, bound == 0, bound > 0 && longest > 0 && bound >= longest:
 		return ""

@@ -10,8 +10,10 @@ import (
 	"io/fs"
 	"net"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
+	"unicode"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -72,6 +74,8 @@ func Advice(err error, passwordFrom string) string {
 func adviceOnRefusal(pg *pgconn.PgError, passwordFrom string) string {
 	where, name, unsupported := poolersRefusal(pg.Message)
 	switch {
+	case pg.Code == FeatureNotSupported && strings.Contains(pg.Message, "command-line options"): // RDS Proxy's words
+		return "take options out of the DSN, and unset PGOPTIONS; what they set may stand in server_settings, with server_settings_mode=set"
 	case pg.Code == InvalidPassword && passwordFrom != "":
 		return refusals[pg.Code] + "; it was taken from " + passwordFrom
 	case pg.Code == InsufficientPrivilege && strings.Contains(pg.Message, "set parameter"):
@@ -101,6 +105,28 @@ func RefusesSetting(err error) bool {
 	_, _, byPooler := poolersRefusal(pg.Message)
 	return byPooler || pg.Code == UndefinedObject || pg.Code == CantChangeRuntimeParam || pg.Code == InvalidParameterValue ||
 		pg.Code == InsufficientPrivilege && strings.Contains(pg.Message, "set parameter")
+}
+
+// RefusedSettings returns those of these settings that a failed login was refused for. If several hosts were tried, it
+// returns what any of them has refused.
+func RefusedSettings(err error, names []string) (refused []string) {
+	for _, pg := range allRefusals(err) {
+		for _, name := range names {
+			if RefusesSetting(pg) && namesWord(pg.Message, name) && !slices.Contains(refused, name) {
+				refused = append(refused, name)
+			}
+		}
+	}
+	return refused
+}
+
+// namesWord reports whether a message has a name as a whole word. The server's messages may be in another language, but have
+// the name.
+func namesWord(message, name string) bool {
+	isName := func(c rune) bool { return c == '_' || c == '.' || unicode.IsLetter(c) || unicode.IsDigit(c) }
+	return slices.ContainsFunc(strings.FieldsFunc(message, func(c rune) bool { return !isName(c) }), func(word string) bool {
+		return strings.EqualFold(word, name)
+	})
 }
 
 // These are the places where a pooler finds a parameter that it doesn't accept.

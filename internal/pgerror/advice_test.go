@@ -5,10 +5,12 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -37,6 +39,36 @@ func TestAPoolersRefusalOfAParameterSaysWhatToDo(t *testing.T) {
 	for _, message := range []string{"query_wait_timeout", "no more connections allowed (max_client_conn)", "server login has been failing"} {
 		assert.Equal(t, Passing, ProspectOf(&pgconn.PgError{Severity: "FATAL", Code: "08P01", Message: message}, false), message)
 	}
+}
+
+// refusedSettings are the words of those that refuse a setting at connect: PgBouncer's, which Neon, DigitalOcean, Railway and
+// others have in between; the servers' own, which other servers than PostgreSQL send for what they don't know; and RDS Proxy's
+// about options.
+var refusedSettings = []struct{ code, message, refused string }{
+	{"08P01", "unsupported startup parameter: jit", "jit"},
+	{"08P01", "Unsupported startup parameter: statement_timeout", "statement_timeout"},
+	{"08P01", "unsupported startup parameter in options: jit", "jit"},
+	{"08P01", "query_wait_timeout", ""},
+	{"08P01", "server login failed: jit", ""},
+	{"42704", `unrecognized configuration parameter "jit"`, "jit"},
+	{"42704", `unbekannter Konfigurationsparameter »JIT«`, "jit"},
+	{"42704", `role "jit_user" does not exist`, ""},
+	{"55P02", `parameter "jit" cannot be changed now`, "jit"},
+	{"42501", `permission denied to set parameter "statement_timeout"`, "statement_timeout"},
+	{"42501", `permission denied for database "jit"`, ""},
+	{"22023", `invalid value for parameter "effective_cache_size": "1GB"`, ""},
+	{"0A000", "Feature not supported: RDS Proxy currently doesn’t support command-line options.", ""},
+	{"28P01", `password authentication failed for user "jit"`, ""},
+}
+
+func TestRefusedSettingsAreKnownByTheWordsOfPoolersAndServers(t *testing.T) {
+	t.Parallel()
+	for _, c := range refusedSettings {
+		err := error(&pgconn.PgError{Severity: "FATAL", Code: c.code, Message: c.message})
+		got := RefusedSettings(fmt.Errorf("connect: %w", errors.Join(io.EOF, err)), []string{"jit", "statement_timeout"})
+		assert.Equal(t, c.refused, strings.Join(got, " "), c.message)
+	}
+	assert.Empty(t, RefusedSettings(io.EOF, []string{"jit"}))
 }
 
 func TestAFailedDialSaysWhatToLookAt(t *testing.T) {

@@ -119,3 +119,14 @@ func (p *Pool) expiry(now int64) int64 {
 	recycle := float64(p.cfg.PoolRecycle)
 	return now + int64(recycle-recycle/10*rand.Float64())
 }
+
+// noteDropped is called when a connection was made without defaults of pgprod's that a pooler has refused, once.
+func (p *Pool) noteDropped(ctx context.Context, text string) { p.diary.Settings(ctx, []string{text}) }
+
+// dropped returns what noteDropped was called with, as a list of warnings.
+func (p *Pool) dropped() []string {
+	if text := p.dialer.DroppedText(); text != "" {
+		return []string{text}
+	}
+	return nil
+}

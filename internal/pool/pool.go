@@ -121,7 +121,8 @@ func New(cfg *settings.Config, hooks Hooks) (*Pool, error) {
 	p.books.unknown, p.books.begun = map[link.Unknown]int64{}, map[string]int64{}
 	p.dialer = link.NewDialer(p.life, cfg, link.Hooks{
 		Login: hooks.Login, LoginFailed: p.noteLoginFailure, LoginCame: p.loginCame,
-		Notice: hooks.Notice, Dial: hooks.Dial, AfterConnect: hooks.AfterConnect, Target: p.in.Target, Tagged: hooks.Commenter != nil,
+		Notice: hooks.Notice, Dropped: p.noteDropped, Dial: hooks.Dial,
+		AfterConnect: hooks.AfterConnect, Target: p.in.Target, Tagged: hooks.Commenter != nil,
 	})
 	p.queue = lease.NewQueue(cfg.PoolMin, cfg.Capacity(), maker{p})
 	p.shelf.keepFor, p.shelf.unshelve = p.shelfTime(), p.unshelve

@@ -78,4 +78,6 @@ func (v view) WithIdle(ask func(*link.Conn) error) (found bool, err error) {
 func (p *Pool) Check(ctx context.Context) activity.Health { return p.prober.Check(ctx, p.Warnings()) }
 
 // Warnings returns what is wrong with the settings, and what the preflight has found.
-func (p *Pool) Warnings() []string { return slices.Concat(p.cfg.Warnings, p.preflight.Warnings()) }
+func (p *Pool) Warnings() []string {
+	return slices.Concat(p.cfg.Warnings, p.dropped(), p.preflight.Warnings())
+}

@@ -201,6 +201,7 @@ func (l *loader) config() *Config {
 
 	params := l.serverParams()
 	backstop(params, c.CommandTimeout)
+	c.OnlyDefaults = l.onlyDefaults(params)
 	conn.RuntimeParams, c.Set = split(params, c.ServerSettingsMode)
 	l.setPassword(conn)
 	setConnectTimeout(conn, c.ConnectTimeout)

@@ -40,12 +40,17 @@ func programName() string {
 // options, a default that options set as well is left out.
 func (l *loader) serverParams() map[string]string {
 	byDefault := merged(defaults.ServerSettings, map[string]string{"application_name": programName()})
-	given := merged(l.dsn.ambient, l.env.ServerSettings, l.dsn.values.ServerSettings, l.dsn.params, l.code.ServerSettings)
+	given := l.givenParams()
 	options, _ := lookup(given, "options")
 	for _, name := range optionNames(options) {
 		drop(byDefault, name)
 	}
 	return merged(byDefault, given)
+}
+
+// givenParams are those that somebody has given.
+func (l *loader) givenParams() map[string]string {
+	return merged(l.dsn.ambient, l.env.ServerSettings, l.dsn.values.ServerSettings, l.dsn.params, l.code.ServerSettings)
 }
 
 // merged returns a new map with the entries of all layers. Later ones win.
@@ -103,6 +108,17 @@ func backstop(params map[string]string, command time.Duration) {
 	// The server takes milliseconds as an int32.
 	ms := min(int64(math.MaxInt32), int64(command/time.Millisecond)+1000)
 	params["statement_timeout"] = strconv.FormatInt(ms, 10)
+}
+
+// onlyDefaults returns those of the run-time parameters that nobody has given a value.
+func (l *loader) onlyDefaults(params map[string]string) (names []string) {
+	given := l.givenParams()
+	for _, name := range sortedKeys(params) {
+		if _, asked := lookup(given, name); !asked && params[name] != "" && name != "application_name" {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // startupOnly are parameters that can't be set later, or that poolers accept in the startup message.

@@ -79,7 +79,10 @@ type Setting struct{ Name, Value string }
 // Config is the validated outcome of Load. It shares no memory with Load's arguments, and isn't changed any more.
 type Config struct {
 	Conn *pgx.ConnConfig // for pgx; RuntimeParams, TLS, password and timeouts are final. Copy it before changing it
-	Set  []Setting       // what set_config sets on each new connection, sorted by name; empty unless the mode is ModeSet
+	// OnlyDefaults are the server settings of Conn and Set that nobody has asked for, sorted, except application_name: they are
+	// defaults, or follow from command_timeout.
+	OnlyDefaults []string
+	Set          []Setting // what set_config sets on each new connection, sorted by name; empty unless the mode is ModeSet
 
 	Profile            string
 	PoolSize           int           // at least 1
