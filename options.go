@@ -497,17 +497,17 @@ type Credentials struct {
 // whose user's name changes, tokens of a cloud's, OAuth tokens.
 //
 // The function is called at the first dial, and its answer serves for all. It is called again after about two thirds of the
-// time to Expires, in the background, and after the server has refused a login, before callers hear of that. There is one call
-// at a time, never under a lock; it must return when its context ends, and if several pools share it, it must be safe for
-// concurrent use. If it fails or panics while its last answer is valid, that goes on to serve, and the function is called
-// again, with pauses that grow to five seconds at most; the log has a warning, and a line when it is over. When the last answer
-// has ended, new connections wait, and so do callers without one, for pool_timeout at most: then they get [ErrPoolTimeout]
-// with the function's error.
+// time to Expires, in the background; after the server has refused a login, before callers hear of that; and by [Recycle].
+// There is one call at a time, never under a lock. The function must return when its context ends, and if several pools share
+// it, it must be safe for concurrent use. If it fails or panics while its last answer is valid, that goes on to serve, and the
+// function is called again, with pauses that grow to five seconds at most; the log has a warning, and a line when it is over.
+// When the last answer has ended, new connections wait, and so do callers without one, for pool_timeout at most: then they
+// get [ErrPoolTimeout] with the function's error.
 //
 // Connections are replaced before the credentials end that they were made with, one after another: idle ones in the
 // background, the others when they are given back. None is closed in use. An answer that differs from the one before in
-// Expires only is taken for a longer lease of the same credentials. If the DSN has no database, that of its own user's name is
-// used, whoever logs in. Health checks use the same credentials.
+// Expires only is taken for a longer lease of the same credentials. If the DSN has no database, that of its own user's name
+// is used, whoever logs in. Health checks use the same credentials.
 //
 // What is empty in an answer isn't taken from DB_PASSWORD, PGPASSWORD or the passfile. It is an error if there is also a
 // password function, a password file, or a password in the DSN. Default: none, which nil means as well.

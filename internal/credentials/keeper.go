@@ -24,8 +24,8 @@ type Options struct {
 	Limit time.Duration   // how long the context of one question lasts
 
 	// Failed is called when a question has failed; valid says that the present credentials still serve. Came is called for each
-	// answer; changed says that it isn't the same as the one before. They are called for a Source with Keep only, in a goroutine
-	// of the Keeper's, without a lock.
+	// answer; changed says that it isn't the same as the one before. They are called for a Source with Keep only, in a
+	// goroutine of the Keeper's, without a lock.
 	Failed func(err error, valid bool)
 	Came   func(changed bool)
 }

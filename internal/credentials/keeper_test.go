@@ -26,23 +26,26 @@ type vault struct {
 
 	mu      sync.Mutex // guards what follows
 	asked   []time.Time
-	answer  func(ctx context.Context, n int) (credentials.Credentials, error) // to the nth question, from 1 on
-	most    int                                                               // the most questions at once
+	answer  answers
+	most    int // the most questions at once
 	now     int
 	failed  []string // what the keeper has reported, with whether the last answer was still valid
 	came    int
 	changes int // how many of them were others than before
 }
 
-// lease is an answer with a new user each time.
-func lease(d time.Duration) func(context.Context, int) (credentials.Credentials, error) {
+// answers gives the answer to the nth question, from 1 on.
+type answers func(ctx context.Context, n int) (credentials.Credentials, error)
+
+// lease gives a new user each time.
+func lease(d time.Duration) answers {
 	return func(_ context.Context, n int) (credentials.Credentials, error) {
 		return credentials.Credentials{User: fmt.Sprint("user ", n), Password: "s3cret", Expires: time.Now().Add(d)}, nil
 	}
 }
 
 // inBubble runs a test with a vault whose answers are kept.
-func inBubble(t *testing.T, answer func(context.Context, int) (credentials.Credentials, error), test func(*testing.T, *vault)) {
+func inBubble(t *testing.T, answer answers, test func(*testing.T, *vault)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		life, stop := context.WithCancel(t.Context())
@@ -85,7 +88,7 @@ func (v *vault) ask(ctx context.Context) (credentials.Credentials, error) {
 }
 
 // become changes the vault's answers.
-func (v *vault) become(answer func(context.Context, int) (credentials.Credentials, error)) {
+func (v *vault) become(answer answers) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.answer = answer
@@ -300,16 +303,17 @@ func TestRenewAsksAtOnceAndAFailureLeavesTheCredentialsInPlace(t *testing.T) {
 }
 
 func TestAFunctionThatPanicsOrEndsItsGoroutineOrGivesNonsenseHasFailed(t *testing.T) {
-	for want, answer := range map[string]func(context.Context, int) (credentials.Credentials, error){
-		"the function panicked: no more tokens": func(context.Context, int) (credentials.Credentials, error) { panic("no more tokens") },
-		"the function has ended its goroutine":  func(context.Context, int) (credentials.Credentials, error) { runtime.Goexit(); panic("") },
-		"had ended, 1m0s ago":                   lease(-time.Minute),
-		"User and Password must not contain a NUL": func(context.Context, int) (credentials.Credentials, error) {
-			return credentials.Credentials{User: "a\x00b"}, nil
-		},
-		"Token must consist of printable ASCII": func(context.Context, int) (credentials.Credentials, error) {
-			return credentials.Credentials{Token: "a\x01b"}, nil
-		},
+	panics := func(context.Context, int) (credentials.Credentials, error) { panic("no more tokens") }
+	exits := func(context.Context, int) (c credentials.Credentials, err error) { runtime.Goexit(); return c, err }
+	gives := func(c credentials.Credentials) answers {
+		return func(context.Context, int) (credentials.Credentials, error) { return c, nil }
+	}
+	for want, answer := range map[string]answers{
+		"the function panicked: no more tokens":    panics,
+		"the function has ended its goroutine":     exits,
+		"had ended, 1m0s ago":                      lease(-time.Minute),
+		"User and Password must not contain a NUL": gives(credentials.Credentials{User: "a\x00b"}),
+		"Token must consist of printable ASCII":    gives(credentials.Credentials{Token: "a\x01b"}),
 	} {
 		t.Run(want, func(t *testing.T) {
 			inBubble(t, answer, func(t *testing.T, v *vault) {

@@ -184,7 +184,8 @@ func TestASourceThatFailsIsTheCauseOfTheErrorAndTheLogSaysSoWithoutItsWords(t *t
 			var logged logBuffer
 			s := &source{}
 			s.become(answer)
-			db := openPool(t, withoutPassword(server)+" pool_timeout=1s connect_timeout=100ms", s.option(), pgprod.WithLogger(logged.logger()))
+			dsn := withoutPassword(server) + " pool_timeout=1s connect_timeout=100ms"
+			db := openPool(t, dsn, s.option(), pgprod.WithLogger(logged.logger()))
 			err := db.Ping()
 			require.ErrorIs(t, err, pgprod.ErrPoolTimeout)
 			assert.ErrorContains(t, err, "credentials function: ")
@@ -195,7 +196,8 @@ func TestASourceThatFailsIsTheCauseOfTheErrorAndTheLogSaysSoWithoutItsWords(t *t
 			s.give(pgprod.Credentials{Password: secret})
 			pgtest.Eventually(t, patience, func() bool { return db.Ping() == nil }, "it is asked again")
 			assert.NotContains(t, logged.String(), "s3cret")
-			assert.Equal(t, 1, strings.Count(logged.String(), `level=WARN msg="pgprod: no credentials to log in with`), logged.String())
+			warnings := strings.Count(logged.String(), `level=WARN msg="pgprod: no credentials to log in with`)
+			assert.Equal(t, 1, warnings, logged.String())
 			pgtest.Eventually(t, patience, func() bool {
 				return strings.Count(logged.String(), `level=INFO msg="pgprod: credentials came again"`) == 1
 			})
@@ -220,7 +222,7 @@ func TestWhileTheOldCredentialsAreValidAFailingSourceIsOneWarning(t *testing.T) 
 		return strings.Contains(logged.String(), `level=INFO msg="pgprod: credentials came again"`)
 	})
 	assert.Equal(t, 1, strings.Count(logged.String(), "level=WARN"), logged.String())
-	assert.Contains(t, logged.String(), `level=WARN msg="pgprod: credentials can't be renewed, those that are valid are used until they end"`)
+	assert.Contains(t, logged.String(), "pgprod: credentials can't be renewed, those that are valid are used until they end")
 	assert.NotContains(t, logged.String(), "s3cret")
 	calls := s.calls.Load()
 	pgtest.Eventually(t, patience, func() bool { return time.Now().After(end) })
@@ -228,8 +230,8 @@ func TestWhileTheOldCredentialsAreValidAFailingSourceIsOneWarning(t *testing.T) 
 	assert.Equal(t, calls, s.calls.Load(), "what doesn't end is not asked for again")
 }
 
-// TestConnectionsAreReplacedBeforeTheirCredentialsEnd looks at idle connections, on the shelf and in the inner *sql.DB, and at
-// one that is borrowed all the time.
+// TestConnectionsAreReplacedBeforeTheirCredentialsEnd looks at idle connections, on the shelf and in the inner *sql.DB, and
+// at one that is borrowed all the time.
 func TestConnectionsAreReplacedBeforeTheirCredentialsEnd(t *testing.T) {
 	t.Parallel()
 	server := pgtest.StartTB(t, pgtest.Config{Password: secret})
@@ -304,8 +306,8 @@ func TestTheConnectionForHealthChecksMovesToTheNewCredentialsToo(t *testing.T) {
 	})
 }
 
-// An oauthServer is an emulation of the server's side of SASL OAUTHBEARER (RFC 7628) as PostgreSQL 18 speaks it, in front of a
-// real server that trusts everybody.
+// An oauthServer is an emulation of the server's side of SASL OAUTHBEARER (RFC 7628) as PostgreSQL 18 speaks it, in front of
+// a real server that trusts everybody.
 type oauthServer struct {
 	server string
 	token  atomic.Pointer[string] // the one that is accepted
@@ -358,7 +360,8 @@ func (o *oauthServer) serve(client net.Conn) {
 	shown := string(message.(*pgproto3.SASLInitialResponse).Data)
 	o.shown.Store(&shown)
 	if shown != "n,,\x01auth=Bearer "+*o.token.Load()+"\x01\x01" {
-		backend.Send(&pgproto3.AuthenticationSASLContinue{Data: []byte(`{"status":"invalid_token","scope":"","openid-configuration":""}`)})
+		refusal := []byte(`{"status":"invalid_token","scope":"","openid-configuration":""}`)
+		backend.Send(&pgproto3.AuthenticationSASLContinue{Data: refusal})
 		_ = backend.Flush()
 		return
 	}

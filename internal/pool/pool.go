@@ -199,9 +199,9 @@ func (p *Pool) recycle() {
 }
 
 // sweep closes those idle connections that are outdated, for a reason of diary.Reasons. It is a task that invalidate,
-// Recycle and retire start. It takes out all idle connections, the newer ones as well, since an outdated one may lie below them, and puts
-// the newer ones back. A caller that borrows meanwhile gets a connection or waits until one is put back; prove looks at what
-// it gets.
+// Recycle and retire start. It takes out all idle connections, the newer ones as well, since an outdated one may lie below
+// them, and puts the newer ones back. A caller that borrows meanwhile gets a connection or waits until one is put back; prove
+// looks at what it gets.
 func (p *Pool) sweep(reason string, outdated func(*member) bool) {
 	var newer []*member
 	for p.queue.TryReserve() {

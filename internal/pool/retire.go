@@ -53,9 +53,9 @@ func (m *member) retires(now int64) bool {
 	return at != 0 && now >= at
 }
 
-// planRetirement sets the timer for the connection that is to retire next. It is called when a connection was made, when other
-// credentials have come, and at the end of retire. A connection that should have retired already is left to its borrower, who
-// gives it back, or if it is idle, to another attempt a little later.
+// planRetirement sets the timer for the connection that is to retire next. It is called when a connection was made, when
+// other credentials have come, and at the end of retire. A connection that should have retired already is left to its
+// borrower, who gives it back, or if it is idle, to another attempt a little later.
 func (p *Pool) planRetirement() {
 	const again = 20 * time.Millisecond
 	now := clock.Now()
