@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -286,6 +287,30 @@ func TestTwoPoolsOnOneDSNAreTwoSeriesAndCloseEndsThem(t *testing.T) {
 	assert.NotEqual(t, statusOf(t, one).PoolName, statusOf(t, two).PoolName)
 	require.NoError(t, one.Close())
 	assert.Equal(t, 1, count())
+}
+
+func TestMetricsMayBeCollectedWhilePoolsAreOpenedAndClosed(t *testing.T) {
+	t.Parallel()
+	m, dsn := newMetering(t), pgtest.NewDatabase(t)
+	over := make(chan struct{})
+	var collector sync.WaitGroup
+	collector.Go(func() { // ends with over
+		for {
+			select {
+			case <-over:
+				return
+			default:
+				m.collect(t)
+			}
+		}
+	})
+	for range 300 {
+		db, err := pgprod.Open(dsn, pgprod.WithMeterProvider(m.provider))
+		require.NoError(t, err)
+		require.NoError(t, db.Close())
+	}
+	close(over)
+	collector.Wait()
 }
 
 func TestOpeningAndClosingAThousandPoolsLeaksNothing(t *testing.T) {

@@ -110,25 +110,26 @@ func New(cfg *settings.Config, hooks Hooks) (*Pool, error) {
 			Pool: cfg.PoolName, Logger: hooks.Logger, Echo: cfg.Echo, EchoPool: cfg.EchoPool, Slow: cfg.SlowQuery,
 		}),
 	}
-	hooks.Telemetry.PoolName, hooks.Telemetry.Server = cfg.PoolName, serverOf(cfg)
-	var err error
-	if p.in, err = instruments.New(hooks.Telemetry, p.state); err != nil {
-		releaseName(cfg.PoolName)
-		return nil, fmt.Errorf("pgprod: instruments: %w", err)
-	}
 	p.life, p.endLife = context.WithCancel(context.Background())
 	p.books.members, p.books.closings = map[*member]bool{}, map[string]int64{}
 	p.books.unknown, p.books.begun = map[link.Unknown]int64{}, map[string]int64{}
+	p.queue = lease.NewQueue(cfg.PoolMin, cfg.Capacity(), maker{p})
+	p.prober = diagnose.NewProber(view{p})
+	p.preflight = diagnose.NewPreflight(view{p})
+	hooks.Telemetry.PoolName, hooks.Telemetry.Server = cfg.PoolName, serverOf(cfg)
+	var err error
+	if p.in, err = instruments.New(hooks.Telemetry, p.state); err != nil { // from here on state may be called
+		p.endLife()
+		releaseName(cfg.PoolName)
+		return nil, fmt.Errorf("pgprod: instruments: %w", err)
+	}
 	p.dialer = link.NewDialer(p.life, cfg, link.Hooks{
 		Login: hooks.Login, LoginFailed: p.noteLoginFailure, LoginCame: p.loginCame,
 		Notice: hooks.Notice, Dropped: p.noteDropped, Dial: hooks.Dial,
 		AfterConnect: hooks.AfterConnect, Target: p.in.Target, Tagged: hooks.Commenter != nil,
 	})
-	p.queue = lease.NewQueue(cfg.PoolMin, cfg.Capacity(), maker{p})
 	p.shelf.keepFor, p.shelf.unshelve = p.shelfTime(), p.unshelve
 	p.inner = p.newInner()
-	p.prober = diagnose.NewProber(view{p})
-	p.preflight = diagnose.NewPreflight(view{p})
 	p.diary.Settings(p.life, cfg.Warnings)
 	return p, nil
 }
