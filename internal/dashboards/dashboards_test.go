@@ -44,6 +44,7 @@ type panel struct {
 	}
 	Targets []struct {
 		RefID, Expr, LegendFormat string
+		Exemplar                  bool
 		DataSource                dataSource
 	}
 }
@@ -92,6 +93,19 @@ func TestEachPanelHasATitleAUnitADescriptionThatNamesASettingAndQueries(t *testi
 			refs[q.RefID] = true
 		}
 	}
+}
+
+func TestPanelsOfDurationsLeadToTraces(t *testing.T) {
+	some := false
+	for _, p := range grafana(t).Panels {
+		for _, q := range p.Targets {
+			durations := p.Type == "timeseries" && p.FieldConfig.Defaults.Unit == "s" &&
+				p.Title != "Use time, p99" // it is recorded at the connection's return, which belongs to no span
+			some = some || durations
+			assert.Equal(t, durations, q.Exemplar, "%s: exemplars", p.Title)
+		}
+	}
+	assert.True(t, some)
 }
 
 func TestNoPanelLiesOnAnotherOrOutsideTheGrid(t *testing.T) {

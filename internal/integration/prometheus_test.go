@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	otelprometheus "go.opentelemetry.io/otel/exporters/prometheus"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
 	"github.com/pgprod/pgprod"
 	"github.com/pgprod/pgprod/internal/docs"
@@ -76,6 +78,37 @@ func TestPrometheusSeesEachMetricByTheNameThatTheReadmeGives(t *testing.T) {
 	for _, label := range []string{`db_client_connection_pool_name="main"`, `db_client_connection_state="used"`,
 		`pgprod_reason="overflow"`, `db_query_summary="SELECT items"`, `error_type="23505"`} {
 		assert.Contains(t, page, label)
+	}
+}
+
+// TestAScrapedDurationLeadsToItsTrace looks for the label that the manual gives to Grafana's data source.
+func TestAScrapedDurationLeadsToItsTrace(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	exporter, err := otelprometheus.New(otelprometheus.WithRegisterer(registry))
+	require.NoError(t, err)
+	meters, traces := sdkmetric.NewMeterProvider(sdkmetric.WithReader(exporter)), sdktrace.NewTracerProvider()
+	t.Cleanup(func() { assert.NoError(t, errors.Join(meters.Shutdown(context.Background()), traces.Shutdown(context.Background()))) })
+	db := newScript(t, pgprod.WithMeterProvider(meters), pgprod.WithTracerProvider(traces)).open()
+	ctx, caller := traces.Tracer("caller").Start(t.Context(), "caller")
+	_, err = db.ExecContext(ctx, "SELECT 1")
+	require.NoError(t, err)
+	caller.End()
+
+	families, err := registry.Gather()
+	require.NoError(t, err)
+	found := map[string]bool{}
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			for _, b := range m.GetHistogram().GetBucket() {
+				for _, l := range b.GetExemplar().GetLabel() {
+					found[family.GetName()] = found[family.GetName()] ||
+						l.GetName() == "trace_id" && l.GetValue() == caller.SpanContext().TraceID().String()
+				}
+			}
+		}
+	}
+	for _, name := range []string{"operation_duration", "connection_create_time", "connection_wait_time"} {
+		assert.True(t, found["db_client_"+name+"_seconds"], "%s: %v", name, found)
 	}
 }
 

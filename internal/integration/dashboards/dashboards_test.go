@@ -151,6 +151,7 @@ func TestTheDashboardAndTheAlertsOnProgramsThatFareWellAndBadly(t *testing.T) {
 		h.record(t, records)
 		t.Run(form+": each panel shows something, and its legend names labels that the lines have", h.testPanels)
 		t.Run(form+": each alert fires where it should and nowhere else", h.testAlerts)
+		t.Run(form+": sums and counts are those of the classic form", func(t *testing.T) { h.testSame(t, in[classic]) })
 		t.Run(form+": each metric that the pool has is on the dashboard", h.testComplete)
 	}
 	t.Run("each alert uses only metrics and labels that there are", func(t *testing.T) {
@@ -195,6 +196,30 @@ func (h *history) instanceOf(s promql.Series) string {
 		return "all"
 	}
 	return slices.Collect(maps.Keys(found))[0]
+}
+
+// testSame compares what panels make of histograms' counts and sums. Only quantiles may differ, as their buckets do.
+func (h *history) testSame(t *testing.T, other *history) {
+	compared := 0
+	for _, q := range queries(t) {
+		if !strings.Contains(q.expr, "histogram_") || strings.Contains(q.expr, "histogram_quantile") {
+			continue
+		}
+		compared++
+		want := lasts(other.query(t, q.expr))
+		require.NotEmpty(t, want, q.panel)
+		assert.InDeltaMapValues(t, want, lasts(h.query(t, q.expr)), 1e-6, q.panel)
+	}
+	assert.GreaterOrEqual(t, compared, 5)
+}
+
+// lasts are the last values of lines, by their labels.
+func lasts(lines promql.Matrix) map[string]float64 {
+	values := map[string]float64{}
+	for _, line := range lines {
+		values[line.Metric.String()] = line.Floats[len(line.Floats)-1].F
+	}
+	return values
 }
 
 func (h *history) testAlerts(t *testing.T) {
