@@ -73,7 +73,8 @@ var metrics = []struct {
 	{own{"pgprod.commit.unknown", "{commit}", "Commits whose outcome is unknown, by reason."}, counter},
 	{own{"pgprod.transaction.retries", "{transaction}",
 		"Transactions that InTx has begun again, by what the attempt before has failed with."}, counter},
-	{own{"pgprod.server.connection.limit", "{connection}", "Connections that the server has room for, of all its clients together."}, gauge},
+	{own{"pgprod.server.connection.limit", "{connection}",
+		"Connections that the server has room for, of all its clients together."}, gauge},
 	{own{"pgprod.health.state", "{state}", "1 for the state that the last health check has found, 0 for the others."}, gauge},
 }
 

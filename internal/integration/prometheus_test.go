@@ -87,7 +87,9 @@ func TestAScrapedDurationLeadsToItsTrace(t *testing.T) {
 	exporter, err := otelprometheus.New(otelprometheus.WithRegisterer(registry))
 	require.NoError(t, err)
 	meters, traces := sdkmetric.NewMeterProvider(sdkmetric.WithReader(exporter)), sdktrace.NewTracerProvider()
-	t.Cleanup(func() { assert.NoError(t, errors.Join(meters.Shutdown(context.Background()), traces.Shutdown(context.Background()))) })
+	t.Cleanup(func() {
+		assert.NoError(t, errors.Join(meters.Shutdown(context.Background()), traces.Shutdown(context.Background())))
+	})
 	db := newScript(t, pgprod.WithMeterProvider(meters), pgprod.WithTracerProvider(traces)).open()
 	ctx, caller := traces.Tracer("caller").Start(t.Context(), "caller")
 	_, err = db.ExecContext(ctx, "SELECT 1")

@@ -223,7 +223,7 @@ func lasts(lines promql.Matrix) map[string]float64 {
 }
 
 func (h *history) testAlerts(t *testing.T) {
-	fired := map[string][]string{} // by instance
+	fired, still := map[string][]string{}, map[string][]string{} // by instance
 	alerts, _ := rules(t)
 	for _, r := range alerts {
 		once := map[string]bool{}
@@ -235,6 +235,9 @@ func (h *history) testAlerts(t *testing.T) {
 			assert.False(t, once[instance], "%s fires twice for %s", r.Alert, instance)
 			once[instance] = true
 			fired[instance] = append(fired[instance], r.Alert)
+			if s.Floats[len(s.Floats)-1].T == h.last.UnixMilli() {
+				still[instance] = append(still[instance], r.Alert)
+			}
 			for _, text := range r.Annotations {
 				for _, label := range placeholder.FindAllStringSubmatch(text, -1) {
 					assert.NotEmpty(t, s.Metric.Get(label[1]), "%s: %s has no %s", r.Alert, s.Metric, label[1])
@@ -250,6 +253,9 @@ func (h *history) testAlerts(t *testing.T) {
 	for _, s := range stories {
 		slices.Sort(fired[s.name])
 		assert.Equal(t, s.alerts, fired[s.name], "a program that is %s", s.name)
+		for _, name := range s.over {
+			assert.NotContains(t, still[s.name], name, "a program that was %s", s.name)
+		}
 		for _, name := range s.alerts {
 			caused[name] = true
 		}

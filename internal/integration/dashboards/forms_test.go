@@ -69,13 +69,16 @@ func newReports(t *testing.T, instance, receiver string) *reports {
 	r := &reports{classic: prometheus.NewRegistry(), native: prometheus.NewRegistry()}
 	text, err := otelprometheus.New(otelprometheus.WithRegisterer(r.classic))
 	require.NoError(t, err)
-	binary, err := otelprometheus.New(otelprometheus.WithRegisterer(r.native), otelprometheus.WithAggregationSelector(exponentially))
+	binary, err := otelprometheus.New(otelprometheus.WithRegisterer(r.native),
+		otelprometheus.WithAggregationSelector(exponentially))
 	require.NoError(t, err)
-	sent, err := otlpmetrichttp.New(t.Context(), otlpmetrichttp.WithEndpointURL(receiver), otlpmetrichttp.WithAggregationSelector(exponentially))
+	sent, err := otlpmetrichttp.New(t.Context(), otlpmetrichttp.WithEndpointURL(receiver),
+		otlpmetrichttp.WithAggregationSelector(exponentially))
 	require.NoError(t, err)
 	r.meters = sdkmetric.NewMeterProvider(sdkmetric.WithReader(text), sdkmetric.WithReader(binary),
 		sdkmetric.WithReader(sdkmetric.NewPeriodicReader(sent, sdkmetric.WithInterval(time.Hour))), // it is flushed
-		sdkmetric.WithResource(resource.NewSchemaless(semconv.ServiceName("test"), attribute.String("service.instance.id", instance))))
+		sdkmetric.WithResource(resource.NewSchemaless(
+			semconv.ServiceName("test"), attribute.String("service.instance.id", instance))))
 	return r
 }
 

@@ -33,6 +33,7 @@ type story struct {
 	// round is what the program does before the scrape of that number.
 	round  func(p *program, n int) error
 	alerts []string // that it causes, and no others
+	over   []string // those of them that don't fire any more at the end
 }
 
 // stories are told side by side. The first six cause no alert; each of the others shows one kind of trouble.
@@ -45,17 +46,18 @@ var stories = []story{
 		}
 		return nil
 	}},
-	{name: "seldom late", options: append(size(1, 0), pgprod.WithPoolTimeout(time.Second)), round: func(p *program, n int) error {
-		switch n {
-		case 0:
-			return errors.Join(p.dial(), p.slow(1, 0))
-		case 10:
-			return errors.Join(p.hold(), p.timeOut(1), p.release())
-		case 20:
-			return p.slow(1, 1.1)
-		}
-		return nil
-	}},
+	{name: "seldom late", options: append(size(1, 0), pgprod.WithPoolTimeout(time.Second)),
+		round: func(p *program, n int) error {
+			switch n {
+			case 0:
+				return errors.Join(p.dial(), p.slow(1, 0))
+			case 10:
+				return errors.Join(p.hold(), p.timeOut(1), p.release())
+			case 20:
+				return p.slow(1, 1.1)
+			}
+			return nil
+		}},
 	{name: "without limit", options: size(1, -1), round: func(p *program, n int) error {
 		if n < 3 {
 			return p.hold()
@@ -68,14 +70,15 @@ var stories = []story{
 		}
 		return p.ordinary()
 	}},
-	{name: "full", options: size(2, 0), alerts: []string{"PgprodDegraded", "PgprodPoolNearlyFull"}, round: func(p *program, n int) (err error) {
-		if n == 0 {
-			p.beside, err = p.open("another pool of a full program", size(2, 0)...)
-			return errors.Join(err, p.hold(), p.hold())
-		}
-		_, err = p.beside.ExecContext(p.ctx, "SELECT id FROM items")
-		return errors.Join(err, p.checks("degraded"))
-	}},
+	{name: "full", options: size(2, 0), alerts: []string{"PgprodDegraded", "PgprodPoolNearlyFull"},
+		round: func(p *program, n int) (err error) {
+			if n == 0 {
+				p.beside, err = p.open("another pool of a full program", size(2, 0)...)
+				return errors.Join(err, p.hold(), p.hold())
+			}
+			_, err = p.beside.ExecContext(p.ctx, "SELECT id FROM items")
+			return errors.Join(err, p.checks("degraded"))
+		}},
 	{name: "waited for", options: size(1, 0), alerts: []string{"PgprodCallersWait", "PgprodPoolNearlyFull"},
 		round: func(p *program, n int) error {
 			if n == 0 {
@@ -90,7 +93,8 @@ var stories = []story{
 		return p.ordinary()
 	}},
 	{name: "timed out", options: append(size(1, 0), pgprod.WithPoolTimeout(time.Second)),
-		alerts: []string{"PgprodPoolTimeouts", "PgprodPoolTimeoutsLast"}, round: func(p *program, n int) error {
+		alerts: []string{"PgprodPoolTimeouts", "PgprodPoolTimeoutsLast"}, over: []string{"PgprodPoolTimeouts"},
+		round: func(p *program, n int) error {
 			switch n {
 			case 0:
 				return p.dial()
@@ -132,12 +136,13 @@ var stories = []story{
 			}
 			return nil
 		}},
-	{name: "robbed", options: size(2, 0), alerts: []string{"PgprodConnectionsInvalidated"}, round: func(p *program, n int) error {
-		if n%2 == 0 && n < 20 {
-			return errors.Join(p.ordinary(), p.restart())
-		}
-		return p.ordinary()
-	}},
+	{name: "robbed", options: size(2, 0), alerts: []string{"PgprodConnectionsInvalidated"},
+		round: func(p *program, n int) error {
+			if n%2 == 0 && n < 20 {
+				return errors.Join(p.ordinary(), p.restart())
+			}
+			return p.ordinary()
+		}},
 	{name: "leaking", options: append(size(2, 0), pgprod.WithLeakDetection(20*time.Millisecond)), alerts: []string{"PgprodLeaks"},
 		round: func(p *program, n int) error {
 			if n == 5 {
@@ -152,12 +157,13 @@ var stories = []story{
 			}
 			return p.ordinary()
 		}},
-	{name: "too small", options: size(1, 12), alerts: []string{"PgprodPoolOverflows"}, round: func(p *program, _ int) (err error) {
-		for range 13 {
-			err = errors.Join(err, p.hold())
-		}
-		return errors.Join(err, p.release())
-	}},
+	{name: "too small", options: size(1, 12), alerts: []string{"PgprodPoolOverflows"},
+		round: func(p *program, _ int) (err error) {
+			for range 13 {
+				err = errors.Join(err, p.hold())
+			}
+			return errors.Join(err, p.release())
+		}},
 	{name: "too many", options: append(size(500, 0), pgprod.WithPreflight(true)), proxied: true, alerts: []string{"PgprodFleetTooLarge"},
 		round: func(p *program, n int) error {
 			if n == 0 {
@@ -165,14 +171,17 @@ var stories = []story{
 			}
 			return p.ordinary()
 		}},
-	{name: "failing now and then", options: size(2, 0), alerts: []string{"PgprodErrorShareLasts"}, round: func(p *program, _ int) error {
-		return errors.Join(p.ordinary(), p.ordinary(), p.ordinary(), p.ordinary(), p.refused("SELECT * FROM nowhere", "42P01"))
-	}},
-	{name: "failing", options: size(2, 0), alerts: []string{"PgprodErrorShare", "PgprodErrorShareLasts"}, round: func(p *program, _ int) error {
-		const missing = "SELECT * FROM nowhere"
-		return errors.Join(p.ordinary(), p.refused(missing, "42P01"), p.refused(missing, "42P01"))
-	}},
+	{name: "failing now and then", options: size(2, 0), alerts: []string{"PgprodErrorShareLasts"},
+		round: func(p *program, _ int) error {
+			return errors.Join(p.ordinary(), p.ordinary(), p.ordinary(), p.ordinary(), p.refused("SELECT * FROM nowhere", "42P01"))
+		}},
+	{name: "failing", options: size(2, 0), alerts: []string{"PgprodErrorShare", "PgprodErrorShareLasts"},
+		round: func(p *program, _ int) error {
+			const missing = "SELECT * FROM nowhere"
+			return errors.Join(p.ordinary(), p.refused(missing, "42P01"), p.refused(missing, "42P01"))
+		}},
 	{name: "slow", options: size(12, 0), alerts: []string{"PgprodStatementsSlow", "PgprodStatementsSlowLast"},
+		over: []string{"PgprodStatementsSlow"},
 		round: func(p *program, n int) error {
 			if n == 2 {
 				return errors.Join(p.slow(12, 1.1), p.ordinary())
