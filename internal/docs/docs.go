@@ -1,6 +1,5 @@
-// Package docs is the manual beside README.md: operations.md, outcomes.md, sessions.md, hooks.md, telemetry.md, migrating.md and
-// poolers.md. Its
-// functions are for tests that compare what the manual says with what the code does.
+// Package docs is the manual beside README.md: operations.md, outcomes.md, sessions.md, hooks.md, telemetry.md, migrating.md,
+// poolers.md and urls.md. Its functions are for tests that compare what the manual says with what the code does.
 package docs
 
 import (
@@ -13,7 +12,7 @@ import (
 // Pages are the manual's pages, as paths from the repository's root.
 var Pages = []string{
 	"README.md", "internal/docs/operations.md", "internal/docs/outcomes.md", "internal/docs/sessions.md", "internal/docs/hooks.md",
-	"internal/docs/telemetry.md", "internal/docs/migrating.md", "internal/docs/poolers.md",
+	"internal/docs/telemetry.md", "internal/docs/migrating.md", "internal/docs/poolers.md", "internal/docs/urls.md",
 }
 
 // Read returns the text of one file, named by its path from the repository's root.

@@ -21,24 +21,19 @@ var ofProviders = []struct{ query, key, advice string }{
 	{"workaround=supabase-pooler.vercel", "workaround", "leave it out"},
 	{"connection_limit=5&pool_timeout=20", "connection_limit", "pool_size"},
 	{"socket_timeout=60", "socket_timeout", "command_timeout serves here"},
-	{"schema=public", "schema", "search_path serves here"},
 	{"sslaccept=strict", "sslaccept", "sslmode"},
 	{"statement_cache_size=0", "statement_cache_size", "statement_cache_capacity serves here"},
 	{"endpoint=ep-cool-darkness-123456", "endpoint", "the host's name"},
 	{"prepareThreshold=0", "prepareThreshold", "default_query_exec_mode"},
-	{"currentSchema=app", "currentSchema", "search_path serves here"},
-	{"ApplicationName=app", "ApplicationName", "application_name serves here"},
 	{"reWriteBatchedInserts=true", "reWriteBatchedInserts", "leave it out"},
 	{"targetServerType=primary", "targetServerType", "target_session_attrs serves here"},
 	{"pool=5", "pool", "pool_size and max_overflow serve here"},
 	{"prepared_statements=false", "prepared_statements", "default_query_exec_mode"},
-	{"encoding=unicode", "encoding", "leave it out"},
 	{"serverVersion=16&charset=utf8", "serverVersion", "leave it out"},
 	{"conn_max_age=600", "conn_max_age", "pool_recycle serves here"},
 	{"prepare_threshold=0", "prepare_threshold", "default_query_exec_mode"},
 	{"min_size=2&max_size=10", "max_size", "pool_size and max_overflow serve here"},
 	{"max=20&idleTimeoutMillis=30000", "idleTimeoutMillis", "pool_idle_timeout serves here"},
-	{"uselibpqcompat=true&sslmode=disable", "uselibpqcompat", "leave it out"},
 	{"statement_cache_mode=describe", "statement_cache_mode", "default_query_exec_mode"},
 	{"prefer_simple_protocol=true", "prefer_simple_protocol", "default_query_exec_mode"},
 	{"load_balance=true&topology_keys=a.b.c", "topology_keys", "in the order of the DSN"},
@@ -58,6 +53,26 @@ func TestWhatProvidersWriteIntoAURLIsRefusedByNameInOpen(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, "42704", sqlState(plain.Ping()), "plain pgx hears of it from the server: %s", c.query)
 		require.NoError(t, plain.Close())
+	}
+}
+
+// TestWordsOfOthersThatMeanTheSameHoldOnTheServer has URLs as others write them.
+func TestWordsOfOthersThatMeanTheSameHoldOnTheServer(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.NewDatabase(t)
+	for query, want := range map[string]string{
+		"schema=public":                       "search_path=public",
+		"schema=My%20App":                     `search_path="My App"`,
+		"currentSchema=a,b":                   "search_path=a,b",
+		"ApplicationName=app":                 "application_name=app",
+		"encoding=unicode&charset=utf8":       "client_encoding=UTF8",
+		"uselibpqcompat=true&adapter=postgis": "jit=off",
+	} {
+		for _, scheme := range []string{"postgres://", "jdbc:postgresql://", "postgresql+psycopg://", "postgis://"} {
+			db := openPool(t, scheme+strings.TrimPrefix(dsn, "postgres://")+"&"+query)
+			name, value, _ := strings.Cut(want, "=")
+			assert.Equal(t, value, get[string](t, db, "select current_setting($1)", name), query)
+		}
 	}
 }
 

@@ -79,6 +79,7 @@ func (l *loader) readDSN(text, variable string) {
 	if scan(text).url {
 		text = strings.TrimRight(text, spaces) // a variable that was filled from a file often ends in a newline
 	}
+	text = take(text)
 	if wrong := foreignURL(text); wrong != "" {
 		d.variable = variable
 		l.problems.add(d.self(), wrong)
@@ -101,6 +102,7 @@ func (l *loader) readDSN(text, variable string) {
 		}
 	}
 	l.checkHosts()
+	l.checkPlaceholder()
 	texts := l.sortParams(params)
 	texts["connect_timeout"] = timeout
 	d.values = parse(texts, l.namer(SourceDSN), &l.problems)

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -125,7 +126,9 @@ func TestEachKeyOfOthersIsRefusedWithWhatServes(t *testing.T) {
 		}
 	}
 	for key, hint := range all {
-		require.Equal(t, "pgprod: DSN key "+key+": "+hint, refused(t, remote+"?"+key+"=s3cret"))
+		if !slices.ContainsFunc(takens, func(t taken) bool { return t.word == key && t.values == nil && !t.jdbc }) {
+			require.Equal(t, "pgprod: DSN key "+key+": "+hint, refused(t, remote+"?"+key+"=s3cret"))
+		}
 		key = strings.ToUpper(key)
 		require.Equal(t, "pgprod: DSN key "+key+": "+hint, refused(t, "host=h "+key+"=s3cret"))
 	}
@@ -158,16 +161,16 @@ func TestWhatPgxRefusesIsReportedWithoutItsWords(t *testing.T) {
 	for dsn, want := range map[string]string{
 		"s3cret":                                                   "DSN: can't be read; a DSN is postgres://",
 		"mysql://u:s3cret@h/d":                                     "DSN: can't be read: its URL begins with neither postgres:// nor",
-		"jdbc:postgresql://u:s3cret@h/d?x=y":                       "DSN: is JDBC's: write postgres://",
+		"jdbc:mysql://u:s3cret@h/d?x=y":                            "DSN: is JDBC's: write postgres://",
 		"r2dbc:postgresql://u:s3cret@h/d":                          "DSN: is JDBC's: write postgres://",
-		"postgresql+psycopg://u:s3cret@h/d":                        "DSN: is SQLAlchemy's: write postgres://",
-		"postgresql+asyncpg://u:s3cret@h/d?ssl=require":            "DSN: is SQLAlchemy's: write postgres://",
+		"postgresql+psycopg+x://u:s3cret@h/d":                      "DSN: is SQLAlchemy's: write postgres://",
+		"postgres://u:[YOUR-PASSWORD]@h/d":                         "DSN key password: is a placeholder: put the password in its place",
 		"POSTGRES://u:s3cret@h/d":                                  "DSN: begins with capital letters",
 		"prisma://accelerate.prisma-data.net/?api_key=s3cret":      "DSN: can't be read: its URL begins with neither",
 		`"postgres://u:s3cret@h/d"`:                                "DSN: is in quotes: leave them out",
 		"'postgresql://u:s3cret@h/d'":                              "DSN: is in quotes: leave them out",
 		"DATABASE_URL=postgres://u:s3cret@h/d":                     "DSN key DATABASE_URL: is not a key: give what stands behind it alone",
-		"postgres://u:s3cret@h/d?sslmode=no-verify":                "DSN key sslmode: must be disable, allow, prefer, require, verify-ca or verify-full; no-verify is node-postgres's, require serves here",
+		"host=h password=s3cret sslmode=no-verify":                 "DSN key sslmode: must be disable, allow, prefer, require, verify-ca or verify-full; no-verify is node-postgres's, require serves here",
 		"host=h password='s3cret":                                  "DSN: has a value whose closing quote is missing",
 		"host=h password=s3cret x":                                 "DSN: can't be read",
 		"postgres://u:s3cret%@h/d":                                 "DSN: is not a URL: a % in it",
