@@ -1253,3 +1253,20 @@ func ExampleWithDialFunc() {
 	// dialling over tcp
 	// <nil>
 }
+
+// A configuration of pgx's stands in place of the DSN, for what neither that nor an option can say.
+func ExampleWithConnConfig() {
+	cfg, err := pgx.ParseConfig(os.Getenv("DB_DSN"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	cfg.MaxProtocolMessageBodyLen = 64 << 20 // no row may be larger than 64 MiB
+	db, err := pgprod.Open("pool_size=5", pgprod.WithConnConfig(cfg))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+
+	fmt.Println(db.Ping())
+	// Output: <nil>
+}

@@ -249,6 +249,7 @@ type config struct {
 	login  login                // of WithCredentials and WithPasswordFunc
 	notice func(*pgconn.Notice) // nil: none
 
+	conn         *pgx.ConnConfig                        // in place of the DSN; nil: none
 	dial         pgconn.DialFunc                        // nil: none
 	afterConnect func(context.Context, *pgx.Conn) error // nil: none
 
@@ -266,7 +267,7 @@ func resolve(dsn string, opts []Option) (*settings.Config, config, error) {
 			opt(&c)
 		}
 	}
-	given := settings.Given{Dials: c.dial != nil}
+	given := settings.Given{Conn: c.conn, Dials: c.dial != nil}
 	s, err := settings.LoadGiven(given, dsn, os.Environ(), c.values, c.login.source().From)
 	return s, c, errors.Join(err, c.login.check(), c.checkCommenter())
 }
@@ -569,4 +570,26 @@ func WithAfterConnect(afterConnect func(ctx context.Context, conn *pgx.Conn) err
 // several goroutines at once. Default: none, which nil means as well.
 func WithDialFunc(dial pgconn.DialFunc) Option {
 	return func(c *config) { c.dial = dial }
+}
+
+// WithConnConfig sets a whole configuration of pgx's, for what neither a DSN nor an option can say. It must come from
+// pgx.ParseConfig, and is copied; what it points to, such as a tracer or a tls.Config, must not be changed any more.
+//
+// It stands in place of the DSN: the DSN that is passed along may have pgprod's own keys, as key=value pairs, and no others,
+// and DB_DSN and DATABASE_URL aren't looked at. Our keys may also be in the DSN that pgx has parsed. Variables, options,
+// defaults and server settings hold as ever, and its run-time parameters count as if they stood in the DSN. A password that
+// it has wins over DB_PASSWORD; those of a file or a function win over it.
+//
+// Its functions stay. Tracer, OnNotice and BuildFrontend are called besides pgprod's own; a frontend must write to what it is
+// given, each flush in one write. DialFunc and LookupFunc make all network connections, as pgx calls them, and are replaced by
+// [WithDialFunc]. AfterConnect isn't called for health checks, and what it sets stays as for [WithAfterConnect]. A panic in a
+// function that a dial calls becomes an error, except in Tracer, OnNotice, OnNotification, OnPgError and LookupFunc.
+// BuildContextWatcherHandler must be pgx's, or the error names it. sslmode=require isn't a default here, and files with
+// authorities are not read anew. Default: none, which nil means as well.
+func WithConnConfig(conn *pgx.ConnConfig) Option {
+	if conn == nil {
+		return func(c *config) { c.conn = nil }
+	}
+	copied := conn.Copy()
+	return func(c *config) { c.conn = copied }
 }

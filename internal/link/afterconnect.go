@@ -61,8 +61,14 @@ var (
 // result is an error, the connection is closed, or will be when the function returns.
 func (d *dialling) setUp(ctx context.Context, pc *pgx.Conn) error {
 	c, hook := d.conn, d.hooks.AfterConnect
-	if hook == nil || d.check != nil {
+	switch config := d.cfg.Conn.AfterConnect; {
+	case d.check != nil, hook == nil && config == nil:
 		return nil
+	case config != nil: // it has run already, and what it has done was not seen
+		c.setup.left = sqlsummary.LeftSettings | sqlsummary.LeftRole
+	}
+	if hook == nil {
+		hook = func(context.Context, *pgx.Conn) error { return nil }
 	}
 	c.setup.running = true
 	c.beginSetup()
@@ -97,10 +103,7 @@ func callHook(done chan<- error, f func() error) {
 	err := errHookEnded
 	defer func() {
 		if value := recover(); value != nil {
-			err = newPanicError(value)
-			if panicked, ok := err.(*panicError); ok {
-				panicked.dials = true
-			}
+			err = newDialPanic(value)
 		}
 		done <- err
 	}()

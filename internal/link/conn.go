@@ -4,6 +4,7 @@
 //	dialer.go         makes connections
 //	login.go          what they log in with
 //	dialfunc.go       network connections by the application's dial function
+//	given.go          the functions of a configuration of pgx's that was given in code
 //	afterconnect.go   what the application's function does on a new connection
 //	dropped.go        what a pooler refuses of it, and can be dropped
 //	dialerror.go      why a connection could not be made
@@ -106,7 +107,8 @@ type Conn struct {
 	session session     // what is known of the session's state
 	setup   setup       // what the application's functions have done when the connection was made
 
-	kept []settings.Setting // greeting.kept, and what these functions have set
+	kept      []settings.Setting // greeting.kept, and what these functions have set
+	encrypted bool               // there is TLS below what the application's AfterNetConnect has returned
 
 	prepared prepared // what was prepared on the connection
 	doing    doing    // the last statement, for other goroutines
@@ -126,7 +128,7 @@ func (c *Conn) PID() uint32 { return c.pg.PID() }
 
 // Encrypted reports whether the connection has TLS, be it that of the application's dial function.
 func (c *Conn) Encrypted() bool {
-	return wire.Encrypted(c.pg.Conn())
+	return c.encrypted || wire.Encrypted(c.pg.Conn())
 }
 
 // Heard returns when the server has last answered, by package clock, or when the login was over if it has not answered

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
-	"io"
 	"maps"
 	"net"
 	"slices"
@@ -15,7 +14,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
-	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/pgprod/pgprod/internal/clock"
@@ -168,16 +166,13 @@ func (d *dialling) beforeConnect(_ context.Context, cc *pgx.ConnConfig) error {
 	setLogin(cc, d.conn.login)
 	d.refreshTLS(cc)
 	c := d.conn
-	cc.Tracer = c
-	cc.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { c.noticed(n) }
+	d.keepGiven(cc)
+	cc.Tracer, cc.OnNotice = d.tracer(cc), d.onNotice(cc)
 	if cc.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement {
 		cc.DescriptionCacheCapacity = min(cc.DescriptionCacheCapacity, describedTexts)
 	}
 	cc.ConnectTimeout = d.cfg.ConnectTimeout
-	cc.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
-		c.tap = wire.NewTap(r, w, c.guard.ReadAgain)
-		return pgproto3.NewFrontend(c.tap, c.tap)
-	}
+	cc.BuildFrontend = d.buildFrontend(cc)
 	cc.BuildContextWatcherHandler = func(pg *pgconn.PgConn) ctxwatch.Handler {
 		c.guard.Attach(pg)
 		return c.guard
@@ -302,7 +297,7 @@ func (l listener) Read(b []byte) (int, error) {
 // and key are read by pgx at each handshake. If the file can't be read, because it is just being replaced, the last content
 // that could be read is used, and not that of the beginning, which may be outdated by now.
 func (d *Dialer) refreshTLS(cc *pgx.ConnConfig) {
-	if !d.usesTLS {
+	if !d.usesTLS || d.cfg.Given.Conn != nil { // a configuration from code may have changed what its DSN says
 		return
 	}
 	reread, err := pgx.ParseConfig(cc.ConnString())

@@ -56,7 +56,7 @@ func bounded(dial pgconn.DialFunc) pgconn.DialFunc {
 
 // adopted returns the outcome of the application's dial function for pgx.
 func adopted(c net.Conn, err error, network, addr string) (net.Conn, error) {
-	_, panicked := errors.AsType[*panicError](err)
+	_, panicked := errors.AsType[*dialPanic](err)
 	switch {
 	case panicked, err == errHookEnded:
 		return nil, &DialFuncError{Cause: err}

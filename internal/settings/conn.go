@@ -9,10 +9,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// setConnectTimeout limits a dial, and the dialler for each address. pgx has made the dialler with the connect_timeout that
-// it parsed, which another source may have overridden.
+// setConnectTimeout limits the dialler for each address. pgx has made it with the connect_timeout that it parsed, which another
+// source may have overridden.
 func setConnectTimeout(conn *pgx.ConnConfig, timeout time.Duration) {
-	conn.ConnectTimeout = timeout
 	conn.DialFunc = (&net.Dialer{Timeout: timeout}).DialContext
 }
 

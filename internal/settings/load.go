@@ -9,8 +9,7 @@ import (
 
 // Load reads and validates all settings. environ has entries NAME=value, as os.Environ returns them; code has the options.
 // loginFrom names the option whose function supplies the password, "" if there is none: a password file or a password in the
-// DSN is then an error. All
-// that is wrong is in the one error that Load returns, a line for each.
+// DSN is then an error. All that is wrong is in the one error that Load returns, a line for each.
 func Load(dsn string, environ []string, code Values, loginFrom string) (*Config, error) {
 	return LoadGiven(Given{}, dsn, environ, code, loginFrom)
 }
@@ -19,7 +18,11 @@ func Load(dsn string, environ []string, code Values, loginFrom string) (*Config,
 func LoadGiven(given Given, dsn string, environ []string, code Values, loginFrom string) (*Config, error) {
 	l := loader{given: given, vars: env.ToMap(environ), loginFrom: loginFrom}
 	l.readCode(code)
-	l.readDSN(l.findDSN(dsn))
+	if given.Conn != nil {
+		l.readGiven(dsn)
+	} else {
+		l.readDSN(l.findDSN(dsn))
+	}
 	l.readEnvironment()
 	l.settle()
 	l.checkMin()
@@ -204,7 +207,9 @@ func (l *loader) config() *Config {
 	c.OnlyDefaults = l.onlyDefaults(params)
 	conn.RuntimeParams, c.Set = split(params, c.ServerSettingsMode)
 	l.setPassword(conn)
-	setConnectTimeout(conn, c.ConnectTimeout)
+	if conn.ConnectTimeout = c.ConnectTimeout; l.given.Conn == nil {
+		setConnectTimeout(conn, c.ConnectTimeout)
+	}
 	return c
 }
 

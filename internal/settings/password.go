@@ -90,7 +90,7 @@ func (l *loader) setPassword(conn *pgx.ConnConfig) {
 	switch {
 	case l.loginFrom != "" || l.values.PasswordFile != nil:
 		conn.Password = ""
-	case !l.dsn.hasPassword() && fromEnv != "":
+	case !l.dsn.hasPassword() && fromEnv != "" && (l.given.Conn == nil || conn.Password == ""):
 		conn.Password = fromEnv
 	}
 }

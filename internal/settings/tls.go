@@ -13,6 +13,9 @@ import (
 // if sslmode isn't given anywhere. With libpq's own default, prefer, somebody between the program and the server could turn
 // encryption off.
 func (l *loader) requireTLS() {
+	if l.given.Conn != nil {
+		return
+	}
 	mode, _ := l.sslmode()
 	unknown := l.hasService() && l.dsn.service == nil // the service file may have sslmode, but wasn't found where we look
 	if *l.values.Environment != Production || allLocal(l.dsn.conn) || mode != "" || unknown {
@@ -46,8 +49,11 @@ func (l *loader) tlsWarning() string {
 }
 
 // sslmode returns the sslmode that was given, "" if none was, and what errors call the place: the DSN, else the service
-// file, else PGSSLMODE.
+// file, else PGSSLMODE. A configuration that is given in code doesn't tell.
 func (l *loader) sslmode() (mode, where string) {
+	if l.given.Conn != nil {
+		return "", connOption
+	}
 	mode, inDSN := l.dsn.get("sslmode")
 	if inDSN {
 		return mode, l.dsn.name("sslmode")

@@ -14,13 +14,16 @@ func Adopt(c net.Conn, network, address string) net.Conn {
 	if _, isSocket := below.(syscall.Conn); !isSocket {
 		c = newPump(c)
 	}
+	if network == "unix" {
+		return &dialled{c, &net.UnixAddr{Name: address, Net: network}}
+	}
 	return &dialled{c, asked{network, address}}
 }
 
 // dialled is a connection with the address that it was asked for.
 type dialled struct {
 	net.Conn
-	remote asked
+	remote net.Addr
 }
 
 var _ net.Conn = (*dialled)(nil)
