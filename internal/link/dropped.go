@@ -2,6 +2,7 @@ package link
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -37,7 +38,7 @@ func greetingOf(cfg *settings.Config, dropped []string) *greeting {
 // only pgprod's defaults, they are dropped for all later dials. It reports whether another dial is worth while at once: it
 // will set less. What the user has written is never dropped.
 func (d *Dialer) dropRefused(used *greeting, err error) bool {
-	if d.hooks.Dropped == nil {
+	if _, byHook := errors.AsType[*HookError](err); byHook || d.hooks.Dropped == nil {
 		return false
 	}
 	d.dropping.Lock()
