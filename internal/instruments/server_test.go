@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.opentelemetry.io/otel/trace"
 )
 
 func TestAServerIsNamedAsItWasConfigured(t *testing.T) {
@@ -92,6 +93,19 @@ func TestAStatementThatIsTriedElsewhereHasThatPeerAndTheSameServer(t *testing.T)
 		peers = append(peers, peer.AsString())
 	}
 	assert.Equal(t, []string{"10.0.0.2", "10.0.0.2", "10.0.0.1"}, peers)
+}
+
+func TestTheOptionsOfSpansAreKeptForAFewPeers(t *testing.T) {
+	target, _ := newTarget(t)
+	stmt := target.texts.Get("select a from b").Value
+	for n := range 3 * maxPeers {
+		p := peer{"10.0.0.1", 5000 + n}
+		first := stmt.startAt(p)
+		assert.Same(t, &first[0], &stmt.startAt(p)[0])
+		config := trace.NewSpanStartConfig(first...)
+		assert.Contains(t, config.Attributes(), attribute.Int("network.peer.port", p.port))
+		assert.LessOrEqual(t, len(*stmt.starts.Load()), maxPeers)
+	}
 }
 
 func TestAFailoverMakesNoNewSeries(t *testing.T) {

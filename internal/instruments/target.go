@@ -59,7 +59,7 @@ type statement struct {
 	attrs     []attribute.KeyValue // of its spans, without the peer's
 	returning bool                 // it has a RETURNING clause
 
-	start atomic.Pointer[startOptions] // those that were used last
+	starts atomic.Pointer[[]startOptions] // those for the peers that were seen last, at most maxPeers; never changed in place
 }
 
 // startOptions are the options with which the spans of one statement begin on connections to one peer.
@@ -94,15 +94,29 @@ func spanAttributes(attrs []attribute.KeyValue, s sqlsummary.Summary, more []att
 	return attrs
 }
 
-// startAt returns the options for a span on a connection to a peer. They are kept for the next one, since nearly all
-// connections of a pool have the same peer.
+// maxPeers is for how many peers the options of a statement's spans are kept. A pool seldom has more at a time.
+const maxPeers = 4
+
+// startAt returns the options for a span on a connection to a peer. They are kept for the next one.
 func (s *statement) startAt(p peer) []trace.SpanStartOption {
-	if last := s.start.Load(); last != nil && last.peer == p {
-		return last.all
+	last := s.starts.Load()
+	if last == nil {
+		return s.newStart(p, nil)
 	}
+	for n := range *last {
+		if (*last)[n].peer == p {
+			return (*last)[n].all
+		}
+	}
+	return s.newStart(p, *last)
+}
+
+// newStart is startAt for a peer that is not among those for which there are options.
+func (s *statement) newStart(p peer, kept []startOptions) []trace.SpanStartOption {
 	attrs := append(slices.Clip(s.attrs), p.attributes()...)
-	now := &startOptions{p, []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attrs...)}}
-	s.start.Store(now)
+	now := startOptions{p, []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attrs...)}}
+	kept = append(slices.Clip(kept[max(0, len(kept)+1-maxPeers):]), now)
+	s.starts.Store(&kept) // what another goroutine stores at the same time may be lost, and is made again
 	return now.all
 }
 

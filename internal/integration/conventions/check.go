@@ -64,7 +64,7 @@ func attributesOf(all []attribute.KeyValue) attributes {
 // text is the value of an attribute as a text; "": there is none.
 func (a attributes) text(name string) string {
 	if v, ok := a[name]; ok {
-		return v.Emit()
+		return v.String()
 	}
 	return ""
 }

@@ -101,7 +101,7 @@ func (c *Checker) checkText(found Findings, where string, all attributes) {
 	text, summary := all.text("db.query.text"), all.text("db.query.summary")
 	for name, value := range all {
 		for _, secret := range c.Secrets {
-			if strings.Contains(value.Emit(), secret) {
+			if strings.Contains(value.String(), secret) {
 				found.add(where, "%s has a literal or a parameter of the statement", name)
 			}
 		}
