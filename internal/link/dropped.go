@@ -12,8 +12,8 @@ import (
 	"github.com/pgprod/pgprod/internal/settings"
 )
 
-// greeting is what the connections of a dialer set for their sessions. It isn't changed once made: when a setting is dropped,
-// the dialer gets another one.
+// greeting is what the connections of a dialer set for their sessions. It isn't changed once made: when a setting is
+// dropped, the dialer gets another one.
 type greeting struct {
 	params  map[string]string  // those of the startup message
 	set     []settings.Setting // those that set_config sets afterwards
@@ -47,7 +47,9 @@ func (d *Dialer) dropRefused(used *greeting, err error) bool {
 	if now != used {
 		return true // another dial has dropped some meanwhile
 	}
-	left := slices.DeleteFunc(slices.Clone(d.cfg.OnlyDefaults), func(name string) bool { return slices.Contains(now.dropped, name) })
+	left := slices.DeleteFunc(slices.Clone(d.cfg.OnlyDefaults), func(name string) bool {
+		return slices.Contains(now.dropped, name)
+	})
 	refused := pgerror.RefusedSettings(err, left)
 	if len(refused) == 0 {
 		return false
@@ -73,9 +75,9 @@ func (d *Dialer) DroppedText() string {
 	if len(names) == 0 {
 		return ""
 	}
-	text := "server settings that are only defaults of pgprod were refused at connect, probably by a pooler, and are dropped: " +
-		strings.Join(names, ", ") + " (server_settings=" + strings.Join(names, "=,") + "= drops them without a try; ALTER ROLE … SET sets " +
-		"them on the server)"
+	text := "server settings that are only defaults of pgprod were refused at connect, probably by a pooler, and are " +
+		"dropped: " + strings.Join(names, ", ") + " (server_settings=" + strings.Join(names, "=,") + "= drops them without a try; " +
+		"ALTER ROLE … SET sets them on the server)"
 	if slices.Contains(names, statementTimeout) {
 		text += "; the server no longer ends statements by itself, should this program hang"
 	}

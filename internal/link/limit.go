@@ -97,9 +97,10 @@ type raise struct {
 	rider *wire.Rider // sets it; nil: it is set already
 }
 
-// raiseFor returns how the server's limit has to be raised for a statement, without its rider. By a rider of a flight it can't
-// be done where the statement has no room for one, or mustn't be in a transaction with others, as VACUUM mustn't: there it is
-// the session's, and left to be cleaned. Where the application sets statement_timeout by ContextWithSettings, it isn't raised.
+// raiseFor returns how the server's limit has to be raised for a statement, without its rider. By a rider of a flight it
+// can't be done where the statement has no room for one, or mustn't be in a transaction with others, as VACUUM mustn't: there
+// it is the session's, and left to be cleaned. Where the application sets statement_timeout by ContextWithSettings, it isn't
+// raised.
 func (c *Conn) raiseFor(ctx context.Context, query string, how way) raise {
 	if !anyLimit.Load() || c.pg.TxStatus() == 'E' || c.setsTimeout(ctx) || sqlsummary.ComputesNothing(query) && !locks(query) {
 		return raise{}
@@ -122,8 +123,8 @@ func (c *Conn) raiseFor(ctx context.Context, query string, how way) raise {
 	return r
 }
 
-// locks reports whether a statement is LOCK, which may wait for as long as its limit is. What raises that is no query, and so
-// doesn't hide from later queries what is committed meanwhile.
+// locks reports whether a statement is LOCK, which may wait for as long as its limit is. What raises that is no query, and
+// so doesn't hide from later queries what is committed meanwhile.
 func locks(query string) bool {
 	first, _ := sqlsummary.FirstWords(query)
 	return strings.EqualFold(first, "lock")

@@ -7,8 +7,8 @@ import (
 	"github.com/pgprod/pgprod/internal/sqlsummary"
 )
 
-// withRemains adds to the error of a statement that was cut short, or of which it isn't known whether it ran, what it may have
-// left behind, since not all statements are rolled back as a whole. That takes the place of the hint.
+// withRemains returns what a statement that was cut short may have left behind, since not all statements are rolled back as a
+// whole; if it leaves nothing, the hint.
 func withRemains(hint, sql string) string { return cmp.Or(remainsOf(sql), hint) }
 
 // remainsOf says what a statement that has been ended early may have left, and what to do about it, in brackets with a space
@@ -21,14 +21,14 @@ func remainsOf(sql string) string {
 	switch r.Kind {
 	case sqlsummary.RemainsIndex:
 		if r.Name == "" {
-			return " (an invalid index on " + r.Parent + " may be left, which slows writes down: DROP INDEX CONCURRENTLY the one on it " +
-				"that is not indisvalid in pg_index, then try again)"
+			return " (an invalid index on " + r.Parent + " may be left, which slows writes down: DROP INDEX CONCURRENTLY the one on " +
+				"it that is not indisvalid in pg_index, then try again)"
 		}
-		return " (the index " + r.Name + " may be left, invalid, which slows writes down, and IF NOT EXISTS takes for done: DROP INDEX " +
-			"CONCURRENTLY " + r.Name + ", then try again)"
+		return " (the index " + r.Name + " may be left, invalid, which slows writes down, and IF NOT EXISTS takes for done: " +
+			"DROP INDEX CONCURRENTLY " + r.Name + ", then try again)"
 	case sqlsummary.RemainsCopy:
-		return " (an invalid index may be left beside " + r.Name + ": DROP INDEX it; if its name ends in _ccnew, try again then; if it " +
-			"ends in _ccold, it was replaced already, and all is done)"
+		return " (an invalid index may be left beside " + r.Name + ": DROP INDEX it; if its name ends in _ccnew, try again " +
+			"then; if it ends in _ccold, it was replaced already, and all is done)"
 	case sqlsummary.RemainsCopies:
 		return " (invalid indexes may be left: DROP INDEX those that are not indisvalid in pg_index; for one whose name ends in " +
 			"_ccnew, try again then; one whose name ends in _ccold was replaced already)"

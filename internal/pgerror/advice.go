@@ -75,7 +75,8 @@ func adviceOnRefusal(pg *pgconn.PgError, passwordFrom string) string {
 	where, name, unsupported := poolersRefusal(pg.Message)
 	switch {
 	case pg.Code == FeatureNotSupported && strings.Contains(pg.Message, "command-line options"): // RDS Proxy's words
-		return "take options out of the DSN, and unset PGOPTIONS; what they set may stand in server_settings, with server_settings_mode=set"
+		return "take options out of the DSN, and unset PGOPTIONS; what they set may stand in server_settings, with " +
+			"server_settings_mode=set"
 	case pg.Code == InvalidPassword && passwordFrom != "":
 		return refusals[pg.Code] + "; it was taken from " + passwordFrom
 	case pg.Code == InsufficientPrivilege && strings.Contains(pg.Message, "set parameter"):

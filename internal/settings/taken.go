@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// A taken is a word that others put into a URL, and that is taken here because it means the same, or nothing, for certain. All
-// others are refused, see foreign.
+// A taken is a word that others put into a URL, and that is taken here because it means the same, or nothing, for certain.
+// All others are refused, see foreign.
 type taken struct {
 	word   string   // in small letters
 	whose  string   // who writes it
@@ -22,14 +22,17 @@ var takens = []taken{
 	{word: "applicationname", whose: "JDBC", as: "application_name", why: "the same parameter of the server"},
 	{word: "currentschema", whose: "JDBC", as: "search_path", why: "the same list of schemas"},
 	{word: "schema", whose: "Prisma", as: "search_path", why: "one schema, as it is written"},
-	{word: "connecttimeout", whose: "JDBC", as: "connect_timeout", jdbc: true, why: "seconds, in a URL that begins with `jdbc:`; others mean milliseconds"},
+	{word: "connecttimeout", whose: "JDBC", as: "connect_timeout", jdbc: true,
+		why: "seconds, in a URL that begins with `jdbc:`; others mean milliseconds"},
 	{word: "ssl", whose: "JDBC", as: "sslmode", values: []string{"true"}, value: "verify-full", jdbc: true,
 		why: "in a URL that begins with `jdbc:` the certificate is checked; elsewhere it is sslmode=require"},
-	{word: "ssl", whose: "asyncpg", as: "sslmode", values: []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"},
-		why: "libpq's words for sslmode"},
+	{word: "ssl", whose: "asyncpg", as: "sslmode",
+		values: []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"},
+		why:    "libpq's words for sslmode"},
 	{word: "sslmode", whose: "node-postgres, Heroku", as: "sslmode", values: []string{"no-verify"}, value: "require",
 		why: "encrypted, and the certificate isn't checked"},
-	{word: "uselibpqcompat", whose: "node-postgres", values: []string{"true"}, why: "sslmode means what it does to libpq, as here"},
+	{word: "uselibpqcompat", whose: "node-postgres", values: []string{"true"},
+		why: "sslmode means what it does to libpq, as here"},
 	{word: "gssencmode", whose: "libpq", values: []string{"disable", "prefer"}, why: "there is no encryption by GSS here"},
 	{word: "sslcompression", whose: "libpq", values: []string{"0"}, why: "nothing is compressed here"},
 	{word: "keepalives", whose: "libpq", values: []string{"1"}, why: "TCP's keep-alive is on here"},
@@ -41,12 +44,12 @@ var takens = []taken{
 
 var utf8 = []string{"utf8", "utf-8", "unicode"}
 
-// takenSchemes match the beginnings of URLs that say the same as postgres://: JDBC's, SQLAlchemy's with the name of a driver,
-// and Django's for PostGIS.
+// takenSchemes match the beginnings of URLs that say the same as postgres://: JDBC's, SQLAlchemy's with the name of a
+// driver, and Django's for PostGIS.
 var takenSchemes = regexp.MustCompile(`^(?:jdbc:postgresql|postgres(?:ql)?\+[a-z0-9_]+|postgis)://`)
 
-// take returns a DSN in our own words, if it is a URL in which others have written. Where two keys would say different things
-// about one, it leaves the foreign one, which is refused then.
+// take returns a DSN in our own words, if it is a URL in which others have written. Where two keys would say different
+// things about one, it leaves the foreign one, which is refused then.
 func take(dsn string) string {
 	beginning := takenSchemes.FindString(dsn)
 	if beginning != "" {

@@ -2,8 +2,8 @@ package sqlsummary
 
 import "strings"
 
-// Remains is what a statement may leave behind that was ended before it was complete. Most statements leave nothing, since they
-// are rolled back; these work in several transactions.
+// Remains is what a statement may leave behind that was ended before it was complete. Most statements leave nothing, since
+// they are rolled back; these work in several transactions.
 type Remains struct {
 	Kind   RemainsKind
 	Name   string // what may be left, as it is written, with the schema if the text shows it; "": the text doesn't name it
