@@ -117,13 +117,13 @@ func (p place) fit(used *session, shared bool, prepared outcome) {
 
 // misfits returns the settings that don't fit.
 func (p place) misfits(used *session, shared bool, prepared outcome) (all []misfit) {
-	refused, drop := len(used.refused) > 0, `DB_SERVER_SETTINGS="`+strings.Join(serverSettings(p.cfg), "=,")+`="`
-	const taken = "it doesn't take the server settings as startup parameters"
-	switch {
-	case refused && shared:
-		all = append(all, misfit{taken, drop, true})
-	case refused:
-		all = append(all, misfit{taken, "server_settings_mode=set, or " + drop, true})
+	drop := dropping(serverSettings(p.cfg))
+	const taken = "it doesn't take them as startup parameters: "
+	switch refused := strings.Join(used.refused, ", "); {
+	case refused != "" && shared:
+		all = append(all, misfit{taken + refused, "leave them out", true})
+	case refused != "":
+		all = append(all, misfit{taken + refused, "server_settings_mode=set, or leave them out", true})
 	case shared && len(p.cfg.Set) > 0:
 		all = append(all, misfit{"server_settings_mode=set changes connections that others get as well", drop, false})
 	}

@@ -26,7 +26,8 @@ import (
 type session struct {
 	*link.Conn
 	cfg     *settings.Config // the settings that it was made with
-	refused []string         // the server settings that it was made without, because they were refused
+	dropped []string         // defaults that were refused, so that it was made without them, as a pool does by itself
+	refused []string         // what the user has written and was refused, so that no pool gets a connection
 	took    time.Duration    // how long that took
 	reached string           // the address
 	kind    diagnose.Kind    // what the server says that it is
@@ -48,13 +49,16 @@ func (p place) connect(ctx context.Context, cfg *settings.Config, anywhere bool)
 	return s, nil
 }
 
-// dial makes a connection.
+// dial makes a connection. Defaults of pgprod's that are refused are dropped.
 func (p place) dial(ctx context.Context, cfg *settings.Config, anywhere bool) (*session, error) {
-	s := &session{cfg: cfg}
-	dialer := link.NewDialer(ctx, cfg, link.Hooks{Target: func(addr net.Addr) *instruments.Target {
-		s.reached = addr.String()
-		return nil // no statement runs that telemetry would see
-	}})
+	s := &session{}
+	dialer := link.NewDialer(ctx, cfg, link.Hooks{
+		Target: func(addr net.Addr) *instruments.Target {
+			s.reached = addr.String()
+			return nil // no statement runs that telemetry would see
+		},
+		Dropped: func(context.Context, string) {}, // see session.dropped
+	})
 	ctx, cancel := context.WithTimeout(ctx, dialer.Limit())
 	defer cancel()
 	start := time.Now()
@@ -64,6 +68,8 @@ func (p place) dial(ctx context.Context, cfg *settings.Config, anywhere bool) (*
 	if err != nil {
 		return nil, err
 	}
+	s.dropped = dialer.Dropped()
+	s.cfg = without(cfg, s.dropped...)
 	return s, nil
 }
 
@@ -137,6 +143,7 @@ func (p place) visit(ctx context.Context, cfg *settings.Config, brief bool) bool
 func (p place) logIn(ctx context.Context, cfg *settings.Config) *session {
 	s, err := p.connectSoon(ctx, cfg)
 	if err == nil {
+		p.dropped(s)
 		return s
 	}
 	if !pgerror.RefusesSetting(err) {
@@ -145,7 +152,7 @@ func (p place) logIn(ctx context.Context, cfg *settings.Config) *session {
 	}
 	refused := p.refused(ctx, cfg)
 	if len(refused) == 0 { // only in combination
-		refused = serverSettings(cfg)
+		refused = written(cfg)
 	}
 	s, err2 := p.connectSoon(ctx, without(cfg, refused...))
 	if err2 != nil {
@@ -153,10 +160,23 @@ func (p place) logIn(ctx context.Context, cfg *settings.Config) *session {
 		return nil
 	}
 	s.refused = refused
-	drop := `take them out of the DSN and the environment; those that are defaults are dropped by DB_SERVER_SETTINGS="` +
-		strings.Join(refused, "=,") + `="`
-	p.fail("startup parameters", drop, "refused are %s: %s", strings.Join(refused, ", "), link.SafeText(pgerror.From(err)))
+	p.fail("startup parameters", "take them out of the DSN and the environment; a pool drops only defaults by itself",
+		"refused are %s: %s", strings.Join(refused, ", "), link.SafeText(pgerror.From(err)))
 	return s
+}
+
+// dropped says which defaults a pool leaves out on this host.
+func (p place) dropped(s *session) {
+	if len(s.dropped) == 0 {
+		return
+	}
+	p.warn("startup parameters", dropping(s.dropped)+" saves the dials that find it out",
+		"refused are %s: defaults, which a pool drops by itself", strings.Join(s.dropped, ", "))
+}
+
+// dropping is what a user writes to drop defaults.
+func dropping(names []string) string {
+	return `DB_SERVER_SETTINGS="` + strings.Join(names, "=,") + `="`
 }
 
 // connectSoon is connect to any kind of server. If there is no room for a connection, it tries again for a moment: the
@@ -171,10 +191,10 @@ func (p place) connectSoon(ctx context.Context, cfg *settings.Config) (s *sessio
 	return s, err
 }
 
-// refused returns the names of the server settings that a host refuses, by trying each alone.
+// refused returns the names of the server settings that a host refuses and that are no defaults, by trying each alone.
 func (p place) refused(ctx context.Context, cfg *settings.Config) (names []string) {
 	all := serverSettings(cfg)
-	for _, name := range all {
+	for _, name := range written(cfg) {
 		others := slices.DeleteFunc(slices.Clone(all), func(other string) bool { return other == name })
 		s, err := p.dial(ctx, without(cfg, others...), true)
 		switch {
@@ -197,6 +217,11 @@ func serverSettings(cfg *settings.Config) (names []string) {
 	}
 	slices.Sort(names)
 	return slices.DeleteFunc(names, func(name string) bool { return strings.EqualFold(name, "application_name") })
+}
+
+// written are the server settings that aren't only defaults, which a pool would drop.
+func written(cfg *settings.Config) []string {
+	return slices.DeleteFunc(serverSettings(cfg), func(name string) bool { return slices.Contains(cfg.OnlyDefaults, name) })
 }
 
 // without returns the settings without some of those for the server.

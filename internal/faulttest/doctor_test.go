@@ -49,19 +49,26 @@ func TestTheDoctorSaysWhatWorksBehindPgBouncerWithTransactionPooling(t *testing.
 	fits := []string{"server_settings", dropped, "default_query_exec_mode", "exec"}
 
 	lines, status := diagnosis(t, b.dsn(""))
-	assert.Equal(t, doctor.Misconfigured, status)
+	assert.Equal(t, b.keepsPrepared(), status == doctor.CanServe)
+	assert.Equal(t, doctor.OK, lines["pool"].Status, "a pool drops what is refused of its defaults")
+	assert.Equal(t, doctor.Warning, lines["startup parameters"].Status)
 	assert.Contains(t, lines["startup parameters"].Detail,
 		"refused are effective_cache_size, idle_in_transaction_session_timeout, jit")
+	assert.Contains(t, lines["startup parameters"].Advice,
+		`DB_SERVER_SETTINGS="effective_cache_size=,idle_in_transaction_session_timeout=,jit=,random_page_cost=,statement_timeout="`)
 	assert.Contains(t, lines["pooler"].Detail, "PgBouncer 1.")
 	assert.Contains(t, lines["pooler"].Detail, "in transaction pooling")
 	assert.Equal(t, doctor.OK, lines["set local"].Status)
 	assert.Equal(t, doctor.OK, lines["cancel requests"].Status)
 	assert.Equal(t, doctor.Warning, lines["session state"].Status)
 	assert.Equal(t, doctor.Skipped, lines["limits"].Status)
-	assert.Equal(t, doctor.Failure, lines["pooler settings"].Status)
-	assert.Contains(t, lines["pooler settings"].Advice,
-		`DB_SERVER_SETTINGS="effective_cache_size=,idle_in_transaction_session_timeout=,jit=,random_page_cost=,statement_timeout="`)
 	requireNothingLeft(t, b.dsn(""))
+
+	lines, status = diagnosis(t, b.dsn("", "work_mem", "8MB"))
+	assert.Equal(t, doctor.Misconfigured, status, "what the user has written is never dropped")
+	assert.Equal(t, doctor.Failure, lines["startup parameters"].Status)
+	assert.Contains(t, lines["startup parameters"].Detail, "refused are work_mem:")
+	assert.Contains(t, lines["pooler settings"].Advice, "leave them out")
 
 	lines, status = diagnosis(t, b.dsn("", fits...))
 	assert.Equal(t, doctor.CanServe, status)
@@ -104,6 +111,10 @@ func TestTheDoctorSaysWhatWorksBehindPgBouncerWithSessionPooling(t *testing.T) {
 	assert.NotContains(t, lines, "session state")
 
 	lines, status = diagnosis(t, b.dsn(""))
+	assert.Equal(t, doctor.CanServe, status)
+	assert.Equal(t, doctor.Warning, lines["startup parameters"].Status)
+
+	lines, status = diagnosis(t, b.dsn("", "work_mem", "8MB"))
 	assert.Equal(t, doctor.Misconfigured, status)
 	assert.Contains(t, lines["pooler settings"].Advice, "server_settings_mode=set")
 }
