@@ -2,6 +2,7 @@
 // pool was, errors and events. The live page shows it. It knows nothing of connections.
 //
 //	activity.go    the data that is shown: a Snapshot of one pool, with its parts
+//	cause.go       what a slow statement was found to wait for
 //	statements.go  Statements collects durations, rows and errors of statements by summary
 //	recent.go      Recent keeps the last few values of any type; Events keeps events, and counts those that repeat
 package activity
@@ -93,6 +94,9 @@ type Holder struct {
 	Statement string        `json:"statement"`       // the summary of the statement that runs, or of the last one
 	PID       uint32        `json:"pid"`             // of the server's process
 	Stack     []string      `json:"stack,omitempty"` // of the borrower, "function file:line", the innermost first
+
+	Runs  time.Duration `json:"runs_ns"`         // how long the statement runs that is under way; 0: none is
+	Cause *Cause        `json:"cause,omitempty"` // what it was last found to wait for; nil: it isn't slow, or that isn't known
 }
 
 // A Statement says how the statements with one summary did in the last five to ten minutes. The percentiles are upper
