@@ -133,6 +133,17 @@ func (c *Cause) writeWait(b *strings.Builder) {
 	}
 }
 
+// OwnStack returns the stack of the borrower of the first blocker that is one of this pool's own connections. It is nil if
+// there is no such blocker, or the stack was not taken.
+func (c *Cause) OwnStack() []string {
+	for i := range c.Chain {
+		if own := c.Chain[i].Own; own != nil {
+			return own.Stack
+		}
+	}
+	return nil
+}
+
 // Root returns the last of the chain, whose end would let all others go on. It is nil if nothing blocks the statement.
 func (c *Cause) Root() *Blocker {
 	if len(c.Chain) == 0 {

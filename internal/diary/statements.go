@@ -6,6 +6,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/pgprod/pgprod/internal/activity"
 )
 
 // A Named is a statement that can say what it is. Its methods are called only if they are needed, which they are for few
@@ -20,6 +22,7 @@ type Named interface {
 type Statement struct {
 	Named
 	Took   time.Duration
+	Cause  *activity.Cause // what it was last found to wait for; nil: it wasn't slow, or that isn't known
 	Waited time.Duration   // how long its caller had waited for the connection; 0 unless it was the first statement on it
 	Error  *StatementError // nil: it has succeeded
 }
@@ -77,7 +80,8 @@ func (d *Diary) failed(ctx context.Context, s Statement) {
 	case slog.LevelWarn:
 		d.errors.AddWarning("statement", key, text)
 	}
-	d.tellOfStatement(ctx, key, e.Level, "pgprod: statement failed", append(attrs, duration("duration", s.Took))...)
+	attrs = append(attrs, duration("duration", s.Took))
+	d.tellOfStatement(ctx, key, e.Level, "pgprod: statement failed", append(attrs, causeAttrs(s.Cause)...)...)
 }
 
 // wasSlow writes a line about a statement that was slow. If its wait for the connection took longer than the statement
@@ -93,12 +97,47 @@ func (d *Diary) wasSlow(ctx context.Context, s Statement) {
 		return
 	}
 	attrs := append([]slog.Attr{slog.String(keySummary, summary), duration("waited", s.Waited)}, s.attrs()...)
+	attrs = append(attrs, causeAttrs(s.Cause)...)
 	d.tellOfStatement(ctx, "slow "+summary, slog.LevelWarn, "pgprod: slow statement", attrs...)
 }
 
 // attrs are the attributes of a line about a statement that has succeeded.
 func (s Statement) attrs() []slog.Attr {
 	return []slog.Attr{slog.String("statement", shorten(s.Text())), duration("duration", s.Took), slog.Int64("rows", s.Rows())}
+}
+
+// causeAttrs are the attributes that say what a slow statement was last found to wait for, and how long it had run then. There
+// are none if that isn't known.
+func causeAttrs(c *activity.Cause) []slog.Attr {
+	if c == nil {
+		return nil
+	}
+	attrs := []slog.Attr{slog.String("cause", c.String()), slog.Duration("seen_after", c.After.Round(time.Millisecond))}
+	if own := c.OwnStack(); len(own) > 0 {
+		attrs = append(attrs, slog.Any("blocker_stack", own))
+	}
+	return attrs
+}
+
+// A RunningStatement is a statement that is slow and has not ended.
+type RunningStatement struct {
+	Summary, Text string // without literals
+	PID           uint32
+	Runs          time.Duration   // how long it has run
+	Cause         *activity.Cause // not nil
+	Borrower      []string        // the stack of whoever has sent it, the innermost frame first; empty: it was not taken
+}
+
+// StillRuns notes that a statement is slow and still runs, for which there will be no other line if it never ends.
+func (d *Diary) StillRuns(s RunningStatement) {
+	ctx := context.Background()
+	attrs := []slog.Attr{slog.String(keySummary, s.Summary), slog.String("statement", shorten(s.Text)),
+		slog.Duration("runs", s.Runs.Round(time.Millisecond)), pidAttr(s.PID)}
+	attrs = append(attrs, causeAttrs(s.Cause)...)
+	if len(s.Borrower) > 0 {
+		attrs = append(attrs, slog.String("borrower", s.Borrower[0]))
+	}
+	d.tellOfStatement(ctx, "runs "+s.Summary, slog.LevelWarn, "pgprod: a statement is slow and still runs", attrs...)
 }
 
 // maxText is how many bytes of a statement's text are in a line of log.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"strconv"
 	"strings"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 
+	"github.com/pgprod/pgprod/internal/activity"
 	"github.com/pgprod/pgprod/internal/sqlsummary"
 )
 
@@ -105,6 +107,23 @@ func (op *Operation) TraceParent() string {
 		return ""
 	}
 	return "00-" + sc.TraceID().String() + "-" + sc.SpanID().String() + "-" + sc.TraceFlags().String()
+}
+
+// WasSlow notes in the span what the statement was last found to wait for. cause is nil if it wasn't slow, or that isn't known.
+func (op *Operation) WasSlow(cause *activity.Cause) {
+	if cause == nil || op.span == nil || !op.span.IsRecording() {
+		return
+	}
+	op.span.SetAttributes(attribute.String("pgprod.slow.cause", cause.String()))
+	if cause.State == activity.Waiting {
+		op.span.SetAttributes(attribute.String("pgprod.slow.wait_event", cause.Wait.String()))
+	}
+	if root := cause.Root(); root != nil && root.PID != 0 {
+		op.span.SetAttributes(attribute.Int64("pgprod.slow.blocker_pid", int64(root.PID)))
+	}
+	if cause.QueryID != 0 {
+		op.span.SetAttributes(attribute.String("pgprod.query_id", strconv.FormatInt(cause.QueryID, 10)))
+	}
 }
 
 // Begin begins the operation of a statement. It returns ctx with the span.

@@ -9,6 +9,8 @@
 //	dropped.go        what a pooler refuses of it, and can be dropped
 //	dialerror.go      why a connection could not be made
 //	conn.go           Conn: its parts, its state, pings, its end
+//	doing.go          what is under way, and what it was found to wait for, for those who look from outside
+//	backend.go        which of the server's processes serves the connection
 //	statement.go      the statement under way, as one value
 //	trace.go          the calls of pgx's tracer, at the begin and the end of each statement
 //	exec.go           how a session has statements executed
@@ -39,7 +41,6 @@ package link
 import (
 	"context"
 	"errors"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -94,6 +95,8 @@ type Conn struct {
 	probe *wire.Probe    // looks at the socket
 	guard *guard.Guard   // ends statements in time
 
+	backend backend // the server's process, as those know it who ask the server
+
 	heard atomic.Int64 // by package clock: when the server last answered on it; before that, when the login was over
 	dirty bool         // the session was changed or left in an unknown state: nobody else must get the connection
 
@@ -114,12 +117,6 @@ type Conn struct {
 	doing    doing    // the last statement, for other goroutines
 }
 
-// doing is the statement under way or the last one of the present borrower's, for other goroutines to look at.
-type doing struct {
-	mu        sync.Mutex // guards what follows; nothing else is locked under it
-	kind, sql string     // as in Statement; both "": there was none yet
-}
-
 // Target returns telemetry's view of the server. It may be called at any time.
 func (c *Conn) Target() *instruments.Target { return c.target }
 
@@ -134,14 +131,6 @@ func (c *Conn) Encrypted() bool {
 // Heard returns when the server has last answered, by package clock, or when the login was over if it has not answered
 // since. It may be called at any time.
 func (c *Conn) Heard() int64 { return c.heard.Load() }
-
-// Doing returns the kind and the text of the statement under way, or of the borrower's last one. It may be called at any
-// time.
-func (c *Conn) Doing() (kind, sql string) {
-	c.doing.mu.Lock()
-	defer c.doing.mu.Unlock()
-	return c.doing.kind, c.doing.sql
-}
 
 // State reports whether a statement is under way, or has been ended by command_timeout while its rows are not closed. It
 // may be called at any time.
@@ -181,14 +170,7 @@ func (c *Conn) Look() wire.State { return c.probe.Peek() }
 // visit lasts until EndVisit.
 func (c *Conn) BeginVisit(now int64, waited time.Duration) {
 	c.attempt.borrowedAt, c.attempt.waited, c.attempt.borrowedMark = now, waited, c.tap.Mark()
-	c.noteDoing("", "")
-}
-
-// noteDoing notes what is under way, for Doing.
-func (c *Conn) noteDoing(kind, sql string) {
-	c.doing.mu.Lock()
-	defer c.doing.mu.Unlock()
-	c.doing.kind, c.doing.sql = kind, sql
+	c.doing.note("", "", 0)
 }
 
 // EndVisit is called when the borrower gives the connection back. A statement that the borrower has not ended is abandoned,
@@ -234,6 +216,7 @@ func (c *Conn) Ping(ctx context.Context, limit time.Duration, how guard.Manner) 
 		return c.pg.Ping(ctx) // pgx refuses it; the guard must go on for the rows that are open
 	}
 	c.forgetOutcome()
+	c.doing.noStatement()
 	c.guard.Begin(clock.Now(), 0, how)
 	defer c.guard.End()
 	_ = c.pg.Conn().SetDeadline(time.Now().Add(limit))
@@ -254,6 +237,7 @@ func (c *Conn) Ping(ctx context.Context, limit time.Duration, how guard.Manner) 
 // Ask sends a question of our own by the simple protocol, which every pooler knows. It is not a Statement: it is not
 // reported and has no span. Only the end of ctx ends it, in the given manner. Heard doesn't change when it is answered.
 func (c *Conn) Ask(ctx context.Context, question string, how guard.Manner) ([]*pgconn.Result, error) {
+	c.doing.noStatement()
 	c.guard.Begin(clock.Now(), 0, how)
 	defer c.guard.End()
 	return c.pg.Exec(ctx, question).ReadAll()

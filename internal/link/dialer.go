@@ -3,6 +3,7 @@ package link
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -93,6 +94,7 @@ func (d *Dialer) PingTimeout() time.Duration { return min(d.cfg.ConnectTimeout, 
 type Check struct {
 	PerHost  time.Duration // how long connecting to each host may take; 0: connect_timeout, as for the pool
 	Anywhere bool          // any kind of server will do, whatever target_session_attrs says
+	Only     string        // the only address to connect to, as Conn.Address returned it; "": wherever the DSN says
 	Heard    *atomic.Int64 // by package clock: when the server that is being asked last sent something; 0: it has not yet
 }
 
@@ -132,6 +134,7 @@ func (d *Dialer) dialDropping(ctx context.Context, observer Observer, check *Che
 func (d *Dialer) dial(ctx context.Context, observer Observer, check *Check, login *credentials.Issue, sets *greeting) (*Conn, error) {
 	c := &Conn{dialer: d, observer: observer, login: login, kept: sets.kept, prepared: prepared{schema: d.schema.Load()}}
 	c.guard = guard.New(func() bool { return check != nil || c.tap.Answered() })
+	began := clock.Now()
 	making := &dialling{Dialer: d, conn: c, check: check, sets: sets}
 	std, err := stdlib.GetConnector(*d.cfg.Conn,
 		stdlib.OptionBeforeConnect(making.beforeConnect),
@@ -143,6 +146,7 @@ func (d *Dialer) dial(ctx context.Context, observer Observer, check *Check, logi
 	c.std = std.(*stdlib.Conn)
 	c.target = d.hooks.Target(c.pg.Conn().RemoteAddr())
 	c.heard.Store(clock.Now())
+	c.backend = newBackend(c.pg, making.address, began, c.Heard())
 	return c, nil
 }
 
@@ -150,9 +154,10 @@ func (d *Dialer) dial(ctx context.Context, observer Observer, check *Check, logi
 // this order, and the one in the middle once for each address.
 type dialling struct {
 	*Dialer
-	conn  *Conn
-	check *Check    // nil: the connection is for the pool
-	sets  *greeting // what it sets for its session
+	conn    *Conn
+	check   *Check    // nil: the connection is for the pool
+	sets    *greeting // what it sets for its session
+	address string    // what the last network connection was made to
 }
 
 // connecting is the key of a value in the context under which pgx connects. When pgx dials for a cancel request, its context
@@ -241,16 +246,23 @@ func (d *dialling) connectOrCancel(connect pgconn.DialFunc) pgconn.DialFunc {
 		if ctx.Value(connecting{}) == nil {
 			return c.dialToCancel(ctx, connect, network, addr)
 		}
+		if d.check != nil && d.check.Only != "" && addr != d.check.Only {
+			return nil, errOther
+		}
 		nc, err := connect(ctx, network, addr)
 		if err != nil {
 			return nil, err
 		}
+		d.address = addr
 		if d.check != nil {
 			nc = d.check.listenTo(nc)
 		}
 		return nc, nil
 	}
 }
+
+// errOther is why a check doesn't connect to an address.
+var errOther = errors.New("pgprod: another server is to be asked")
 
 // dialToCancel makes the network connection for a cancel request. Dialling may take guard.CancelGrace, and sending the
 // request as long again; pgx would take up to 15 seconds. It fails while a COMMIT may be under way, which must not be

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pgprod/pgprod/internal/activity"
 	"github.com/pgprod/pgprod/internal/guard"
 	"github.com/pgprod/pgprod/internal/pgerror"
 )
@@ -140,11 +141,13 @@ type fate struct {
 	sql     string        // Statement.SQL
 	after   time.Duration // how long the statement had run; 0: not known
 	reading bool          // its first rows had arrived, and the caller had not closed them
+
+	found *activity.Cause // what it was last found to wait for; nil: not known
 }
 
 // fate returns the fate of the statement under way, or of the last one.
 func (c *Conn) fate() fate {
-	return fate{c.guard.Cut(), c.stmt.limit, c.stmt.SQL, c.stmt.outcome.cutAfter, c.stmt.outcome.cutReading}
+	return fate{c.guard.Cut(), c.stmt.limit, c.stmt.SQL, c.stmt.outcome.cutAfter, c.stmt.outcome.cutReading, c.stmt.Cause}
 }
 
 // byCaller says in words how the end of the caller's context has ended the statement.
@@ -198,6 +201,9 @@ func (c *Conn) cutShort(err error, fate fate) *cutError {
 		cut.why = "the server's statement_timeout ended the statement"
 	default:
 		return nil
+	}
+	if found := fate.found; found != nil {
+		cut.hint = fmt.Sprintf(" (seen after %v: %v)", activity.Rough(found.After), found)
 	}
 	return cut
 }

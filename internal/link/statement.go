@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pgprod/pgprod/internal/activity"
 	"github.com/pgprod/pgprod/internal/clock"
 	"github.com/pgprod/pgprod/internal/guard"
 	"github.com/pgprod/pgprod/internal/instruments"
@@ -23,6 +24,7 @@ type Statement struct {
 	Tag    pgconn.CommandTag // the server's command tag, which is empty for a prepare and a batch
 	Err    error             // pgx's error, or the server's warning that a commit is not replicated; nil for success
 	Took   time.Duration     // from begin to end
+	Cause  *activity.Cause   // what it was last found to wait for, if it was slow; nil: that isn't known
 	Waited time.Duration     // how long the borrower had waited for the connection, if this is its first statement; else 0
 
 	conn *Conn
@@ -152,13 +154,13 @@ func (c *Conn) begin(ctx context.Context, kind, sql string) {
 		Kind: kind, SQL: sql, conn: c, began: clock.Now(), mark: c.tap.Mark(), wasClosed: c.pg.IsClosed(),
 		limit: c.limitOf(ctx), commits: kind == "" && commits(sql), Waited: c.attempt.waited,
 	}
+	c.doing.note(kind, sql, c.stmt.began) // before the guard knows of it: see UnderWay
 	how := guard.Cancelling
 	if c.stmt.commits { // see guard.Waiting for what a cancel request would do to it
 		how = guard.Waiting
 	}
 	c.guard.Begin(c.stmt.began, c.stmt.limit.Duration, how)
 	c.visit.began(kind, sql)
-	c.noteDoing(kind, sql)
 }
 
 // end completes the Statement with how it ended. ctx is the one that the tracer returned at its begin, with the span. A
@@ -179,6 +181,9 @@ func (c *Conn) end(ctx context.Context, tag pgconn.CommandTag, err error) {
 	now := clock.Now()
 	s.Tag, s.Err, s.Took, s.telemetry.ctx = tag, err, time.Duration(now-s.began), ctx
 	s.outcome.tag = tag.String()
+	if slow := c.dialer.cfg.SlowQuery; slow > 0 && s.Took >= slow { // only of such a statement a cause may be known
+		s.Cause = c.doing.causeOf(s.began)
+	}
 	c.noteOutcome(now)
 	if err != nil && c.attempt.undecided {
 		s.telemetry.unreported = true
@@ -230,6 +235,7 @@ func (c *Conn) report() {
 	}
 	ctx := t.ctx
 	t.unreported, t.ctx = false, nil
+	t.op.WasSlow(s.Cause)
 	t.op.End(ctx, c.rowsOf(s.Tag), s.Err, s.CallersText())
 	c.attempt.waited, s.reading = 0, false
 	c.observer.Ended(ctx, s)
@@ -275,12 +281,14 @@ func (c *Conn) abandon() {
 func (c *Conn) forgetOutcome() {
 	c.guard.Forget()
 	cause := c.stmt.outcome.cause
-	c.stmt.commits, c.stmt.outcome = false, outcome{cause: cause}
+	c.stmt.commits, c.stmt.outcome, c.stmt.Cause = false, outcome{cause: cause}, nil
 }
 
 // beginUntraced starts the guard's time for something that pgx doesn't trace, with the limit of a statement that has this context. Its caller
 // calls c.guard.End afterwards.
 func (c *Conn) beginUntraced(ctx context.Context) {
-	c.stmt.limit, c.stmt.outcome.cutAfter, c.stmt.outcome.cutReading = c.limitOf(ctx), 0, false
+	c.stmt.limit, c.stmt.Cause = c.limitOf(ctx), nil
+	c.stmt.outcome.cutAfter, c.stmt.outcome.cutReading = 0, false
+	c.doing.noStatement()
 	c.guard.Begin(clock.Now(), c.stmt.limit.Duration, guard.Cancelling)
 }

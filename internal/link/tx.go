@@ -64,7 +64,7 @@ func (c *Conn) Begin(ctx context.Context, options pgx.TxOptions) error {
 		start: start, once: start.Once, owesKey: start.Once != nil,
 		active: true, ctx: ctx, begin: beginText(options), readOnly: options.AccessMode == pgx.ReadOnly, base: base,
 	}
-	c.noteDoing("", c.tx.begin)
+	c.doing.note("", c.tx.begin, 0)
 	var err error
 	if eager || ahead {
 		err = c.beginAtOnce(ctx)

@@ -30,7 +30,7 @@ func (p *Pool) newObserver() *observer {
 
 // Ended implements link.Observer.
 func (o *observer) Ended(ctx context.Context, s *link.Statement) {
-	entry := diary.Statement{Named: s, Took: s.Took, Waited: s.Waited}
+	entry := diary.Statement{Named: s, Took: s.Took, Waited: s.Waited, Cause: s.Cause}
 	if s.Err != nil {
 		entry.Error = statementError(s)
 	}
