@@ -16,7 +16,7 @@ type Cause struct {
 	Wait  Wait          `json:"wait,omitzero"` // what the session waits for; of one that is Reading or Running, none
 
 	// ByText says that there is a pooler before the server, so that the session is known by the statement's text only: it is
-	// the only one with this text and this application_name that runs for about as long.
+	// the only one with this text and this application_name that has run for as long, within half a second.
 	ByText bool `json:"by_text,omitempty"`
 	// Parallel says that the wait is that of a parallel worker, for which the session waits.
 	Parallel bool `json:"parallel,omitempty"`
@@ -39,8 +39,9 @@ type State string
 // The values of Cause.State.
 const (
 	Waiting State = "waiting" // it waits, see Cause.Wait
-	Running State = "running" // it runs, and waits for nothing
-	Reading State = "reading" // the server is done: its rows are on their way, or being read by the program
+	Running State = "running" // it runs, and waits for nothing that the server has a name for
+	Reading State = "reading" // the server is done: its answer is on the way, or the program is reading the rows
+	Unseen  State = "unseen"  // the server is idle, and hasn't got the statement
 )
 
 // A Wait is a wait event, by the words of pg_stat_activity. The zero value is none.
@@ -49,8 +50,13 @@ type Wait struct {
 	Event string `json:"event"`
 }
 
-// String returns type and event as in "Lock/transactionid".
-func (w Wait) String() string { return w.Type + "/" + w.Event }
+// String returns type and event as in "Lock/transactionid". If the event isn't known it is the type.
+func (w Wait) String() string {
+	if w.Event == "" {
+		return w.Type
+	}
+	return w.Type + "/" + w.Event
+}
 
 // A Blocker is a session that blocks a statement or another session.
 type Blocker struct {
@@ -94,13 +100,15 @@ var wordsFor = map[Wait]string{
 func (c *Cause) String() string {
 	var b strings.Builder
 	if c.ByText {
-		b.WriteString("behind a pooler, as the only session with this text: ")
+		b.WriteString("behind a pooler, as the only session with this text and age: ")
 	}
 	switch c.State {
 	case Reading:
-		b.WriteString("the server is done, this program reads the rows")
+		b.WriteString("the server is done: its answer is on the way, or this program is reading the rows")
+	case Unseen:
+		b.WriteString("the server is idle and hasn't got it: it is on the way, or lost")
 	case Running:
-		b.WriteString("runs on the server and waits for nothing (CPU)")
+		b.WriteString("runs on the server, without a wait event (CPU, as a rule)")
 	default:
 		c.writeWait(&b)
 	}
@@ -158,7 +166,7 @@ func (b *Blocker) String() string {
 		if b.Prepared == "" {
 			return "a prepared transaction"
 		}
-		return fmt.Sprintf("the prepared transaction %q", b.Prepared)
+		return fmt.Sprintf("the prepared transaction %q (for %s)", b.Prepared, Rough(b.InState))
 	}
 	return fmt.Sprintf("pid %d (%s)", b.PID, strings.Join(b.facts(), ", "))
 }

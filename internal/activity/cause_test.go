@@ -48,18 +48,20 @@ func TestACauseSaysInOneLineWhatAStatementWaitsFor(t *testing.T) {
 			"function waits for that transaction": {Wait: lock, Chain: []activity.Blocker{own}, Itself: true},
 		"waits for Lock/transactionid held by pid 12 (this pool's own, idle in transaction for 42s, held since 1m0s by " +
 			"a caller whose stack was not taken, in UPDATE accounts)": {Wait: lock, Chain: []activity.Blocker{untaken}},
-		`waits for Lock/transactionid held by the prepared transaction "order 7"`: {Wait: lock, Chain: []activity.Blocker{{Prepared: "order 7"}}},
-		"waits for Lock/transactionid held by a prepared transaction":             {Wait: lock, Chain: []activity.Blocker{{}}},
+		`waits for Lock/transactionid held by the prepared transaction "order 7" (for 42s)`: {Wait: lock,
+			Chain: []activity.Blocker{{Prepared: "order 7", InState: 42 * time.Second}}},
+		"waits for Lock/transactionid held by a prepared transaction": {Wait: lock, Chain: []activity.Blocker{{}}},
 		"waits for Lock/relation held by pid 7 (autovacuum worker, active for 80ms)": {Wait: relation,
 			Chain: []activity.Blocker{{PID: 7, Kind: "autovacuum worker", State: "active", InState: 80 * time.Millisecond}}},
 		"waits for Lock/relation held by pid 7 (application billing, its state is hidden from this role, pg_read_all_stats would show it)": {
 			Wait: relation, Chain: []activity.Blocker{{PID: 7, Application: "billing", User: "b", Hidden: true}}},
-		"waits for Lock/relation held by pid 7 (nothing is known of it)":   {Wait: relation, Chain: []activity.Blocker{{PID: 7}}},
-		"waits for Client/ClientWrite (for this program to read the rows)": {Wait: activity.Wait{Type: "Client", Event: "ClientWrite"}},
-		"waits for IO/DataFileRead in a parallel worker (for the disk)":    {Wait: activity.Wait{Type: "IO", Event: "DataFileRead"}, Parallel: true},
-		"the server is done, this program reads the rows":                  {State: activity.Reading},
-		"runs on the server and waits for nothing (CPU)":                   {State: activity.Running},
-		"behind a pooler, as the only session with this text: waits for IO/WALSync": {ByText: true,
+		"waits for Lock/relation held by pid 7 (nothing is known of it)":                    {Wait: relation, Chain: []activity.Blocker{{PID: 7}}},
+		"waits for Client/ClientWrite (for this program to read the rows)":                  {Wait: activity.Wait{Type: "Client", Event: "ClientWrite"}},
+		"waits for IO/DataFileRead in a parallel worker (for the disk)":                     {Wait: activity.Wait{Type: "IO", Event: "DataFileRead"}, Parallel: true},
+		"the server is done: its answer is on the way, or this program is reading the rows": {State: activity.Reading},
+		"the server is idle and hasn't got it: it is on the way, or lost":                   {State: activity.Unseen},
+		"runs on the server, without a wait event (CPU, as a rule)":                         {State: activity.Running},
+		"behind a pooler, as the only session with this text and age: waits for IO/WALSync": {ByText: true,
 			Wait: activity.Wait{Type: "IO", Event: "WALSync"}},
 	} {
 		assert.Equal(t, want, cause.String())

@@ -4,6 +4,8 @@
 //
 //	health.go     health checks: the Prober, and the verdict on the server and the pool
 //	inquiry.go    how a health check gets an answer from the server
+//	about.go      how the server is asked about slow statements, over the same connection
+//	sessions.go   what its answer says they wait for
 //	kind.go       what kind of server there is
 //	preflight.go  the preflight: when it asks
 //	facts.go      what it asks
@@ -70,9 +72,9 @@ type Prober struct {
 	mu      sync.Mutex    // guards what follows up to renews; only the guard's and the tasks' mutexes are locked under it
 	last    answer        // the last look's; zero: there was none yet
 	running chan struct{} // closed when the look under way is over; nil: there is none
-	idle    *time.Timer   // closes conn when nobody has asked for probeKept; nil before the first look
+	idle    *time.Timer   // closes conn when nobody has asked for probeKept; nil before the first question
 	asking  []*inquiry    // those under way, and those that are over and were not gathered by a look yet; the oldest first
-	conn    *link.Conn    // the connection that is kept for the next question; nil: there is none
+	conn    *link.Conn    // the connection that is kept for the next question; nil: there is none, or About uses it
 	heard   *atomic.Int64 // link.Check.Heard of conn
 	renews  bool          // Renew was called during the look under way
 
@@ -257,7 +259,15 @@ func (h *Prober) refresh() {
 		h.renews = false
 		h.forgetLocked()
 	}
-	if h.conn == nil && len(h.asking) == 0 || h.Closed() {
+	if h.conn != nil || len(h.asking) > 0 {
+		h.forgetLaterLocked()
+	}
+}
+
+// forgetLaterLocked sets the timer that closes what the prober has when nobody has used it for probeKept. It is called with h.mu
+// held.
+func (h *Prober) forgetLaterLocked() {
+	if h.Closed() {
 		return
 	}
 	if h.idle == nil {

@@ -25,6 +25,17 @@ func newBackend(pg *pgconn.PgConn, address string, dialled, up int64) backend {
 	return b
 }
 
+// ServerMajor returns the server's major version, 0 if it doesn't say one.
+func (c *Conn) ServerMajor() (major int) {
+	for _, r := range c.pg.ParameterStatus("server_version") {
+		if r < '0' || r > '9' {
+			break
+		}
+		major = 10*major + int(r-'0')
+	}
+	return major
+}
+
 // Address returns what was dialled for the connection: host and port, or the path of a socket. It may be called at any time.
 func (c *Conn) Address() string { return c.backend.address }
 

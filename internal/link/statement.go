@@ -92,11 +92,14 @@ func SummaryOf(t *instruments.Target, kind, sql string) string {
 }
 
 // Text returns the statement's text without its literals.
-func (s *Statement) Text() string {
-	if s.SQL == "" {
-		return s.Kind
+func (s *Statement) Text() string { return TextOf(s.conn.target, s.Kind, s.SQL) }
+
+// TextOf returns a statement's text without its literals, given its kind and its text.
+func TextOf(t *instruments.Target, kind, sql string) string {
+	if sql == "" {
+		return kind
 	}
-	return strings.TrimSpace(s.Kind + " " + s.conn.target.Summary(s.SQL).Text)
+	return strings.TrimSpace(kind + " " + t.Summary(sql).Text)
 }
 
 // Rows returns how many rows the statement has returned or changed, by its command tag.
