@@ -20,3 +20,8 @@ var common = setOf(ReadOnlyTransaction, InFailedTransaction, classOperator, clas
 func IsWarning(n *pgconn.Notice) bool {
 	return n.SeverityUnlocalized == "WARNING" || n.SeverityUnlocalized == "" && n.Severity == "WARNING"
 }
+
+// IsUnknownThere reports whether the server doesn't know what it was asked, or forbids it, as it will the next time.
+func IsUnknownThere(err error) bool { return unknownThere.has(err) }
+
+var unknownThere = setOf(FeatureNotSupported, classSyntaxOrRight)

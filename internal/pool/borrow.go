@@ -48,6 +48,7 @@ func (s *session) borrow(ctx context.Context, since int64) error {
 		now := start + int64(waited)
 		if err = s.take(ctx, since, now); err == nil {
 			s.m.checkOut(now)
+			p.watchSlowFrom(now)
 			s.m.conn.BeginVisit(now, waited)
 			p.in.Waited(ctx, waited.Seconds())
 			if waited > 0 {

@@ -19,6 +19,8 @@ type checkout struct {
 
 	loggedKind, loggedSQL string // the borrower's last statement when the leak was logged
 
+	lookedAt lookedAt // the borrower's last statement that was found to be slow
+
 	stack stack.Trace // the borrower's, unless the budget was used up
 }
 

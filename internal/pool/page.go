@@ -63,10 +63,14 @@ func (p *Pool) holders() (all []activity.Holder) {
 	for _, h := range p.openCheckouts() {
 		running, rowsOpen := h.m.conn.State()
 		kind, sql := h.m.conn.Doing()
-		all = append(all, activity.Holder{
+		holder := activity.Holder{
 			Held: h.age, Leak: p.isLeak(int64(h.age)), Running: running, RowsOpen: rowsOpen,
 			Statement: link.SummaryOf(h.m.conn.Target(), kind, sql), PID: h.m.conn.PID(), Stack: h.stack.Frames(),
-		})
+		}
+		if s, ok := h.m.conn.UnderWay(); ok {
+			holder.Runs, holder.Cause = time.Duration(clock.Now()-s.Began), s.Cause
+		}
+		all = append(all, holder)
 	}
 	slices.SortFunc(all, func(a, b activity.Holder) int { return cmp.Compare(b.Held, a.Held) })
 	return all

@@ -15,6 +15,7 @@
 //	dial.go      making connections, when the queue asks for one
 //	retire.go    replacing connections before their credentials end
 //	leak.go      who has borrowed a connection, and who has had it for too long
+//	slow.go      slow statements that still run, and what the server says they wait for
 //	figures.go   the books: which connections exist; figures for Status and for metrics
 //	page.go      what the live page shows
 //	view.go      the pool as health checks and the preflight see it
@@ -88,6 +89,7 @@ type Pool struct {
 	preflight *diagnose.Preflight      // looks once at how the server is set up
 	watch     watch                    // samples for the live page
 	retiring  retiring                 // replaces idle connections before their credentials end
+	slow      slowWatch                // notices slow statements that still run
 	tasks     tasks                    // goroutines that Close waits for
 	closed    atomic.Bool              // Close was called
 }
@@ -159,6 +161,7 @@ func (p *Pool) Close() error {
 	err := errors.Join(p.inner.Close(), p.in.Close())
 	p.stopLeakWatch()
 	p.retiring.stop()
+	p.slow.stop()
 	p.preflight.Close()
 	p.tasks.wait()
 	p.diary.Close()

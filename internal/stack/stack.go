@@ -66,6 +66,26 @@ func (t *Trace) Frames() (all []string) {
 	return all
 }
 
+// MayFollow reports whether a goroutine that was at t may have been at earlier before: the same lines have called the function of
+// the application which then was at another line, or the line at which earlier ends has called all that is further in t. Two
+// goroutines that execute the same code may look like that as well.
+func (t *Trace) MayFollow(earlier *Trace) bool {
+	then, now := earlier.Frames(), t.Frames()
+	if len(then) == 0 || len(now) == 0 {
+		return false
+	}
+	for len(then) > 0 && len(now) > 0 && then[len(then)-1] == now[len(now)-1] {
+		then, now = then[:len(then)-1], now[:len(now)-1]
+	}
+	return len(now) > 0 && (len(then) == 0 || function(then[len(then)-1]) == function(now[len(now)-1]))
+}
+
+// function returns a frame's function.
+func function(frame string) string {
+	name, _, _ := strings.Cut(frame, " ")
+	return name
+}
+
 // Has reports whether the name of a function in the stack ends with suffix.
 func (t *Trace) Has(suffix string) (found bool) {
 	t.walk(func(f runtime.Frame) bool {

@@ -1,0 +1,232 @@
+package drivertest
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pgprod/pgprod"
+	"github.com/pgprod/pgprod/internal/activity"
+	"github.com/pgprod/pgprod/internal/pgtest"
+)
+
+// An incident is a pool in which a statement is slow.
+type incident struct {
+	t   *testing.T
+	dsn string
+	db  *sql.DB // the pool
+	log logged
+}
+
+// newIncident opens a pool in which 100 ms are slow, on a database with a table of accounts.
+func newIncident(t *testing.T, keysAndValues ...string) *incident {
+	t.Parallel()
+	i := &incident{t: t, dsn: pgtest.NewDatabase(t)}
+	mustExec(t, openPgx(t, i.dsn), "create table accounts (id int primary key, n int)")
+	mustExec(t, openPgx(t, i.dsn), "insert into accounts select n, 0 from generate_series(1, 9) n")
+	dsn := with(i.dsn, append([]string{"slow_query", "100ms", "application_name", "shop", "command_timeout", "2m"}, keysAndValues...)...)
+	i.db = openPool(t, dsn, i.log.option(slog.LevelInfo))
+	return i
+}
+
+// other is a session of another program's, with a transaction in which it has executed a statement, and its pid.
+func (i *incident) other(application, statement string) (tx *sql.Tx, pid uint32) {
+	i.t.Helper()
+	tx, err := openPgx(i.t, with(i.dsn, "application_name", application)).BeginTx(context.Background(), nil)
+	require.NoError(i.t, err)
+	i.t.Cleanup(func() { _ = tx.Rollback() }) // of a test that fails
+	pid = backendPID(i.t, tx)
+	mustExec(i.t, tx, statement)
+	return tx, pid
+}
+
+// run executes a statement in a goroutine, which ends with the channel's value.
+func run(q querier, statement string) chan error {
+	done := make(chan error, 1)
+	go func() { // ends with the statement, which the test sees to
+		_, err := q.ExecContext(context.Background(), statement)
+		done <- err
+	}()
+	return done
+}
+
+// causes are what the statements under way in the pool were found to wait for, as the live page has it.
+func (i *incident) causes() (all []*activity.Cause) {
+	for _, h := range pools(i.t, pgprod.DebugHandler(i.db))[0].Snapshot.Holders {
+		if h.Cause != nil {
+			all = append(all, h.Cause)
+		}
+	}
+	return all
+}
+
+// sees waits until a statement under way was found to wait for what the pattern says, and returns it.
+func (i *incident) sees(pattern string, args ...any) (found *activity.Cause) {
+	i.t.Helper()
+	want := regexp.MustCompile("^" + fmt.Sprintf(pattern, args...) + "$")
+	seen := map[string]bool{}
+	for deadline := time.Now().Add(3 * patience); found == nil; time.Sleep(20 * time.Millisecond) { // looks are up to 10 s apart
+		for _, c := range i.causes() {
+			seen[c.String()] = true
+			if want.MatchString(c.String()) {
+				found = c
+			}
+		}
+		require.True(i.t, time.Now().Before(deadline), "no cause like %s, but %v", want, seen)
+	}
+	return found
+}
+
+// slowLine waits for the line about the statement that was slow, and checks what it says of its cause.
+func (i *incident) slowLine(pattern string, args ...any) line {
+	i.t.Helper()
+	lines := i.log.lines(i.t, "pgprod: slow statement")
+	require.Len(i.t, lines, 1)
+	assert.Regexp(i.t, "^"+fmt.Sprintf(pattern, args...)+"$", lines[0]["cause"])
+	assert.Positive(i.t, lines[0]["seen_after"])
+	return lines[0]
+}
+
+// A duration in a cause.
+const lasting = `[0-9.msh]+`
+
+const update = "update accounts set n = n + 1 where id = 1"
+
+func TestASlowStatementSaysWhoHoldsTheRowThatItWaitsFor(t *testing.T) {
+	i := newIncident(t)
+	tx, pid := i.other("billing", update)
+	done := run(i.db, update)
+	const says = `waits for Lock/transactionid held by pid %d \(application billing, idle in transaction for ` + lasting + `\)`
+	cause := i.sees(says, pid)
+	assert.Equal(t, activity.Waiting, cause.State)
+	assert.GreaterOrEqual(t, cause.After, 100*time.Millisecond)
+	assert.Nil(t, cause.Chain[0].Own)
+	require.NoError(t, tx.Rollback())
+	require.NoError(t, <-done)
+	i.slowLine(says, pid)
+	assert.Empty(t, i.causes())
+}
+
+func TestASlowStatementSaysWhoHoldsTheTableThatItWaitsFor(t *testing.T) {
+	i := newIncident(t)
+	tx, pid := i.other("migration", "lock table accounts")
+	done := run(i.db, "select count(*) from accounts")
+	i.sees(`waits for Lock/relation held by pid %d \(application migration, idle in transaction for `+lasting+`\)`, pid)
+	require.NoError(t, tx.Rollback())
+	require.NoError(t, <-done)
+}
+
+func TestASlowStatementSaysWhoHoldsTheAdvisoryLockThatItWaitsFor(t *testing.T) {
+	i := newIncident(t)
+	tx, pid := i.other("", "select pg_advisory_xact_lock(7)")
+	done := run(i.db, "select pg_advisory_lock(7)")
+	i.sees(`waits for Lock/advisory held by pid %d \(user postgres, idle in transaction for `+lasting+`\)`, pid)
+	require.NoError(t, tx.Rollback())
+	require.NoError(t, <-done)
+}
+
+func TestASlowStatementSaysWhoIsAtTheRootOfAQueue(t *testing.T) {
+	i := newIncident(t)
+	first, root := i.other("billing", update)
+	second, middle := i.other("reports", "update accounts set n = 1 where id = 2")
+	waiting := run(second, update)
+	done := run(i.db, "update accounts set n = 2 where id = 2")
+	cause := i.sees(`waits for Lock/transactionid held by pid %d \(application reports, active for `+lasting+`\), which waits for `+
+		`Lock/transactionid held by pid %d \(application billing, idle in transaction for `+lasting+`\)`, middle, root)
+	assert.Equal(t, root, cause.Root().PID)
+	require.NoError(t, first.Rollback())
+	require.NoError(t, <-waiting)
+	require.NoError(t, second.Rollback())
+	require.NoError(t, <-done)
+}
+
+// billingJob is a caller that keeps a transaction open.
+func billingJob(t *testing.T, db *sql.DB) (*sql.Tx, uint32) {
+	tx, err := db.BeginTx(context.Background(), nil)
+	require.NoError(t, err)
+	pid := backendPID(t, tx)
+	mustExec(t, tx, update)
+	return tx, pid
+}
+
+func TestASlowStatementThatThisPoolBlocksSaysWhereTheBlockersCallerIs(t *testing.T) {
+	i := newIncident(t)
+	tx, pid := billingJob(t, i.db)
+	done := run(i.db, update)
+	const says = `waits for Lock/transactionid held by pid %d \(this pool's own, idle in transaction for ` + lasting +
+		`, held since ` + lasting + ` by drivertest\.billingJob cause_test\.go:\d+, last update accounts\)`
+	cause := i.sees(says, pid)
+	own := cause.Chain[0].Own
+	assert.Contains(t, strings.Join(own.Stack, "\n"), "drivertest.billingJob cause_test.go:")
+	assert.False(t, own.Running)
+	assert.False(t, cause.Itself, "another goroutine waits")
+	require.NoError(t, tx.Rollback())
+	require.NoError(t, <-done)
+	assert.Contains(t, fmt.Sprint(i.slowLine(says, pid)["blocker_stack"]), "drivertest.billingJob cause_test.go:")
+}
+
+func TestATransactionThatWaitsForItselfThroughThePoolIsOneLine(t *testing.T) {
+	i := newIncident(t, "command_timeout", "3s")
+	err := pgprod.InTx(context.Background(), i.db, func(tx *sql.Tx) error {
+		if _, err := tx.Exec(update); err != nil {
+			return err
+		}
+		_, err := i.db.Exec(update) // the mistake: beside the transaction
+		return err
+	})
+	require.Error(t, err)
+	const says = `waits for Lock/transactionid held by pid \d+ \(this pool's own, idle in transaction for ` + lasting + `, held since ` +
+		lasting + ` by drivertest\.TestATransactionThatWaitsForItself\S+ cause_test\.go:\d+, last update accounts\); perhaps for itself: ` +
+		`a statement beside a transaction of the same function waits for that transaction`
+	assert.Regexp(t, `^pgprod: pool \S+: the statement exceeded command_timeout \(3s\): .* \(seen after `+lasting+`: `+says+`\)$`, err.Error())
+	lines := i.log.lines(t, "pgprod: statement failed")
+	require.Len(t, lines, 1)
+	assert.Regexp(t, "^"+says+"$", lines[0]["cause"])
+}
+
+func TestAStatementThatIsCutShortSaysWhatItWaitedFor(t *testing.T) {
+	i := newIncident(t, "command_timeout", "2500ms")
+	tx, pid := i.other("billing", "update accounts set n = 4711 where id = 1")
+	_, err := i.db.Exec("update accounts set n = 4242 where id = 1")
+	requireCut(t, err, context.DeadlineExceeded)
+	assert.Regexp(t, fmt.Sprintf(`\(seen after %s: waits for Lock/transactionid held by pid %d \(application billing, idle in transaction for %s\)\)$`,
+		lasting, pid, lasting), err.Error())
+	assert.NotContains(t, err.Error()+i.log.buffer.String(), "4242")
+	assert.NotContains(t, err.Error()+i.log.buffer.String(), "4711 ")
+	require.NoError(t, tx.Rollback())
+	_, err = i.db.Exec(update)
+	assert.NoError(t, err)
+
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	_, err = i.db.ExecContext(ctx, "select pg_sleep(60)")
+	requireCut(t, err, context.DeadlineExceeded)
+	assert.Regexp(t, `\(seen after `+lasting+`: waits for Timeout/PgSleep \(it calls pg_sleep\)\)$`, err.Error(), "nor of the one before")
+}
+
+func TestAStatementThatNeverEndsHasALineWhileItRuns(t *testing.T) {
+	i := newIncident(t)
+	tx, pid := i.other("billing", update)
+	done := run(i.db, update)
+	pgtest.Eventually(t, patience, func() bool { return len(i.log.lines(t, "still runs")) > 0 }, "no line")
+	got := i.log.lines(t, "still runs")[0]
+	assert.Equal(t, "WARN", got["level"])
+	assert.Equal(t, "update accounts", got["summary"])
+	assert.Equal(t, "update accounts set n = n + '?' where id = '?'", got["statement"])
+	assert.GreaterOrEqual(t, got["runs"], float64(800*time.Millisecond))
+	assert.Regexp(t, fmt.Sprintf(`^waits for Lock/transactionid held by pid %d `, pid), got["cause"])
+	assert.Contains(t, got["borrower"], "drivertest.run.func1 cause_test.go:")
+	i.sees(`waits for .*`)
+	require.NoError(t, tx.Rollback())
+	require.NoError(t, <-done)
+	assert.Len(t, i.log.lines(t, "still runs"), 1, "once is enough")
+	assert.Len(t, i.log.lines(t, "slow statement"), 1)
+}
