@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -43,7 +44,8 @@ select pid, coalesce(leader_pid, 0), coalesce(client_port, 0),
     from pg_locks l join pg_locks h on h.pid is null and h.granted and (h.locktype, h.database, h.relation, h.page, h.tuple,
       h.virtualxid, h.transactionid, h.classid, h.objid, h.objsubid) is not distinct from (l.locktype, l.database, l.relation,
       l.page, l.tuple, l.virtualxid, l.transactionid, l.classid, l.objid, l.objsubid)
-    join pg_prepared_xacts x on x.transaction::text = split_part(h.virtualtransaction, '/', 2)
+    join pg_locks own on own.pid is null and own.locktype = 'transactionid' and own.virtualtransaction = h.virtualtransaction
+    join pg_prepared_xacts x on x.transaction = own.transactionid
     where l.pid = a.pid and not l.granted limit 1) end,
   case when pg_backend_pid() <> %[2]d then query end, pg_backend_pid() <> %[2]d
 from a left join b using (pid)
@@ -81,9 +83,11 @@ type Asked struct {
 
 // ask asks the server about statements, over a connection to the same server.
 func ask(ctx context.Context, c *link.Conn, asked []Asked) (*Sessions, error) {
-	pids := make([]string, len(asked))
-	for i, a := range asked {
-		pids[i] = strconv.FormatUint(uint64(a.Conn.PID()), 10)
+	var pids []string
+	for _, a := range asked {
+		if pid := a.Conn.PID(); pid <= math.MaxInt32 { // those that a pooler makes up may be larger
+			pids = append(pids, strconv.FormatUint(uint64(pid), 10))
+		}
 	}
 	queryID := "query_id"
 	if c.ServerMajor() < 14 {

@@ -28,11 +28,18 @@ type incident struct {
 
 // newIncident opens a pool in which 100 ms are slow, on a database with a table of accounts.
 func newIncident(t *testing.T, keysAndValues ...string) *incident {
+	t.Helper()
 	t.Parallel()
-	i := &incident{t: t, dsn: pgtest.NewDatabase(t)}
+	return incidentIn(t, pgtest.NewDatabase(t), keysAndValues...)
+}
+
+// incidentIn is newIncident in a database that is there.
+func incidentIn(t *testing.T, dsn string, keysAndValues ...string) *incident {
+	t.Helper()
+	i := &incident{t: t, dsn: dsn}
 	mustExec(t, openPgx(t, i.dsn), "create table accounts (id int primary key, n int)")
 	mustExec(t, openPgx(t, i.dsn), "insert into accounts select n, 0 from generate_series(1, 9) n")
-	dsn := with(i.dsn, append([]string{"slow_query", "100ms", "application_name", "shop", "command_timeout", "2m"}, keysAndValues...)...)
+	dsn = with(i.dsn, append([]string{"slow_query", "100ms", "application_name", "shop", "command_timeout", "2m"}, keysAndValues...)...)
 	i.db = openPool(t, dsn, i.log.option(slog.LevelInfo))
 	return i
 }
