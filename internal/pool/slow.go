@@ -140,9 +140,10 @@ func (p *Pool) lookForSlow() {
 		p.askAbout(due, all)
 	}
 	allowed := w.disarmed() // who borrows from now on sets the timer itself
-	_, due, next := p.slowStatements(clock.Now())
+	now := clock.Now()
+	_, due, next := p.slowStatements(now)
 	if due != "" {
-		next = earlier(next, allowed)
+		next = earlier(next, max(allowed, now))
 	}
 	if next != 0 {
 		w.arm(next, p.lookForSlow)

@@ -30,3 +30,32 @@ func TestStacksAreTakenOfAllButInABusyPool(t *testing.T) {
 	taken(2*burst, 0)
 	assert.Zero(t, taken(1000, 0))
 }
+
+// borrow takes a stack as the pool does: two functions above it is that of the application.
+func borrow() (t Trace) {
+	func() { t.Take() }()
+	return t
+}
+
+// holder borrows, and then again in a statement beside the first.
+func holder() (first, second Trace) {
+	first = borrow()
+	second = borrow()
+	return first, second
+}
+
+func TestAStackMayFollowAnotherOneOfTheSameFunction(t *testing.T) {
+	first, second := holder()
+	assert.True(t, second.MayFollow(&first))
+	again := first
+	assert.False(t, again.MayFollow(&first), "the same line, as in another goroutine")
+	later := borrow()
+	assert.True(t, later.MayFollow(&first), "in the function that has called the one which borrowed")
+	elsewhere := make(chan Trace)
+	go func() { elsewhere <- borrow() }() // ends when its stack is received
+	other := <-elsewhere
+	assert.False(t, other.MayFollow(&first), "another goroutine, which another function has begun")
+	assert.False(t, other.MayFollow(&Trace{}), "a stack that was not taken")
+	empty := Trace{}
+	assert.False(t, empty.MayFollow(&first))
+}
