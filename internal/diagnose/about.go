@@ -18,53 +18,61 @@ const aboutTimeout = 2 * time.Second
 func (h *Prober) About(address string, asked []Asked) (*Sessions, error) {
 	ctx, cancel := context.WithTimeout(h.Life(), aboutTimeout)
 	defer cancel()
-	if c, heard := h.takeKept(address); c != nil {
-		s, err := h.askOver(ctx, c, heard, asked)
+	used := h.takeKept(address)
+	if used.conn != nil {
+		s, err := h.askOver(ctx, used, asked)
 		if err == nil || pgerror.From(err) != nil || ctx.Err() != nil {
 			return s, err
 		} // the connection was dead
 	}
-	check := &link.Check{Anywhere: true, Only: address, Heard: new(atomic.Int64)}
-	c, err := h.Dialer().Dial(ctx, h.Observer(), check)
+	used.heard = new(atomic.Int64)
+	var err error
+	used.conn, err = h.Dialer().Dial(ctx, h.Observer(), &link.Check{Anywhere: true, Only: address, Heard: used.heard})
 	if err != nil {
 		return nil, h.Dialer().Failed(err)
 	}
-	return h.askOver(ctx, c, check.Heard, asked)
+	return h.askOver(ctx, used, asked)
+}
+
+// used is the prober's connection while About uses it.
+type used struct {
+	conn    *link.Conn    // nil: there is none yet
+	heard   *atomic.Int64 // its link.Check.Heard
+	renewed int           // Prober.renewed when About began
 }
 
 // askOver asks over a connection, and keeps it, or closes it after an error.
-func (h *Prober) askOver(ctx context.Context, c *link.Conn, heard *atomic.Int64, asked []Asked) (*Sessions, error) {
-	s, err := ask(ctx, c, asked)
+func (h *Prober) askOver(ctx context.Context, u used, asked []Asked) (*Sessions, error) {
+	s, err := ask(ctx, u.conn, asked)
 	if err != nil {
-		h.drop(c)
+		h.drop(u.conn)
 		return nil, err
 	}
 	s.app = h.cfg.Conn.RuntimeParams["application_name"]
-	h.keep(c, heard)
+	h.keep(u)
 	return s, nil
 }
 
-// takeKept takes the connection that is kept for the next question, if it is one to this address. It returns nil if it isn't,
-// or there is none.
-func (h *Prober) takeKept(address string) (c *link.Conn, heard *atomic.Int64) {
+// takeKept takes the connection that is kept for the next question, if there is one to this address.
+func (h *Prober) takeKept(address string) used {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.conn == nil || h.conn.Address() != address {
-		return nil, nil
+	u := used{renewed: h.renewed}
+	if h.conn != nil && h.conn.Address() == address {
+		u.conn, u.heard, h.conn = h.conn, h.heard, nil
 	}
-	c, h.conn = h.conn, nil
-	return c, h.heard
+	return u
 }
 
-// keep keeps a connection for the next question, for probeKept. If there is another one by now, or the pool is closed, it closes
-// the connection.
-func (h *Prober) keep(c *link.Conn, heard *atomic.Int64) {
+// keep keeps a connection for the next question, for probeKept. It closes the connection if there is another one by now, if Renew
+// was called meanwhile, or if the pool is closed.
+func (h *Prober) keep(u used) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.conn != nil || h.Closed() {
-		h.drop(c)
+	if h.conn != nil || h.renewed != u.renewed || h.Closed() {
+		h.drop(u.conn)
 		return
 	}
-	h.conn, h.heard = c, heard
+	h.conn, h.heard = u.conn, u.heard
 	h.forgetLaterLocked()
 }

@@ -69,7 +69,7 @@ type Prober struct {
 	Pool
 	cfg *settings.Config
 
-	mu      sync.Mutex    // guards what follows up to renews; only the guard's and the tasks' mutexes are locked under it
+	mu      sync.Mutex    // guards what follows up to renewed; only the guard's and the tasks' mutexes are locked under it
 	last    answer        // the last look's; zero: there was none yet
 	running chan struct{} // closed when the look under way is over; nil: there is none
 	idle    *time.Timer   // closes conn when nobody has asked for probeKept; nil before the first question
@@ -77,6 +77,7 @@ type Prober struct {
 	conn    *link.Conn    // the connection that is kept for the next question; nil: there is none, or About uses it
 	heard   *atomic.Int64 // link.Check.Heard of conn
 	renews  bool          // Renew was called during the look under way
+	renewed int           // how often Renew was called
 
 	news chan struct{} // gets a value when an inquiry is over; has room for one, so that no sender blocks
 	// silentSince is when the first of the latest looks in a row began that had no answer from anywhere, by package clock; 0:
@@ -360,10 +361,12 @@ func (h *Prober) forgetProbe() {
 	}
 }
 
-// Renew closes the connection that was kept, after the look under way if there is one. The next look makes another.
+// Renew closes the connection that was kept, after the look under way if there is one, and has About close the one that it uses.
+// The next look makes another.
 func (h *Prober) Renew() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.renewed++
 	if h.running != nil {
 		h.renews = true
 		return

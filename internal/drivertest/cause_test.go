@@ -226,7 +226,7 @@ func TestAStatementThatNeverEndsHasALineWhileItRuns(t *testing.T) {
 	pgtest.Eventually(t, patience, func() bool { return len(i.log.lines(t, "still runs")) > 0 }, "no line")
 	got := i.log.lines(t, "still runs")[0]
 	assert.Equal(t, "WARN", got["level"])
-	assert.Equal(t, "update accounts", got["summary"])
+	assert.Equal(t, "update accounts", got["db.query.summary"])
 	assert.Equal(t, "update accounts set n = n + '?' where id = '?'", got["statement"])
 	assert.GreaterOrEqual(t, got["runs"], float64(800*time.Millisecond))
 	assert.Regexp(t, fmt.Sprintf(`^waits for Lock/transactionid held by pid %d `, pid), got["cause"])
