@@ -97,6 +97,7 @@ type Holder struct {
 
 	Runs  time.Duration `json:"runs_ns"`         // how long the statement runs that is under way; 0: none is
 	Cause *Cause        `json:"cause,omitempty"` // what it was last found to wait for; nil: it isn't slow, or that isn't known
+	Found string        `json:"found,omitempty"` // Cause in words
 }
 
 // A Statement says how the statements with one summary did in the last five to ten minutes. The percentiles are upper

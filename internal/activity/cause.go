@@ -3,6 +3,7 @@ package activity
 import (
 	"cmp"
 	"fmt"
+	"path"
 	"strings"
 	"time"
 )
@@ -222,8 +223,11 @@ func (o *Own) Borrower() string {
 	return ShortFrame(o.Stack[0])
 }
 
-// ShortFrame returns a frame without the path of its package.
-func ShortFrame(frame string) string { return frame[strings.LastIndexByte(frame, '/')+1:] }
+// ShortFrame returns a frame, "function file:line", without the paths of its package and its file.
+func ShortFrame(frame string) string {
+	function, place, _ := strings.Cut(frame, " ")
+	return path.Base(function) + " " + path.Base(place)
+}
 
 // Rough is a duration with as many digits as somebody needs who reads it: 80ms, 4.2s, 42s, 3m20s.
 func Rough(d time.Duration) string {

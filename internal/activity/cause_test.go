@@ -2,6 +2,7 @@ package activity_test
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pgprod/pgprod/internal/activity"
+	"github.com/pgprod/pgprod/internal/docs"
 )
 
 // lock is a wait for the end of another transaction.
@@ -66,6 +68,30 @@ func TestACauseSaysInOneLineWhatAStatementWaitsFor(t *testing.T) {
 	} {
 		assert.Equal(t, want, cause.String())
 	}
+}
+
+func TestTheManualHasTheWordsForEachIncident(t *testing.T) {
+	manual, err := docs.Read("internal/docs/operations.md")
+	require.NoError(t, err)
+	relation, advisory := activity.Wait{Type: "Lock", Event: "relation"}, activity.Wait{Type: "Lock", Event: "advisory"}
+	migration, unnamed, reports, own, hidden := idle(4711), idle(4711), busy(4712, lock), idle(4711), idle(4711)
+	migration.Application, unnamed.Application, unnamed.User, reports.Application = "migration", "", "postgres", "reports"
+	own.Own = &activity.Own{Held: 42 * time.Second, Summary: "update accounts", Stack: []string{"github.com/acme/billing.(*Job).run job.go:88"}}
+	hidden.Kind, hidden.State, hidden.InState, hidden.Hidden = "", "", 0, true
+	prepared := activity.Blocker{Prepared: "order 7", InState: 3*time.Hour + 2*time.Minute + 10*time.Second}
+	for _, cause := range []activity.Cause{
+		{Wait: lock, Chain: []activity.Blocker{idle(4711)}}, {Wait: relation, Chain: []activity.Blocker{migration}},
+		{Wait: advisory, Chain: []activity.Blocker{unnamed}}, {Wait: lock, Chain: []activity.Blocker{reports, idle(4711)}},
+		{Wait: lock, Chain: []activity.Blocker{own}}, {Wait: lock, Chain: []activity.Blocker{prepared}},
+		{Wait: activity.Wait{Type: "Client", Event: "ClientWrite"}}, {State: activity.Reading}, {State: activity.Running},
+		{State: activity.Unseen}, {Wait: activity.Wait{Type: "IO", Event: "DataFileRead"}}, {Wait: relation, Chain: []activity.Blocker{hidden}},
+	} {
+		assert.Contains(t, manual, "`"+cause.String()+"`")
+	}
+	own.Own = nil
+	itself := activity.Cause{Wait: lock, Chain: []activity.Blocker{own}, Itself: true}
+	_, words, _ := strings.Cut(itself.String(), "; ")
+	assert.Contains(t, manual, "`; "+words+"`")
 }
 
 func TestTheRootOfAChainIsItsLast(t *testing.T) {

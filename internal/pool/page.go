@@ -69,6 +69,9 @@ func (p *Pool) holders() (all []activity.Holder) {
 		}
 		if s, ok := h.m.conn.UnderWay(); ok {
 			holder.Runs, holder.Cause = time.Duration(clock.Now()-s.Began), s.Cause
+			if s.Cause != nil {
+				holder.Found = s.Cause.String()
+			}
 		}
 		all = append(all, holder)
 	}

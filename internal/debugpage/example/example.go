@@ -64,6 +64,14 @@ func holders() []activity.Holder {
 		"github.com/acme/shop/internal/scheduler.(*Worker).loop.func2 /src/shop/internal/scheduler/worker.go:203",
 		"runtime.goexit /usr/local/go/src/runtime/asm_amd64.s:1693",
 	}
+	found := &activity.Cause{
+		After: 6400 * time.Millisecond, State: activity.Waiting, Wait: activity.Wait{Type: "Lock", Event: "transactionid"},
+		Chain: []activity.Blocker{{
+			PID: 48121, Kind: "client backend", Application: "shop", User: "shop", State: "idle in transaction",
+			InState: 14 * time.Minute, InTransaction: 14*time.Minute + 12*time.Second,
+			Own: &activity.Own{Held: 14*time.Minute + 12*time.Second, Summary: "SELECT orders order_lines", Stack: stack},
+		}},
+	}
 	all := []activity.Holder{
 		{Held: 14*time.Minute + 12*time.Second, Leak: true, Statement: "SELECT orders order_lines", PID: 48121, Stack: stack},
 		{Held: 9*time.Minute + 41*time.Second, Leak: true, Statement: "", PID: 48377, Stack: stack},
@@ -74,6 +82,8 @@ func holders() []activity.Holder {
 			Statement: summaries[i%len(summaries)], PID: uint32(50210 + 7*i),
 		})
 	}
+	waits := &all[2]
+	waits.Runs, waits.Cause, waits.Found = 8100*time.Millisecond, found, found.String()
 	return all
 }
 

@@ -4,7 +4,10 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -188,7 +191,33 @@ func pgprodsOwn(t *testing.T, dsn string, to *Record) {
 	require.Equal(t, "connected", pgprod.Check(ctx, db).Database)
 	wait(t, db, context.Background())
 	wait(t, db, ctx)
+	slow(ctx, t, dsn, to)
 	pgtest.Eventually(t, 20*time.Second, func() bool { return to.has("pgprod.server.connection.limit") }, "no preflight")
+}
+
+// slow has a statement wait for another program's lock until the pool has found out.
+func slow(ctx context.Context, t *testing.T, dsn string, to *Record) {
+	db, err := pgprod.Open(pgtest.With(dsn, "compute_query_id", "on"), pgprod.WithTracerProvider(to.Tracers), pgprod.WithMeterProvider(to.Meters),
+		pgprod.WithSlowQuery(100*time.Millisecond), pgprod.WithPreflight(false))
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, db.Close()) })
+	other, err := pgx.Connect(ctx, dsn)
+	require.NoError(t, err)
+	_, err = other.Exec(ctx, "begin; lock table items")
+	require.NoError(t, err)
+	done := make(chan error, 1)
+	go func() { // ended by the end of the lock
+		_, err := db.ExecContext(ctx, "UPDATE items SET name = $1", parameter)
+		done <- err
+	}()
+	page := pgprod.DebugHandler(db)
+	pgtest.Eventually(t, 20*time.Second, func() bool {
+		answer := httptest.NewRecorder()
+		page.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/?format=json", nil))
+		return strings.Contains(answer.Body.String(), "waits for Lock/relation held by")
+	}, "no cause")
+	require.NoError(t, other.Close(ctx))
+	require.NoError(t, <-done)
 }
 
 // wait has a caller wait for the pool's only connection.
