@@ -114,15 +114,15 @@ func (op *Operation) WasSlow(cause *activity.Cause) {
 	if cause == nil || op.span == nil || !op.span.IsRecording() {
 		return
 	}
-	op.span.SetAttributes(attribute.String("pgprod.slow.cause", cause.String()))
+	op.span.SetAttributes(slowCauseKey.String(cause.String()))
 	if cause.State == activity.Waiting {
-		op.span.SetAttributes(attribute.String("pgprod.slow.wait_event", cause.Wait.String()))
+		op.span.SetAttributes(slowWaitEventKey.String(cause.Wait.String()))
 	}
 	if root := cause.Root(); root != nil && root.PID != 0 {
-		op.span.SetAttributes(attribute.Int64("pgprod.slow.blocker_pid", int64(root.PID)))
+		op.span.SetAttributes(slowBlockerPIDKey.Int64(int64(root.PID)))
 	}
 	if cause.QueryID != 0 {
-		op.span.SetAttributes(attribute.String("pgprod.query_id", strconv.FormatInt(cause.QueryID, 10)))
+		op.span.SetAttributes(queryIDKey.String(strconv.FormatInt(cause.QueryID, 10)))
 	}
 }
 

@@ -39,6 +39,10 @@ const (
 	beginsTransactionKey  = attribute.Key("pgprod.begins_transaction")
 	transactionAttemptKey = attribute.Key("pgprod.transaction.attempt")
 	retryReasonKey        = attribute.Key("pgprod.transaction.retry_reason")
+	slowCauseKey          = attribute.Key("pgprod.slow.cause")
+	slowWaitEventKey      = attribute.Key("pgprod.slow.wait_event")
+	slowBlockerPIDKey     = attribute.Key("pgprod.slow.blocker_pid")
+	queryIDKey            = attribute.Key("pgprod.query_id")
 )
 
 // lastRelease is the version of the scope if the program doesn't say which one it is built with: in pgprod's own tests, and
