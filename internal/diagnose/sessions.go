@@ -27,7 +27,7 @@ import (
 const sessionsQuery = `with a as materialized (select * from pg_stat_activity),
 ours as materialized (select pid from a where pid = any('%[1]s') or leader_pid = any('%[1]s')
   or pg_backend_pid() <> %[2]d and state = 'active' and pid <> pg_backend_pid()
-  and usename = current_user and datname = current_database()),
+  and usename = session_user and datname = current_database()),
 w as materialized (select pid, case wait_event when 'SafeSnapshot' then pg_safe_snapshot_blocking_pids(pid)
     else pg_blocking_pids(pid) end as by_pids
   from (select pid, wait_event from a where wait_event_type = 'Lock' or wait_event = 'SafeSnapshot'
@@ -179,7 +179,7 @@ func (s *Sessions) Cause(a Asked) *activity.Cause {
 	case s.Serves(a.Conn.PID(), a.Conn):
 		one = s.byPID[a.Conn.PID()]
 	}
-	if one == nil || one.Hidden {
+	if one == nil || one.Hidden || one.State == "" || one.State == "disabled" { // by track_activities
 		return nil
 	}
 	cause.QueryID = one.queryID
