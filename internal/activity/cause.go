@@ -62,14 +62,14 @@ func (w Wait) String() string {
 // A Blocker is a session that blocks a statement or another session.
 type Blocker struct {
 	PID         uint32 `json:"pid,omitempty"`      // 0: it is a prepared transaction, which has no session
-	Prepared    string `json:"prepared,omitempty"` // the name of the prepared transaction; "": it isn't one, or that isn't known
+	Prepared    string `json:"prepared,omitempty"` // the name of a prepared transaction; "": it is none, or not known
 	Kind        string `json:"kind,omitempty"`     // pg_stat_activity's backend_type; "": not known
 	Application string `json:"application,omitempty"`
 	User        string `json:"user,omitempty"`
 	State       string `json:"state,omitempty"` // pg_stat_activity's state, as "idle in transaction"; "": not known
 
 	InState       time.Duration `json:"in_state_ns,omitempty"`       // how long it has been in this state; 0: not known
-	InTransaction time.Duration `json:"in_transaction_ns,omitempty"` // how long its transaction is open; 0: none is, or not known
+	InTransaction time.Duration `json:"in_transaction_ns,omitempty"` // how long its transaction is open; 0: none is
 	Wait          Wait          `json:"wait,omitzero"`               // what it waits for itself
 	Hidden        bool          `json:"hidden,omitempty"`            // the role may not see more of it
 
@@ -81,7 +81,7 @@ type Own struct {
 	Held    time.Duration `json:"held_ns"`         // how long its borrower has had it; 0: nobody has it any more
 	Running bool          `json:"running"`         // a statement is under way
 	Summary string        `json:"summary"`         // of the statement that runs, or of the last one
-	Stack   []string      `json:"stack,omitempty"` // of the borrower, "function file:line", the innermost first; empty: not taken
+	Stack   []string      `json:"stack,omitempty"` // of the borrower, the innermost frame first; empty: not taken
 }
 
 // wordsFor explain wait events that are this program's business, or that are frequent and whose names say little.

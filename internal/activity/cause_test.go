@@ -13,6 +13,12 @@ import (
 	"github.com/pgprod/pgprod/internal/docs"
 )
 
+// job is the frame of a caller.
+const job = "github.com/acme/billing.(*Job).run job.go:88"
+
+// disk is a wait for the disk.
+var disk = activity.Wait{Type: "IO", Event: "DataFileRead"}
+
 // lock is a wait for the end of another transaction.
 var lock = activity.Wait{Type: "Lock", Event: "transactionid"}
 
@@ -24,13 +30,14 @@ func idle(pid uint32) activity.Blocker {
 
 // busy is a session that waits itself.
 func busy(pid uint32, w activity.Wait) activity.Blocker {
-	return activity.Blocker{PID: pid, Kind: "client backend", User: "reports", State: "active", InState: 4200 * time.Millisecond, Wait: w}
+	return activity.Blocker{PID: pid, Kind: "client backend", User: "reports", State: "active", Wait: w,
+		InState: 4200 * time.Millisecond}
 }
 
 func TestACauseSaysInOneLineWhatAStatementWaitsFor(t *testing.T) {
 	relation := activity.Wait{Type: "Lock", Event: "relation"}
 	own := idle(12)
-	own.Own = &activity.Own{Held: 42 * time.Second, Summary: "UPDATE accounts", Stack: []string{"github.com/acme/billing.(*Job).run job.go:88", "main.main main.go:3"}}
+	own.Own = &activity.Own{Held: 42 * time.Second, Summary: "UPDATE accounts", Stack: []string{job, "main.main main.go:3"}}
 	untaken := idle(12)
 	untaken.Own = &activity.Own{Held: time.Minute, Running: true, Summary: "UPDATE accounts"}
 	for want, cause := range map[string]activity.Cause{
@@ -59,7 +66,7 @@ func TestACauseSaysInOneLineWhatAStatementWaitsFor(t *testing.T) {
 			Wait: relation, Chain: []activity.Blocker{{PID: 7, Application: "billing", User: "b", Hidden: true}}},
 		"waits for Lock/relation held by pid 7 (nothing is known of it)":                    {Wait: relation, Chain: []activity.Blocker{{PID: 7}}},
 		"waits for Client/ClientWrite (for this program to read the rows)":                  {Wait: activity.Wait{Type: "Client", Event: "ClientWrite"}},
-		"waits for IO/DataFileRead in a parallel worker (for the disk)":                     {Wait: activity.Wait{Type: "IO", Event: "DataFileRead"}, Parallel: true},
+		"waits for IO/DataFileRead in a parallel worker (for the disk)":                     {Wait: disk, Parallel: true},
 		"the server is done: its answer is on the way, or this program is reading the rows": {State: activity.Reading},
 		"the server is idle and hasn't got it: it is on the way, or lost":                   {State: activity.Unseen},
 		"runs on the server, without a wait event (CPU, as a rule)":                         {State: activity.Running},
@@ -76,7 +83,7 @@ func TestTheManualHasTheWordsForEachIncident(t *testing.T) {
 	relation, advisory := activity.Wait{Type: "Lock", Event: "relation"}, activity.Wait{Type: "Lock", Event: "advisory"}
 	migration, unnamed, reports, own, hidden := idle(4711), idle(4711), busy(4712, lock), idle(4711), idle(4711)
 	migration.Application, unnamed.Application, unnamed.User, reports.Application = "migration", "", "postgres", "reports"
-	own.Own = &activity.Own{Held: 42 * time.Second, Summary: "update accounts", Stack: []string{"github.com/acme/billing.(*Job).run job.go:88"}}
+	own.Own = &activity.Own{Held: 42 * time.Second, Summary: "update accounts", Stack: []string{job}}
 	hidden.Kind, hidden.State, hidden.InState, hidden.Hidden = "", "", 0, true
 	prepared := activity.Blocker{Prepared: "order 7", InState: 3*time.Hour + 2*time.Minute + 10*time.Second}
 	for _, cause := range []activity.Cause{
@@ -84,7 +91,7 @@ func TestTheManualHasTheWordsForEachIncident(t *testing.T) {
 		{Wait: advisory, Chain: []activity.Blocker{unnamed}}, {Wait: lock, Chain: []activity.Blocker{reports, idle(4711)}},
 		{Wait: lock, Chain: []activity.Blocker{own}}, {Wait: lock, Chain: []activity.Blocker{prepared}},
 		{Wait: activity.Wait{Type: "Client", Event: "ClientWrite"}}, {State: activity.Reading}, {State: activity.Running},
-		{State: activity.Unseen}, {Wait: activity.Wait{Type: "IO", Event: "DataFileRead"}}, {Wait: relation, Chain: []activity.Blocker{hidden}},
+		{State: activity.Unseen}, {Wait: disk}, {Wait: relation, Chain: []activity.Blocker{hidden}},
 	} {
 		assert.Contains(t, manual, "`"+cause.String()+"`")
 	}

@@ -12,9 +12,9 @@ import (
 // aboutTimeout is how long it may take to ask the server about slow statements, connecting included.
 const aboutTimeout = 2 * time.Second
 
-// About asks the server at an address, as link.Conn.Address returned it, what statements of the pool's connections to it do. It
-// asks over the connection for health checks, or over a new one, which becomes that connection. It takes aboutTimeout at most, and
-// a second more if the server doesn't react.
+// About asks the server at an address, as link.Conn.Address returned it, what statements of the pool's connections to it
+// do. It asks over the connection for health checks, or over a new one, which becomes that connection. It takes
+// aboutTimeout at most, and a second more if the server doesn't react.
 func (h *Prober) About(address string, asked []Asked) (*Sessions, error) {
 	ctx, cancel := context.WithTimeout(h.Life(), aboutTimeout)
 	defer cancel()
@@ -64,8 +64,8 @@ func (h *Prober) takeKept(address string) used {
 	return u
 }
 
-// keep keeps a connection for the next question, for probeKept. It closes the connection if there is another one by now, if Renew
-// was called meanwhile, or if the pool is closed.
+// keep keeps a connection for the next question, for probeKept. It closes the connection if there is another one by now,
+// if Renew was called meanwhile, or if the pool is closed.
 func (h *Prober) keep(u used) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

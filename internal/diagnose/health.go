@@ -265,8 +265,8 @@ func (h *Prober) refresh() {
 	}
 }
 
-// forgetLaterLocked sets the timer that closes what the prober has when nobody has used it for probeKept. It is called with h.mu
-// held.
+// forgetLaterLocked sets the timer that closes what the prober has when nobody has used it for probeKept. It is called with
+// h.mu held.
 func (h *Prober) forgetLaterLocked() {
 	if h.Closed() {
 		return
@@ -361,8 +361,8 @@ func (h *Prober) forgetProbe() {
 	}
 }
 
-// Renew closes the connection that was kept, after the look under way if there is one, and has About close the one that it uses.
-// The next look makes another.
+// Renew closes the connection that was kept, after the look under way if there is one, and has About close the one that it
+// uses. The next look makes another.
 func (h *Prober) Renew() {
 	h.mu.Lock()
 	defer h.mu.Unlock()

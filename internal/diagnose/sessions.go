@@ -16,14 +16,14 @@ import (
 	"github.com/pgprod/pgprod/internal/link"
 )
 
-// sessionsQuery asks for the sessions that some statements run in, for those that block them, and for those that block these.
-// %[1]s is an array of pids, %[2]d the pid that we know the asking connection by, %[3]s the column query_id.
+// sessionsQuery asks for the sessions that some statements run in, for those that block them, and for those that block
+// these. %[1]s is an array of pids, %[2]d the pid that we know the asking connection by, %[3]s the column query_id.
 //
-// pg_blocking_pids locks all of the server's lock table for a moment. So it is called only if one of the statements waits for
-// a lock, and then for so many sessions that wait for one, ours first, and for those that may not be seen.
+// pg_blocking_pids locks all of the server's lock table for a moment. So it is called only if one of the statements waits
+// for a lock, and then for so many sessions that wait for one, ours first, and for those that may not be seen.
 //
-// If pg_backend_pid() is not the pid that we know, there is a pooler, which has made up the pids. Then the sessions of the same
-// role and database that are active are returned, with their texts.
+// If pg_backend_pid() is not the pid that we know, there is a pooler, which has made up the pids. Then the sessions of
+// the same role and database that are active are returned, with their texts.
 const sessionsQuery = `with a as materialized (select * from pg_stat_activity),
 ours as materialized (select pid from a where pid = any('%[1]s') or leader_pid = any('%[1]s')
   or pg_backend_pid() <> %[2]d and state = 'active' and pid <> pg_backend_pid()
@@ -42,8 +42,8 @@ select pid, coalesce(leader_pid, 0), coalesce(client_port, 0),
   query = '<insufficient privilege>', array_to_string(by_pids, ' '),
   case when 0 = any(by_pids) then (select extract(epoch from clock_timestamp() - x.prepared) || ' ' || x.gid
     from pg_locks l join pg_locks h on h.pid is null and h.granted and (h.locktype, h.database, h.relation, h.page, h.tuple,
-      h.virtualxid, h.transactionid, h.classid, h.objid, h.objsubid) is not distinct from (l.locktype, l.database, l.relation,
-      l.page, l.tuple, l.virtualxid, l.transactionid, l.classid, l.objid, l.objsubid)
+      h.virtualxid, h.transactionid, h.classid, h.objid, h.objsubid) is not distinct from (l.locktype, l.database,
+      l.relation, l.page, l.tuple, l.virtualxid, l.transactionid, l.classid, l.objid, l.objsubid)
     join pg_locks own on own.pid is null and own.locktype = 'transactionid' and own.virtualtransaction = h.virtualtransaction
     join pg_prepared_xacts x on x.transaction = own.transactionid
     where l.pid = a.pid and not l.granted limit 1) end,
@@ -244,8 +244,8 @@ func (s *Sessions) judge(cause *activity.Cause, one *session) {
 	s.follow(cause, one)
 }
 
-// workerOf returns the parallel worker for which a session waits, nil if it doesn't wait for one. If there are several it is one
-// that waits for a lock, or else one that doesn't wait for the others.
+// workerOf returns the parallel worker for which a session waits, nil if it doesn't wait for one. If there are several it
+// is one that waits for a lock, or else one that doesn't wait for the others.
 func (s *Sessions) workerOf(leader *session) (worker *session) {
 	if leader.Wait.Type != "IPC" || leader.Wait.Event == "SafeSnapshot" || leader.Wait.Event == "SyncRep" {
 		return nil

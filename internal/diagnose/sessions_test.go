@@ -13,8 +13,8 @@ import (
 // row is a row of sessionsQuery as a server sends it, of a session that has waited for ten seconds for what wait says. These
 // tests emulate the server in what a real one can't be brought to in a test.
 func row(pid, leader, state, waitType, event, by string) [][]byte {
-	texts := []string{pid, leader, "-1", "100", "10", "9", "20", "app", "shop", "client backend", state, waitType, event, "-7", "f",
-		by, "", "", "f"}
+	texts := []string{pid, leader, "-1", "100", "10", "9", "20", "app", "shop", "client backend", state, waitType, event, "-7",
+		"f", by, "", "", "f"}
 	row := make([][]byte, len(texts))
 	for i, text := range texts {
 		row[i] = []byte(text)
@@ -60,13 +60,14 @@ func TestARowOfTheServersAnswerIsRead(t *testing.T) {
 
 func TestAStatementThatWaitsForItsParallelWorkersWaitsForWhatTheyWaitFor(t *testing.T) {
 	leader := row("7", "0", "active", "IPC", "ExecuteGather", "")
-	cause := sessionsOf(leader, row("8", "7", "active", "IO", "DataFileRead", ""), row("9", "7", "active", "Lock", "extend", "5"),
+	reads := row("8", "7", "active", "IO", "DataFileRead", "")
+	cause := sessionsOf(leader, reads, row("9", "7", "active", "Lock", "extend", "5"),
 		row("5", "0", "active", "", "", "")).judged(time.Minute)
 	assert.Equal(t, "Lock/extend", cause.Wait.String())
 	assert.True(t, cause.Parallel)
 	assert.Equal(t, []uint32{5}, chain(cause))
 
-	cause = sessionsOf(leader, row("8", "7", "active", "", "", ""), row("9", "7", "active", "IO", "DataFileRead", "")).judged(time.Minute)
+	cause = sessionsOf(leader, row("9", "7", "active", "", "", ""), reads).judged(time.Minute)
 	assert.Equal(t, "waits for IO/DataFileRead in a parallel worker (for the disk)", cause.String())
 	cause = sessionsOf(leader, row("8", "7", "active", "", "", "")).judged(time.Minute)
 	assert.Equal(t, activity.Running, cause.State)
@@ -76,7 +77,8 @@ func TestAStatementThatWaitsForItsParallelWorkersWaitsForWhatTheyWaitFor(t *test
 
 func TestAChainEndsWhereItComesRoundOrIsNotKnown(t *testing.T) {
 	lock := func(pid, by string) [][]byte { return row(pid, "0", "active", "Lock", "transactionid", by) }
-	assert.Equal(t, []uint32{8, 9}, chain(sessionsOf(lock("7", "8"), lock("8", "9"), lock("9", "7")).judged(time.Minute)), "a deadlock")
+	round := sessionsOf(lock("7", "8"), lock("8", "9"), lock("9", "7"))
+	assert.Equal(t, []uint32{8, 9}, chain(round.judged(time.Minute)), "a deadlock")
 	assert.Equal(t, []uint32{8}, chain(sessionsOf(lock("7", "8"), lock("8", "8")).judged(time.Minute)))
 	assert.Equal(t, []uint32{8, 10}, chain(sessionsOf(lock("7", "8"), lock("8", "10")).judged(time.Minute)), "it is gone")
 	assert.Equal(t, []uint32{0}, chain(sessionsOf(lock("7", "0")).judged(time.Minute)), "a prepared transaction")

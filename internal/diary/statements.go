@@ -106,8 +106,8 @@ func (s Statement) attrs() []slog.Attr {
 	return []slog.Attr{slog.String("statement", shorten(s.Text())), duration("duration", s.Took), slog.Int64("rows", s.Rows())}
 }
 
-// causeAttrs are the attributes that say what a slow statement was last found to wait for, and how long it had run then. There
-// are none if that isn't known.
+// causeAttrs are the attributes that say what a slow statement was last found to wait for, and how long it had run then.
+// There are none if that isn't known.
 func causeAttrs(c *activity.Cause) []slog.Attr {
 	if c == nil {
 		return nil

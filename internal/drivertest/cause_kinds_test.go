@@ -77,7 +77,8 @@ func TestTheSpanOfASlowStatementHasItsCause(t *testing.T) {
 	t.Parallel()
 	tr := newTracing(t)
 	i := incidentIn(t, pgtest.NewDatabase(t), "pool_size", "2")
-	traced := openPool(t, with(i.dsn, "slow_query", "100ms"), pgprod.WithTracerProvider(tr.provider), i.log.option(slog.LevelInfo))
+	traced := openPool(t, with(i.dsn, "slow_query", "100ms"), pgprod.WithTracerProvider(tr.provider),
+		i.log.option(slog.LevelInfo))
 	i.db = traced
 	tx, pid := i.other("billing", update)
 	done := run(traced, update)
@@ -86,7 +87,7 @@ func TestTheSpanOfASlowStatementHasItsCause(t *testing.T) {
 	require.NoError(t, <-done)
 	mustExec(t, traced, "select 1")
 	got := asMap(tr.one(t, "update accounts").Attributes())
-	assert.Regexp(t, `^waits for Lock/transactionid held by pid \d+ \(application billing, idle in transaction for `, got["pgprod.slow.cause"])
+	assert.Regexp(t, fmt.Sprintf("^"+forRow+byBilling+"$", pid), got["pgprod.slow.cause"])
 	assert.Equal(t, "Lock/transactionid", got["pgprod.slow.wait_event"])
 	assert.EqualValues(t, pid, got["pgprod.slow.blocker_pid"])
 	for _, name := range []attribute.Key{"pgprod.slow.cause", "pgprod.slow.wait_event", "pgprod.slow.blocker_pid"} {
@@ -127,7 +128,8 @@ func TestTheServerIsAskedNothingWhileNothingIsSlowAndOnceASecondWhileMuchIs(t *t
 	assert.Zero(t, checks())
 
 	var log logged
-	db := openPool(t, with(dsn, "slow_query", "10ms", "pool_size", "20", "application_name", "slow"), log.option(slog.LevelInfo))
+	db := openPool(t, with(dsn, "slow_query", "10ms", "pool_size", "20", "application_name", "slow"),
+		log.option(slog.LevelInfo))
 	began := time.Now()
 	var all []chan error
 	for n := range 20 { // each of them becomes slow at another time
@@ -180,7 +182,7 @@ func TestARoleThatMaySeeLittleIsToldThePidAndWhatWouldShowMore(t *testing.T) {
 	waiting := run(second, update)
 	done := run(i.db, "update accounts set n = 2 where id = 2")
 	hidden := `its state is hidden from this role, pg_read_all_stats would show it`
-	i.sees(`waits for Lock/transactionid held by pid %d \(application reports, %s\), which waits for Lock held by pid %d \(application billing, %s\)`,
+	i.sees(forRow+`\(application reports, %s\), which waits for Lock held by pid %d \(application billing, %s\)`,
 		middle, hidden, pid, hidden)
 	require.NoError(t, tx.Rollback())
 	require.NoError(t, <-waiting)

@@ -39,8 +39,8 @@ func incidentIn(t *testing.T, dsn string, keysAndValues ...string) *incident {
 	i := &incident{t: t, dsn: dsn}
 	mustExec(t, openPgx(t, i.dsn), "create table accounts (id int primary key, n int)")
 	mustExec(t, openPgx(t, i.dsn), "insert into accounts select n, 0 from generate_series(1, 9) n")
-	dsn = with(i.dsn, append([]string{"slow_query", "100ms", "application_name", "shop", "command_timeout", "2m"}, keysAndValues...)...)
-	i.db = openPool(t, dsn, i.log.option(slog.LevelInfo))
+	keys := append([]string{"slow_query", "100ms", "application_name", "shop", "command_timeout", "2m"}, keysAndValues...)
+	i.db = openPool(t, with(dsn, keys...), i.log.option(slog.LevelInfo))
 	return i
 }
 
@@ -80,7 +80,8 @@ func (i *incident) sees(pattern string, args ...any) (found *activity.Cause) {
 	i.t.Helper()
 	want := regexp.MustCompile("^" + fmt.Sprintf(pattern, args...) + "$")
 	seen := map[string]bool{}
-	for deadline := time.Now().Add(3 * patience); found == nil; time.Sleep(20 * time.Millisecond) { // looks are up to 10 s apart
+	deadline := time.Now().Add(3 * patience) // the server is asked up to ten seconds apart
+	for ; found == nil; time.Sleep(20 * time.Millisecond) {
 		for _, c := range i.causes() {
 			seen[c.String()] = true
 			if want.MatchString(c.String()) {
@@ -102,8 +103,13 @@ func (i *incident) slowLine(pattern string, args ...any) line {
 	return lines[0]
 }
 
-// A duration in a cause.
-const lasting = `[0-9.msh]+`
+// Parts of causes: a duration, a lock of a row, and who holds it as a rule.
+const (
+	lasting   = `[0-9.msh]+`
+	forRow    = `waits for Lock/transactionid held by pid %d `
+	byBilling = `\(application billing, idle in transaction for ` + lasting + `\)`
+	itself    = `; perhaps for itself: a statement beside a transaction of the same function waits for that transaction`
+)
 
 const update = "update accounts set n = n + 1 where id = 1"
 
@@ -111,7 +117,7 @@ func TestASlowStatementSaysWhoHoldsTheRowThatItWaitsFor(t *testing.T) {
 	i := newIncident(t)
 	tx, pid := i.other("billing", update)
 	done := run(i.db, update)
-	const says = `waits for Lock/transactionid held by pid %d \(application billing, idle in transaction for ` + lasting + `\)`
+	const says = forRow + byBilling
 	cause := i.sees(says, pid)
 	assert.Equal(t, activity.Waiting, cause.State)
 	assert.GreaterOrEqual(t, cause.After, 100*time.Millisecond)
@@ -146,8 +152,7 @@ func TestASlowStatementSaysWhoIsAtTheRootOfAQueue(t *testing.T) {
 	second, middle := i.other("reports", "update accounts set n = 1 where id = 2")
 	waiting := run(second, update)
 	done := run(i.db, "update accounts set n = 2 where id = 2")
-	cause := i.sees(`waits for Lock/transactionid held by pid %d \(application reports, active for `+lasting+`\), which waits for `+
-		`Lock/transactionid held by pid %d \(application billing, idle in transaction for `+lasting+`\)`, middle, root)
+	cause := i.sees(forRow+`\(application reports, active for `+lasting+`\), which `+forRow+byBilling, middle, root)
 	assert.Equal(t, root, cause.Root().PID)
 	require.NoError(t, first.Rollback())
 	require.NoError(t, <-waiting)
@@ -168,7 +173,7 @@ func TestASlowStatementThatThisPoolBlocksSaysWhereTheBlockersCallerIs(t *testing
 	i := newIncident(t)
 	tx, pid := billingJob(t, i.db)
 	done := run(i.db, update)
-	const says = `waits for Lock/transactionid held by pid %d \(this pool's own, idle in transaction for ` + lasting +
+	const says = forRow + `\(this pool's own, idle in transaction for ` + lasting +
 		`, held since ` + lasting + ` by drivertest\.billingJob cause_test\.go:\d+, last update accounts\)`
 	cause := i.sees(says, pid)
 	own := cause.Chain[0].Own
@@ -190,10 +195,11 @@ func TestATransactionThatWaitsForItselfThroughThePoolIsOneLine(t *testing.T) {
 		return err
 	})
 	require.Error(t, err)
-	const says = `waits for Lock/transactionid held by pid \d+ \(this pool's own, idle in transaction for ` + lasting + `, held since ` +
-		lasting + ` by drivertest\.TestATransactionThatWaitsForItself\S+ cause_test\.go:\d+, last update accounts\); perhaps for itself: ` +
-		`a statement beside a transaction of the same function waits for that transaction`
-	assert.Regexp(t, `^pgprod: pool \S+: the statement exceeded command_timeout \(3s\): .* \(seen after `+lasting+`: `+says+`\)$`, err.Error())
+	const says = `waits for Lock/transactionid held by pid \d+ \(this pool's own, idle in transaction for ` + lasting +
+		`, held since ` + lasting + ` by drivertest\.TestATransactionThatWaitsForItself\S+ cause_test\.go:\d+, ` +
+		`last update accounts\)` + itself
+	assert.Regexp(t, `^pgprod: pool \S+: the statement exceeded command_timeout \(3s\): .* \(seen after `+lasting+`: `+says+`\)$`,
+		err.Error())
 	lines := i.log.lines(t, "pgprod: statement failed")
 	require.Len(t, lines, 1)
 	assert.Regexp(t, "^"+says+"$", lines[0]["cause"])
@@ -204,8 +210,7 @@ func TestAStatementThatIsCutShortSaysWhatItWaitedFor(t *testing.T) {
 	tx, pid := i.other("billing", "update accounts set n = 4711 where id = 1")
 	_, err := i.db.Exec("update accounts set n = 4242 where id = 1")
 	requireCut(t, err, context.DeadlineExceeded)
-	assert.Regexp(t, fmt.Sprintf(`\(seen after %s: waits for Lock/transactionid held by pid %d \(application billing, idle in transaction for %s\)\)$`,
-		lasting, pid, lasting), err.Error())
+	assert.Regexp(t, fmt.Sprintf(`\(seen after `+lasting+`: `+forRow+byBilling+`\)$`, pid), err.Error())
 	assert.NotContains(t, err.Error()+i.log.buffer.String(), "4242")
 	assert.NotContains(t, err.Error()+i.log.buffer.String(), "4711 ")
 	require.NoError(t, tx.Rollback())
@@ -216,7 +221,8 @@ func TestAStatementThatIsCutShortSaysWhatItWaitedFor(t *testing.T) {
 	defer cancel()
 	_, err = i.db.ExecContext(ctx, "select pg_sleep(60)")
 	requireCut(t, err, context.DeadlineExceeded)
-	assert.Regexp(t, `\(seen after `+lasting+`: waits for Timeout/PgSleep \(it calls pg_sleep\)\)$`, err.Error(), "nor of the one before")
+	assert.Regexp(t, `\(seen after `+lasting+`: waits for Timeout/PgSleep \(it calls pg_sleep\)\)$`, err.Error(),
+		"nor of the one before")
 }
 
 func TestAStatementThatNeverEndsHasALineWhileItRuns(t *testing.T) {

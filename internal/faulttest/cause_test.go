@@ -60,11 +60,10 @@ func TestBehindPgBouncerASlowStatementIsKnownByItsTextOrNotAtAll(t *testing.T) {
 	b := startBouncer(t, pgtest.StartTB(t, pgtest.Config{}), "transaction", "default_pool_size = 10")
 	name := b.database(t)
 	direct := openPgx(t, with(b.server.DSN(name), "application_name", "billing"))
-	for _, statement := range []string{"create table orders (id int primary key, n int)", "insert into orders values (1, 0), (2, 0)"} {
-		_, err := direct.Exec(statement)
-		require.NoError(t, err)
-	}
-	db := openPool(t, b.dsn(name, "server_settings_mode", "set", "default_query_exec_mode", "exec", "slow_query", "100ms", "application_name", "shop"))
+	_, err := direct.Exec("create table orders (id int primary key, n int); insert into orders values (1, 0), (2, 0)")
+	require.NoError(t, err)
+	db := openPool(t, b.dsn(name, "server_settings_mode", "set", "default_query_exec_mode", "exec", "slow_query", "100ms",
+		"application_name", "shop"))
 	tx, err := direct.Begin()
 	require.NoError(t, err)
 	pid := get[int](t, tx, "select pg_backend_pid()")
@@ -74,8 +73,8 @@ func TestBehindPgBouncerASlowStatementIsKnownByItsTextOrNotAtAll(t *testing.T) {
 	done := begun(db, "update orders set n = 2 where id = 1")
 	cause := awaitCause(t, db, "update orders")
 	assert.True(t, cause.ByText)
-	assert.Regexp(t, fmt.Sprintf(`^behind a pooler, as the only session with this text and age: waits for Lock/transactionid held by pid %d `+
-		`\(application billing, idle in transaction for [0-9.ms]+\)$`, pid), cause.String())
+	assert.Regexp(t, fmt.Sprintf(`^behind a pooler, as the only session with this text and age: `+
+		`waits for Lock/transactionid held by pid %d \(application billing, idle in transaction for [0-9.ms]+\)$`, pid), cause.String())
 
 	var twins []chan error
 	for range 2 { // whichever session is whose
@@ -98,7 +97,8 @@ func TestTheServerIsAskedThatTheSlowStatementRunsOn(t *testing.T) {
 	t.Parallel()
 	first, second := pgtest.StartTB(t, pgtest.Config{}), pgtest.StartTB(t, pgtest.Config{})
 	require.NoError(t, first.Crash())
-	db := openPool(t, with(hostsDSN("any", first, second), "slow_query", "100ms", "preflight", "off", "pool_size", "1", "max_overflow", "0"))
+	db := openPool(t, with(hostsDSN("any", first, second), "slow_query", "100ms", "preflight", "off", "pool_size", "1",
+		"max_overflow", "0"))
 	require.NoError(t, db.Ping(), "to the second one")
 	require.NoError(t, first.Resume(t.Context()))
 	pgtest.Eventually(t, patience, func() bool {

@@ -109,7 +109,8 @@ func (op *Operation) TraceParent() string {
 	return "00-" + sc.TraceID().String() + "-" + sc.SpanID().String() + "-" + sc.TraceFlags().String()
 }
 
-// WasSlow notes in the span what the statement was last found to wait for. cause is nil if it wasn't slow, or that isn't known.
+// WasSlow notes in the span what the statement was last found to wait for. cause is nil if it wasn't slow, or that isn't
+// known.
 func (op *Operation) WasSlow(cause *activity.Cause) {
 	if cause == nil || op.span == nil || !op.span.IsRecording() {
 		return

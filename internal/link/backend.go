@@ -7,8 +7,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// backend is what identifies the server's process that serves a connection. Its pid alone doesn't: a pooler makes one up, and
-// behind one address there may be several servers.
+// backend is what identifies the server's process that serves a connection. Its pid alone doesn't: a pooler makes one up,
+// and behind one address there may be several servers.
 type backend struct {
 	address     string // what was dialled: host and port, or the path of a socket
 	pid         uint32
@@ -43,9 +43,9 @@ func (c *Conn) Address() string { return c.backend.address }
 // answer takes its time.
 const clocksDrift = 2 * time.Second
 
-// IsServedBy reports whether a session that the server's pg_stat_activity shows is that of the connection: it has its pid, and
-// either the port of our end as its client_port, or it was started, by package clock, while the connection was made. Behind a
-// pooler, which makes a pid up, it is false. It may be called at any time.
+// IsServedBy reports whether a session that the server's pg_stat_activity shows is that of the connection: it has its
+// pid, and either the port of our end as its client_port, or it was started, by package clock, while the connection was
+// made. Behind a pooler, which makes a pid up, it is false. It may be called at any time.
 func (c *Conn) IsServedBy(pid uint32, clientPort int, started int64) bool {
 	b := &c.backend
 	if pid == 0 || pid != b.pid {

@@ -21,7 +21,8 @@ func (d *doing) note(kind, sql string, began int64) {
 	d.kind, d.sql, d.began, d.cause = kind, sql, began, nil
 }
 
-// noStatement notes that something begins that is not a statement, such as a ping. It must not be taken for the last statement.
+// noStatement notes that something begins that is not a statement, such as a ping. It must not be taken for the last
+// statement.
 func (d *doing) noStatement() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -53,11 +54,11 @@ type Moment struct {
 	Cause     *activity.Cause // what it was last found to wait for; nil: not known
 }
 
-// UnderWay returns the statement under way, and whether there is one. Rows that are open are under way, unless command_timeout
-// has ended their statement. It may be called at any time.
+// UnderWay returns the statement under way, and whether there is one. Rows that are open are under way, unless
+// command_timeout has ended their statement. It may be called at any time.
 //
-// A statement that begins is noted before the guard runs, and the guard stops before the next one is noted: so when the guard
-// runs, what is noted is what it runs for, or its successor, which is only about to begin and young.
+// A statement that begins is noted before the guard runs, and the guard stops before the next one is noted: so when the
+// guard runs, what is noted is what it runs for, or its successor, which is only about to begin and young.
 func (c *Conn) UnderWay() (m Moment, ok bool) {
 	running, _ := c.guard.State()
 	if !running {

@@ -83,8 +83,8 @@ func (w *slowWatch) arm(due int64, fire func()) {
 	}
 }
 
-// disarmed is called when what the timer has called is over. It returns from when on the next question may be asked, by package
-// clock.
+// disarmed is called when what the timer has called is over. It returns from when on the next question may be asked, by
+// package clock.
 func (w *slowWatch) disarmed() (allowed int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -93,8 +93,8 @@ func (w *slowWatch) disarmed() (allowed int64) {
 	return w.allowed
 }
 
-// stop ends the watch. It is called by Close, and if the server doesn't know what it is asked. A look that has begun is one of the
-// pool's tasks, and ends with the pool's life.
+// stop ends the watch. It is called by Close, and if the server doesn't know what it is asked. A look that has begun is
+// one of the pool's tasks, and ends with the pool's life.
 func (w *slowWatch) stop() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -128,8 +128,8 @@ func (w *slowWatch) asked(err error) {
 	w.allowed = clock.Now() + int64(w.pause)
 }
 
-// lookForSlow has the server asked about the statements that are slow, if one of them is to be looked at. The timer calls it. It
-// sets the timer for the next time, unless nothing is lent.
+// lookForSlow has the server asked about the statements that are slow, if one of them is to be looked at. The timer calls
+// it. It sets the timer for the next time, unless nothing is lent.
 func (p *Pool) lookForSlow() {
 	if !p.tasks.begin() { // Close waits for the answer
 		return
@@ -158,9 +158,9 @@ func earlier(a, b int64) int64 {
 	return a
 }
 
-// slowStatements returns the statements that have run for slow_query at now. due is the address of a server that is to be asked
-// now, that of the oldest statement that is due; "": none is. next is when a statement may be due next, by package clock; 0:
-// nothing is lent, or all that is lent is due.
+// slowStatements returns the statements that have run for slow_query at now. due is the address of a server that is to be
+// asked now, that of the oldest statement that is due; "": none is. next is when a statement may be due next, by package
+// clock; 0: nothing is lent, or all that is lent is due.
 func (p *Pool) slowStatements(now int64) (all []slowStatement, due string, next int64) {
 	slow, oldest := int64(p.cfg.SlowQuery), now
 	p.books.mu.Lock()
@@ -228,8 +228,8 @@ func (m *member) looked(s link.Moment, runs time.Duration) {
 	*at = lookedAt{began: s.Began, next: s.Began + int64(runs+min(runs, lookAgain)), told: at.told && at.began == s.Began}
 }
 
-// noteCause notes what a statement was found to wait for, unless it has ended meanwhile. If it has run for long, and will perhaps
-// never end, there is a line about it.
+// noteCause notes what a statement was found to wait for, unless it has ended meanwhile. If it has run for long, and will
+// perhaps never end, there is a line about it.
 func (p *Pool) noteCause(s slowStatement, cause *activity.Cause) {
 	if !s.m.conn.NoteCause(s.Began, cause) || cause.After < toldAfter*p.cfg.SlowQuery || !s.m.tell(s.Began) {
 		return

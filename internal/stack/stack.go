@@ -66,9 +66,9 @@ func (t *Trace) Frames() (all []string) {
 	return all
 }
 
-// MayFollow reports whether a goroutine that was at t may have been at earlier before: the same lines have called the function of
-// the application which then was at another line, or the line at which earlier ends has called all that is further in t. Two
-// goroutines that execute the same code may look like that as well.
+// MayFollow reports whether a goroutine that was at t may have been at earlier before: the same lines have called the
+// function of the application which then was at another line, or the line at which earlier ends has called all that is
+// further in t. Two goroutines that execute the same code may look like that as well.
 func (t *Trace) MayFollow(earlier *Trace) bool {
 	then, now := earlier.Frames(), t.Frames()
 	if len(then) == 0 || len(now) == 0 {
