@@ -39,6 +39,13 @@ func (m *member) checkOut(now int64) {
 	}
 }
 
+// lent reports whether somebody has the connection.
+func (m *member) lent() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.checkout.since != 0
+}
+
 // checkIn notes that a connection is given back, and returns how long it was lent, in nanoseconds. It is called by giveBack.
 // If the checkout was a leak it is counted among those that are over, and its end is logged if it was logged.
 func (p *Pool) checkIn(m *member, now int64) int64 {

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"sync"
@@ -57,6 +58,7 @@ type slowStatement struct {
 	openCheckout
 	link.Moment
 	runs time.Duration
+	due  bool // it is to be looked at now; otherwise it was looked at not long ago
 }
 
 // watchSlowFrom is called by borrow, at now: a statement may begin that is slow by then.
@@ -162,38 +164,57 @@ func earlier(a, b int64) int64 {
 // asked now, that of the oldest statement that is due; "": none is. next is when a statement may be due next, by package
 // clock; 0: nothing is lent, or all that is lent is due.
 func (p *Pool) slowStatements(now int64) (all []slowStatement, due string, next int64) {
-	slow, oldest := int64(p.cfg.SlowQuery), now
+	oldest := now
 	p.books.mu.Lock()
 	defer p.books.mu.Unlock()
 	for m := range p.books.members {
-		m.mu.Lock()
-		lent, at := m.checkout, m.checkout.lookedAt
-		m.mu.Unlock()
-		if lent.since == 0 {
+		if !m.lent() {
 			continue
 		}
-		moment, running := m.conn.UnderWay()
-		switch age := now - moment.Began; {
-		case !running:
-			next = earlier(next, now+slow)
-		case age < slow:
-			next = earlier(next, moment.Began+slow)
-		default:
-			all = append(all, slowStatement{openCheckout{lent, m, time.Duration(now - lent.since)}, moment, time.Duration(age)})
-			if at.began == moment.Began && now < at.next {
-				next = earlier(next, at.next)
-			} else if moment.Began < oldest {
-				oldest, due = moment.Began, m.conn.Address()
-			}
+		s, isSlow, when := m.slowStatement(now, int64(p.cfg.SlowQuery))
+		next = earlier(next, when)
+		if isSlow {
+			all = append(all, s)
+		}
+		if s.due && s.Began < oldest {
+			oldest, due = s.Began, m.conn.Address()
 		}
 	}
 	return all, due, next
 }
 
+// slowStatement returns what runs on the connection, if it has run for slow_query at now. next is when there may be something
+// to look at, by package clock; 0: there is something now.
+func (m *member) slowStatement(now, slow int64) (s slowStatement, is bool, next int64) {
+	moment, running := m.conn.UnderWay()
+	age := now - moment.Began
+	switch {
+	case !running:
+		return s, false, now + slow
+	case age < slow:
+		return s, false, moment.Began + slow
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s = slowStatement{openCheckout{m.checkout, m, time.Duration(now - m.checkout.since)}, moment, time.Duration(age), true}
+	if at := &m.checkout.lookedAt; at.began == moment.Began && now < at.next {
+		s.due, next = false, at.next
+	}
+	return s, true, next
+}
+
 // askAbout asks the server at an address what slow statements do there, and notes what it says. No lock is held.
 func (p *Pool) askAbout(address string, all []slowStatement) {
 	all = slices.DeleteFunc(all, func(s slowStatement) bool { return s.m.conn.Address() != address })
-	slices.SortFunc(all, func(a, b slowStatement) int { return int(min(1, max(-1, a.Began-b.Began))) })
+	slices.SortFunc(all, func(a, b slowStatement) int {
+		switch { // if they are too many, those are left out that were looked at lately
+		case a.due && !b.due:
+			return -1
+		case b.due && !a.due:
+			return 1
+		}
+		return cmp.Compare(a.Began, b.Began)
+	})
 	all = all[:min(len(all), mostAsked)]
 	asked := make([]diagnose.Asked, len(all))
 	for i, s := range all {
