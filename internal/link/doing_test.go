@@ -70,6 +70,15 @@ func TestAConnectionIsKnownByItsPidAndItsPortOrTheTimeOfItsBeginning(t *testing.
 	assert.False(t, c.IsServedBy(7, 0, 500*second), "no port is no proof")
 }
 
+func TestAStatementThatIsQuickAllocatesNothingForThoseWhoLook(t *testing.T) {
+	c, began := newDoing(), int64(0)
+	assert.Zero(t, testing.AllocsPerRun(100, func() {
+		began++
+		c.begins("select 1", began)
+		c.guard.End()
+	}))
+}
+
 // BenchmarkDoing is what it costs each statement that others can see it, and may tell it its cause.
 func BenchmarkDoing(b *testing.B) {
 	c := newDoing()
