@@ -243,3 +243,31 @@ func TestAStatementThatNeverEndsHasALineWhileItRuns(t *testing.T) {
 	assert.Len(t, i.log.lines(t, "still runs"), 1, "once is enough")
 	assert.Len(t, i.log.lines(t, "slow statement"), 1)
 }
+
+func TestACallerThatWaitsForASecondConnectionIsToldThatItHasOne(t *testing.T) {
+	i := newIncident(t, "pool_size", "2", "max_overflow", "0", "pool_timeout", "500ms")
+	held, err := i.db.BeginTx(context.Background(), nil)
+	require.NoError(t, err)
+	mustExec(t, held, update)
+	elsewhere := func() error { _, err := i.db.Exec("select 1"); return err }
+	waits := make(chan error)
+	err = pgprod.InTx(context.Background(), i.db, func(tx *sql.Tx) error {
+		if _, err := tx.Exec("update accounts set n = n + 1 where id = 2"); err != nil {
+			return err
+		}
+		go func() { waits <- elsewhere() }() // ends with the wait
+		require.ErrorIs(t, <-waits, pgprod.ErrPoolTimeout)
+		_, err := i.db.Exec("select 1") // the mistake: beside the transaction
+		return err
+	})
+	require.ErrorIs(t, err, pgprod.ErrPoolTimeout)
+	const says = `no connection became free in \S+ \(pool_size 2, max_overflow 0, in use 2, waiting 0\); perhaps it waits for itself: ` +
+		`it got a connection at drivertest\.TestACallerThatWaitsForASecond\S* cause_test\.go:\d+ ` + lasting +
+		` ago and still has it \(last update accounts\)$`
+	assert.Regexp(t, says, err.Error())
+	lines := i.log.lines(t, "a caller got no connection")
+	require.Len(t, lines, 2)
+	assert.NotContains(t, lines[0]["error_message"], "itself", "another goroutine has none")
+	assert.Regexp(t, says, lines[1]["error_message"])
+	require.NoError(t, held.Rollback())
+}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pgprod/pgprod/internal/activity"
 	"github.com/pgprod/pgprod/internal/lease"
 	"github.com/pgprod/pgprod/internal/link"
 	"github.com/pgprod/pgprod/internal/pgerror"
@@ -34,6 +35,8 @@ type timeoutError struct {
 	connecting     int    // connections that were being made then
 	waited         time.Duration
 	last           error // the latest failure to connect, as lease.Stats.LastError has it; nil: none
+
+	own *activity.Own // what the caller perhaps holds itself; nil: nothing, or that isn't known
 }
 
 var _ net.Error = (*timeoutError)(nil)
@@ -44,6 +47,9 @@ func (e *timeoutError) Error() string {
 		e.pool, e.waited.Round(time.Millisecond), e.size, e.overflow, e.inUse, e.waiting, connectingNow(e.connecting))
 	if e.last != nil {
 		b.WriteString("; the last attempt to connect failed: " + link.Within(e.last))
+	} else if e.own != nil {
+		fmt.Fprintf(&b, "; perhaps it waits for itself: it got a connection at %s %s ago and still has it (last %s)",
+			e.own.Borrower(), activity.Rough(e.own.Held), e.own.Summary)
 	} else if e.inUse > 0 {
 		b.WriteString("; look for long transactions, unclosed rows and slow statements first, then raise pool_size or max_overflow")
 	}
@@ -89,6 +95,7 @@ func (p *Pool) waitError(err error, waited time.Duration) error {
 		return &timeoutError{
 			pool: p.cfg.PoolName, size: p.cfg.PoolSize, overflow: p.cfg.MaxOverflow,
 			inUse: s.Lent, waiting: s.Waiting, connecting: s.Dialing, waited: waited, last: s.LastError,
+			own: p.heldByCaller(),
 		}
 	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {

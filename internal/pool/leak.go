@@ -194,8 +194,7 @@ func (p *Pool) logLeak(l openCheckout) {
 	leak := diary.Leak{
 		PID: l.m.conn.PID(), Held: l.age, Summary: l.m.summary(l.loggedKind, l.loggedSQL), Borrower: l.stack.Frames(),
 		Running: running, RowsOpen: rowsOpen,
-		// Either no statement is under way, or the caller may be busy with the rows of one that is.
-		WaitsForItself: !running || l.stack.Has("(*session).QueryContext"),
+		WaitsForItself: l.maySleep(),
 	}
 	if len(leak.Borrower) == 0 {
 		p.stacks.Missed(clock.Now())

@@ -15,6 +15,7 @@
 //	dial.go      making connections, when the queue asks for one
 //	retire.go    replacing connections before their credentials end
 //	leak.go      who has borrowed a connection, and who has had it for too long
+//	itself.go    callers that perhaps wait for themselves
 //	slow.go      slow statements that still run, and what the server says they wait for
 //	figures.go   the books: which connections exist; figures for Status and for metrics
 //	page.go      what the live page shows
@@ -90,6 +91,7 @@ type Pool struct {
 	watch     watch                    // samples for the live page
 	retiring  retiring                 // replaces idle connections before their credentials end
 	slow      slowWatch                // notices slow statements that still run
+	compared  atomic.Int64             // by package clock: when heldByCaller last compared stacks; 0: it has not yet
 	tasks     tasks                    // goroutines that Close waits for
 	closed    atomic.Bool              // Close was called
 }

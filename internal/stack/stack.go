@@ -66,8 +66,8 @@ func (t *Trace) Frames() (all []string) {
 	return all
 }
 
-// MayFollow reports whether a goroutine that was at t may have been at earlier before: the same lines have called the
-// function of the application which then was at another line, or the line at which earlier ends has called all that is
+// MayFollow reports whether a goroutine that is at t may have been at earlier before: the same lines have called the
+// function of the application that was at a line further up then, or the line at which earlier ends has called all that is
 // further in t. Two goroutines that execute the same code may look like that as well.
 func (t *Trace) MayFollow(earlier *Trace) bool {
 	then, now := earlier.Frames(), t.Frames()
@@ -77,13 +77,21 @@ func (t *Trace) MayFollow(earlier *Trace) bool {
 	for len(then) > 0 && len(now) > 0 && then[len(then)-1] == now[len(now)-1] {
 		then, now = then[:len(then)-1], now[:len(now)-1]
 	}
-	return len(now) > 0 && (len(then) == 0 || function(then[len(then)-1]) == function(now[len(now)-1]))
+	return len(now) > 0 && (len(then) == 0 || isFurther(now[len(now)-1], then[len(then)-1]))
 }
 
-// function returns a frame's function.
-func function(frame string) string {
-	name, _, _ := strings.Cut(frame, " ")
-	return name
+// isFurther reports whether a frame is further down in the same function than another one.
+func isFurther(frame, than string) bool {
+	place, line := cutLine(frame)
+	before, lineBefore := cutLine(than)
+	return place == before && line > lineBefore
+}
+
+// cutLine cuts the number of the line off a frame.
+func cutLine(frame string) (place string, line int) {
+	at := strings.LastIndexByte(frame, ':')
+	line, _ = strconv.Atoi(frame[at+1:])
+	return frame[:max(at, 0)], line
 }
 
 // Has reports whether the name of a function in the stack ends with suffix.
