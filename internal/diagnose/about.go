@@ -2,6 +2,7 @@ package diagnose
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -28,11 +29,35 @@ func (h *Prober) About(address string, asked []Asked) (*Sessions, error) {
 	used.heard = new(atomic.Int64)
 	var err error
 	used.conn, err = h.Dialer().Dial(ctx, h.Observer(), &link.Check{Anywhere: true, Only: address, Heard: used.heard})
+	if pgerror.ServerIsFull(err) {
+		return h.askOverIdle(ctx, address, asked)
+	}
 	if err != nil {
 		return nil, h.Dialer().Failed(err)
 	}
 	return h.askOver(ctx, used, asked)
 }
+
+// askOverIdle asks over an idle connection of the pool's, since the server takes no more. If there is none it fails.
+func (h *Prober) askOverIdle(ctx context.Context, address string, asked []Asked) (s *Sessions, err error) {
+	found, err := h.WithIdle(func(c *link.Conn) (err error) {
+		if c.Address() != address {
+			return errNoneThere
+		}
+		s, err = ask(ctx, c, asked)
+		return err
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case !found || s == nil:
+		return nil, errNoneThere
+	}
+	s.app = h.cfg.Conn.RuntimeParams["application_name"]
+	return s, nil
+}
+
+var errNoneThere = errors.New("pgprod: the server takes no more connections, and none to it is idle")
 
 // used is the prober's connection while About uses it.
 type used struct {

@@ -232,3 +232,17 @@ func TestAServerThatHangsHoldsNobodyUpWhoClosesThePool(t *testing.T) {
 	done()
 	require.NoError(t, db.Close()) // goleak looks for what it has left
 }
+
+func TestAServerThatTakesNoMoreConnectionsIsAskedOverOneOfThePoolsOwn(t *testing.T) {
+	t.Parallel()
+	server := pgtest.StartTB(t, pgtest.Config{})
+	i := incidentIn(t, server.NewDatabase(t))
+	mustExec(t, openPgx(t, i.dsn), "create role app login connection limit 2; grant all on accounts to app")
+	i.db = openPool(t, with(strings.Replace(i.dsn, "postgres@", "app@", 1), "slow_query", "100ms", "pool_size", "2"))
+	fill(t, i.db, 2)
+	tx, pid := i.other("billing", update)
+	done := run(i.db, update)
+	i.sees(`waits for Lock/transactionid held by pid %d .*`, pid)
+	require.NoError(t, tx.Rollback())
+	require.NoError(t, <-done)
+}
