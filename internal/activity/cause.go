@@ -25,9 +25,10 @@ type Cause struct {
 	QueryID int64 `json:"query_id,omitempty,string"`
 
 	// Chain has the session that blocks the statement, then the one that blocks that one, and so on up to the root, which waits
-	// for no lock. It is empty if nothing blocks the statement. In a deadlock it ends before it would come round.
+	// for no lock. It is empty if nothing blocks the statement. In a deadlock it ends before it would come round: see Root.
 	Chain []Blocker `json:"chain,omitempty"`
-	// Others is how many further sessions block the statement, besides the first of Chain.
+	// Others is how many further sessions block the statement, besides the first of Chain: they hold the lock too, or wait for it
+	// and come first.
 	Others int `json:"others,omitempty"`
 	// Itself says that the first of Chain is a connection of this pool's own that lies idle in a transaction, and that it was
 	// borrowed in the very function whose later line waits: perhaps one goroutine, which waits for itself.
@@ -130,12 +131,15 @@ func (c *Cause) writeWait(b *strings.Builder) {
 	}
 	b.WriteString(" held by " + c.Chain[0].String())
 	if c.Others > 0 {
-		fmt.Fprintf(b, " and %d more", c.Others)
+		fmt.Fprintf(b, " and %d more that hold it or come first", c.Others)
 	}
-	if last := len(c.Chain) - 1; last == 1 {
+	if len(c.Chain) > 1 {
 		b.WriteString(", which waits for " + c.Chain[0].Wait.String() + " held by " + c.Chain[1].String())
-	} else if last > 1 {
-		fmt.Fprintf(b, ", which waits for %s; at the root of %d: %s", c.Chain[0].Wait, len(c.Chain), c.Chain[last].String())
+	}
+	if root := c.Root(); len(c.Chain) > 2 && root != nil {
+		fmt.Fprintf(b, ", and so on; at the root of %d: %s", len(c.Chain), root.String())
+	} else if len(c.Chain) > 2 {
+		b.WriteString(", and so on")
 	}
 	if c.Itself {
 		b.WriteString("; perhaps for itself: a statement beside a transaction of the same function waits for that transaction")
@@ -153,12 +157,17 @@ func (c *Cause) OwnStack() []string {
 	return nil
 }
 
-// Root returns the last of the chain, whose end would let all others go on. It is nil if nothing blocks the statement.
+// Root returns the last of the chain, whose end would let all others go on. It is nil if nothing blocks the statement, or
+// if the last one waits for a lock too: then it is a deadlock, or who comes next isn't known.
 func (c *Cause) Root() *Blocker {
 	if len(c.Chain) == 0 {
 		return nil
 	}
-	return &c.Chain[len(c.Chain)-1]
+	last := &c.Chain[len(c.Chain)-1]
+	if last.Wait.Type == "Lock" {
+		return nil
+	}
+	return last
 }
 
 // String names the blocker and says in brackets what is known of it.

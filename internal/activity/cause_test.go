@@ -43,12 +43,12 @@ func TestACauseSaysInOneLineWhatAStatementWaitsFor(t *testing.T) {
 	for want, cause := range map[string]activity.Cause{
 		"waits for Lock/transactionid held by pid 4711 (application billing, idle in transaction for 42s)": {Wait: lock,
 			Chain: []activity.Blocker{idle(4711)}},
-		"waits for Lock/transactionid held by pid 4711 (application billing, idle in transaction for 42s) and 2 more": {Wait: lock,
+		"waits for Lock/transactionid held by pid 4711 (application billing, idle in transaction for 42s) and 2 more that hold it or come first": {Wait: lock,
 			Chain: []activity.Blocker{idle(4711)}, Others: 2},
 		"waits for Lock/transactionid held by pid 5 (user reports, active for 4.2s), which waits for Lock/relation held by " +
 			"pid 4711 (application billing, idle in transaction for 42s)": {Wait: lock, Chain: []activity.Blocker{busy(5, relation), idle(4711)}},
-		"waits for Lock/tuple held by pid 5 (user reports, active for 4.2s), which waits for Lock/transactionid; at the root of 3: " +
-			"pid 4711 (application billing, idle in transaction for 42s)": {Wait: activity.Wait{Type: "Lock", Event: "tuple"},
+		"waits for Lock/tuple held by pid 5 (user reports, active for 4.2s), which waits for Lock/transactionid held by " +
+			"pid 6 (user reports, active for 4.2s), and so on; at the root of 3: pid 4711 (application billing, idle in transaction for 42s)": {Wait: activity.Wait{Type: "Lock", Event: "tuple"},
 			Chain: []activity.Blocker{busy(5, lock), busy(6, relation), idle(4711)}},
 		"waits for Lock/transactionid held by pid 12 (this pool's own, idle in transaction for 42s, held since 42s by " +
 			"billing.(*Job).run job.go:88, last UPDATE accounts)": {Wait: lock, Chain: []activity.Blocker{own}},
@@ -105,6 +105,9 @@ func TestTheRootOfAChainIsItsLast(t *testing.T) {
 	assert.Nil(t, new(activity.Cause).Root())
 	cause := activity.Cause{Chain: []activity.Blocker{busy(5, lock), idle(4711)}}
 	assert.EqualValues(t, 4711, cause.Root().PID)
+	deadlock := activity.Cause{Wait: lock, Chain: []activity.Blocker{busy(5, lock), busy(6, lock), busy(7, lock)}}
+	assert.Nil(t, deadlock.Root())
+	assert.Regexp(t, `held by pid 6 \(.*\), and so on$`, deadlock.String())
 }
 
 func TestACauseInJSONLeavesOutWhatIsNotKnown(t *testing.T) {

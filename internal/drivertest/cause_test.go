@@ -271,3 +271,25 @@ func TestACallerThatWaitsForASecondConnectionIsToldThatItHasOne(t *testing.T) {
 	assert.Regexp(t, says, lines[1]["error_message"])
 	require.NoError(t, held.Rollback())
 }
+
+func TestEachInAQueueOfThisPoolsNamesTheSameRoot(t *testing.T) {
+	i := newIncident(t, "pool_size", "10")
+	tx, pid := i.other("billing", update)
+	var all []chan error
+	for range 5 {
+		all = append(all, run(i.db, update))
+	}
+	pgtest.Eventually(t, 3*patience, func() bool {
+		right := 0
+		for _, c := range i.causes() {
+			if root := c.Root(); root != nil && root.PID == pid {
+				right++
+			}
+		}
+		return right == len(all)
+	}, "not all name the root")
+	require.NoError(t, tx.Rollback())
+	for _, done := range all {
+		require.NoError(t, <-done)
+	}
+}
