@@ -263,7 +263,7 @@ func TestACallerThatWaitsForASecondConnectionIsToldThatItHasOne(t *testing.T) {
 	require.ErrorIs(t, err, pgprod.ErrPoolTimeout)
 	const says = `no connection became free in \S+ \(pool_size 2, max_overflow 0, in use 2, waiting 0\); perhaps it waits for itself: ` +
 		`it got a connection at drivertest\.TestACallerThatWaitsForASecond\S* cause_test\.go:\d+ ` + lasting +
-		` ago and still has it \(last update accounts\)$`
+		` ago and still has it \(update accounts\)$`
 	assert.Regexp(t, says, err.Error())
 	lines := i.log.lines(t, "a caller got no connection")
 	require.Len(t, lines, 2)

@@ -55,10 +55,21 @@ func TestEachErrorSaysWhatHappenedToWhichPoolAndWhatToLookAtInOneLine(t *testing
 			with(dsn, "pool_size", "1", "max_overflow", "0"),
 			func(t *testing.T, db *sql.DB) error {
 				defer hold(t, db).Close()
-				return ping(t, db)
+				failed := make(chan error)
+				go func() { failed <- db.Ping() }() // ends with the wait for a connection
+				return <-failed
 			},
 			is(pgprod.ErrPoolTimeout),
 			[]string{"no connection became free in ", "(pool_size 1, max_overflow 0, in use 1, waiting 0)", "look for long transactions, unclosed rows"},
+		},
+		"a caller that waits for itself": {
+			with(dsn, "pool_size", "1", "max_overflow", "0"),
+			func(t *testing.T, db *sql.DB) error {
+				defer hold(t, db).Close()
+				return ping(t, db)
+			},
+			is(pgprod.ErrPoolTimeout),
+			[]string{"no connection became free in ", "; perhaps it waits for itself: it got a connection at drivertest.hold", "(no statement yet)"},
 		},
 		"a refused connection": {
 			refusing.DSN(), ping, is(pgprod.ErrPoolTimeout),

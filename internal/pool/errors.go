@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,8 +49,8 @@ func (e *timeoutError) Error() string {
 	if e.last != nil {
 		b.WriteString("; the last attempt to connect failed: " + link.Within(e.last))
 	} else if e.own != nil {
-		fmt.Fprintf(&b, "; perhaps it waits for itself: it got a connection at %s %s ago and still has it (last %s)",
-			e.own.Borrower(), activity.Rough(e.own.Held), e.own.Summary)
+		fmt.Fprintf(&b, "; perhaps it waits for itself: it got a connection at %s %s ago and still has it (%s)",
+			e.own.Borrower(), activity.Rough(e.own.Held), cmp.Or(e.own.Summary, "no statement yet"))
 	} else if e.inUse > 0 {
 		b.WriteString("; look for long transactions, unclosed rows and slow statements first, then raise pool_size or max_overflow")
 	}
