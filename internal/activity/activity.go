@@ -104,10 +104,13 @@ type Holder struct {
 // bounds: they may be a quarter too long.
 type Statement struct {
 	Summary string        `json:"summary"`
-	Count   int64         `json:"count"`    // executions, failed ones included
-	Errors  int64         `json:"errors"`   // executions that failed
-	Rows    int64         `json:"rows"`     // rows returned or affected
-	Total   time.Duration `json:"total_ns"` // the sum of all durations
+	Count   int64         `json:"count"`      // executions, failed ones included
+	Errors  int64         `json:"errors"`     // executions that failed
+	Rows    int64         `json:"rows"`       // rows returned or affected
+	Total   time.Duration `json:"total_ns"`   // the sum of all durations
+	Waited  time.Duration `json:"waited_ns"`  // the sum of the waits for a connection, which come before
+	Server  time.Duration `json:"server_ns"`  // the part of Total in which the server was awaited
+	Read    time.Duration `json:"reading_ns"` // the part of Total in which results were read, the callers' pauses included
 	P50     time.Duration `json:"p50_ns"`
 	P95     time.Duration `json:"p95_ns"`
 	P99     time.Duration `json:"p99_ns"`

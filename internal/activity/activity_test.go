@@ -22,7 +22,7 @@ func TestQuantilesAreAtMostAQuarterTooLong(t *testing.T) {
 	for range 10_000 {
 		d := time.Duration(1000 * (1 + random.ExpFloat64()*5000))
 		took = append(took, d)
-		s.Record("SELECT t", d, 2, d > 20*time.Millisecond)
+		s.Record("SELECT t", Execution{Took: d, Rows: 2, Failed: d > 20*time.Millisecond})
 	}
 	slices.Sort(took)
 	got := s.List()
@@ -45,14 +45,19 @@ func TestStatementsOfLongAgoAreForgotten(t *testing.T) {
 	now := time.Now()
 	s := NewStatements()
 	s.clock = func() time.Time { return now }
-	s.Record("SELECT a", time.Second, 1, false)
+	s.Record("SELECT a", Execution{Took: time.Second, Waited: time.Hour, Server: time.Second, Rows: 1})
 	now = now.Add(window + time.Second)
-	s.Record("SELECT a", time.Millisecond, 1, true)
-	require.EqualValues(t, 2, s.List()[0].Count, "the window before is shown too")
-	now = now.Add(window)
+	s.Record("SELECT a", Execution{
+		Took: 3 * time.Millisecond, Waited: time.Minute, Server: time.Millisecond, Read: 2 * time.Millisecond, Rows: 1, Failed: true,
+	})
 	got := s.List()
+	require.EqualValues(t, 2, got[0].Count, "the window before is shown too")
+	assert.Equal(t, [4]time.Duration{1003 * time.Millisecond, time.Hour + time.Minute, 1001 * time.Millisecond, 2 * time.Millisecond},
+		[4]time.Duration{got[0].Total, got[0].Waited, got[0].Server, got[0].Read})
+	now = now.Add(window)
+	got = s.List()
 	require.EqualValues(t, 1, got[0].Count)
-	assert.Equal(t, time.Millisecond, got[0].Max)
+	assert.Equal(t, 3*time.Millisecond, got[0].Max)
 	now = now.Add(2 * window)
 	assert.Empty(t, s.List())
 	assert.Empty(t, s.m)
@@ -61,7 +66,7 @@ func TestStatementsOfLongAgoAreForgotten(t *testing.T) {
 func TestSummariesAreBounded(t *testing.T) {
 	s := NewStatements()
 	for i := range 2 * maxStatements {
-		s.Record(fmt.Sprint("SELECT t", i), time.Millisecond, 0, false)
+		s.Record(fmt.Sprint("SELECT t", i), Execution{Took: time.Millisecond})
 	}
 	assert.LessOrEqual(t, len(s.m), maxStatements+1)
 	got := s.List()
@@ -130,7 +135,7 @@ func TestEverythingIsSafeForConcurrentUse(t *testing.T) {
 	for i := range 8 {
 		wg.Go(func() {
 			for range 1000 {
-				s.Record(fmt.Sprint(i%3), time.Millisecond, 1, false)
+				s.Record(fmt.Sprint(i%3), Execution{Took: time.Millisecond, Rows: 1})
 				e.Add("kind", fmt.Sprint(i), "text")
 			}
 			s.List()

@@ -37,9 +37,10 @@ type entry struct {
 
 // sums are what the statements of one summary add up to in one window.
 type sums struct {
-	errors, rows int64
-	total        time.Duration
-	took         *histogram.Histogram
+	errors, rows         int64
+	total                time.Duration
+	waited, server, read time.Duration // see Execution
+	took                 *histogram.Histogram
 }
 
 // precision is that of the histograms: quantiles are at most a quarter too long, and a histogram takes about a kilobyte.
@@ -48,18 +49,34 @@ const precision = 2
 // newSums returns sums of nothing.
 func newSums() sums { return sums{took: histogram.New(precision)} }
 
-// Record adds one execution of a statement: how long it took, how many rows it returned or affected, and whether it failed.
-func (s *Statements) Record(summary string, took time.Duration, rows int64, failed bool) {
+// An Execution is one execution of a statement.
+type Execution struct {
+	Took   time.Duration
+	Waited time.Duration // for the connection, before
+	Server time.Duration // the part of Took in which the server was awaited
+	Read   time.Duration // the part of Took in which the result was read
+	Rows   int64         // rows returned or affected
+	Failed bool
+}
+
+// Record adds one execution of a statement.
+func (s *Statements) Record(summary string, x Execution) {
 	e := s.entry(summary)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.turnLocked(s.clock())
-	if failed {
-		e.now.errors++
+	e.now.add(x)
+}
+
+// add adds one execution.
+func (s *sums) add(x Execution) {
+	if x.Failed {
+		s.errors++
 	}
-	e.now.rows += rows
-	e.now.total += took
-	e.now.took.Record(took)
+	s.rows += x.Rows
+	s.total += x.Took
+	s.waited, s.server, s.read = s.waited+x.Waited, s.server+x.Server, s.read+x.Read
+	s.took.Record(x.Took)
 }
 
 // entry finds or makes the entry of a summary, or that of others if there are too many.
@@ -117,6 +134,7 @@ func (s *Statements) List() []Statement {
 func (s sums) plus(o sums) sums {
 	both := newSums()
 	both.errors, both.rows, both.total = s.errors+o.errors, s.rows+o.rows, s.total+o.total
+	both.waited, both.server, both.read = s.waited+o.waited, s.server+o.server, s.read+o.read
 	both.took.Add(s.took)
 	both.took.Add(o.took)
 	return both
@@ -126,6 +144,7 @@ func (s sums) plus(o sums) sums {
 func (s sums) statement(summary string) Statement {
 	return Statement{
 		Summary: summary, Count: s.took.Count(), Errors: s.errors, Rows: s.rows, Total: s.total, Max: s.took.Longest(),
+		Waited: s.waited, Server: s.server, Read: s.read,
 		P50: s.took.Quantile(0.50), P95: s.took.Quantile(0.95), P99: s.took.Quantile(0.99),
 	}
 }

@@ -167,10 +167,13 @@ func TestStatementsAreSortedByWhatIsAsked(t *testing.T) {
 	s.Statements = []activity.Statement{
 		{Summary: "frequent", Count: 900, Total: 2, P99: 1, Errors: 1},
 		{Summary: "expensive", Count: 10, Total: 9, P99: 2, Errors: 2},
-		{Summary: "slow", Count: 1, Total: 3, P99: 9, Errors: 0},
+		{Summary: "slow", Count: 1, Total: 3, P99: 9, Errors: 0, Waited: 1},
+		{Summary: "computed", Count: 1, Total: 2, Server: 2, Waited: 0},
+		{Summary: "left lying", Count: 1, Total: 2, Read: 2},
 		{Summary: "failing", Count: 2, Total: 1, P99: 1, Errors: 9},
 	}
 	for query, want := range map[string]string{
+		"?sort=waited": "slow", "?sort=server": "computed", "?sort=reading": "left lying",
 		"": "expensive", "?sort=count": "frequent", "?sort=p99": "slow", "?sort=total": "expensive", "?sort=errors": "failing",
 		"?sort=%3Cscript%3E": "expensive", "?sort=Count": "expensive",
 	} {

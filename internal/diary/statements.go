@@ -24,6 +24,8 @@ type Statement struct {
 	Took   time.Duration
 	Cause  *activity.Cause // what it was last found to wait for; nil: it wasn't slow, or that isn't known
 	Waited time.Duration   // how long its caller had waited for the connection; 0 unless it was the first statement on it
+	Server time.Duration   // the part of Took in which the server was awaited
+	Read   time.Duration   // the part of Took in which its rows were read
 	Error  *StatementError // nil: it has succeeded
 }
 
@@ -41,7 +43,9 @@ type StatementError struct {
 // Options.Echo, and keeps its duration if Watch was called. For any other statement it does nothing, which is the fast path.
 func (d *Diary) Statement(ctx context.Context, s Statement) {
 	if kept := d.statements.Load(); kept != nil {
-		kept.Record(s.Summary(), s.Took, s.Rows(), s.Error != nil)
+		kept.Record(s.Summary(), activity.Execution{
+			Took: s.Took, Waited: s.Waited, Server: s.Server, Read: s.Read, Rows: s.Rows(), Failed: s.Error != nil,
+		})
 	}
 	switch {
 	case s.Error != nil:
@@ -81,6 +85,9 @@ func (d *Diary) failed(ctx context.Context, s Statement) {
 		d.errors.AddWarning("statement", key, text)
 	}
 	attrs = append(attrs, duration("duration", s.Took))
+	if s.Took >= d.slow {
+		attrs = append(attrs, s.parts()...)
+	}
 	d.tellOfStatement(ctx, key, e.Level, "pgprod: statement failed", append(attrs, causeAttrs(s.Cause)...)...)
 }
 
@@ -96,9 +103,14 @@ func (d *Diary) wasSlow(ctx context.Context, s Statement) {
 			duration("waited", s.Waited), slog.String(keySummary, summary), duration("duration", s.Took))
 		return
 	}
-	attrs := append([]slog.Attr{slog.String(keySummary, summary), duration("waited", s.Waited)}, s.attrs()...)
-	attrs = append(attrs, causeAttrs(s.Cause)...)
+	attrs := append([]slog.Attr{slog.String(keySummary, summary), duration("waited", s.Waited)}, s.parts()...)
+	attrs = append(append(attrs, s.attrs()...), causeAttrs(s.Cause)...)
 	d.tellOfStatement(ctx, "slow "+summary, slog.LevelWarn, "pgprod: slow statement", attrs...)
+}
+
+// parts are the attributes that say where the duration of a statement went.
+func (s Statement) parts() []slog.Attr {
+	return []slog.Attr{duration("server", s.Server), duration("reading", s.Read)}
 }
 
 // attrs are the attributes of a line about a statement that has succeeded.

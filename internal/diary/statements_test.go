@@ -40,12 +40,12 @@ func TestASlowStatementIsALine(t *testing.T) {
 	s := ended(900 * time.Millisecond)
 	d.Statement(t.Context(), s)
 	assert.Empty(t, log.take())
-	s.Waited = 100 * time.Millisecond
+	s.Waited, s.Server, s.Read = 100*time.Millisecond, 700*time.Millisecond, 150*time.Millisecond
 	d.Statement(t.Context(), s)
 	assert.Equal(t, []line{{
 		"level": slog.LevelWarn, "message": "pgprod: slow statement", "pool": "orders", "db.query.summary": "SELECT orders",
-		"waited": 100 * time.Millisecond, "duration": 900 * time.Millisecond,
-		"statement": "SELECT orders where id = ?", "rows": int64(7),
+		"waited": 100 * time.Millisecond, "server": 700 * time.Millisecond, "reading": 150 * time.Millisecond,
+		"duration": 900 * time.Millisecond, "statement": "SELECT orders where id = ?", "rows": int64(7),
 	}}, log.take())
 	assert.Empty(t, d.Errors())
 }
@@ -111,7 +111,10 @@ func TestAFailedStatementIsALineAndAnError(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			log := log{level: slog.LevelDebug}
 			d := log.open(t, Options{Slow: time.Nanosecond})
-			d.Statement(t.Context(), failing(c.e))
+			s := failing(c.e)
+			s.Server, s.Read = 900*time.Millisecond, time.Millisecond
+			d.Statement(t.Context(), s)
+			c.want["server"], c.want["reading"] = s.Server, s.Read // since it was slow
 			c.want["level"], c.want["message"], c.want["pool"] = c.e.Level, "pgprod: statement failed", "orders"
 			c.want["db.query.summary"], c.want["duration"] = "SELECT orders", time.Second
 			assert.Equal(t, []line{c.want}, log.take())

@@ -76,6 +76,14 @@ func asMap(attrs []attribute.KeyValue) map[attribute.Key]any {
 	return m
 }
 
+// withoutParts takes out of a span's attributes what it has if its statement was slow, as any is on a busy machine.
+func withoutParts(attrs map[attribute.Key]any) map[attribute.Key]any {
+	for _, key := range []attribute.Key{waitPart, serverPart, readPart} {
+		delete(attrs, key)
+	}
+	return attrs
+}
+
 // names are the names of the spans that have ended, in that order.
 func (tr *tracing) names() (names []string) {
 	for _, s := range tr.Ended() {
@@ -191,7 +199,7 @@ func TestASpansAttributesAreGivenAtItsCreation(t *testing.T) {
 	want := plus(reached(t, dsn), semconv.DBQuerySummary(name),
 		semconv.DBQueryText("UPDATE orders SET name = '?' WHERE id = '?'"))
 	assert.Equal(t, want, tr.atCreation(name))
-	assert.Equal(t, want, asMap(tr.one(t, name).Attributes()), "none is added later")
+	assert.Equal(t, want, withoutParts(asMap(tr.one(t, name).Attributes())), "none is added later")
 	assert.Equal(t, codes.Unset, tr.one(t, name).Status().Code)
 	assert.Equal(t, instruments.SchemaURL, tr.one(t, name).InstrumentationScope().SchemaURL)
 }

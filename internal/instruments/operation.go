@@ -275,6 +275,16 @@ func (op *Operation) AddWait(caller context.Context, from time.Time, waited time
 		trace.WithAttributes(op.target.in.poolName, waitDurationKey.Float64(waited.Seconds())))
 }
 
+// AddParts adds to the statement's span where its time went: the wait for the connection, which is before the span and 0 if the
+// statement was not the first on it, the time that the server took, and that in which its answer was read.
+func (op *Operation) AddParts(waited, server, read time.Duration) {
+	if op.span == nil || !op.span.IsRecording() {
+		return
+	}
+	op.span.SetAttributes(waitDurationKey.Float64(waited.Seconds()), serverDurationKey.Float64(server.Seconds()),
+		readDurationKey.Float64(read.Seconds()))
+}
+
 // WaitedSpan adds a span to the caller's trace for its wait for a connection, which is just over and may have ended with
 // err. If the caller has no trace, a span is made only if there is an error: otherwise the statement's span has the wait,
 // see AddWait. It does nothing if waited is 0.

@@ -36,6 +36,8 @@ const (
 	reasonKey             = attribute.Key("pgprod.reason")
 	stateKey              = attribute.Key("pgprod.state")
 	waitDurationKey       = attribute.Key("pgprod.wait.duration")
+	serverDurationKey     = attribute.Key("pgprod.server.duration")
+	readDurationKey       = attribute.Key("pgprod.read.duration")
 	beginsTransactionKey  = attribute.Key("pgprod.begins_transaction")
 	transactionAttemptKey = attribute.Key("pgprod.transaction.attempt")
 	retryReasonKey        = attribute.Key("pgprod.transaction.retry_reason")

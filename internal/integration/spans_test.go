@@ -160,6 +160,9 @@ func (c *collector) received(t *testing.T) (spans []span) {
 		assert.Equal(t, instruments.Version, in.Scope().Version())
 		assert.Zero(t, s.Events().Len(), "%s: events for exceptions are deprecated", s.Name())
 		got := span{name: s.Name(), kind: s.Kind(), attrs: s.Attributes().AsRaw(), parent: names[s.ParentSpanID()]}
+		for _, ofSlow := range []string{"pgprod.wait.duration", "pgprod.server.duration", "pgprod.read.duration"} {
+			delete(got.attrs, ofSlow) // on a busy machine any statement may be slow
+		}
 		assert.Equal(t, !s.ParentSpanID().IsEmpty(), s.TraceID() == trace, s.Name())
 		if s.Status().Code() != ptrace.StatusCodeUnset {
 			assert.Equal(t, ptrace.StatusCodeError, s.Status().Code(), s.Name())

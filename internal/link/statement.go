@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgprod/pgprod/internal/activity"
@@ -26,6 +27,8 @@ type Statement struct {
 	Took   time.Duration     // from begin to end
 	Cause  *activity.Cause   // what it was last found to wait for, if it was slow; nil: that isn't known
 	Waited time.Duration     // how long the borrower had waited for the connection, if this is its first statement; else 0
+	Server time.Duration     // the part of Took in which the server was awaited, see wire.Tap.Timing
+	Read   time.Duration     // the part of Took after that: how long its result was read, the caller's pauses included
 
 	conn *Conn
 	args []any // the arguments of a query as pgx got them; nil after its end
@@ -149,7 +152,9 @@ type attempt struct {
 // begin is called by the tracer when pgx begins something at a caller's request, and end when that is over. A prepare within
 // a query calls both once more: only the outermost pair, from depth 0 to 1 and back, is a Statement. begin makes the
 // Statement, starts the guard's time for it, and notes it for those who look at the connection from outside.
-func (c *Conn) begin(ctx context.Context, kind, sql string) {
+//
+// exact says that the application's code may run before anything is sent, so that the time of the sending matters.
+func (c *Conn) begin(ctx context.Context, kind, sql string, exact bool) {
 	if c.depth++; c.depth > 1 {
 		return
 	}
@@ -158,12 +163,37 @@ func (c *Conn) begin(ctx context.Context, kind, sql string) {
 		limit: c.limitOf(ctx), commits: kind == "" && commits(sql), Waited: c.attempt.waited,
 	}
 	c.doing.note(kind, sql, c.stmt.began) // before the guard knows of it: see UnderWay
+	c.tap.BeginTiming(c.stmt.began, exact)
 	how := guard.Cancelling
 	if c.stmt.commits { // see guard.Waiting for what a cancel request would do to it
 		how = guard.Waiting
 	}
 	c.guard.Begin(c.stmt.began, c.stmt.limit.Duration, how)
 	c.visit.began(kind, sql)
+}
+
+// arePlain reports whether pgx encodes these arguments by itself, at once. A driver.Valuer of the application's, for example,
+// may take its time.
+func arePlain(args []any) bool {
+	for _, arg := range args {
+		switch arg.(type) {
+		case nil, bool, string, []byte, time.Time, int, int16, int32, int64, float32, float64,
+			pgx.QueryExecMode, pgx.QueryResultFormats, pgx.QueryResultFormatsByOID:
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// showsPartsFrom returns how long a statement takes, with its wait for the connection, whose span has the parts of that time: a
+// tenth of a second, or slow_query if that is shorter. For faster ones they would cost more than they tell.
+func (d *Dialer) showsPartsFrom() time.Duration {
+	const notable = 100 * time.Millisecond
+	if slow := d.cfg.SlowQuery; slow > 0 {
+		return min(slow, notable)
+	}
+	return notable
 }
 
 // end completes the Statement with how it ended. ctx is the one that the tracer returned at its begin, with the span. A
@@ -183,6 +213,7 @@ func (c *Conn) end(ctx context.Context, tag pgconn.CommandTag, err error) {
 	c.guard.End()
 	now := clock.Now()
 	s.Tag, s.Err, s.Took, s.telemetry.ctx = tag, err, time.Duration(now-s.began), ctx
+	s.Server, s.Read = c.tap.Timing(s.mark, now)
 	s.outcome.tag = tag.String()
 	if slow := c.dialer.cfg.SlowQuery; slow > 0 && s.Took >= slow { // only of such a statement a cause may be known
 		s.Cause = c.doing.causeOf(s.began)
@@ -239,6 +270,9 @@ func (c *Conn) report() {
 	ctx := t.ctx
 	t.unreported, t.ctx = false, nil
 	t.op.WasSlow(s.Cause)
+	if s.Took+s.Waited >= c.dialer.showsPartsFrom() {
+		t.op.AddParts(s.Waited, s.Server, s.Read)
+	}
 	t.op.End(ctx, c.rowsOf(s.Tag), s.Err, s.CallersText())
 	c.attempt.waited, s.reading = 0, false
 	c.observer.Ended(ctx, s)

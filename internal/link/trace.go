@@ -66,7 +66,7 @@ func (c *Conn) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQuer
 	}
 	ctx = c.refuseInRaw(ctx)
 	sql := c.bare(d.SQL)
-	c.begin(ctx, "", sql)
+	c.begin(ctx, "", sql, !arePlain(d.Args))
 	c.raiseInRaw(ctx)
 	if c.depth != 1 {
 		return ctx
@@ -176,7 +176,7 @@ func (c *Conn) TracePrepareStart(ctx context.Context, _ *pgx.Conn, d pgx.TracePr
 	c.prepared.name = d.Name
 	ctx = c.refuseInRaw(ctx)
 	sql := c.bare(d.SQL)
-	c.begin(ctx, "PREPARE", sql)
+	c.begin(ctx, "PREPARE", sql, false)
 	c.stmt.telemetry.prepare = preparing{sql: sql, began: time.Now()}
 	c.noteNamed(d.Name)
 	return ctx
@@ -226,7 +226,7 @@ func (c *Conn) TraceBatchStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceBatc
 		return ctx
 	}
 	ctx = c.refuseInRaw(ctx)
-	c.begin(ctx, "BATCH", "")
+	c.begin(ctx, "BATCH", "", true)
 	c.raiseInRaw(ctx)
 	ctx = c.observe(ctx, func(t *instruments.Target) (context.Context, instruments.Operation) {
 		texts := make([]string, len(d.Batch.QueuedQueries))
@@ -268,7 +268,7 @@ func (c *Conn) TraceCopyFromStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceC
 	}
 	ctx = c.refuseInRaw(ctx)
 	table := d.TableName.Sanitize()
-	c.begin(ctx, "COPY "+table, "")
+	c.begin(ctx, "COPY "+table, "", false)
 	c.raiseInRaw(ctx)
 	c.stmt.copies = c.depth == 1
 	return c.observe(ctx, func(t *instruments.Target) (context.Context, instruments.Operation) {

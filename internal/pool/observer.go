@@ -30,7 +30,9 @@ func (p *Pool) newObserver() *observer {
 
 // Ended implements link.Observer.
 func (o *observer) Ended(ctx context.Context, s *link.Statement) {
-	entry := diary.Statement{Named: s, Took: s.Took, Waited: s.Waited, Cause: s.Cause}
+	entry := diary.Statement{
+		Named: s, Took: s.Took, Waited: s.Waited, Server: s.Server, Read: s.Read, Cause: s.Cause,
+	}
 	if s.Err != nil {
 		entry.Error = statementError(s)
 	}

@@ -3,6 +3,7 @@
 // idle connection.
 //
 //	wire.go    Tap: what was written and what was heard
+//	time.go    how long the server takes to answer
 //	rider.go   what travels in front of a statement
 //	probe_*.go Probe, and peek_*.go the system calls it makes
 //	dialled.go a connection that the application's dial function has made
@@ -20,7 +21,7 @@ import (
 // A Tap sits between pgx's message buffers and the connection, above TLS, so that it sees the protocol in the clear. pgx
 // reads and writes through it, from one goroutine at a time each way. Methods say where others may be called concurrently.
 //
-// It answers four questions:
+// It answers five questions:
 //
 //   - Was anything written since Mark? If not, the server can't have run the statement, and it may be sent on another
 //     connection. The promise that no statement runs twice depends on this.
@@ -29,6 +30,7 @@ import (
 //   - Was a statement refused before it was executed? Then it may be sent again, see Refused.
 //   - What ended the connection? When the reply to a simple query is lost pgx forgets the reason, and says "conn closed";
 //     Err still has it.
+//   - How long did the server take to answer, and how long was its answer read? See Timing.
 type Tap struct {
 	r      io.Reader
 	w      io.Writer
@@ -43,6 +45,8 @@ type Tap struct {
 
 	ahead [][]byte // flights that were sent before pgx writes them; used by the goroutine that makes pgx write
 	rides rides    // what travels in front of statements
+
+	timing timing // where the time goes
 
 	// The fields below are used by the goroutine that reads, and by no other.
 
@@ -128,6 +132,9 @@ func (t *Tap) heard(p []byte) {
 
 // begins is called with the type of each message.
 func (t *Tap) begins(kind byte) {
+	if t.timing.cameTo != t.heardAt {
+		t.timing.noteResult(kind, t.heardAt)
+	}
 	switch kind {
 	case complete:
 		t.completed = t.writes.Load()
@@ -165,6 +172,7 @@ func (t *Tap) Write(p []byte) (n int, err error) {
 		if kind := uint32(p[0]); t.sent.Load() != kind { // mostly it is the same, and a load is cheaper than a store
 			t.sent.Store(kind)
 		}
+		t.timing.noteSent(len(p))
 		t.writes.Add(1)
 		if executes(p) {
 			t.runs.Add(1)

@@ -106,6 +106,7 @@ func statements() []activity.Statement {
 			Summary: summary, Count: n, Rows: n * int64(1+i%7), P50: p50, P95: 3 * p50, P99: time.Duration(4+i%5) * p50,
 			Max: 12 * p50, Total: time.Duration(n) * p50 * 13 / 10,
 		}
+		all[i].Waited, all[i].Server, all[i].Read = all[i].Total/time.Duration(2+i%9), all[i].Total*8/10, all[i].Total/8
 		if i%6 == 1 {
 			all[i].Errors = int64(141 / (i + 1))
 		}
