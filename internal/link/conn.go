@@ -13,6 +13,7 @@
 //	backend.go        which of the server's processes serves the connection
 //	statement.go      the statement under way, as one value
 //	trace.go          the calls of pgx's tracer, at the begin and the end of each statement
+//	profiling.go      what execution traces and CPU profiles get to know of statements
 //	exec.go           how a session has statements executed
 //	again.go          whether a statement that has failed may be tried again
 //	tx.go             transactions

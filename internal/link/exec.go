@@ -192,7 +192,10 @@ func (c *Conn) Fail(ctx context.Context, err error) error {
 // goroutine goes on ending.
 func (c *Conn) protect(do func() error) (err error) {
 	returned := false
+	c.attempt.protected = true
 	defer func() {
+		c.attempt.protected = false
+		c.stmt.profiled.leave()
 		if returned {
 			return
 		}

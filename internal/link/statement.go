@@ -2,6 +2,7 @@ package link
 
 import (
 	"context"
+	"runtime/trace"
 	"strings"
 	"time"
 
@@ -44,6 +45,7 @@ type Statement struct {
 	plan      plan
 	outcome   outcome
 	telemetry telemetry
+	profiled  *profiled // nil: no execution trace was being collected when it began
 }
 
 // plan is how a query was prepared: whether a prepared statement that was there before may be the reason of its failure.
@@ -137,6 +139,7 @@ func (s *Statement) CutByCaller() error { return s.conn.guard.Cut().Caller }
 // the connection, which is shown with the borrower's first statement.
 type attempt struct {
 	undecided  bool  // Try is running: a failure is not reported, since its caller decides whether the statement is tried again
+	protected  bool  // protect is running, so that what its caller does comes back to it in the same goroutine
 	mark       int64 // wire.Tap's mark when Try began
 	executions int64 // wire.Tap's count of executions then
 	simple     bool  // it is an Exec by the simple protocol
@@ -170,6 +173,9 @@ func (c *Conn) begin(ctx context.Context, kind, sql string, exact bool) {
 	}
 	c.guard.Begin(c.stmt.began, c.stmt.limit.Duration, how)
 	c.visit.began(kind, sql)
+	if trace.IsEnabled() {
+		c.profile(ctx)
+	}
 }
 
 // arePlain reports whether pgx encodes these arguments by itself, at once. A driver.Valuer of the application's, for example,
@@ -211,6 +217,7 @@ func (c *Conn) end(ctx context.Context, tag pgconn.CommandTag, err error) {
 		return
 	}
 	c.guard.End()
+	s.profiled.end()
 	now := clock.Now()
 	s.Tag, s.Err, s.Took, s.telemetry.ctx = tag, err, time.Duration(now-s.began), ctx
 	s.Server, s.Read = c.tap.Timing(s.mark, now)
@@ -308,6 +315,7 @@ func (c *Conn) abandon() {
 	c.depth = 0
 	c.dirty = true
 	c.guard.End()
+	s.profiled.end()
 	s.telemetry.op.End(context.Background(), -1, instruments.ErrAbandoned, "")
 	c.attempt.waited, s.reading = 0, false
 	c.observer.Abandoned(s)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/trace"
 	"time"
 
 	"github.com/pgprod/pgprod/internal/clock"
@@ -42,7 +43,7 @@ func (s *session) borrow(ctx context.Context, since int64) error {
 	} else {
 		limit = p.timeLeft(since)
 	}
-	waited, err := p.queue.Acquire(ctx, limit)
+	waited, err := p.acquire(ctx, limit)
 	hasWaited := waited > 0 // so that a caller that comes back to the queue is counted as one wait
 	for err == nil {        // the caller owns a place
 		now := start + int64(waited)
@@ -77,6 +78,14 @@ func (s *session) borrow(ctx context.Context, since int64) error {
 	p.in.WaitedSpan(ctx, waited, err)
 	p.noteUnserved(ctx, err, waited)
 	return err
+}
+
+// acquire waits for a place in the queue, see lease.Queue.Acquire. In an execution trace that is a region.
+func (p *Pool) acquire(ctx context.Context, limit time.Duration) (waited time.Duration, err error) {
+	if trace.IsEnabled() {
+		defer trace.StartRegion(ctx, "pgprod.wait").End()
+	}
+	return p.queue.Acquire(ctx, limit)
 }
 
 // timeLeft returns how much longer a caller may wait that began to wait at start. It is at least a nanosecond if pool_timeout is
