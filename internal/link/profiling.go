@@ -13,16 +13,16 @@ import (
 //
 // A statement is a task, from its begin to the end of its rows, which may come in another goroutine. In the goroutine that
 // sends it, until that has the first row, it is a region of the task, and the goroutine has the statement's summary as a
-// label, besides the labels of the caller's context. Both end where they began, within protect: database/sql reads and closes
-// rows in whichever goroutine it likes, and what a caller of Raw does may end in any order.
+// label, besides the labels of the caller's context. Both end where they began, within protect: database/sql reads and
+// closes rows in whichever goroutine it likes, and what a caller of Raw does may end in any order.
 type profiled struct {
 	task   *trace.Task     // nil: it has ended
 	region *trace.Region   // nil: there is none, or it has ended
 	caller context.Context // the context whose labels the goroutine gets back; nil: they were not changed
 }
 
-// profile is called when a statement begins, while a trace is collected. The labels are left alone in a COMMIT or a ROLLBACK,
-// whose context is that of the transaction and may be another than its caller's.
+// profile is called when a statement begins, while a trace is collected. The labels are left alone in a COMMIT or a
+// ROLLBACK, whose context is that of the transaction and may be another than its caller's.
 func (c *Conn) profile(ctx context.Context) {
 	summary, p := c.stmt.Summary(), &profiled{}
 	if c.attempt.undecided {

@@ -178,8 +178,8 @@ func (c *Conn) begin(ctx context.Context, kind, sql string, exact bool) {
 	}
 }
 
-// arePlain reports whether pgx encodes these arguments by itself, at once. A driver.Valuer of the application's, for example,
-// may take its time.
+// arePlain reports whether pgx encodes these arguments by itself, at once. A driver.Valuer of the application's, for
+// example, may take its time.
 func arePlain(args []any) bool {
 	for _, arg := range args {
 		switch arg.(type) {
@@ -192,8 +192,8 @@ func arePlain(args []any) bool {
 	return true
 }
 
-// showsPartsFrom returns how long a statement takes, with its wait for the connection, whose span has the parts of that time: a
-// tenth of a second, or slow_query if that is shorter. For faster ones they would cost more than they tell.
+// showsPartsFrom returns how long a statement takes, with its wait for the connection, from which on its span has the parts
+// of that time: a tenth of a second, or slow_query if that is shorter. Attributes that are added to a span cost allocations.
 func (d *Dialer) showsPartsFrom() time.Duration {
 	const notable = 100 * time.Millisecond
 	if slow := d.cfg.SlowQuery; slow > 0 {

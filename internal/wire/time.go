@@ -7,14 +7,13 @@ import (
 	"github.com/pgprod/pgprod/internal/clock"
 )
 
-// timing is where the time of a statement goes. For each flight it notes when the flight was sent and when its result began to
-// come: the first row, the completion, or an error. What the server says before that (that a text is parsed, that parameters
-// are bound, that data may be copied, notices) may come long before it has a result, and doesn't count.
+// timing is where the time of a statement goes. For each flight it notes when the flight was sent, and when its result began
+// to come: the first row, the completion, or an error. What the server says before that (that a text is parsed, that
+// parameters are bound, that data may be copied, notices) may come long before it has a result, and doesn't count.
 //
-// A look at the clock costs about 25 ns, so there is one for each flight that is answered, and one for most that are sent. For
-// the first flight of a statement, if it is small, the time at which the statement began stands for that at which it was sent:
-// pgx needs a few microseconds in between. Not so if measured, which is for statements whose arguments the application's own
-// code encodes.
+// A look at the clock costs about 25 ns, so there is only one for a statement of one flight, which is at its answer: if the
+// first flight is small, the time at which the statement began stands for that at which it was sent, since pgx needs a few
+// microseconds in between. Not so if measured, which is for statements whose arguments the application's own code encodes.
 type timing struct {
 	// What the goroutine that writes uses.
 	began    int64        // by package clock: when the statement began
@@ -30,8 +29,8 @@ type timing struct {
 // smallFlight is the size in bytes up to which a write is taken to cost no time: the kernel has room for it.
 const smallFlight = 4 << 10
 
-// BeginTiming is called when a statement begins, at that time by package clock. exact says that its first flight may be sent a
-// good while later. Call it from the goroutine that writes and reads, before the statement is sent.
+// BeginTiming is called when a statement begins, at that time by package clock. exact says that its first flight may be sent
+// a good while later. Call it from the goroutine that writes and reads, before the statement is sent.
 func (t *Tap) BeginTiming(began int64, exact bool) {
 	t.timing.began, t.timing.measured, t.timing.served = began, exact, 0
 }
