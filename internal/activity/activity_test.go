@@ -48,12 +48,15 @@ func TestStatementsOfLongAgoAreForgotten(t *testing.T) {
 	s.Record("SELECT a", Execution{Took: time.Second, Waited: time.Hour, Server: time.Second, Rows: 1})
 	now = now.Add(window + time.Second)
 	s.Record("SELECT a", Execution{
-		Took: 3 * time.Millisecond, Waited: time.Minute, Server: time.Millisecond, Read: 2 * time.Millisecond, Rows: 1, Failed: true,
+		Took: 3 * time.Millisecond, Waited: time.Minute, Server: time.Millisecond, Read: 2 * time.Millisecond,
+		Rows: 1, Failed: true,
 	})
 	got := s.List()
 	require.EqualValues(t, 2, got[0].Count, "the window before is shown too")
-	assert.Equal(t, [4]time.Duration{1003 * time.Millisecond, time.Hour + time.Minute, 1001 * time.Millisecond, 2 * time.Millisecond},
-		[4]time.Duration{got[0].Total, got[0].Waited, got[0].Server, got[0].Read})
+	assert.Equal(t, 1003*time.Millisecond, got[0].Total)
+	assert.Equal(t, time.Hour+time.Minute, got[0].Waited)
+	assert.Equal(t, 1001*time.Millisecond, got[0].Server)
+	assert.Equal(t, 2*time.Millisecond, got[0].Read)
 	now = now.Add(window)
 	got = s.List()
 	require.EqualValues(t, 1, got[0].Count)

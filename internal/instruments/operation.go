@@ -275,8 +275,8 @@ func (op *Operation) AddWait(caller context.Context, from time.Time, waited time
 		trace.WithAttributes(op.target.in.poolName, waitDurationKey.Float64(waited.Seconds())))
 }
 
-// AddParts adds to the statement's span where its time went: the wait for the connection, which is before the span and 0 if the
-// statement was not the first on it, the time that the server took, and that in which its answer was read.
+// AddParts adds to the statement's span where its time went: the wait for the connection, which is before the span and 0 if
+// the statement was not the first on it, the time that the server took, and that in which its answer was read.
 func (op *Operation) AddParts(waited, server, read time.Duration) {
 	if op.span == nil || !op.span.IsRecording() {
 		return
