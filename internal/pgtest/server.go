@@ -24,6 +24,8 @@ type Config struct {
 	TLS *TLS
 	// StandbyOf makes the server a streaming standby of another one that Start has started. Default: nil, it is a primary.
 	StandbyOf *Server
+	// Major is the major version of the server (14 to 18), which Download then supplies. Default: 0, the one that Locate finds.
+	Major int
 	// Port is the TCP port on 127.0.0.1. Default: 0, which is a free one.
 	Port int
 }

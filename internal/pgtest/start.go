@@ -28,7 +28,7 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	prog, err := findPrograms(ctx, a)
+	prog, err := cfg.programs(ctx, a)
 	if err != nil {
 		return nil, err
 	}
