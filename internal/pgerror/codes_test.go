@@ -27,6 +27,7 @@ func TestEachPredicateIsTrueForItsSQLSTATEsAlone(t *testing.T) {
 		"IsReadOnly":         {IsReadOnly, "25006"},
 		"ServerIsFull":       {ServerIsFull, "53300"},
 		"IsCanceled":         {IsCanceled, "57014"},
+		"IsLockTimeout":      {IsLockTimeout, "55P03"},
 		"IsConflict":         {IsConflict, "40001 40P01"},
 		"PlanIsOutdated":     {PlanIsOutdated, "08P01 0A000 26000 42501 42601 42602 42704 42P01 42P07 XX000"},
 		"HasNoSuchStatement": {HasNoSuchStatement, "26000"},
@@ -53,7 +54,7 @@ func TestEachPredicateIsTrueForItsSQLSTATEsAlone(t *testing.T) {
 func TestWithoutAWordOfTheServersOnlyItsLeavingIsAssumed(t *testing.T) {
 	t.Parallel()
 	for name, is := range map[string]func(error) bool{
-		"IsFatal": IsFatal, "IsReadOnly": IsReadOnly, "ServerIsFull": ServerIsFull, "IsCanceled": IsCanceled,
+		"IsFatal": IsFatal, "IsReadOnly": IsReadOnly, "ServerIsFull": ServerIsFull, "IsCanceled": IsCanceled, "IsLockTimeout": IsLockTimeout,
 		"IsStatementTimeout": IsStatementTimeout, "IsConflict": IsConflict, "EndedInstead": EndedInstead, "SettlesCommit": SettlesCommit,
 		"PlanIsOutdated": PlanIsOutdated, "SchemaChanged": SchemaChanged, "HasNoSuchValue": HasNoSuchValue, "IsExpected": IsExpected,
 		"HitsAll": HitsAll, "HasNoSuchStatement": HasNoSuchStatement, "NamesSetting": NamesSetting,

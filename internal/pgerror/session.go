@@ -46,6 +46,11 @@ func IsCanceled(err error) bool { return canceled.has(err) }
 
 var canceled = setOf(QueryCanceled)
 
+// IsLockTimeout reports whether the server gave up waiting for a lock.
+func IsLockTimeout(err error) bool { return lockTimeout.has(err) }
+
+var lockTimeout = setOf(LockNotAvailable)
+
 // IsStatementTimeout reports whether it was the server's statement_timeout that ended a statement, not a cancel request. The
 // SQLSTATE is the same for both. The text tells them apart, but only in English: where lc_messages is another language, this
 // is false.

@@ -32,6 +32,7 @@ const (
 	UndefinedTable             = "42P01" // undefined_table
 	TooManyConnections         = "53300" // too_many_connections
 	CantChangeRuntimeParam     = "55P02" // cant_change_runtime_param: a session can't change this setting
+	LockNotAvailable           = "55P03" // lock_not_available: by lock_timeout, or NOWAIT
 	QueryCanceled              = "57014" // query_canceled: by a cancel request, or by statement_timeout
 	AdminShutdown              = "57P01" // admin_shutdown; pg_terminate_backend says the same of a single session
 	CrashShutdown              = "57P02" // crash_shutdown: another backend crashed, all sessions end
