@@ -20,9 +20,10 @@
 //	pool_min              0            connections made ahead, from the pool's first use on, and kept
 //	pool_pre_ping         auto         peek at each borrow, ping after 1 s idle; or always, or off
 //	pool_name             the database
-//	environment           production   or development: echo on, TLS by libpq's rules
+//	environment           production   or development: echo, plans on, TLS by libpq's rules
 //	echo, echo_pool       off          log every statement, every event of the pool
 //	slow_query            1s           log statements slower than this; 0: never
+//	slow_query_plan       off          the live page shows plans of slow statements
 //	leak_detection        1m           log the stack of who holds a connection longer than this; 0: never
 //	preflight             on           look once for what is wrong with server, role and settings
 //	server_settings       jit=off,random_page_cost=1.1,effective_cache_size=1GB,

@@ -59,8 +59,8 @@ type Options struct {
 	// PoolName names the pool in metrics and logs. Default: the name of the database.
 	PoolName *string `json:"pool_name,omitempty" yaml:"pool_name,omitempty"`
 
-	// Environment is production or development; development turns Echo and EchoPool on and leaves the choice of TLS
-	// to libpq's rules. Default: production.
+	// Environment is production or development; development turns Echo, EchoPool and SlowQueryPlan on and leaves the
+	// choice of TLS to libpq's rules. Default: production.
 	Environment *Environment `json:"environment,omitempty" yaml:"environment,omitempty"`
 
 	// Echo logs every statement. Default: false, and true in development.
@@ -71,6 +71,10 @@ type Options struct {
 
 	// SlowQuery is the duration from which a statement is logged as slow. Default: 1s; 0 means never.
 	SlowQuery *Duration `json:"slow_query,omitempty" yaml:"slow_query,omitempty"`
+
+	// SlowQueryPlan says whether the live page shows plans of slow statements; see [WithSlowQueryPlan]. Default: false, and
+	// true in development.
+	SlowQueryPlan *bool `json:"slow_query_plan,omitempty" yaml:"slow_query_plan,omitempty"`
 
 	// LeakDetection is how long a connection may be held before its borrower's stack is logged. Default: 1m; 0 means
 	// never.
@@ -355,8 +359,8 @@ func WithPoolName(name string) Option {
 	return func(c *config) { c.values.PoolName = &name }
 }
 
-// WithEnvironment sets the environment, production or development. Development turns echo and echo_pool on, and leaves the
-// choice of TLS to libpq's rules. Default: production.
+// WithEnvironment sets the environment, production or development. Development turns echo, echo_pool and
+// slow_query_plan on, and leaves the choice of TLS to libpq's rules. Default: production.
 func WithEnvironment(environment Environment) Option {
 	return func(c *config) { c.values.Environment = &environment }
 }
@@ -374,6 +378,14 @@ func WithEchoPool(on bool) Option {
 // WithSlowQuery sets the duration from which a statement is logged as slow. Default: 1s; 0 means never.
 func WithSlowQuery(d time.Duration) Option {
 	return func(c *config) { c.values.SlowQuery = (*settings.Duration)(&d) }
+}
+
+// WithSlowQueryPlan sets whether the live page ([DebugHandler]) shows the plans of statements that were slow. A plan is
+// asked for in the background, by EXPLAIN (GENERIC_PLAN, VERBOSE), in a read-only transaction that is rolled back, on
+// the connection for health checks. Nothing is executed, except functions that are immutable or stable, as for any
+// planning. Literals aren't shown. It needs PostgreSQL 16. Default: false, and true in development.
+func WithSlowQueryPlan(on bool) Option {
+	return func(c *config) { c.values.SlowQueryPlan = &on }
 }
 
 // WithLeakDetection sets how long a connection may be held before its borrower's stack is logged. Default: 1m; 0 means

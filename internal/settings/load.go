@@ -136,7 +136,7 @@ func (l *loader) settle() {
 
 	implied := Values{}
 	if *chosen.Environment == Development {
-		implied.Echo, implied.EchoPool = new(true), new(true)
+		implied.Echo, implied.EchoPool, implied.SlowQueryPlan = new(true), new(true), new(true)
 	}
 	profile := layer{SourceProfile, profileValues[*chosen.Profile]}
 	if from["profile"] == SourceDefault {
@@ -182,7 +182,7 @@ func (l *loader) config() *Config {
 		PoolMin:         *v.PoolMin,
 		PoolName:        text(v.PoolName),
 		Echo:            *v.Echo, EchoPool: *v.EchoPool,
-		SlowQuery: time.Duration(*v.SlowQuery), LeakDetection: time.Duration(*v.LeakDetection),
+		SlowQuery: time.Duration(*v.SlowQuery), SlowQueryPlan: *v.SlowQueryPlan, LeakDetection: time.Duration(*v.LeakDetection),
 		Preflight:      *v.Preflight,
 		CommandTimeout: time.Duration(*v.CommandTimeout), ConnectTimeout: time.Duration(*v.ConnectTimeout),
 		ServerSettingsMode: text(v.ServerSettingsMode), PasswordFile: text(v.PasswordFile),

@@ -60,6 +60,8 @@ func ladders(t *testing.T) []ladder {
 			func(c *Config) any { return c.EchoPool }},
 		{"slow_query", s, "0", 0 * s, "2", 2 * s, Values{SlowQuery: seconds(3)}, 3 * s,
 			func(c *Config) any { return c.SlowQuery }},
+		{"slow_query_plan", false, "yes", true, "0", false, Values{SlowQueryPlan: new(true)}, true,
+			func(c *Config) any { return c.SlowQueryPlan }},
 		{"leak_detection", time.Minute, "1", s, "0s", 0 * s, Values{LeakDetection: seconds(3)}, 3 * s,
 			func(c *Config) any { return c.LeakDetection }},
 		{"preflight", true, "off", false, "on", true, Values{Preflight: new(false)}, false,

@@ -31,6 +31,7 @@ type Values struct {
 	Echo               *bool             `env:"ECHO"`
 	EchoPool           *bool             `env:"ECHO_POOL"`
 	SlowQuery          *Duration         `env:"SLOW_QUERY"`
+	SlowQueryPlan      *bool             `env:"SLOW_QUERY_PLAN"`
 	LeakDetection      *Duration         `env:"LEAK_DETECTION"`
 	Preflight          *bool             `env:"PREFLIGHT"`
 	ServerSettings     map[string]string `env:"SERVER_SETTINGS"`
@@ -97,6 +98,7 @@ type Config struct {
 	Echo               bool
 	EchoPool           bool
 	SlowQuery          time.Duration // 0: never
+	SlowQueryPlan      bool
 	LeakDetection      time.Duration // 0: never
 	Preflight          bool
 	ServerSettingsMode string        // ModeStartup or ModeSet
