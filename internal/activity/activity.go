@@ -115,6 +115,20 @@ type Statement struct {
 	P95     time.Duration `json:"p95_ns"`
 	P99     time.Duration `json:"p99_ns"`
 	Max     time.Duration `json:"max_ns"`
+
+	Plan *Plan `json:"plan,omitempty"` // of one of them that was slow; nil: none was, or plans are off
+}
+
+// A Plan is how the server would execute a statement that was slow, whatever the values of its parameters. There are no literals
+// in it. It isn't changed, so that it may be shared.
+type Plan struct {
+	At   time.Time     `json:"at"`      // when the server was asked
+	Took time.Duration `json:"took_ns"` // how long the statement had taken
+	Text string        `json:"text"`    // lines, as of EXPLAIN VERBOSE; "": there is none, see Reason
+	// Reason says why there is no plan; "": there is one, or the server is about to be asked.
+	Reason string `json:"reason,omitempty"`
+	// QueryID is the server's identifier of the query, by which pg_stat_statements has it as queryid; 0: it computes none.
+	QueryID int64 `json:"query_id,omitempty,string"`
 }
 
 // An Event is something that happened, once or several times.

@@ -14,28 +14,22 @@ import (
 const aboutTimeout = 2 * time.Second
 
 // About asks the server at an address, as link.Conn.Address returned it, what statements of the pool's connections to it
-// do. It asks over the connection for health checks, or over a new one, which becomes that connection. It takes
-// aboutTimeout at most, and a second more if the server doesn't react.
-func (h *Prober) About(address string, asked []Asked) (*Sessions, error) {
+// do. It takes aboutTimeout at most, and a second more if the server doesn't react.
+func (h *Prober) About(address string, asked []Asked) (s *Sessions, err error) {
 	ctx, cancel := context.WithTimeout(h.Life(), aboutTimeout)
 	defer cancel()
-	used := h.takeKept(address)
-	if used.conn != nil {
-		s, err := h.askOver(ctx, used, asked)
-		if err == nil || pgerror.From(err) != nil || ctx.Err() != nil {
-			return s, err
-		} // the connection was dead
-	}
-	used.heard = new(atomic.Int64)
-	var err error
-	used.conn, err = h.Dialer().Dial(ctx, h.Observer(), &link.Check{Anywhere: true, Only: address, Heard: used.heard})
-	if pgerror.ServerIsFull(err) {
+	err = h.over(ctx, address, func(c *link.Conn) error {
+		s, err = ask(ctx, c, asked)
+		return err
+	})
+	switch {
+	case pgerror.ServerIsFull(err):
 		return h.askOverIdle(ctx, address, asked)
+	case err != nil:
+		return nil, err
 	}
-	if err != nil {
-		return nil, h.Dialer().Failed(err)
-	}
-	return h.askOver(ctx, used, asked)
+	s.app = h.cfg.Conn.RuntimeParams["application_name"]
+	return s, nil
 }
 
 // askOverIdle asks over an idle connection of the pool's, since the server takes no more. If there is none it fails.
@@ -59,23 +53,40 @@ func (h *Prober) askOverIdle(ctx context.Context, address string, asked []Asked)
 
 var errNoneThere = errors.New("pgprod: the server takes no more connections, and none to it is idle")
 
-// used is the prober's connection while About uses it.
+// used is the prober's connection while it is used for a question about statements.
 type used struct {
 	conn    *link.Conn    // nil: there is none yet
 	heard   *atomic.Int64 // its link.Check.Heard
-	renewed int           // Prober.renewed when About began
+	renewed int           // Prober.renewed when over began
 }
 
-// askOver asks over a connection, and keeps it, or closes it after an error.
-func (h *Prober) askOver(ctx context.Context, u used, asked []Asked) (*Sessions, error) {
-	s, err := ask(ctx, u.conn, asked)
-	if err != nil {
-		h.drop(u.conn)
-		return nil, err
+// over calls ask with the connection for health checks, if that is one to this address, or with a new one, which becomes
+// that connection. It does both if the former turns out to be dead. If ask returns an error its connection is closed.
+func (h *Prober) over(ctx context.Context, address string, ask func(*link.Conn) error) error {
+	u := h.takeKept(address)
+	if u.conn != nil {
+		err := h.askOver(u, ask)
+		if err == nil || pgerror.From(err) != nil || ctx.Err() != nil {
+			return err
+		} // the connection was dead
 	}
-	s.app = h.cfg.Conn.RuntimeParams["application_name"]
+	u.heard = new(atomic.Int64)
+	var err error
+	u.conn, err = h.Dialer().Dial(ctx, h.Observer(), &link.Check{Anywhere: true, Only: address, Heard: u.heard})
+	if err != nil {
+		return h.Dialer().Failed(err)
+	}
+	return h.askOver(u, ask)
+}
+
+// askOver calls ask with a connection, and keeps it, or closes it after an error.
+func (h *Prober) askOver(u used, ask func(*link.Conn) error) error {
+	if err := ask(u.conn); err != nil {
+		h.drop(u.conn)
+		return err
+	}
 	h.keep(u)
-	return s, nil
+	return nil
 }
 
 // takeKept takes the connection that is kept for the next question, if there is one to this address.

@@ -6,6 +6,9 @@
 //	inquiry.go    how a health check gets an answer from the server
 //	about.go      how the server is asked about slow statements, over the same connection
 //	sessions.go   what its answer says they wait for
+//	plans.go      which of them are explained, and their plans
+//	explain.go    how the server is asked for a plan, over the same connection
+//	plantext.go   a plan as text, without literals
 //	kind.go       what kind of server there is
 //	preflight.go  the preflight: when it asks
 //	facts.go      what it asks

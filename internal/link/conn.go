@@ -244,6 +244,16 @@ func (c *Conn) Ask(ctx context.Context, question string, how guard.Manner) ([]*p
 	return c.pg.Exec(ctx, question).ReadAll()
 }
 
+// Parse has the server parse a text, by the extended protocol, and look up what it names, without executing it. The
+// server refuses a text with several statements. Otherwise it is as Ask.
+func (c *Conn) Parse(ctx context.Context, text string, how guard.Manner) error {
+	c.doing.noStatement()
+	c.guard.Begin(clock.Now(), 0, how)
+	defer c.guard.End()
+	_, err := c.pg.Prepare(ctx, "", text, nil)
+	return err
+}
+
 // Ready is called before the next statement of the same borrower's. It returns an error if the connection is closed. If a
 // cancel request may be on its way, it pings the server first. If ctx ends during the ping, the connection is closed.
 func (c *Conn) Ready(ctx context.Context) error {
