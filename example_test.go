@@ -1114,6 +1114,21 @@ func ExampleWithSlowQuery() {
 	// Output: level=WARN msg="pgprod: slow statement" pool=shop db.query.summary=select statement="select pg_sleep('?')" rows=1
 }
 
+// The live page has the plan of a statement that was slow. It is asked for in the background.
+func ExampleWithSlowQueryPlan() {
+	db := mustOpen(pgprod.WithSlowQueryPlan(true), pgprod.WithSlowQuery(time.Millisecond), pgprod.WithPreflight(false))
+	defer db.Close()
+	page := pgprod.DebugHandler(db)
+
+	if _, err := db.Exec("select pg_sleep(0.01)"); err != nil {
+		log.Fatal(err)
+	}
+	answer := httptest.NewRecorder()
+	page.ServeHTTP(answer, httptest.NewRequest("GET", "/debug/pgprod?format=json", nil))
+	fmt.Println(strings.Contains(answer.Body.String(), `"plan":`))
+	// Output: true
+}
+
 // Who holds a connection for long is logged, with the stack of the borrower.
 func ExampleWithLeakDetection() {
 	logged := make(lines, 10)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -83,6 +84,22 @@ func TestEverythingIsShown(t *testing.T) {
 	} {
 		assert.Contains(t, page, want)
 	}
+}
+
+func TestTheStatementsHavePlansOrReasonsWhyThereAreNone(t *testing.T) {
+	rows := between(text(t, "/", source(example.Trouble(night))), `<table class="statements"`, "</table>")
+	for _, want := range []string{
+		`<span class="age">query id -8117024713920338221</span>`, "Plan of one that took 4.2 s</summary>",
+		`<pre class="plan" tabindex="0">Update on shop.inventory i  (cost=0.43..1204.13 rows=0 width=0)` + "\n  -&gt;  Nested Loop",
+		"(i.warehouse = &#39;?&#39;::text)", "no plan of one that took 1.3 s: something it needs was locked for longer than 100ms",
+	} {
+		assert.Contains(t, rows, want)
+	}
+	assert.Equal(t, 1, strings.Count(rows, "<details>"))
+	var pools []debugpage.Pool
+	require.NoError(t, json.Unmarshal(ask(t, "GET", "/?format=json", source(example.Trouble(night))).Body.Bytes(), &pools))
+	at := slices.IndexFunc(pools[0].Snapshot.Statements, func(s activity.Statement) bool { return s.Plan != nil && s.Plan.Text != "" })
+	assert.EqualValues(t, -8117024713920338221, pools[0].Snapshot.Statements[at].Plan.QueryID)
 }
 
 func TestNothingIsToldInWords(t *testing.T) {

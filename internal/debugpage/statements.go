@@ -70,7 +70,8 @@ func sorted(all []activity.Statement, o order) top[statement] {
 // statement is a row of the table.
 type statement struct {
 	Summary string
-	Cells   []cell // one for each of orders
+	Plan    *activity.Plan // nil: none of them was slow, or plans are off
+	Cells   []cell         // one for each of orders
 }
 
 // cell is a number in the table.
@@ -83,7 +84,7 @@ type cell struct {
 
 // newStatement returns the row of the table for a statement.
 func newStatement(s *activity.Statement) statement {
-	row := statement{s.Summary, make([]cell, len(orders))}
+	row := statement{s.Summary, s.Plan, make([]cell, len(orders))}
 	for i, o := range orders {
 		v := o.value(s)
 		c := cell{Head: o.Head, Value: v, Bad: o.Name == "errors" && v > 0}

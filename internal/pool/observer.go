@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pgprod/pgprod/internal/diagnose"
 	"github.com/pgprod/pgprod/internal/diary"
 	"github.com/pgprod/pgprod/internal/instruments"
 	"github.com/pgprod/pgprod/internal/link"
@@ -37,6 +38,19 @@ func (o *observer) Ended(ctx context.Context, s *link.Statement) {
 		entry.Error = statementError(s)
 	}
 	o.pool.diary.Statement(ctx, entry)
+	if o.pool.plans.Wanted() && s.Took >= o.pool.cfg.SlowQuery && s.Kind == "" {
+		o.pool.wantPlan(s)
+	}
+}
+
+// wantPlan has the server explain a statement that was slow.
+func (p *Pool) wantPlan(s *link.Statement) {
+	slow := diagnose.Slow{Summary: s.Summary(), SQL: s.SQL, Took: s.Took}
+	slow.Address, slow.Major = s.Where()
+	if s.Cause != nil {
+		slow.QueryID = s.Cause.QueryID
+	}
+	p.plans.Want(slow)
 }
 
 // statementError puts the failure of a statement into words that the diary may show: they contain no value of the statement.

@@ -23,6 +23,9 @@ func (p *Pool) Watch() {
 	p.watch.once.Do(func() {
 		p.watch.samples = activity.NewRecent[activity.Sample](activity.Samples)
 		p.diary.Watch()
+		if p.cfg.SlowQueryPlan && p.cfg.SlowQuery > 0 {
+			p.plans.Begin()
+		}
 		if !p.closed.Load() {
 			p.tasks.run(p.sample)
 		}
@@ -51,6 +54,9 @@ func (p *Pool) Snapshot() activity.Snapshot {
 	s := activity.Snapshot{
 		At: time.Now(), Status: p.Status(), BegunAgain: p.begunAgain(), History: p.watch.samples.List(), Holders: p.holders(),
 		Statements: p.diary.Statements(), Errors: p.diary.Errors(), Events: p.diary.Events(), Warnings: p.Warnings(),
+	}
+	for i := range s.Statements {
+		s.Statements[i].Plan = p.plans.Of(s.Statements[i].Summary)
 	}
 	for _, setting := range append(p.cfg.Destination(), p.cfg.Shown()...) {
 		s.Settings = append(s.Settings, activity.Setting{Key: setting.Key, Value: setting.Value, Source: string(setting.Source)})

@@ -87,6 +87,7 @@ type Pool struct {
 	diary     *diary.Diary             // the log, and the lists of the live page
 	stacks    stack.Budget             // limits how often a borrower's stack is taken
 	prober    *diagnose.Prober         // the health checks
+	plans     *diagnose.Plans          // the plans of slow statements
 	preflight *diagnose.Preflight      // looks once at how the server is set up
 	watch     watch                    // samples for the live page
 	retiring  retiring                 // replaces idle connections before their credentials end
@@ -119,6 +120,7 @@ func New(cfg *settings.Config, hooks Hooks) (*Pool, error) {
 	p.books.unknown, p.books.begun = map[link.Unknown]int64{}, map[string]int64{}
 	p.queue = lease.NewQueue(cfg.PoolMin, cfg.Capacity(), maker{p})
 	p.prober = diagnose.NewProber(view{p})
+	p.plans = diagnose.NewPlans(p.prober)
 	p.preflight = diagnose.NewPreflight(view{p})
 	hooks.Telemetry.PoolName, hooks.Telemetry.Server = cfg.PoolName, serverOf(cfg)
 	var err error
@@ -165,6 +167,7 @@ func (p *Pool) Close() error {
 	p.retiring.stop()
 	p.slow.stop()
 	p.preflight.Close()
+	p.plans.Close()
 	p.tasks.wait()
 	p.diary.Close()
 	releaseName(p.cfg.PoolName)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pgprod/pgprod/internal/activity"
@@ -93,6 +94,17 @@ var summaries = []string{
 	"SELECT products categories", "COMMIT", "SELECT pg_advisory_xact_lock",
 }
 
+const plan = `Update on shop.inventory i  (cost=0.43..1204.13 rows=0 width=0)
+  ->  Nested Loop  (cost=0.43..1204.13 rows=120 width=46)
+        Output: (i.stock - l.quantity), i.ctid, l.ctid
+        ->  Seq Scan on shop.order_lines l  (cost=0.00..189.00 rows=120 width=14)
+              Output: l.quantity, l.ctid, l.product_id
+              Filter: (l.order_id = $1)
+        ->  Index Scan using inventory_pkey on shop.inventory i  (cost=0.43..8.45 rows=1 width=14)
+              Output: i.stock, i.ctid, i.product_id
+              Index Cond: (i.product_id = l.product_id)
+              Filter: (i.warehouse = '?'::text)`
+
 func statements() []activity.Statement {
 	all := make([]activity.Statement, 63)
 	for i := range all {
@@ -112,6 +124,12 @@ func statements() []activity.Statement {
 		}
 	}
 	slices.SortFunc(all, func(a, b activity.Statement) int { return int(b.Total - a.Total) })
+	explained := func(s activity.Statement) bool { return strings.HasPrefix(s.Summary, "UPDATE inventory") }
+	all[slices.IndexFunc(all, explained)].Plan = &activity.Plan{Took: 4200 * time.Millisecond, QueryID: -8117024713920338221, Text: plan}
+	locked := func(s activity.Statement) bool { return strings.HasPrefix(s.Summary, "DELETE carts") }
+	all[slices.IndexFunc(all, locked)].Plan = &activity.Plan{
+		Took: 1300 * time.Millisecond, Reason: "something it needs was locked for longer than 100ms",
+	}
 	return all
 }
 
