@@ -1,10 +1,12 @@
 // Package stack keeps the stacks of goroutines that borrow connections, so that it can be said later who has a connection
-// for too long. Taking a stack costs half a microsecond, so a budget decides of which borrowers it is taken.
+// for too long. Taking a stack costs half a microsecond, so a budget decides of which borrowers it is taken. It also says
+// which line of a program has called, through whatever libraries.
 package stack
 
 import (
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -59,7 +61,7 @@ func (t *Trace) Clear() { t.depth = 0 }
 func (t *Trace) Frames() (all []string) {
 	t.walk(func(f runtime.Frame) bool {
 		if !isPlumbing(f.Function) {
-			all = append(all, f.Function+" "+filepath.Base(f.File)+":"+strconv.Itoa(f.Line))
+			all = append(all, text(f))
 		}
 		return true
 	})
@@ -103,12 +105,20 @@ func (t *Trace) Has(suffix string) (found bool) {
 	return found
 }
 
+// text returns a frame as "function file:line".
+func text(f runtime.Frame) string {
+	return f.Function + " " + filepath.Base(f.File) + ":" + strconv.Itoa(f.Line)
+}
+
+// walk is the function walk for a Trace.
+func (t *Trace) walk(visit func(runtime.Frame) bool) { walk(t.pcs[:t.depth], visit) }
+
 // walk calls visit with each frame, the innermost first, until it returns false.
-func (t *Trace) walk(visit func(runtime.Frame) bool) {
-	if t.depth == 0 {
+func walk(pcs []uintptr, visit func(runtime.Frame) bool) {
+	if len(pcs) == 0 {
 		return
 	}
-	frames := runtime.CallersFrames(t.pcs[:t.depth])
+	frames := runtime.CallersFrames(pcs)
 	for {
 		f, more := frames.Next()
 		if !visit(f) || !more {
@@ -117,11 +127,59 @@ func (t *Trace) walk(visit func(runtime.Frame) bool) {
 	}
 }
 
+// Deep is a stack with room for more frames than a Trace has, for whoever calls through an ORM. The zero value is a stack
+// that was not taken.
+type Deep struct{ pcs []uintptr }
+
+// maxDeep is how many frames of a deep stack are kept: an ORM may have dozens of its own.
+const maxDeep = 128
+
+// Take keeps the stack of the caller's caller.
+func (d *Deep) Take() {
+	var pcs [maxDeep]uintptr
+	d.pcs = slices.Clone(pcs[:runtime.Callers(3, pcs[:])])
+}
+
+// Frames returns the program's own part of the stack, each frame as "function file:line", the innermost first: without the
+// frames of the libraries that it calls the pool through. If there is nothing of its own it returns the libraries' frames.
+func (d *Deep) Frames() []string {
+	var own, others []string
+	walk(d.pcs, func(f runtime.Frame) bool {
+		switch {
+		case isPlumbing(f.Function):
+		case isLibrary(f):
+			others = append(others, text(f))
+		default:
+			own = append(own, text(f))
+		}
+		return true
+	})
+	if len(own) == 0 {
+		return others
+	}
+	return own
+}
+
+// Caller returns the first of Frames, "" if there is none.
+func (d *Deep) Caller() string {
+	if frames := d.Frames(); len(frames) > 0 {
+		return frames[0]
+	}
+	return ""
+}
+
+// isLibrary reports whether a frame is of a module that the program depends on. The files of such modules are in a
+// directory with a version in its name, also if paths are trimmed, or in the program's vendor directory.
+func isLibrary(f runtime.Frame) bool {
+	return strings.Contains(f.File, "@v") || strings.Contains(f.File, "/vendor/")
+}
+
 // plumbing are the prefixes of functions that are not the application's: those between the application and the pool, and the
 // runtime's.
 var plumbing = []string{
 	"database/sql.", "runtime.", "github.com/pgprod/pgprod.",
 	"github.com/pgprod/pgprod/internal/pool.", "github.com/pgprod/pgprod/internal/intx.", "github.com/pgprod/pgprod/internal/link.",
+	"github.com/pgprod/pgprod/internal/repeats.",
 }
 
 // isPlumbing reports whether a function is not one of the application's.
