@@ -7,7 +7,10 @@
 //	recent.go      Recent keeps the last few values of any type; Events keeps events, and counts those that repeat
 package activity
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // A Snapshot is what is known of one pool at one moment. It is safe to keep. There are no secrets, parameter values or
 // literals of statements in it.
@@ -18,6 +21,7 @@ type Snapshot struct {
 	History    []Sample         `json:"history"`     // the oldest first, one every Interval while somebody watches
 	Holders    []Holder         `json:"holders"`     // callers that have a connection, the one that has it longest first
 	Statements []Statement      `json:"statements"`  // by total time, the most first
+	Repeated   []Repetition     `json:"repeated"`    // in development: what ran many times in a row, the most times first
 	Errors     []Event          `json:"errors"`      // the newest first
 	Events     []Event          `json:"events"`      // of connections, the newest first
 	Settings   []Setting        `json:"settings"`
@@ -129,6 +133,35 @@ type Plan struct {
 	Reason string `json:"reason,omitempty"`
 	// QueryID is the server's identifier of the query, by which pg_stat_statements has it as queryid; 0: it computes none.
 	QueryID int64 `json:"query_id,omitempty,string"`
+}
+
+// A Repetition is a statement that ran many times in a row under one parent, where one statement would do.
+type Repetition struct {
+	Summary string    `json:"summary"`
+	Caller  string    `json:"caller"`          // the program's line that has called, "function file:line"
+	Stack   []string  `json:"stack,omitempty"` // the program's frames, the innermost first, which is Caller
+	Times   int       `json:"times"`           // how many times it ran in the longest row
+	Found   int       `json:"found"`           // how many times that was found: how many rows of ten or more there were
+	First   time.Time `json:"first"`           // when it was found first
+	Last    time.Time `json:"last"`            // when it was found last
+}
+
+// Writes reports whether the statement is one that writes.
+func (r Repetition) Writes() bool {
+	verb, _, _ := strings.Cut(r.Summary, " ")
+	switch strings.ToUpper(verb) {
+	case "INSERT", "UPDATE", "DELETE", "MERGE":
+		return true
+	}
+	return false
+}
+
+// Instead says what to do in place of the repetition.
+func (r Repetition) Instead() string {
+	if r.Writes() {
+		return "write all at once: one statement (several VALUES, unnest, an ORM's CreateInBatches), a batch of pgx's, or COPY"
+	}
+	return "ask for all rows at once, before the loop: a join, id = any($1), an ORM's preloading"
 }
 
 // An Event is something that happened, once or several times.
