@@ -915,6 +915,53 @@ func ExampleForgetOnce() {
 	// Output: 0 <nil>
 }
 
+// A test that holds a budget: however many items a cart has, it is loaded by two statements.
+func ExampleContextCounting() {
+	db, err := sql.Open("pgprod", "")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+	loadCart := func(ctx context.Context) error {
+		var owner, items string
+		if err := db.QueryRowContext(ctx, "SELECT min(rolname) FROM pg_roles").Scan(&owner); err != nil {
+			return err
+		}
+		return db.QueryRowContext(ctx, "SELECT string_agg(relname, ' ') FROM pg_class WHERE relkind = $1", "i").Scan(&items)
+	}
+
+	ctx, count := pgprod.ContextCounting(context.Background())
+	if err := loadCart(ctx); err != nil {
+		log.Fatal(err)
+	}
+	if count.Total() > 2 {
+		fmt.Println("over the budget:", count) // t.Errorf
+	}
+	fmt.Println(count.BySummary()["SELECT pg_class"], "of", count)
+	// Output: 1 of 2 statements: 1 × SELECT pg_class, 1 × SELECT pg_roles
+}
+
+// A handler that loads the items of its orders one by one, as a test sees it.
+func ExampleStatementCount() {
+	db, err := sql.Open("pgprod", "")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+
+	ctx, count := pgprod.ContextCounting(context.Background())
+	err = pgprod.InTx(ctx, db, func(tx *sql.Tx) error {
+		for n := range 3 {
+			if _, err := tx.Exec("SELECT relname FROM pg_class WHERE oid = $1", n); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	fmt.Println(count, err)
+	// Output: 3 statements: 3 × SELECT pg_class <nil>
+}
+
 // To set a state twice does no harm, so the loss of the connection is no error.
 func ExampleContextRepeatable() {
 	db, err := sql.Open("pgprod", "")

@@ -1,10 +1,13 @@
 package pgprod
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -143,6 +146,62 @@ func ContextWithCommandTimeout(ctx context.Context, d time.Duration) context.Con
 // error. It makes no difference in a transaction, once rows were handed out, and where command_timeout or the context has
 // ended the statement. It is safe for concurrent use.
 func ContextRepeatable(ctx context.Context) context.Context { return link.WithRepeatable(ctx) }
+
+// ContextCounting returns a context under which statements are counted, and their count, so that a test can hold a budget:
+// that a handler doesn't ask for each row's relatives one by one. It works through whatever runs statements with the
+// context, such as GORM and sqlx, and for several pools at once. If ctx counts already, both count.
+//
+// A statement counts when it begins, once however often it is tried, whether it succeeds or not. In a transaction that was
+// begun under the context each statement counts, also one that has no context of its own; if [InTx] begins again, they
+// count again. A batch and a COPY of pgx's count as one each. What doesn't count: BEGIN, COMMIT and ROLLBACK, since whether
+// they are sent depends on settings; what prepares a statement, since that depends on the connection; pings; statements
+// that got no connection. It is safe for concurrent use.
+func ContextCounting(ctx context.Context) (context.Context, *StatementCount) {
+	ctx, count := link.WithCount(ctx)
+	return ctx, &StatementCount{count}
+}
+
+// A StatementCount is how many statements have run so far under the context that [ContextCounting] has returned with it. It
+// is safe for concurrent use.
+type StatementCount struct{ count *link.Count }
+
+var _ fmt.Stringer = (*StatementCount)(nil)
+
+// Total returns how many statements there were.
+func (c *StatementCount) Total() (n int) {
+	for _, times := range c.count.BySummary() {
+		n += times
+	}
+	return n
+}
+
+// BySummary returns how many statements there were, by their summary, which is the db.query.summary of spans and metrics,
+// such as "SELECT orders": the statement's verb and tables as they are written. The map is the caller's.
+func (c *StatementCount) BySummary() map[string]int { return c.count.BySummary() }
+
+// Reset begins to count at 0 again. It doesn't concern the count of a context that this one's was made from.
+func (c *StatementCount) Reset() { c.count.Reset() }
+
+// String returns the count for the message of a test, the most frequent first: "3 statements: 2 × SELECT items, 1 × SELECT
+// orders".
+func (c *StatementCount) String() string {
+	by, total := c.count.BySummary(), 0
+	parts := make([]string, 0, len(by))
+	for _, summary := range slices.SortedFunc(maps.Keys(by), func(a, b string) int {
+		return cmp.Or(cmp.Compare(by[b], by[a]), cmp.Compare(a, b))
+	}) {
+		total += by[summary]
+		parts = append(parts, fmt.Sprintf("%d × %s", by[summary], summary))
+	}
+	switch list := strings.Join(parts, ", "); total {
+	case 0:
+		return "no statements"
+	case 1:
+		return "1 statement: " + list
+	default:
+		return fmt.Sprintf("%d statements: %s", total, list)
+	}
+}
 
 // A TxOption changes how InTx runs its transaction: [TxIsolation], [TxReadOnly], [TxRetries], [TxOnce].
 type TxOption func(*txConfig)

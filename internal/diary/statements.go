@@ -2,6 +2,7 @@ package diary
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -207,6 +208,15 @@ func (d *Diary) BeginsAgain(ctx context.Context, attempt int, why string, pause 
 		d.write(ctx, slog.LevelInfo, "pgprod: a transaction begins again", 0,
 			slog.Int("attempt", attempt), slog.String(keyErrorType, why), duration("pause", pause))
 	}
+}
+
+// Repeated warns of a statement that ran many times in a row, and of the line of code that has called it. It is called once
+// for each such statement and line.
+func (d *Diary) Repeated(ctx context.Context, r activity.Repetition) {
+	message := fmt.Sprintf("pgprod: the same statement ran %d times in a row under one parent: %q called by %s",
+		r.Times, r.Summary, r.Caller)
+	d.write(ctx, slog.LevelWarn, message, 0, slog.String(keySummary, r.Summary), slog.String("caller", r.Caller),
+		slog.String("instead", r.Instead()), slog.Any("stack", r.Stack))
 }
 
 // Unkept warns of a statement that has left something in its session which its caller can't use, since the connection went

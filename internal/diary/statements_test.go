@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/pgprod/pgprod/internal/activity"
 )
 
 func TestAnOrdinaryStatementIsNotAskedWhatItIsAndCostsNoAllocation(t *testing.T) {
@@ -208,6 +210,25 @@ func TestACommitWithoutAnAnswerIsALine(t *testing.T) {
 	}}, log.take())
 	require.Len(t, d.Errors(), 1)
 	assert.Equal(t, "the outcome is unknown: connection lost", d.Errors()[0].Text)
+}
+
+func TestAStatementThatRanManyTimesInARowIsAWarning(t *testing.T) {
+	var log log
+	d := log.open(t, Options{})
+	r := activity.Repetition{
+		Summary: "SELECT items", Caller: "shop.(*Cart).Load cart.go:52", Stack: []string{"shop.(*Cart).Load cart.go:52", "main.main main.go:3"},
+		Times: 10, Found: 1,
+	}
+	d.Repeated(t.Context(), r)
+	r.Summary = "insert items"
+	d.Repeated(t.Context(), r)
+	lines := log.take()
+	assert.Equal(t, line{
+		"level": slog.LevelWarn, "pool": "orders", "db.query.summary": "SELECT items", "caller": r.Caller, "stack": r.Stack,
+		"message": `pgprod: the same statement ran 10 times in a row under one parent: "SELECT items" called by shop.(*Cart).Load cart.go:52`,
+		"instead": "ask for all rows at once, before the loop: a join, id = any($1), an ORM's preloading",
+	}, lines[0])
+	assert.Contains(t, lines[1]["instead"], "COPY")
 }
 
 func TestWhatIsNotKeptIsToldOnceForEachTextAndOfSoManyTexts(t *testing.T) {

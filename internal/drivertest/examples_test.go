@@ -23,6 +23,7 @@ var obvious = []string{
 	"Option", "TxOption",
 	"Health",                                                // of Check
 	"PoolStatus",                                            // of Status
+	"StatementCount",                                        // of ContextCounting
 	"Environment", "ServerSettingsMode", "SQLCommenterMode", // of their constants
 	"PoolResetMode", "BeginMode", "TraceContextMode",
 	"PrePingAuto", "PrePingOff", "Production", "ServerSettingsStartup", "SQLCommenterOff", // beside those that examples use

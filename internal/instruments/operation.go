@@ -149,6 +149,21 @@ func (t *Target) BeginBatch(ctx context.Context, texts []string) (context.Contex
 	return t.begin(ctx, tracer, t.statement(t.batch(texts), []attribute.KeyValue{semconv.DBOperationBatchSize(len(texts))}))
 }
 
+// BatchSummary returns the summary of a batch of statements, as BeginBatch has it.
+func (c *catalogue) BatchSummary(texts []string) string {
+	if len(texts) == 1 {
+		return c.Summary(texts[0]).Summary
+	}
+	return c.batch(texts).Summary
+}
+
+// CopySummary returns the summary of pgx's CopyFrom into a table, as BeginCopy has it.
+func (c *catalogue) CopySummary(table string) string { return c.Summary(copyText(table)).Summary }
+
+// copyText returns the text by which telemetry knows pgx's CopyFrom into a table: it is treated as any statement, so that
+// the number of summaries is bounded.
+func copyText(table string) string { return "COPY " + table + " FROM STDIN BINARY" }
+
 // batch is the summary of several texts. Each of its parts is what all texts have in common, else empty. The text is that of
 // all, or they are joined if they differ, as the conventions say.
 func (c *catalogue) batch(texts []string) (s sqlsummary.Summary) {
@@ -207,7 +222,7 @@ func prefixed(word, summary string) string {
 
 // BeginCopy begins the operation of pgx's CopyFrom into a table. It returns ctx with the span.
 func (t *Target) BeginCopy(ctx context.Context, table string) (context.Context, Operation) {
-	return t.Begin(ctx, "COPY "+table+" FROM STDIN BINARY") // as any statement, so that the number of summaries is bounded
+	return t.Begin(ctx, copyText(table))
 }
 
 // BeginConnect begins the operation of a dial, which has a span only. Reached tells where it has got to. It returns ctx with

@@ -14,6 +14,7 @@
 //	statement.go      the statement under way, as one value
 //	trace.go          the calls of pgx's tracer, at the begin and the end of each statement
 //	profiling.go      what execution traces and CPU profiles get to know of statements
+//	count.go          how many statements run under a context, and which of them repeat
 //	exec.go           how a session has statements executed
 //	again.go          whether a statement that has failed may be tried again
 //	tx.go             transactions

@@ -21,6 +21,7 @@ import (
 	"github.com/pgprod/pgprod/internal/credentials"
 	"github.com/pgprod/pgprod/internal/guard"
 	"github.com/pgprod/pgprod/internal/instruments"
+	"github.com/pgprod/pgprod/internal/repeats"
 	"github.com/pgprod/pgprod/internal/settings"
 	"github.com/pgprod/pgprod/internal/wire"
 )
@@ -43,6 +44,7 @@ type Hooks struct {
 	AfterConnect func(context.Context, *pgx.Conn) error
 	Target       func(net.Addr) *instruments.Target // returns telemetry's view of a connection to this address
 	Tagged       bool                               // statements have the tags of package sqlcomment
+	Repeats      *repeats.Detector                  // is told of each statement; nil: nobody is
 }
 
 // A Dialer makes the connections of one pool and its health checks, and has what these share. It is safe for concurrent use.

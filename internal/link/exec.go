@@ -127,8 +127,9 @@ func (c *Conn) goesSimple(args []driver.NamedValue) bool {
 // the next, perhaps on another connection, so that one span and one duration cover all attempts. The zero value is that of a
 // statement which was not tried yet.
 type Carried struct {
-	op  instruments.Operation
-	sql string
+	op      instruments.Operation
+	sql     string
+	counted *counted
 }
 
 // End ends the span and the duration with err. It is called if there is no further attempt, for want of a connection.
@@ -144,7 +145,7 @@ func (k *Carried) End(ctx context.Context, err error) { k.op.End(ctx, -1, err, k
 // A panic in do becomes an error. database/sql doesn't release the lock of a transaction or a *sql.Conn when a driver
 // panics, and whoever rolled the transaction back on the way out would wait for that lock for ever (golang/go#26332).
 func (c *Conn) Try(carried Carried, do func(*Conn) error) error {
-	c.attempt.undecided, c.attempt.carried = true, carried.op
+	c.attempt.undecided, c.attempt.carried, c.attempt.counted = true, carried.op, carried.counted
 	c.NoteAttempt()
 	c.attempt.simple = false
 	err := c.protect(func() error { return do(c) })
@@ -160,7 +161,7 @@ func (c *Conn) Confirmed() bool { return c.stmt.outcome.unconfirmed == nil }
 // the duration, which have not ended, are returned for the next attempt.
 func (c *Conn) TakeBack() Carried {
 	t := &c.stmt.telemetry
-	carried := Carried{op: t.op, sql: c.stmt.CallersText()}
+	carried := Carried{op: t.op, sql: c.stmt.CallersText(), counted: c.attempt.counted}
 	if !t.op.UnderWay() {
 		carried.op = c.attempt.carried // pgx failed before its tracer was called, so no statement has taken it over
 	}

@@ -150,6 +150,7 @@ type attempt struct {
 	simple     bool  // it is an Exec by the simple protocol
 
 	carried instruments.Operation // the operation of the attempts before, until the statement takes it over
+	counted *counted              // what is known of the statement that was counted, in this attempt or before; nil: none was
 	turned  turn                  // where the statement may be sent again, because it was turned away
 
 	borrowedAt   int64         // by package clock: when the borrower got the connection
@@ -230,6 +231,7 @@ func (c *Conn) end(ctx context.Context, tag pgconn.CommandTag, err error) {
 	if slow := c.dialer.cfg.SlowQuery; slow > 0 && s.Took >= slow { // only of such a statement a cause may be known
 		s.Cause = c.doing.causeOf(s.began)
 	}
+	c.attempt.counted.ended(now)
 	c.noteOutcome(now)
 	if err != nil && c.attempt.undecided {
 		s.telemetry.unreported = true

@@ -71,6 +71,9 @@ func (c *Conn) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQuer
 	if c.depth != 1 {
 		return ctx
 	}
+	if c.isCounting() && !bounds(sql) {
+		c.noteCounted(ctx, c.stmt.Summary())
+	}
 	c.stmt.args = d.Args
 	op := &c.stmt.telemetry.op
 	if c.attempt.carried.UnderWay() { // the statement is tried again
@@ -228,15 +231,23 @@ func (c *Conn) TraceBatchStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceBatc
 	ctx = c.refuseInRaw(ctx)
 	c.begin(ctx, "BATCH", "", true)
 	c.raiseInRaw(ctx)
+	if c.depth == 1 && c.isCounting() {
+		c.noteCounted(ctx, c.target.BatchSummary(textsOf(d.Batch)))
+	}
 	ctx = c.observe(ctx, func(t *instruments.Target) (context.Context, instruments.Operation) {
-		texts := make([]string, len(d.Batch.QueuedQueries))
-		for i, q := range d.Batch.QueuedQueries {
-			texts[i] = q.SQL
-		}
-		return t.BeginBatch(ctx, texts)
+		return t.BeginBatch(ctx, textsOf(d.Batch))
 	})
 	c.batchAhead(ctx)
 	return ctx
+}
+
+// textsOf returns the texts of a batch.
+func textsOf(b *pgx.Batch) []string {
+	texts := make([]string, len(b.QueuedQueries))
+	for i, q := range b.QueuedQueries {
+		texts[i] = q.SQL
+	}
+	return texts
 }
 
 // TraceBatchQuery implements pgx.BatchTracer. pgx calls it for each statement of a batch, when its result was read.
@@ -271,6 +282,9 @@ func (c *Conn) TraceCopyFromStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceC
 	c.begin(ctx, "COPY "+table, "", false)
 	c.raiseInRaw(ctx)
 	c.stmt.copies = c.depth == 1
+	if c.depth == 1 && c.isCounting() {
+		c.noteCounted(ctx, c.target.CopySummary(table))
+	}
 	return c.observe(ctx, func(t *instruments.Target) (context.Context, instruments.Operation) {
 		return t.BeginCopy(ctx, table)
 	})

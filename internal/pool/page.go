@@ -54,6 +54,7 @@ func (p *Pool) Snapshot() activity.Snapshot {
 	s := activity.Snapshot{
 		At: time.Now(), Status: p.Status(), BegunAgain: p.begunAgain(), History: p.watch.samples.List(), Holders: p.holders(),
 		Statements: p.diary.Statements(), Errors: p.diary.Errors(), Events: p.diary.Events(), Warnings: p.Warnings(),
+		Repeated: p.repeats.List(),
 	}
 	for i := range s.Statements {
 		s.Statements[i].Plan = p.plans.Of(s.Statements[i].Summary)

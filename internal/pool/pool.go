@@ -46,6 +46,7 @@ import (
 	"github.com/pgprod/pgprod/internal/lease"
 	"github.com/pgprod/pgprod/internal/link"
 	"github.com/pgprod/pgprod/internal/pgerror"
+	"github.com/pgprod/pgprod/internal/repeats"
 	"github.com/pgprod/pgprod/internal/settings"
 	"github.com/pgprod/pgprod/internal/sqlcomment"
 	"github.com/pgprod/pgprod/internal/stack"
@@ -90,6 +91,7 @@ type Pool struct {
 	plans     *diagnose.Plans          // the plans of slow statements
 	preflight *diagnose.Preflight      // looks once at how the server is set up
 	watch     watch                    // samples for the live page
+	repeats   *repeats.Detector        // finds statements that are repeated where one would do; nil but in development
 	retiring  retiring                 // replaces idle connections before their credentials end
 	slow      slowWatch                // notices slow statements that still run
 	compared  atomic.Int64             // by package clock: when heldByCaller last compared stacks; 0: it has not yet
@@ -129,10 +131,13 @@ func New(cfg *settings.Config, hooks Hooks) (*Pool, error) {
 		releaseName(cfg.PoolName)
 		return nil, fmt.Errorf("pgprod: instruments: %w", err)
 	}
+	if cfg.Environment == settings.Development {
+		p.repeats = repeats.New(p.diary.Repeated)
+	}
 	p.dialer = link.NewDialer(p.life, cfg, link.Hooks{
 		Login: hooks.Login, LoginFailed: p.noteLoginFailure, LoginCame: p.loginCame,
 		Notice: hooks.Notice, Dropped: p.noteDropped, Dial: hooks.Dial,
-		AfterConnect: hooks.AfterConnect, Target: p.in.Target, Tagged: hooks.Commenter != nil,
+		AfterConnect: hooks.AfterConnect, Target: p.in.Target, Tagged: hooks.Commenter != nil, Repeats: p.repeats,
 	})
 	p.shelf.keepFor, p.shelf.unshelve = p.shelfTime(), p.unshelve
 	p.inner = p.newInner()
