@@ -118,6 +118,7 @@ func noNulls(s *activity.Snapshot) {
 	empty(&s.History)
 	empty(&s.Holders)
 	empty(&s.Statements)
+	empty(&s.Repeated)
 	empty(&s.Errors)
 	empty(&s.Events)
 	empty(&s.Settings)

@@ -45,6 +45,7 @@ func findings(p *Pool) []finding {
 		text := "It is not known whether " + plural(int(n), "transaction") + " took place, since the pool was opened: look at the data."
 		all = append(all, finding{"warn", "", text, ""})
 	}
+	all = append(all, repeated(s.Repeated)...)
 	for _, w := range first(s.Warnings, mostRows).Rows {
 		all = append(all, finding{"warn", "Preflight", clip(w, mostText), ""})
 	}
@@ -79,6 +80,29 @@ func lastErrors(p *Pool) (all []finding) {
 		}
 	}
 	return append(all, statements...)
+}
+
+// mostRepeated is how many statements that repeat are among the findings. All of them are in the JSON.
+const mostRepeated = 10
+
+// repeated returns a finding for each statement that ran many times in a row.
+func repeated(rows []activity.Repetition) (all []finding) {
+	shown := first(rows, mostRepeated)
+	for _, r := range shown.Rows {
+		label := "N+1"
+		if r.Writes() {
+			label = "One by one"
+		}
+		text := fmt.Sprintf("%s ran %s times in a row under one parent", clip(r.Summary, mostText), count(r.Times))
+		if r.Found > 1 {
+			text += fmt.Sprintf(" (found %s times so far)", count(r.Found))
+		}
+		all = append(all, finding{"warn", label, text + ", called by " + r.Caller + ". Better: " + r.Instead() + ".", ""})
+	}
+	if shown.More > 0 {
+		all = append(all, finding{"warn", "", plural(shown.More, "other statement") + " ran in a row as well.", ""})
+	}
+	return all
 }
 
 // waitingInWords says how many callers wait, and since when there is a queue.

@@ -65,6 +65,9 @@ func TestTroubleIsToldAtTheTop(t *testing.T) {
 		"<title>Degraded: shop-primary – pgprod</title>", "28 of 30 connections are in use and 12 callers wait",
 		"12 callers wait for a connection. There has been a queue for 1 min", "37 callers got no connection in time",
 		"2 connections have been held for suspiciously long, up to 14 min 12 s", "Last error, 4 s ago",
+		"<b>N&#43;1:</b> SELECT order_lines ran 1 204 times in a row under one parent (found 37 times so far), " +
+			"called by shop.(*Cart).Load cart.go:52. Better: ask for all rows at once",
+		"<b>One by one:</b> INSERT sessions ran 10 times in a row under one parent, called by shop.(*Importer).Run importer.go:118.",
 		"max_connections of the server is 100", "17.6, primary", "3.4 ms", "03:00:12 UTC",
 	} {
 		assert.Contains(t, top, want)
@@ -159,6 +162,18 @@ func TestWhatAnApplicationHasToExpectIsNoFindingAndAFailingStatementHidesNothing
 	assert.Contains(t, findings, "connection refused", "the cause stands at the end")
 	assert.Less(t, strings.Index(findings, "connection refused"), strings.Index(findings, "division by zero"))
 	assert.Equal(t, 2, strings.Count(findings, "<li"), findings)
+}
+
+func TestOnlySoManyRepetitionsAreFindings(t *testing.T) {
+	s, h := example.Calm(night)
+	for n := range 13 {
+		s.Repeated = append(s.Repeated, activity.Repetition{Summary: fmt.Sprint("SELECT t", n), Caller: "main.main main.go:1", Times: 99 - n, Found: 1})
+	}
+	findings := between(text(t, "/", source(s, h)), "Needs attention", "</ul>")
+	assert.Contains(t, findings, "SELECT t9 ran 90 times")
+	assert.NotContains(t, findings, "SELECT t10")
+	assert.Contains(t, findings, "3 other statements ran in a row as well.")
+	assert.NotContains(t, findings, "so far")
 }
 
 func TestSeveralPoolsAreListedAndTheWorstNamesTheTab(t *testing.T) {

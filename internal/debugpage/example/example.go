@@ -31,7 +31,7 @@ func Trouble(now time.Time) (activity.Snapshot, activity.Health) {
 		},
 		BegunAgain: map[string]int64{"40001": 1204, "40P01": 37, "connection_lost": 8},
 		History:    history(now), Holders: holders(), Statements: statements(), Errors: failures(now), Events: happened(now),
-		Settings: settings(),
+		Settings: settings(), Repeated: repeated(now),
 		Warnings: []string{
 			"max_connections of the server is 100, of which 97 are taken: pool_size + max_overflow = 30 times 4 instances doesn't fit",
 			"idle_in_transaction_session_timeout is 0: a forgotten transaction holds its locks for ever",
@@ -85,6 +85,18 @@ func holders() []activity.Holder {
 	}
 	waits := &all[2]
 	waits.Runs, waits.Cause, waits.Found = 8100*time.Millisecond, found, found.String()
+	return all
+}
+
+func repeated(now time.Time) []activity.Repetition {
+	all := []activity.Repetition{
+		{Summary: "SELECT order_lines", Caller: "shop.(*Cart).Load cart.go:52", Times: 1204, Found: 37},
+		{Summary: "INSERT sessions", Caller: "shop.(*Importer).Run importer.go:118", Times: 10, Found: 1},
+	}
+	for i := range all {
+		all[i].Stack = []string{all[i].Caller, "main.main main.go:31"}
+		all[i].First, all[i].Last = now.Add(-time.Hour), now.Add(-time.Minute)
+	}
 	return all
 }
 
