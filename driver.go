@@ -77,7 +77,8 @@
 // belong in server_settings.
 //
 // Logging: failed and slow statements, outages, leaks, and what the preflight found go to slog.Default() or [WithLogger],
-// without parameter values or literals; what repeats is counted. A healthy service logs nothing.
+// without parameter values or literals; what repeats is counted. A healthy service logs nothing. In development statements
+// that run in a loop (N+1) are logged as well, with the line that calls; a test holds a budget by [ContextCounting].
 //
 // Looking: [Status] returns the pool's numbers, [Check] and [HealthHandler] the health of pool and server, [DebugHandler] is
 // a live page with all that is known, and [Raw] gives you the *pgx.Conn for what database/sql can't express.
