@@ -3,6 +3,8 @@
 //
 //	activity.go    the data that is shown: a Snapshot of one pool, with its parts
 //	cause.go       what a slow statement was found to wait for
+//	tree.go        who blocks whom, as trees
+//	words.go       a session of a tree in words
 //	statements.go  Statements collects durations, rows and errors of statements by summary
 //	recent.go      Recent keeps the last few values of any type; Events keeps events, and counts those that repeat
 package activity
@@ -20,10 +22,13 @@ type Snapshot struct {
 	BegunAgain map[string]int64 `json:"begun_again"` // transactions that InTx has begun again, by the error.type of why
 	History    []Sample         `json:"history"`     // the oldest first, one every Interval while somebody watches
 	Holders    []Holder         `json:"holders"`     // callers that have a connection, the one that has it longest first
-	Statements []Statement      `json:"statements"`  // by total time, the most first
-	Repeated   []Repetition     `json:"repeated"`    // in development: what ran many times in a row, the most times first
-	Errors     []Event          `json:"errors"`      // the newest first
-	Events     []Event          `json:"events"`      // of connections, the newest first
+	Blocking   []*Node          `json:"blocking"`    // who blocks whom: root blockers, and below them who waits for them
+	Slow       []SlowStatement  `json:"slow"`        // the last that were slow, the newest first
+	Saved      Saved            `json:"round_trips_saved"`
+	Statements []Statement      `json:"statements"` // by total time, the most first
+	Repeated   []Repetition     `json:"repeated"`   // in development: what ran many times in a row, the most times first
+	Errors     []Event          `json:"errors"`     // the newest first
+	Events     []Event          `json:"events"`     // of connections, the newest first
 	Settings   []Setting        `json:"settings"`
 	Warnings   []string         `json:"warnings"` // what the preflight found
 }
@@ -99,6 +104,9 @@ type Holder struct {
 	PID       uint32        `json:"pid"`             // of the server's process
 	Stack     []string      `json:"stack,omitempty"` // of the borrower, "function file:line", the innermost first
 
+	Server  string `json:"server,omitempty"`   // the address of the server it is connected to
+	TraceID string `json:"trace_id,omitempty"` // of the span of the statement under way, if that is sampled
+
 	Runs  time.Duration `json:"runs_ns"`         // how long the statement runs that is under way; 0: none is
 	Cause *Cause        `json:"cause,omitempty"` // what it was last found to wait for; nil: it isn't slow, or that isn't known
 	Found string        `json:"found,omitempty"` // Cause in words
@@ -162,6 +170,37 @@ func (r Repetition) Instead() string {
 		return "write all at once: one statement (several VALUES, unnest, an ORM's CreateInBatches), a batch of pgx's, or COPY"
 	}
 	return "ask for all rows at once, before the loop: a join, id = any($1), an ORM's preloading"
+}
+
+// A SlowStatement is a statement that has taken slow_query or longer, its wait for a connection included.
+type SlowStatement struct {
+	At      time.Time     `json:"at"` // when it ended
+	Summary string        `json:"summary"`
+	Took    time.Duration `json:"took_ns"`
+	Waited  time.Duration `json:"waited_ns"`            // for a connection, before
+	Server  time.Duration `json:"server_ns"`            // the part of Took in which the server was awaited
+	Read    time.Duration `json:"reading_ns"`           // the part of Took in which its rows were read
+	Rows    int64         `json:"rows"`                 // returned or affected
+	Failed  string        `json:"error_type,omitempty"` // error.type of its failure; "": it has succeeded
+	TraceID string        `json:"trace_id,omitempty"`   // of its span, if that was sampled
+	Cause   *Cause        `json:"cause,omitempty"`      // what it was last found to wait for; nil: that isn't known
+	Found   string        `json:"found,omitempty"`      // Cause in words
+}
+
+// Saved counts round trips to the server that were saved, since the pool was opened, because something travelled in front of
+// a statement instead of by itself.
+type Saved struct {
+	Begin        int64 `json:"begin"`         // BEGIN
+	Settings     int64 `json:"settings"`      // of ContextWithSettings
+	Cleaning     int64 `json:"cleaning"`      // what an earlier borrower had left in the session was undone
+	Keys         int64 `json:"keys"`          // of TxOnce
+	Limits       int64 `json:"limits"`        // of ContextWithCommandTimeout, for the server
+	TraceContext int64 `json:"trace_context"` // the setting trace_context
+}
+
+// Total is the sum.
+func (s Saved) Total() int64 {
+	return s.Begin + s.Settings + s.Cleaning + s.Keys + s.Limits + s.TraceContext
 }
 
 // An Event is something that happened, once or several times.
