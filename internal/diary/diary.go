@@ -18,6 +18,7 @@ import (
 	"context"
 	"log/slog"
 	"math"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -57,9 +58,10 @@ type Diary struct {
 	logins outage   // begins when the application's function for credentials fails, ends when it succeeds
 	unkept onceEach // the texts that Unkept has warned of
 
-	errors     *activity.Events                    // the last errors
-	events     *activity.Events                    // the last things that happened to connections
-	statements atomic.Pointer[activity.Statements] // durations by summary; nil: Watch was not called
+	errors     *activity.Events                         // the last errors
+	events     *activity.Events                         // the last things that happened to connections
+	slowOnes   *activity.Recent[activity.SlowStatement] // the last statements that were slow
+	statements atomic.Pointer[activity.Statements]      // durations by summary; nil: Watch was not called
 }
 
 const (
@@ -67,6 +69,8 @@ const (
 	never = math.MaxInt64
 	// maxRemembered is how many errors, and how many events, are kept for the live page.
 	maxRemembered = 100
+	// maxSlow is how many statements that were slow are kept for it.
+	maxSlow = 50
 )
 
 // New returns an empty diary. The pool that owns it calls Close.
@@ -74,6 +78,7 @@ func New(o Options) *Diary {
 	d := &Diary{
 		options: o, slow: o.Slow,
 		errors: activity.NewEvents(maxRemembered), events: activity.NewEvents(maxRemembered),
+		slowOnes: activity.NewRecent[activity.SlowStatement](maxSlow),
 	}
 	if d.slow == 0 {
 		d.slow = never
@@ -89,7 +94,7 @@ func (d *Diary) Close() {
 	d.ofPool.Close()
 }
 
-// Watch begins to keep durations of statements, for Statements to return. It is called once, when a live page is made.
+// Watch begins to keep what Statements and Slow return. It is called once, when a live page is made.
 func (d *Diary) Watch() { d.statements.Store(activity.NewStatements()) }
 
 // Statements returns the durations of statements by summary, those that took the most time in all first. Watch must have
@@ -101,6 +106,13 @@ func (d *Diary) Errors() []activity.Event { return d.errors.List() }
 
 // Events returns the last things that happened to connections, the newest first.
 func (d *Diary) Events() []activity.Event { return d.events.List() }
+
+// Slow returns the last statements that were slow since Watch was called, the newest first.
+func (d *Diary) Slow() []activity.SlowStatement {
+	all := d.slowOnes.List()
+	slices.Reverse(all)
+	return all
+}
 
 // logger returns the application's logger, or slog's default logger of the moment.
 func (d *Diary) logger() *slog.Logger {

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/pgprod/pgprod/internal/activity"
 )
 
@@ -41,12 +43,16 @@ type StatementError struct {
 }
 
 // Statement notes that a statement has ended. It writes a line if the statement has failed or was slow, or with
-// Options.Echo, and keeps its duration if Watch was called. For any other statement it does nothing, which is the fast path.
+// Options.Echo. If Watch was called it keeps the duration, and the statement if it was slow. For any
+// other statement it does nothing, which is the fast path.
 func (d *Diary) Statement(ctx context.Context, s Statement) {
 	if kept := d.statements.Load(); kept != nil {
 		kept.Record(s.Summary(), activity.Execution{
 			Took: s.Took, Waited: s.Waited, Server: s.Server, Read: s.Read, Rows: s.Rows(), Failed: s.Error != nil,
 		})
+		if s.Took+s.Waited >= d.slow {
+			d.keepSlow(ctx, s)
+		}
 	}
 	switch {
 	case s.Error != nil:
@@ -56,6 +62,24 @@ func (d *Diary) Statement(ctx context.Context, s Statement) {
 	case d.options.Echo && d.wants(ctx, slog.LevelInfo):
 		d.write(ctx, slog.LevelInfo, "pgprod: statement", 0, s.attrs()...)
 	}
+}
+
+// keepSlow keeps a statement that was slow for the live page. ctx has its span.
+func (d *Diary) keepSlow(ctx context.Context, s Statement) {
+	slow := activity.SlowStatement{
+		At: time.Now(), Summary: s.Summary(), Took: s.Took, Waited: s.Waited, Server: s.Server, Read: s.Read,
+		Rows: s.Rows(), Cause: s.Cause,
+	}
+	if s.Error != nil {
+		slow.Failed = s.Error.Type
+	}
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() && span.IsSampled() {
+		slow.TraceID = span.TraceID().String()
+	}
+	if s.Cause != nil {
+		slow.Found = s.Cause.String()
+	}
+	d.slowOnes.Add(slow)
 }
 
 // failed writes a line about a statement that has failed, and keeps the error for the live page, unless its level is below

@@ -1,6 +1,7 @@
 package diary
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/pgprod/pgprod/internal/activity"
 )
@@ -50,6 +52,41 @@ func TestASlowStatementIsALine(t *testing.T) {
 		"duration": 900 * time.Millisecond, "statement": "SELECT orders where id = ?", "rows": int64(7),
 	}}, log.take())
 	assert.Empty(t, d.Errors())
+}
+
+func TestSlowStatementsAreKeptTheNewestFirstWhateverTheLogTakes(t *testing.T) {
+	log := log{level: slog.LevelError}
+	d := log.open(t, Options{Slow: time.Second})
+	d.Statement(t.Context(), ended(time.Second))
+	assert.Empty(t, d.Slow(), "nobody watches")
+	d.Watch()
+	traced := func(flags trace.TraceFlags) context.Context {
+		sc := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{0x4b}, SpanID: trace.SpanID{1}, TraceFlags: flags})
+		return trace.ContextWithSpanContext(t.Context(), sc)
+	}
+	d.Statement(t.Context(), ended(time.Millisecond))
+	d.Statement(traced(0), ended(time.Second))
+	failed := failing(StatementError{Type: "57014"})
+	failed.Cause, failed.Waited = &activity.Cause{State: activity.Running}, time.Second
+	failed.Server, failed.Read = 900*time.Millisecond, 100*time.Millisecond
+	d.Statement(traced(trace.FlagsSampled), failed)
+	d.Statement(t.Context(), failing(StatementError{Type: "42P01"}))
+	slow := d.Slow()
+	require.Len(t, slow, 3)
+	assert.Equal(t, "42P01", slow[0].Failed)
+	assert.WithinDuration(t, time.Now(), slow[1].At, time.Minute)
+	slow[1].At = time.Time{}
+	assert.Equal(t, activity.SlowStatement{
+		Summary: "SELECT orders", Took: time.Second, Waited: time.Second, Failed: "57014",
+		Server: 900 * time.Millisecond, Read: 100 * time.Millisecond, TraceID: "4b000000000000000000000000000000",
+		Cause: failed.Cause, Found: failed.Cause.String(),
+	}, slow[1])
+	assert.Empty(t, slow[2].TraceID, "it isn't sampled")
+	assert.EqualValues(t, 7, slow[2].Rows)
+	for range 2 * maxSlow {
+		d.Statement(t.Context(), ended(time.Second))
+	}
+	assert.Len(t, d.Slow(), maxSlow)
 }
 
 func TestAWaitThatIsLongerThanItsStatementIsThePoolsMatter(t *testing.T) {

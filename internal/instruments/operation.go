@@ -109,6 +109,17 @@ func (op *Operation) TraceParent() string {
 	return "00-" + sc.TraceID().String() + "-" + sc.SpanID().String() + "-" + sc.TraceFlags().String()
 }
 
+// SampledTrace returns the trace id of the operation's span, the zero value if the span isn't sampled.
+func (op *Operation) SampledTrace() (id trace.TraceID) {
+	if op.span == nil {
+		return id
+	}
+	if sc := op.span.SpanContext(); sc.IsSampled() {
+		id = sc.TraceID()
+	}
+	return id
+}
+
 // WasSlow notes in the span what the statement was last found to wait for. cause is nil if it wasn't slow, or that isn't
 // known.
 func (op *Operation) WasSlow(cause *activity.Cause) {

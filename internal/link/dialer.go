@@ -62,6 +62,7 @@ type Dialer struct {
 	greeting   atomic.Pointer[greeting] // what new connections set for their sessions; never nil
 	dropping   sync.Mutex               // makes a change of greeting whole; nothing else is locked under it
 	told       atomic.Int64             // how many dropped settings were reported
+	saved      saved                    // counts round trips
 	warms      bool                     // new connections prepare what is used most; not changed
 }
 

@@ -3,6 +3,8 @@ package link
 import (
 	"sync"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/pgprod/pgprod/internal/activity"
 )
 
@@ -12,13 +14,21 @@ type doing struct {
 	kind, sql string          // as in Statement; both "": there was none yet
 	began     int64           // by package clock: when it began; 0: what is under way since then is no statement
 	cause     *activity.Cause // what it was found to wait for; nil: not known
+	trace     trace.TraceID   // of its span; zero: it has none that is sampled
 }
 
 // note notes a statement that begins.
 func (d *doing) note(kind, sql string, began int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.kind, d.sql, d.began, d.cause = kind, sql, began, nil
+	d.kind, d.sql, d.began, d.cause, d.trace = kind, sql, began, nil, trace.TraceID{}
+}
+
+// traced notes the trace id of the statement that was noted last.
+func (d *doing) traced(id trace.TraceID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.trace = id
 }
 
 // noStatement notes that something begins that is not a statement, such as a ping. It must not be taken for the last
@@ -52,6 +62,7 @@ type Moment struct {
 	Kind, SQL string          // as in Statement
 	Began     int64           // by package clock. No other statement of the connection has begun then, so it serves as a name
 	Cause     *activity.Cause // what it was last found to wait for; nil: not known
+	Trace     trace.TraceID   // of its span; zero: it has none that is sampled
 }
 
 // UnderWay returns the statement under way, and whether there is one. Rows that are open are under way, unless
@@ -67,7 +78,7 @@ func (c *Conn) UnderWay() (m Moment, ok bool) {
 	d := &c.doing
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return Moment{Kind: d.kind, SQL: d.sql, Began: d.began, Cause: d.cause}, d.began != 0
+	return Moment{Kind: d.kind, SQL: d.sql, Began: d.began, Cause: d.cause, Trace: d.trace}, d.began != 0
 }
 
 // NoteCause notes what the statement that began then was found to wait for, and reports whether it is still under way.

@@ -173,6 +173,7 @@ func (c *Conn) rideAlone(ctx context.Context, rider *wire.Rider) error {
 
 // sendRiders sends what is boarded, in front of a statement that does nothing.
 func (c *Conn) sendRiders(ctx context.Context) error {
+	c.ride.carries = false // this round trip is theirs
 	c.beginUntraced(ctx)
 	defer c.guard.End()
 	return c.getOff(c.pg.ExecParams(ctx, "select", nil, nil, nil, nil).Read().Err)
@@ -305,6 +306,9 @@ func (c *Conn) lostAtBegin(err error) {
 func (c *Conn) arrived(r *ride) {
 	// While rows are open, the server has not said yet what state the transaction is in.
 	inTx := r.inTx && (c.pg.IsBusy() || c.pg.TxStatus() != 'I')
+	if r.carries { // else they went by themselves
+		c.dialer.saved.note(r)
+	}
 	if r.clean != nil {
 		c.cleaned()
 	}

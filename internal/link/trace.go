@@ -31,6 +31,7 @@ func (c *Conn) observe(ctx context.Context, begin func(*instruments.Target) (con
 		caller := ctx
 		ctx, c.stmt.telemetry.op = begin(c.target)
 		c.showWait(caller, &c.stmt.telemetry.op)
+		c.showTrace(&c.stmt.telemetry.op)
 	}
 	return ctx
 }
@@ -40,6 +41,13 @@ func (c *Conn) observe(ctx context.Context, begin func(*instruments.Target) (con
 func (c *Conn) showWait(caller context.Context, op *instruments.Operation) {
 	if waited := c.attempt.waited; waited > 0 {
 		op.AddWait(caller, time.Now().Add(-time.Duration(clock.Now()-c.attempt.borrowedAt)-waited), waited)
+	}
+}
+
+// showTrace notes the trace of the statement under way for those who look at the connection from outside.
+func (c *Conn) showTrace(op *instruments.Operation) {
+	if id := op.SampledTrace(); id.IsValid() {
+		c.doing.traced(id)
 	}
 }
 
@@ -84,6 +92,7 @@ func (c *Conn) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQuer
 		ctx, *op = c.target.Begin(ctx, sql)
 		c.showWait(caller, op)
 	}
+	c.showTrace(op)
 	c.boardTrace(op, sql)
 	if c.ride.begin != nil {
 		op.BeginsTransaction(c.tx.start.Attempt, c.tx.start.Why)

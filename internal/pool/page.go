@@ -53,12 +53,13 @@ func (p *Pool) sample() {
 func (p *Pool) Snapshot() activity.Snapshot {
 	s := activity.Snapshot{
 		At: time.Now(), Status: p.Status(), BegunAgain: p.begunAgain(), History: p.watch.samples.List(), Holders: p.holders(),
-		Statements: p.diary.Statements(), Errors: p.diary.Errors(), Events: p.diary.Events(), Warnings: p.Warnings(),
-		Repeated: p.repeats.List(),
+		Repeated: p.repeats.List(), Slow: p.diary.Slow(), Saved: p.dialer.Saved(), Statements: p.diary.Statements(), Errors: p.diary.Errors(),
+		Events: p.diary.Events(), Warnings: p.Warnings(),
 	}
 	for i := range s.Statements {
 		s.Statements[i].Plan = p.plans.Of(s.Statements[i].Summary)
 	}
+	s.Blocking = activity.TreeOf(s.Holders)
 	for _, setting := range append(p.cfg.Destination(), p.cfg.Shown()...) {
 		s.Settings = append(s.Settings, activity.Setting{Key: setting.Key, Value: setting.Value, Source: string(setting.Source)})
 	}
@@ -73,11 +74,15 @@ func (p *Pool) holders() (all []activity.Holder) {
 		holder := activity.Holder{
 			Held: h.age, Leak: p.isLeak(int64(h.age)), Running: running, RowsOpen: rowsOpen,
 			Statement: link.SummaryOf(h.m.conn.Target(), kind, sql), PID: h.m.conn.PID(), Stack: h.stack.Frames(),
+			Server: h.m.conn.Address(),
 		}
 		if s, ok := h.m.conn.UnderWay(); ok {
 			holder.Runs, holder.Cause = time.Duration(clock.Now()-s.Began), s.Cause
 			if s.Cause != nil {
 				holder.Found = s.Cause.String()
+			}
+			if s.Trace.IsValid() {
+				holder.TraceID = s.Trace.String()
 			}
 		}
 		all = append(all, holder)
