@@ -5,6 +5,7 @@
 //	page.go        the document, and the headers that let nothing else run in it
 //	view.go        what the template shows of one pool
 //	findings.go    what is wrong with a pool, in words
+//	blocking.go    who waits for whom, and what was slow
 //	statements.go  the table of statements, and its order
 //	chart.go       the chart of the last five minutes
 //	format.go      numbers and times as text
@@ -38,6 +39,7 @@ const checkTimeout = 2500 * time.Millisecond
 type Pool struct {
 	Name     string            `json:"name"`
 	Health   activity.Health   `json:"health"`
+	Findings []finding         `json:"findings"` // what is wrong, the most urgent first
 	Snapshot activity.Snapshot `json:"snapshot"`
 }
 
@@ -110,6 +112,8 @@ func (s Source) ask(ctx context.Context) Pool {
 		p.Name = p.Snapshot.Status.PoolName
 	}
 	noNulls(&p.Snapshot)
+	p.Findings = findings(&p)
+	empty(&p.Findings)
 	return p
 }
 
@@ -119,6 +123,8 @@ func noNulls(s *activity.Snapshot) {
 	empty(&s.Holders)
 	empty(&s.Statements)
 	empty(&s.Repeated)
+	empty(&s.Blocking)
+	empty(&s.Slow)
 	empty(&s.Errors)
 	empty(&s.Events)
 	empty(&s.Settings)

@@ -10,11 +10,14 @@ import (
 
 // A finding is something that the person on call should look at.
 type finding struct {
-	Grade string // bad or warn
-	Label string // shown before the text; "": none
-	Text  string
-	Part  string // the part of the page that has the details; "": none
+	Grade string `json:"grade"`           // bad or warn
+	Label string `json:"label,omitempty"` // shown before the text; "": none
+	Text  string `json:"text"`
+	Part  string `json:"part,omitempty"` // the part of the page that has the details; "": none
 }
+
+// mostBlockers is how many root blockers are findings.
+const mostBlockers = 3
 
 // lately is how old an error may be to be a finding.
 const lately = time.Minute
@@ -32,6 +35,7 @@ func findings(p *Pool) []finding {
 	if n := timeoutsLately(s.History); n > 0 {
 		all = append(all, finding{"bad", "", plural(n, "caller") + " got no connection in time, in the last five minutes.", "waiting"})
 	}
+	all = append(all, blocking(s.Blocking)...)
 	if n, longest := leaks(s.Holders); n > 0 {
 		is := "has been"
 		if n > 1 {
@@ -51,6 +55,26 @@ func findings(p *Pool) []finding {
 	}
 	if len(all) == 0 && p.Health.Status == activity.Degraded { // no other finding says why
 		all = append(all, finding{"warn", "", "The database answers, but not all is well, as said above.", ""})
+	}
+	return all
+}
+
+// blocking returns a finding for each of the worst root blockers.
+func blocking(tops []*activity.Node) (all []finding) {
+	for _, n := range first(tops, mostBlockers).Rows {
+		text := plural(n.Blocks(), "session")
+		if n.Blocks() == 1 {
+			text += " waits for "
+		} else {
+			text += " wait for "
+		}
+		text += n.Name()
+		for _, fact := range []string{n.Who(), n.Does(), n.HeldBy()} {
+			if fact != "" {
+				text += ", " + fact
+			}
+		}
+		all = append(all, finding{"bad", "", text + ".", "blocking"})
 	}
 	return all
 }

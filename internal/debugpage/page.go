@@ -12,9 +12,10 @@ import (
 	"time"
 )
 
-// The document: page.html is the frame, pool.html is for one pool, tables.html has the tables of one pool.
+// The document: page.html is the frame, pool.html is for one pool, blocking.html has who waits for whom, tables.html the
+// tables of one pool.
 var (
-	//go:embed page.html pool.html tables.html
+	//go:embed page.html pool.html blocking.html tables.html
 	files embed.FS
 	//go:embed style.css
 	style string

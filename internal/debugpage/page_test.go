@@ -223,6 +223,8 @@ func TestJSONHasAllPools(t *testing.T) {
 	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &got))
 	require.Len(t, got, 2)
 	snapshot, health := example.Trouble(night)
+	assert.NotEmpty(t, got[0].Findings)
+	got[0].Findings = nil
 	assert.Equal(t, debugpage.Pool{Name: "shop-primary", Health: health, Snapshot: snapshot}, got[0])
 	assert.Equal(t, "empty", got[1].Name)
 	assert.Equal(t, "[]", strings.TrimSpace(ask(t, http.MethodGet, "/?format=json").Body.String()))
@@ -276,6 +278,9 @@ func TestDataIsNeverHTML(t *testing.T) {
 	s.Statements[0].Summary = evil
 	s.Errors[0].Kind, s.Errors[0].Text = evil, evil
 	s.Events[0] = s.Errors[0]
+	s.Slow[0].Summary, s.Slow[0].Found, s.Slow[0].TraceID, s.Slow[0].Failed = evil, evil, evil, evil
+	n := s.Blocking[0]
+	n.Application, n.User, n.Text, n.State, n.Wait, n.Own.Stack = evil, evil, evil, evil, activity.Wait{Type: evil, Event: evil}, []string{evil}
 	s.Settings[0] = activity.Setting{Key: evil, Value: evil, Source: evil}
 	page := text(t, "/?sort="+"%22%3E%3Cscript%3E", source(s, h), source(s, h))
 	assert.Equal(t, 1, strings.Count(page, "<script"), "the page's own")
@@ -291,6 +296,10 @@ func TestThePageStaysSmall(t *testing.T) {
 		s.Statements = append(s.Statements, activity.Statement{Summary: fmt.Sprint(i, long), Count: 1})
 		s.Errors = append(s.Errors, activity.Event{At: night, Kind: "e", Text: long})
 		s.Events = append(s.Events, activity.Event{At: night, Kind: "e", Text: long})
+		s.Slow = append(s.Slow, activity.SlowStatement{Summary: long, Found: long, TraceID: long[:32]})
+		s.Blocking[0].Below = append(s.Blocking[0].Below, &activity.Node{
+			Blocker: activity.Blocker{PID: uint32(i), Application: long, State: long}, Text: long,
+		})
 		s.Holders = append(s.Holders, activity.Holder{Statement: long, Stack: strings.Split(strings.Repeat(long[:100]+",", 60), ",")})
 		s.Warnings = append(s.Warnings, long)
 	}

@@ -23,8 +23,9 @@ type view struct {
 	Pool
 	N          int // counts the pools from 1, for unique ids of the parts
 	Order      order
-	Findings   []finding
 	Chart      chart
+	Blocking   top[session]
+	Slow       top[slow]
 	Holders    top[holder]
 	Statements top[statement]
 	Errors     top[event]
@@ -57,10 +58,11 @@ type closed struct {
 func newView(n int, p Pool, o order) view {
 	s := &p.Snapshot
 	v := view{
-		Pool: p, N: n, Order: o, Findings: findings(&p), Chart: newChart(s), Statements: sorted(s.Statements, o),
+		Pool: p, N: n, Order: o, Chart: newChart(s), Statements: sorted(s.Statements, o),
 		Errors: events(s.Errors, &p), Events: events(s.Events, &p), Closed: closings(s.Status.Closed),
 		Settings: slices.SortedStableFunc(slices.Values(s.Settings), changedFirst),
-		Holders:  top[holder]{More: max(0, len(s.Holders)-mostRows)},
+		Blocking: blocks(s), Slow: slowOnes(s),
+		Holders: top[holder]{More: max(0, len(s.Holders)-mostRows)},
 	}
 	for _, h := range first(s.Holders, mostRows).Rows {
 		v.Holders.Rows = append(v.Holders.Rows, holder{h, first(h.Stack, mostFrames)})

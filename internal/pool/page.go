@@ -53,8 +53,8 @@ func (p *Pool) sample() {
 func (p *Pool) Snapshot() activity.Snapshot {
 	s := activity.Snapshot{
 		At: time.Now(), Status: p.Status(), BegunAgain: p.begunAgain(), History: p.watch.samples.List(), Holders: p.holders(),
-		Repeated: p.repeats.List(), Slow: p.diary.Slow(), Saved: p.dialer.Saved(), Statements: p.diary.Statements(), Errors: p.diary.Errors(),
-		Events: p.diary.Events(), Warnings: p.Warnings(),
+		Repeated: p.repeats.List(), Slow: p.diary.Slow(), Saved: p.dialer.Saved(), Statements: p.diary.Statements(),
+		Errors: p.diary.Errors(), Events: p.diary.Events(), Warnings: p.Warnings(),
 	}
 	for i := range s.Statements {
 		s.Statements[i].Plan = p.plans.Of(s.Statements[i].Summary)

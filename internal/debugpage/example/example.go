@@ -30,8 +30,9 @@ func Trouble(now time.Time) (activity.Snapshot, activity.Health) {
 			Closed: map[string]int64{"lifetime": 1204, "overflow": 12345, "idle": 37, "invalid": 9, "dirty": 2},
 		},
 		BegunAgain: map[string]int64{"40001": 1204, "40P01": 37, "connection_lost": 8},
-		History:    history(now), Holders: holders(), Statements: statements(), Errors: failures(now), Events: happened(now),
-		Settings: settings(), Repeated: repeated(now),
+		Saved:      activity.Saved{Begin: 184220, Settings: 41003, Cleaning: 1204, Keys: 37},
+		History:    history(now), Holders: holders(now), Blocking: activity.TreeOf(holders(now)), Slow: slow(now),
+		Statements: statements(), Errors: failures(now), Events: happened(now), Settings: settings(), Repeated: repeated(now),
 		Warnings: []string{
 			"max_connections of the server is 100, of which 97 are taken: pool_size + max_overflow = 30 times 4 instances doesn't fit",
 			"idle_in_transaction_session_timeout is 0: a forgotten transaction holds its locks for ever",
@@ -58,20 +59,12 @@ func history(now time.Time) []activity.Sample {
 	return all
 }
 
-func holders() []activity.Holder {
+func holders(now time.Time) []activity.Holder {
 	stack := []string{
 		"github.com/acme/shop/internal/export.(*Job).openCursor /src/shop/internal/export/cursor.go:118",
 		"github.com/acme/shop/internal/export.(*Job).Run /src/shop/internal/export/job.go:74",
 		"github.com/acme/shop/internal/scheduler.(*Worker).loop.func2 /src/shop/internal/scheduler/worker.go:203",
 		"runtime.goexit /usr/local/go/src/runtime/asm_amd64.s:1693",
-	}
-	found := &activity.Cause{
-		After: 6400 * time.Millisecond, State: activity.Waiting, Wait: activity.Wait{Type: "Lock", Event: "transactionid"},
-		Chain: []activity.Blocker{{
-			PID: 48121, Kind: "client backend", Application: "shop", User: "shop", State: "idle in transaction",
-			InState: 14 * time.Minute, InTransaction: 14*time.Minute + 12*time.Second,
-			Own: &activity.Own{Held: 14*time.Minute + 12*time.Second, Summary: "SELECT orders order_lines", Stack: stack},
-		}},
 	}
 	all := []activity.Holder{
 		{Held: 14*time.Minute + 12*time.Second, Leak: true, Statement: "SELECT orders order_lines", PID: 48121, Stack: stack},
@@ -83,8 +76,12 @@ func holders() []activity.Holder {
 			Statement: summaries[i%len(summaries)], PID: uint32(50210 + 7*i),
 		})
 	}
-	waits := &all[2]
-	waits.Runs, waits.Cause, waits.Found = 8100*time.Millisecond, found, found.String()
+	for i := range all {
+		if all[i].Running {
+			all[i].Runs = all[i].Held * 9 / 10
+		}
+	}
+	wait(all, now, stack)
 	return all
 }
 
@@ -98,6 +95,56 @@ func repeated(now time.Time) []activity.Repetition {
 		all[i].First, all[i].Last = now.Add(-time.Hour), now.Add(-time.Minute)
 	}
 	return all
+}
+
+// wait has some holders wait: two for one of the pool's own, of which one blocks another program's session that blocks a
+// third; one for a migration, and one for itself.
+func wait(all []activity.Holder, now time.Time, stack []string) {
+	row, table := activity.Wait{Type: "Lock", Event: "transactionid"}, activity.Wait{Type: "Lock", Event: "relation"}
+	leaked := activity.Blocker{
+		PID: 48121, Kind: "client backend", Application: "shop", User: "shop_service", State: "idle in transaction",
+		InState: 14 * time.Minute, InTransaction: 14*time.Minute + 12*time.Second,
+		Own: &activity.Own{Held: 14*time.Minute + 12*time.Second, Summary: "SELECT orders order_lines", Stack: stack},
+	}
+	second := activity.Blocker{
+		PID: all[2].PID, Kind: "client backend", Application: "shop", User: "shop_service", State: "active", InState: 7 * time.Second,
+		InTransaction: 9 * time.Second, Wait: row, Own: &activity.Own{Held: all[2].Held, Running: true, Summary: all[2].Statement},
+	}
+	reports := activity.Blocker{
+		PID: 51877, Kind: "client backend", Application: "nightly reports", User: "analyst", State: "active", InState: 5 * time.Second,
+		InTransaction: 90 * time.Minute, Wait: row,
+	}
+	migration := activity.Blocker{
+		PID: 52001, Kind: "client backend", Application: "migrate", User: "owner", State: "idle in transaction",
+		InState: 31 * time.Second, InTransaction: 33 * time.Second,
+	}
+	for i, c := range map[int]activity.Cause{
+		2: {Wait: row, Chain: []activity.Blocker{leaked}},
+		4: {Wait: row, Chain: []activity.Blocker{reports, second, leaked}},
+		5: {Wait: row, Chain: []activity.Blocker{leaked}, Itself: true},
+		7: {Wait: table, Chain: []activity.Blocker{migration}, Others: 1},
+		8: {Wait: activity.Wait{Type: "IO", Event: "DataFileRead"}},
+	} {
+		c.At, c.After, c.State = now.Add(-2*time.Second), all[i].Runs-2*time.Second, activity.Waiting
+		all[i].Cause, all[i].Found, all[i].Stack = &c, c.String(), stack
+		all[i].TraceID = fmt.Sprintf("4bf92f3577b34da6a3ce929d0e0e47%02x", i)
+	}
+}
+
+func slow(now time.Time) []activity.SlowStatement {
+	cause := activity.Cause{
+		After: 4 * time.Second, State: activity.Waiting, Wait: activity.Wait{Type: "Lock", Event: "relation"},
+		Chain: []activity.Blocker{{PID: 51102, Kind: "client backend", Application: "migrate", State: "idle in transaction", InState: 6 * time.Second}},
+	}
+	return []activity.SlowStatement{
+		{
+			At: now.Add(-9 * time.Second), Summary: "UPDATE inventory", Took: 10 * time.Second, Server: 10 * time.Second, Failed: "57014", Cause: &cause, Found: cause.String(),
+			TraceID: "8d3c1ab5577b34da6a3ce929d0e0e4736"[:32],
+		},
+		{At: now.Add(-4 * time.Minute), Summary: "SELECT orders order_lines", Took: 2100 * time.Millisecond, Waited: 340 * time.Millisecond, Rows: 12034,
+			Server: 300 * time.Millisecond, Read: 1800 * time.Millisecond,
+		},
+	}
 }
 
 var summaries = []string{
