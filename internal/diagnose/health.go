@@ -9,6 +9,7 @@
 //	plans.go      which of them are explained, and their plans
 //	explain.go    how the server is asked for a plan, over the same connection
 //	plantext.go   a plan as text, without literals
+//	everybody.go  who does what on a server, whatever the program
 //	kind.go       what kind of server there is
 //	preflight.go  the preflight: when it asks
 //	facts.go      what it asks

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"github.com/pgprod/pgprod/internal/activity"
 	"github.com/pgprod/pgprod/internal/clock"
 	"github.com/pgprod/pgprod/internal/guard"
@@ -17,7 +19,8 @@ import (
 )
 
 // sessionsQuery asks for the sessions that some statements run in, for those that block them, and for those that block
-// these. %[1]s is an array of pids, %[2]d the pid that we know the asking connection by, %[3]s the column query_id.
+// these. %[1]s is an array of pids, %[2]d the pid that we know the asking connection by, %[3]s the column query_id,
+// %[4]t whether it is about all sessions that do something in place of those of statements.
 //
 // pg_blocking_pids locks all of the server's lock table for a moment. So it is called only if one of the statements waits
 // for a lock, and then for so many sessions that wait for one, ours first, and for those that may not be seen.
@@ -27,12 +30,14 @@ import (
 const sessionsQuery = `with a as materialized (select * from pg_stat_activity),
 ours as materialized (select pid from a where pid = any('%[1]s') or leader_pid = any('%[1]s')
   or pg_backend_pid() <> %[2]d and state = 'active' and pid <> pg_backend_pid()
-  and usename = session_user and datname = current_database()),
+  and usename = session_user and datname = current_database()
+  or %[4]t and datid is not null and (state <> 'idle' or query = '<insufficient privilege>') and pid <> pg_backend_pid()),
 w as materialized (select pid, case wait_event when 'SafeSnapshot' then pg_safe_snapshot_blocking_pids(pid)
     else pg_blocking_pids(pid) end as by_pids
   from (select pid, wait_event from a where wait_event_type = 'Lock' or wait_event = 'SafeSnapshot'
+      or %[4]t and query = '<insufficient privilege>' and pid in (select pid from pg_locks where not granted)
     order by pid in (select pid from ours) desc limit 64) waiting
-  where exists (select from a join ours using (pid) where wait_event_type = 'Lock' or wait_event = 'SafeSnapshot')),
+  where %[4]t or exists (select from a join ours using (pid) where wait_event_type = 'Lock' or wait_event = 'SafeSnapshot')),
 b as materialized (select * from w union all select pid, pg_blocking_pids(pid) from a
   where query = '<insufficient privilege>' and pid in (select unnest(by_pids) from w))
 select pid, coalesce(leader_pid, 0), coalesce(client_port, 0),
@@ -47,7 +52,7 @@ select pid, coalesce(leader_pid, 0), coalesce(client_port, 0),
     join pg_locks own on own.pid is null and own.locktype = 'transactionid' and own.virtualtransaction = h.virtualtransaction
     join pg_prepared_xacts x on x.transaction = own.transactionid
     where l.pid = a.pid and not l.granted limit 1) end,
-  case when pg_backend_pid() <> %[2]d then query end, pg_backend_pid() <> %[2]d
+  case when pg_backend_pid() <> %[2]d or %[4]t then query end, pg_backend_pid() <> %[2]d, datname
 from a left join b using (pid)
 where pid in (select pid from ours union select pid from b union select unnest(by_pids) from b)
 limit 1000`
@@ -62,7 +67,8 @@ type session struct {
 	queryID    int64
 	by         []uint32 // who blocks it; 0 is a prepared transaction
 	prepared   activity.Blocker
-	text       string // of its statement; "" unless there is a pooler
+	text       string // of its statement; "" unless there is a pooler, or all sessions were asked for
+	database   string
 }
 
 // Sessions are what the server has said of some statements' sessions and of those that block them.
@@ -89,23 +95,33 @@ func ask(ctx context.Context, c *link.Conn, asked []Asked) (*Sessions, error) {
 			pids = append(pids, strconv.FormatUint(uint64(pid), 10))
 		}
 	}
-	queryID := "query_id"
-	if c.ServerMajor() < 14 {
-		queryID = "null"
-	}
-	results, err := c.Ask(ctx, fmt.Sprintf(sessionsQuery, "{"+strings.Join(pids, ",")+"}", c.PID(), queryID), guard.Cancelling)
+	results, err := c.Ask(ctx, question(pids, c.PID(), c.ServerMajor(), false), guard.Cancelling)
 	if err != nil {
 		return nil, err
 	}
+	return read(results)
+}
+
+// question is sessionsQuery with its parameters.
+func question(pids []string, pid uint32, major int, all bool) string {
+	queryID := "query_id"
+	if major < 14 {
+		queryID = "null"
+	}
+	return fmt.Sprintf(sessionsQuery, "{"+strings.Join(pids, ",")+"}", pid, queryID, all)
+}
+
+// read reads the answer to sessionsQuery.
+func read(results []*pgconn.Result) (*Sessions, error) {
 	s := &Sessions{at: time.Now(), now: clock.Now(), byPID: map[uint32]*session{}}
 	for _, result := range results {
 		for _, row := range result.Rows {
-			if len(row) != 19 {
-				return nil, errors.New("pgprod: the server's answer about slow statements makes no sense")
+			if len(row) != 20 {
+				return nil, errors.New("pgprod: the server's answer about its sessions makes no sense")
 			}
 			one := newSession(row)
 			s.all, s.byPID[one.PID] = append(s.all, one), one
-			s.pooled = string(row[18]) == "t"
+			s.pooled, one.database = string(row[18]) == "t", string(row[19])
 		}
 	}
 	return s, nil

@@ -30,6 +30,10 @@ type options struct {
 	json      bool          // with check: the report as JSON
 	instances int           // with check: how many pools there will be
 	wait      time.Duration // with check: how long to wait for the server
+
+	top    bool   // only show what a page or a server says, see top.go
+	target string // with top: the page's address or a DSN, which may have a password in it; "": the environment's DSN
+	once   bool   // with top: once
 }
 
 var profiles = []string{"small", "medium", "large"}
@@ -50,18 +54,29 @@ func parseFlags(args []string, errOut io.Writer) (o options, err error) {
 	flags.BoolVar(&o.json, "json", false, "with -check: as JSON")
 	flags.IntVar(&o.instances, "instances", 1, "with -check: how many pools like this there will be")
 	flags.DurationVar(&o.wait, "wait", 0, "with -check: how long to wait for a server that can't serve yet")
+	flags.BoolFunc("top", "show who waits for whom and what runs, every second: of the page whose address follows, as "+
+		"http://localhost:8080/debug/pgprod, of the server whose DSN follows, or of DB_DSN's", o.setTop)
+	flags.BoolVar(&o.once, "once", false, "with -top: show it once")
 	if err := flags.Parse(args); err != nil {
 		return o, err
+	}
+	if o.top && o.target == "" && flags.NArg() > 0 { // further flags may follow what -top shows
+		o.target = flags.Arg(0)
+		if err := flags.Parse(flags.Args()[1:]); err != nil {
+			return o, err
+		}
 	}
 	given := map[string]bool{}
 	flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
 	if o.addr != "" && !given["think"] {
 		o.think = lightPause
 	}
-	if flags.NArg() > 0 {
+	if o.top && flags.NArg() > 0 { // which may be a DSN: it isn't shown
+		err = errors.New("-top takes one address or DSN")
+	} else if flags.NArg() > 0 {
 		err = fmt.Errorf("quickstart takes no arguments, only flags: %q", flags.Arg(0))
 	} else {
-		err = errors.Join(o.validate(given["profile"]), o.validateCheck(given))
+		err = errors.Join(o.validate(given["profile"]), o.validateCheck(given), o.validateTop(given))
 	}
 	if err != nil {
 		_, _ = fmt.Fprintln(errOut, "quickstart:", err)
@@ -84,6 +99,28 @@ func (o options) validate(profileGiven bool) error {
 		return errors.New("-sweep, -failover and -addr don't go together: give one of them")
 	case o.failover && os.Getenv("DB_DSN") != "":
 		return errors.New("-failover restarts the server, which it does to one of its own only: unset DB_DSN")
+	}
+	return nil
+}
+
+// setTop is called for -top, with "true", and for -top=….
+func (o *options) setTop(value string) error {
+	o.top = true
+	if value != "true" {
+		o.target = value
+	}
+	return nil
+}
+
+// validateTop returns an error if -top has a flag that is another mode's, or another mode -once.
+func (o options) validateTop(given map[string]bool) error {
+	for name := range given {
+		if o.top && name != "top" && name != "once" {
+			return fmt.Errorf("-top doesn't go together with -%s", name)
+		}
+	}
+	if o.once && !o.top {
+		return errors.New("-once is for -top")
 	}
 	return nil
 }

@@ -5,9 +5,11 @@
 //	go run ./internal/quickstart -users 500 -duration 30s -sweep              which pool size is best here?
 //	go run ./internal/quickstart -users 100 -duration 10s -failover           what does a restart of the server cost?
 //	go run ./internal/quickstart -check                                       what is wrong between here and DB_DSN's database?
+//	go run ./internal/quickstart -top http://localhost:8080/debug/pgprod      who waits for whom, and what runs: of a program
+//	go run ./internal/quickstart -top                                         the same of DB_DSN's server
 //	go run ./internal/quickstart -addr :8080                                  works lightly; serves health, status and the live page
 //
-// Except with -check it starts a PostgreSQL server (or takes the one that DB_DSN names), opens it with pgprod, works on it
+// Except with -check and -top it starts a PostgreSQL server (or takes the one that DB_DSN names), opens it with pgprod, works on it
 // as the users of a small web service would, and prints a report. An interrupt ends it early, with the report so far.
 //
 // However it ends, it leaves no server, no file and no table behind.
@@ -20,6 +22,7 @@
 //	sizing.go, needs.go                                the advice on the pool's size
 //	sweep.go, knee.go, failover.go, web.go             the modes
 //	check.go                                           the doctor, which package doctor is
+//	top.go, topsource.go, toptext.go, topsize*.go      what a page or a server says, in the terminal
 //	parent.go                                          ends the program when the one that started it has ended
 package main
 
@@ -61,6 +64,9 @@ func command(ctx context.Context, args []string, out *os.File, errOut io.Writer)
 	log.SetOutput(screen.above(errOut)) // pgprod's log
 	if o.check {
 		return runCheck(ctx, o, screen, errOut)
+	}
+	if o.top {
+		return runTop(ctx, o, screen, errOut)
 	}
 	err = run(ctx, o, screen)
 	switch {
