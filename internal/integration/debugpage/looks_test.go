@@ -16,27 +16,33 @@ import (
 )
 
 func TestItFitsAndIsReadable(t *testing.T) {
-	dir := cmp.Or(os.Getenv("PGPROD_SCREENSHOTS"), t.TempDir())
-	require.NoError(t, os.MkdirAll(dir, 0o755))
 	pages := map[string]*service{"trouble": serve(t, example.Trouble), "several": serve(t, example.Trouble, example.Calm)}
 	b := open(t)
 	for name, s := range pages {
-		for _, width := range []int64{360, 768, 1280} {
-			for _, scheme := range []string{"light", "dark"} {
-				call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-					Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
-				})
-				b.run(
-					chromedp.EmulateViewport(width, 800), chromedp.Navigate(s.url), chromedp.Click(chromedp.CSS(`#pause`)), chromedp.Click(chromedp.CSS(`details summary`)),
-				)
-				shot := fmt.Sprintf("%s-%d-%s", name, width, scheme)
-				assert.Empty(t, eval[[]string](b, wide), shot)
-				assert.Empty(t, eval[[]string](b, faint), shot)
-				b.picture(filepath.Join(dir, shot))
-			}
-		}
+		b.looks(name, s.url)
 	}
 	b.quiet()
+}
+
+// looks looks at a page on a phone, a tablet and a desk, by day and by night: nothing may be too wide or too faint.
+func (b *tab) looks(name, url string) {
+	b.Helper()
+	dir := cmp.Or(os.Getenv("PGPROD_SCREENSHOTS"), b.TempDir())
+	require.NoError(b, os.MkdirAll(dir, 0o755))
+	for _, width := range []int64{360, 768, 1280} {
+		for _, scheme := range []string{"light", "dark"} {
+			call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+				Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
+			})
+			b.run(
+				chromedp.EmulateViewport(width, 800), chromedp.Navigate(url), chromedp.Click(chromedp.CSS(`#pause`)), chromedp.Click(chromedp.CSS(`details summary`)),
+			)
+			shot := fmt.Sprintf("%s-%d-%s", name, width, scheme)
+			assert.Empty(b, eval[[]string](b, wide), shot)
+			assert.Empty(b, eval[[]string](b, faint), shot)
+			b.picture(filepath.Join(dir, shot))
+		}
+	}
 }
 
 // picture takes what is seen first, and the whole page.
