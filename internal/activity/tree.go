@@ -16,6 +16,7 @@ type Node struct {
 	TraceID  string        `json:"trace_id,omitempty"`  // of the statement's span, if that is sampled and this pool's own
 	SeenAt   time.Time     `json:"seen_at"`             // when the server said that it blocks others, or waits
 
+	ByText   bool `json:"by_text,omitempty"`  // seen behind a pooler: whether it is this pool's own isn't known
 	Others   int  `json:"others,omitempty"`   // how many sessions block it besides the one above it
 	Itself   bool `json:"itself,omitempty"`   // as Cause.Itself
 	Deadlock bool `json:"deadlock,omitempty"` // it is on top, and waits for one of those below it
@@ -115,6 +116,7 @@ func (f *forest) chain(server string, c *Cause) (above *Node) {
 		b := c.Chain[i]
 		at := f.at(server + " " + strconv.FormatUint(uint64(b.PID), 10) + b.Prepared)
 		f.meet(at, b, c.At)
+		at.ByText = c.ByText
 		if above != nil || b.Wait.Type != "Lock" { // in a deadlock the chain ends with one that waits
 			f.blocked(at, above, c.At)
 		}

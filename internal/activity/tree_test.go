@@ -119,7 +119,10 @@ func TestANodeSaysWhatLittleIsKnown(t *testing.T) {
 func TestAPidThatAPoolerHasMadeUpIsNobodyElses(t *testing.T) {
 	made := waiter(9, look, idle(9))
 	made.Cause.ByText = true
-	assert.Equal(t, "9(9)", outline(activity.TreeOf([]activity.Holder{made})))
+	tops := activity.TreeOf([]activity.Holder{made})
+	assert.Equal(t, "9(9)", outline(tops))
+	assert.Empty(t, tops[0].Whose(), "it may be this pool's own")
+	assert.Equal(t, "this pool's own", tops[0].Below[0].Whose())
 	elsewhere := waiter(9, look, idle(4))
 	elsewhere.Server = "10.0.0.2:5432"
 	assert.Equal(t, "9(1) 4(9)", outline(activity.TreeOf([]activity.Holder{waiter(1, look, idle(9)), elsewhere})))

@@ -30,6 +30,18 @@ func (n *Node) Who() string {
 	return strings.Join(facts, ", ")
 }
 
+// Whose says whether the session is one of this pool's connections. It is "" if that isn't known, as of a prepared
+// transaction or behind a pooler.
+func (n *Node) Whose() string {
+	switch {
+	case n.Own != nil:
+		return "this pool's own"
+	case n.PID == 0 || n.ByText:
+		return ""
+	}
+	return "not this pool's"
+}
+
 // Does says what the session does and for how long, as in "idle in transaction for 42s" or "waits for Lock/relation for 3s".
 // It is "" if nothing is known.
 func (n *Node) Does() string {

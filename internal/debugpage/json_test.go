@@ -87,10 +87,10 @@ func TestTheTreeOfBlockersIsShownFromTheRootOnDown(t *testing.T) {
 	tree, _, _ = strings.Cut(tree, `id="holders-1"`)
 	at := 0
 	for _, want := range []string{
-		"<b>pid 48121</b> <span class=\"tag\">this pool's own</span>", "blocks 4", "application shop, user shop_service", "idle in transaction for 14m0s",
+		"<b>pid 48121</b> <span class=\"tag\">this pool&#39;s own</span>", "blocks 4", "application shop, user shop_service", "idle in transaction for 14m0s",
 		"seen 2 s ago", "<code>SELECT orders order_lines</code>", "held since 14m12s by export.(*Job).openCursor cursor.go:118",
 		"<b>pid 50210</b>", "waits for Lock/transactionid", "<code>UPDATE inventory</code>", "trace <code>4bf92f3577b34da6a3ce929d0e0e4702</code>",
-		"<b>pid 51877</b>", "not this pool's", "application nightly reports", "perhaps it waits for itself", "<b>pid 52001</b>", "application migrate", "1 more hold the lock too, or come first",
+		"<b>pid 51877</b>", "not this pool&#39;s", "application nightly reports", "perhaps it waits for itself", "<b>pid 52001</b>", "application migrate", "1 more hold the lock too, or come first",
 	} {
 		next := strings.Index(tree[at:], want)
 		assert.GreaterOrEqual(t, next, 0, want)

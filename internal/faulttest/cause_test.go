@@ -19,20 +19,32 @@ import (
 	"github.com/pgprod/pgprod/internal/pgtest"
 )
 
-// causes are what the statements under way in a pool were found to wait for, by their summary.
-func causes(t testing.TB, db *sql.DB) map[string]*activity.Cause {
+// snapshot is what the live page says of a pool.
+func snapshot(t testing.TB, db *sql.DB) activity.Snapshot {
 	t.Helper()
 	answer := httptest.NewRecorder()
 	pgprod.DebugHandler(db).ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/?format=json", nil))
 	var pools []debugpage.Pool
 	require.NoError(t, json.Unmarshal(answer.Body.Bytes(), &pools))
+	return pools[0].Snapshot
+}
+
+// causes are what the statements under way in a pool were found to wait for, by their summary.
+func causes(t testing.TB, db *sql.DB) map[string]*activity.Cause {
+	t.Helper()
 	all := map[string]*activity.Cause{}
-	for _, h := range pools[0].Snapshot.Holders {
+	for _, h := range snapshot(t, db).Holders {
 		if h.Cause != nil {
 			all[h.Statement] = h.Cause
 		}
 	}
 	return all
+}
+
+// tree is who blocks whom, as the live page has it.
+func tree(t testing.TB, db *sql.DB) []*activity.Node {
+	t.Helper()
+	return snapshot(t, db).Blocking
 }
 
 // awaitCause waits until the statement with a summary was found to wait for something.
@@ -75,6 +87,13 @@ func TestBehindPgBouncerASlowStatementIsKnownByItsTextOrNotAtAll(t *testing.T) {
 	assert.True(t, cause.ByText)
 	assert.Regexp(t, fmt.Sprintf(`^behind a pooler, as the only session with this text and age: `+
 		`waits for Lock/transactionid held by pid %d \(application billing, idle in transaction for [0-9.ms]+\)$`, pid), cause.String())
+
+	tops := tree(t, db)
+	require.Len(t, tops, 1)
+	assert.EqualValues(t, pid, tops[0].PID)
+	assert.Empty(t, tops[0].Whose(), "it might be this pool's own")
+	require.Len(t, tops[0].Below, 1)
+	assert.NotNil(t, tops[0].Below[0].Own)
 
 	var twins []chan error
 	for range 2 { // whichever session is whose

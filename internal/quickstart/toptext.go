@@ -175,15 +175,12 @@ func (p *picture) trees(trees []*activity.Node, marks bool) {
 	})
 }
 
-// whose says in brackets whether a session is the pool's own, if it is to be marked.
-func whose(n *activity.Node, marks bool) string {
-	switch {
-	case !marks:
+// whose says in brackets whether a session is the pool's own, if that is wanted and known.
+func whose(n *activity.Node, wanted bool) string {
+	if !wanted || n.Whose() == "" {
 		return ""
-	case n.Own != nil:
-		return " (this pool's own)"
 	}
-	return " (not this pool's)"
+	return " (" + n.Whose() + ")"
 }
 
 // holders adds what runs on a pool's connections, and how many others are held.
