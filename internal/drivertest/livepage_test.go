@@ -2,6 +2,8 @@ package drivertest
 
 import (
 	"context"
+	"html"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -49,10 +51,12 @@ func TestTheLivePageHasTheTreeOfWhoBlocksWhom(t *testing.T) {
 		assert.Equal(t, "delete accounts", n.Text)
 		assert.NotNil(t, n.Own)
 	})
-	html := page(t, pgprod.DebugHandler(i.db), "/")
-	assert.Contains(t, html, "not this pool's")
-	assert.Contains(t, html, "blocks 3")
-	assert.NotRegexp(t, `\b4711081[1-4]\b`, html, "no literal is shown")
+	shown := html.UnescapeString(page(t, pgprod.DebugHandler(i.db), "/"))
+	_, shown, _ = strings.Cut(shown, "<body>")
+	shown, _, _ = strings.Cut(shown, "<script>")
+	assert.Contains(t, shown, "not this pool's")
+	assert.Contains(t, shown, "blocks 3")
+	assert.NotRegexp(t, `\b4711081[1-4]\b`, shown, "no literal is shown")
 
 	require.NoError(t, billing.Rollback())
 	require.NoError(t, <-own)
