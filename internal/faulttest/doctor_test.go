@@ -92,7 +92,7 @@ func TestTheDoctorSaysWhatWorksBehindPgBouncerWithTransactionPooling(t *testing.
 // keepsPrepared reports whether it knows of prepared statements, as from version 1.21 on if max_prepared_statements is set,
 // which it is by default from 1.24 on.
 func (b *bouncer) keepsPrepared() bool {
-	major, minor := b.version()
+	major, minor := b.Version()
 	return major > 1 || minor >= 24
 }
 

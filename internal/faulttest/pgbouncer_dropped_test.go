@@ -43,7 +43,7 @@ func TestDefaultsThatAPoolerRefusesAreDroppedWithOneWarning(t *testing.T) {
 		assert.Equal(t, 1, strings.Count(log, "are dropped: "), log)
 		assert.Contains(t, log, "are dropped: "+allDropped+" (")
 		assert.Contains(t, log, "the server no longer ends statements by itself")
-		assert.Equal(t, 5, strings.Count(b.log(t), "closing because: unsupported startup parameter"), "one dial for each that was refused, and none later")
+		assert.Equal(t, 5, strings.Count(b.Log(), "closing because: unsupported startup parameter"), "one dial for each that was refused, and none later")
 		h := pgprod.Check(t.Context(), db)
 		require.Len(t, h.Warnings, 1)
 		assert.Contains(t, h.Warnings[0], allDropped)

@@ -19,7 +19,7 @@ import (
 
 // preparesItself reports whether PgBouncer prepares a client's statements on whichever connection to the server it uses.
 func (b *bouncer) preparesItself() bool {
-	major, minor := b.version()
+	major, minor := b.Version()
 	return major > 1 || minor >= 21
 }
 
@@ -50,7 +50,7 @@ func behindEach(t *testing.T, test func(t *testing.T, b bounced)) {
 			if pooling == "session" {
 				modes = append(modes, "cache_statement", "describe_exec")
 			} else if b.preparesItself() {
-				b.kill()
+				b.Kill()
 				b = startBouncer(t, b.server, pooling, "max_prepared_statements = 2")
 				modes = append(modes, "cache_statement")
 			}
@@ -152,7 +152,7 @@ func TestWherePreparedStatementsAreMissingNothingRunsWithoutItsSettings(t *testi
 	t.Parallel()
 	b := startBouncer(t, pgtest.StartTB(t, pgtest.Config{}), "transaction")
 	if b.preparesItself() {
-		b.kill()
+		b.Kill()
 		b = startBouncer(t, b.server, "transaction", "max_prepared_statements = 0")
 	}
 	database := b.database(t)

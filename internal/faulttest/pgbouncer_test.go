@@ -5,17 +5,9 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"net"
-	"os"
-	osexec "os/exec" // exec is ours
-	"os/user"
-	"path/filepath"
-	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -26,16 +18,11 @@ import (
 	"github.com/pgprod/pgprod"
 	"github.com/pgprod/pgprod/internal/docs"
 	"github.com/pgprod/pgprod/internal/pgtest"
-	"github.com/pgprod/pgprod/internal/pgtest/loopback"
 )
 
-// A bouncer is a PgBouncer in front of a server, on a port of its own that it keeps across restarts.
+// A bouncer is a PgBouncer in front of a server.
 type bouncer struct {
-	t      testing.TB
-	path   string
-	dir    string
-	port   int
-	stop   func() // nil while it is down
+	*pgtest.Bouncer
 	server *pgtest.Server
 }
 
@@ -43,125 +30,12 @@ type bouncer struct {
 // more are further lines of its configuration.
 func startBouncer(t testing.TB, server *pgtest.Server, mode string, more ...string) *bouncer {
 	t.Helper()
-	path, err := osexec.LookPath("pgbouncer")
-	if err != nil {
-		path = "/usr/sbin/pgbouncer" // which is not in everybody's PATH
-	}
-	if _, err := os.Stat(path); err != nil {
-		t.Fatal("these tests need PgBouncer: apt-get install pgbouncer")
-	}
-	b := &bouncer{t: t, path: path, server: server}
-	b.dir, err = os.MkdirTemp("/tmp", "pgbouncer-")
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = os.RemoveAll(b.dir) })
-	b.port, err = loopback.FreePort()
-	require.NoError(t, err)
-	users, ini := filepath.Join(b.dir, "users.txt"), filepath.Join(b.dir, "pgbouncer.ini")
-	config := fmt.Sprintf(`[databases]
-* = host=127.0.0.1 port=%d
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = %d
-unix_socket_dir =
-auth_type = trust
-auth_file = %s
-admin_users = postgres
-pool_mode = %s
-default_pool_size = 3
-max_client_conn = 200
-server_login_retry = 0.1
-logfile = %s
-%s
-`, server.Port(), b.port, users, mode, filepath.Join(b.dir, "log"), strings.Join(more, "\n"))
-	for file, content := range map[string]string{users: "\"postgres\" \"\"\n\"tenants\" \"\"\n", ini: config} {
-		require.NoError(t, os.WriteFile(file, []byte(content), 0o644))
-	}
-	if os.Geteuid() == 0 { // as which PgBouncer doesn't run
-		uid, gid := plainUser(t)
-		require.NoError(t, os.Chown(b.dir, uid, gid))
-	}
-	b.start()
-	t.Cleanup(b.kill)
-	return b
-}
-
-// plainUser is one that isn't root.
-func plainUser(t testing.TB) (uid, gid int) {
-	t.Helper()
-	u, err := user.Lookup("nobody")
-	require.NoError(t, err)
-	uid, err = strconv.Atoi(u.Uid)
-	require.NoError(t, err)
-	gid, err = strconv.Atoi(u.Gid)
-	require.NoError(t, err)
-	return uid, gid
-}
-
-func (b *bouncer) start() {
-	b.t.Helper()
-	cmd := osexec.Command(b.path, "-q", filepath.Join(b.dir, "pgbouncer.ini"))
-	cmd.Dir = b.dir
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	dieWithTests(cmd.SysProcAttr)
-	if os.Geteuid() == 0 {
-		uid, gid := plainUser(b.t)
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
-	}
-	started, done := make(chan error), make(chan struct{})
-	go func() { // ends with the process, which kill ends
-		runtime.LockOSThread() // whose end would be the death that the process must not outlive
-		defer runtime.UnlockOSThread()
-		defer close(done)
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			_ = cmd.Wait()
-		}
-	}()
-	require.NoError(b.t, <-started)
-	b.stop = func() {
-		_ = cmd.Process.Kill()
-		<-done
-	}
-	pgtest.Eventually(b.t, patience, func() bool {
-		conn, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(b.port)))
-		if err == nil {
-			_ = conn.Close()
-		}
-		return err == nil
-	}, "PgBouncer listens; its log is in %s", b.dir)
-}
-
-// log is what it has logged.
-func (b *bouncer) log(t testing.TB) string {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join(b.dir, "log"))
-	require.NoError(t, err)
-	return string(text)
-}
-
-// version is what the program says of itself.
-func (b *bouncer) version() (major, minor int) {
-	b.t.Helper()
-	out, err := osexec.Command(b.path, "--version").Output()
-	require.NoError(b.t, err)
-	_, err = fmt.Sscanf(string(out), "PgBouncer %d.%d", &major, &minor)
-	require.NoError(b.t, err, "%s", out)
-	return major, minor
-}
-
-// kill ends it. More than once is harmless.
-func (b *bouncer) kill() {
-	if b.stop != nil {
-		b.stop()
-		b.stop = nil
-	}
+	return &bouncer{pgtest.StartBouncer(t, server, mode, more...), server}
 }
 
 // dsn is the URL of a database, through PgBouncer.
 func (b *bouncer) dsn(database string, keysAndValues ...string) string {
-	dsn := strings.Replace(b.server.DSN(database), fmt.Sprintf(":%d/", b.server.Port()), fmt.Sprintf(":%d/", b.port), 1)
-	return with(dsn, keysAndValues...)
+	return with(b.DSN(database), keysAndValues...)
 }
 
 // database makes a database with a table, for one test.
@@ -291,7 +165,7 @@ func mixedRun(db *sql.DB) []error {
 func TestWhatWorksBehindPgBouncerWithTransactionPooling(t *testing.T) {
 	t.Parallel()
 	b := startBouncer(t, pgtest.StartTB(t, pgtest.Config{}), "transaction")
-	major, minor := b.version()
+	major, minor := b.Version()
 	t.Logf("PgBouncer %d.%d", major, minor)
 	preparesItself := major > 1 || minor >= 21 // then more may work than the table says
 	for _, row := range poolerSettings {
@@ -354,7 +228,7 @@ func TestAParameterThatPgBouncerDoesNotKnowIsAClearErrorAtOnce(t *testing.T) {
 func TestWhatPgBouncerDoesNotTakeInOptionsIsToBeTakenOutThere(t *testing.T) {
 	b := startBouncer(t, pgtest.StartTB(t, pgtest.Config{}), "transaction")
 	refused, advice := "unsupported startup parameter: options", "take options out of the DSN, and unset PGOPTIONS"
-	if major, minor := b.version(); major > 1 || minor >= 20 {
+	if major, minor := b.Version(); major > 1 || minor >= 20 {
 		refused, advice = "unsupported startup parameter in options: lock_timeout", "take lock_timeout out of options in the DSN and out of PGOPTIONS"
 	}
 	check := func(dsn string) {
@@ -553,9 +427,9 @@ func TestARestartOfPgBouncerUnderLoadCostsOnlyWhatWasInFlight(t *testing.T) {
 	load := startCrowd(t, 8, func(worker int) error { return mixedLoad(c.DB, stmt, worker) })
 	load.advance(t, 5)
 	for round := 1; round <= 3; round++ {
-		b.kill()
+		b.Kill()
 		awaitFailedDials(t, c, 1)
-		b.start()
+		b.Start()
 		load.advance(t, 5)
 		load.requireAtMost(t, round)
 	}
