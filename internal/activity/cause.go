@@ -77,7 +77,8 @@ type Blocker struct {
 	Own *Own `json:"own,omitempty"` // what this program knows of it, if it is one of this pool's own connections; nil: it isn't
 }
 
-// Own is what a pool knows of one of its connections that blocks others.
+// Own is what a pool knows of one of its connections that blocks others. It is empty if the connection has changed hands since
+// the server was asked.
 type Own struct {
 	Held    time.Duration `json:"held_ns"`         // how long its borrower has had it; 0: nobody has it any more
 	Running bool          `json:"running"`         // a statement is under way

@@ -16,6 +16,7 @@ import (
 	"github.com/pgprod/pgprod"
 	"github.com/pgprod/pgprod/internal/activity"
 	"github.com/pgprod/pgprod/internal/pgtest"
+	"github.com/pgprod/pgprod/internal/pgtest/faultproxy"
 )
 
 // An incident is a pool in which a statement is slow.
@@ -183,6 +184,90 @@ func TestASlowStatementThatThisPoolBlocksSaysWhereTheBlockersCallerIs(t *testing
 	require.NoError(t, tx.Rollback())
 	require.NoError(t, <-done)
 	assert.Contains(t, fmt.Sprint(i.slowLine(says, pid)["blocker_stack"]), "drivertest.billingJob cause_test.go:")
+}
+
+// laterJob borrows the connection that billingJob has given back.
+func laterJob(t *testing.T, db *sql.DB) *sql.Tx {
+	tx, err := db.BeginTx(context.Background(), nil)
+	require.NoError(t, err)
+	mustExec(t, tx, "update accounts set n = n + 1 where id = 2")
+	return tx
+}
+
+// TestABorrowerThatCameAfterTheServerWasAskedIsNotNamed has the server's answer come late: what it says of a connection of
+// the pool's is about the borrower that has given it back meanwhile.
+func TestABorrowerThatCameAfterTheServerWasAskedIsNotNamed(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.NewDatabase(t)
+	proxy := faultproxy.StartTB(t, dsn)
+	i := incidentIn(t, dsn)
+	i.db = openPool(t, with(proxy.DSN(), "slow_query", "100ms", "pool_size", "2", "max_overflow", "0", "application_name", "shop"))
+	admin := openPgx(t, dsn)
+	for range 10 {
+		if i.answersLate(admin, proxy) {
+			return
+		}
+	}
+	t.Fatal("no answer came late")
+}
+
+// answersLate has a statement of the pool's wait for another program, which waits for the pool's billingJob. When the server
+// has been asked that, and before it has answered, laterJob has the connection of billingJob. It reports whether that answer
+// was seen.
+func (i *incident) answersLate(admin querier, proxy *faultproxy.Proxy) bool {
+	t := i.t
+	billing, own := billingJob(t, i.db)
+	reports, pid := i.other("reports", "select 1")
+	reported := run(reports, update)
+	awaitLocks(t, admin, 1)
+	done := run(i.db, update)
+	i.sees(`waits for Lock/tuple held by pid %d .*, which `+forRow+`.*held since .* by drivertest\.billingJob .*`, pid, own)
+
+	const check = " from pg_stat_activity where application_name = 'shop (pgprod check)'"
+	asking := get[int64](t, admin, "select pid"+check)
+	for _, conn := range proxy.Conns() {
+		if int64(conn.PID()) == asking {
+			conn.SetLatency(faultproxy.ToClient, time.Second)
+			defer conn.SetLatency(faultproxy.ToClient, 0)
+		}
+	}
+	before := get[time.Time](t, admin, "select query_start"+check)
+	pgtest.Eventually(t, 3*patience, func() bool {
+		return get[bool](t, admin, "select query_start > $1 and state = 'idle'"+check, before)
+	}, "the server is not asked again")
+	require.NoError(t, billing.Rollback())
+	later := laterJob(t, i.db)
+	since := time.Now()
+	require.NoError(t, <-reported)
+	var late *activity.Cause
+	pgtest.Eventually(t, 3*patience, func() bool {
+		for _, cause := range i.causes() {
+			if cause.At.After(since) {
+				late = cause
+			}
+		}
+		return late != nil
+	}, "no answer")
+	for _, tx := range []*sql.Tx{later, reports} {
+		require.NoError(t, tx.Rollback())
+	}
+	require.NoError(t, <-done)
+	assert.NotContains(t, late.String(), "laterJob")
+	if len(late.Chain) < 2 {
+		return false
+	}
+	assert.NotNil(t, late.Chain[1].Own)
+	assert.Empty(t, late.OwnStack())
+	return true
+}
+
+// awaitLocks waits until so many sessions of the database wait for a lock.
+func awaitLocks(t *testing.T, admin querier, n int) {
+	t.Helper()
+	pgtest.Eventually(t, patience, func() bool {
+		return n == get[int](t, admin, `select count(*) from pg_stat_activity
+			where datname = current_database() and wait_event_type = 'Lock'`)
+	}, "no %d sessions wait", n)
 }
 
 func TestATransactionThatWaitsForItselfThroughThePoolIsOneLine(t *testing.T) {

@@ -221,6 +221,7 @@ func (p *Pool) askAbout(address string, all []slowStatement) {
 		s.m.looked(s.Moment, s.runs)
 		asked[i] = diagnose.Asked{Conn: s.m.conn, Moment: s.Moment}
 	}
+	sent := clock.Now()
 	sessions, err := p.prober.About(address, asked)
 	if p.closed.Load() {
 		return
@@ -235,7 +236,7 @@ func (p *Pool) askAbout(address string, all []slowStatement) {
 	}
 	for i, s := range all {
 		if cause := sessions.Cause(asked[i]); cause != nil {
-			p.recognise(cause, s, sessions)
+			p.recognise(cause, s, sessions, sent)
 			p.noteCause(s, cause)
 		}
 	}
@@ -273,12 +274,16 @@ func (m *member) tell(began int64) bool {
 	return true
 }
 
-// recognise adds what the pool knows of those that block a statement, where they are connections of its own.
-func (p *Pool) recognise(cause *activity.Cause, waits slowStatement, sessions *diagnose.Sessions) {
+// recognise adds what the pool knows of those that block a statement, where they are connections of its own. The server was
+// asked at sent. Of a connection that has changed hands since then it isn't known who had it.
+func (p *Pool) recognise(cause *activity.Cause, waits slowStatement, sessions *diagnose.Sessions, sent int64) {
 	for i := range cause.Chain {
 		b := &cause.Chain[i]
 		own, found := p.ownConn(b.PID, sessions)
 		if !found {
+			continue
+		}
+		if b.Own = new(activity.Own); own.since > sent || own.since == 0 && b.State != "idle" {
 			continue
 		}
 		b.Own = own.own()
