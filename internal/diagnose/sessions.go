@@ -185,13 +185,14 @@ func (s *Sessions) Serves(pid uint32, c *link.Conn) bool {
 	return c.IsServedBy(pid, one.clientPort, started)
 }
 
-// Cause returns what a statement waits for, nil if the server's answer doesn't show that for certain.
-func (s *Sessions) Cause(a Asked) *activity.Cause {
+// Cause returns what a statement waits for, nil if the server's answer doesn't show that for certain. others are the pool's
+// statements that were under way when the server was asked, a among them or not.
+func (s *Sessions) Cause(a Asked, others []Asked) *activity.Cause {
 	cause := &activity.Cause{At: s.at, After: time.Duration(s.now - a.Began), ByText: s.pooled}
 	var one *session
 	switch {
 	case s.pooled:
-		one = s.alike(a, cause.After)
+		one = s.alike(a, others)
 	case s.Serves(a.Conn.PID(), a.Conn):
 		one = s.byPID[a.Conn.PID()]
 	}
@@ -206,20 +207,31 @@ func (s *Sessions) Cause(a Asked) *activity.Cause {
 // clocksDiffer is how much the age of a statement on the server may differ from its age here.
 const clocksDiffer = 500 * time.Millisecond
 
-// alike returns the only session that runs a statement's text and has done so for as long, nil if there is none or more than
-// one. That is all by which a statement can be known behind a pooler.
-func (s *Sessions) alike(a Asked, age time.Duration) (found *session) {
+// alike returns the only session that may run a statement, nil if there is none or more than one, or if one of the other
+// statements may run there too: then a may be the one that the server has answered already, or that waits in the pooler.
+func (s *Sessions) alike(a Asked, others []Asked) (found *session) {
 	for _, one := range s.all {
-		fits := one.State == "active" && one.Application == s.app && (age-one.query).Abs() <= clocksDiffer && one.runs(a.SQL)
 		switch {
-		case !fits:
+		case !s.mayRun(one, a):
 		case found != nil:
 			return nil
 		default:
 			found = one
 		}
 	}
+	for _, other := range others {
+		if found != nil && (other.Conn != a.Conn || other.Began != a.Began) && s.mayRun(found, other) {
+			return nil
+		}
+	}
 	return found
+}
+
+// mayRun reports whether a session runs a statement's text and has done so for as long. That is all by which a statement can be
+// known behind a pooler.
+func (s *Sessions) mayRun(one *session, a Asked) bool {
+	age := time.Duration(s.now - a.Began)
+	return one.State == "active" && one.Application == s.app && (age-one.query).Abs() <= clocksDiffer && one.runs(a.SQL)
 }
 
 // shownText is the least that a server shows of a text, which it cuts off (track_activity_query_size).

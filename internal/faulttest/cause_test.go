@@ -112,6 +112,42 @@ func TestBehindPgBouncerASlowStatementIsKnownByItsTextOrNotAtAll(t *testing.T) {
 	}
 }
 
+// TestBehindPgBouncerAStatementThatTheServerHasAnsweredDoesNotPassForItsTwin has a caller leave its rows open, while another
+// one's statement with the same text waits on the server, where it is the only one.
+func TestBehindPgBouncerAStatementThatTheServerHasAnsweredDoesNotPassForItsTwin(t *testing.T) {
+	t.Parallel()
+	b := startBouncer(t, pgtest.StartTB(t, pgtest.Config{}), "transaction", "default_pool_size = 10")
+	name := b.database(t)
+	direct := openPgx(t, b.server.DSN(name))
+	_, err := direct.Exec("create table orders (id int primary key, n int); insert into orders values (1, 0)")
+	require.NoError(t, err)
+	db := openPool(t, b.dsn(name, "server_settings_mode", "set", "default_query_exec_mode", "exec", "slow_query", "100ms",
+		"application_name", "shop"))
+	require.NoError(t, db.Ping())
+	tx, err := direct.Begin()
+	require.NoError(t, err)
+
+	const query = "select n from orders where id = 1 for update"
+	rows, err := db.Query(query)
+	require.NoError(t, err)
+	require.True(t, rows.Next())
+	_, err = tx.Exec("update orders set n = 1")
+	require.NoError(t, err)
+	twin := begun(db, query)
+	sleeping := begun(db, "select pg_sleep(2.5)") // looked at with the others, or later
+	awaitCause(t, db, "select")
+	for _, h := range snapshot(t, db).Holders {
+		if h.Cause != nil {
+			assert.NotContains(t, h.Stack[0], "DoesNotPassForItsTwin", "%v", h.Cause)
+		}
+	}
+	require.NoError(t, rows.Close())
+	require.NoError(t, tx.Rollback())
+	for _, done := range []chan error{twin, sleeping} {
+		require.NoError(t, <-done)
+	}
+}
+
 func TestTheServerIsAskedThatTheSlowStatementRunsOn(t *testing.T) {
 	t.Parallel()
 	first, second := pgtest.StartTB(t, pgtest.Config{}), pgtest.StartTB(t, pgtest.Config{})

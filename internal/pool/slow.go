@@ -205,23 +205,13 @@ func (m *member) slowStatement(now, slow int64) (s slowStatement, is bool, next 
 
 // askAbout asks the server at an address what slow statements do there, and notes what it says. No lock is held.
 func (p *Pool) askAbout(address string, all []slowStatement) {
-	all = slices.DeleteFunc(all, func(s slowStatement) bool { return s.m.conn.Address() != address })
-	slices.SortFunc(all, func(a, b slowStatement) int {
-		switch { // if they are too many, those are left out that were looked at lately
-		case a.due && !b.due:
-			return -1
-		case b.due && !a.due:
-			return 1
-		}
-		return cmp.Compare(a.Began, b.Began)
-	})
-	all = all[:min(len(all), mostAsked)]
+	all = mostUrgent(slices.DeleteFunc(all, func(s slowStatement) bool { return s.m.conn.Address() != address }))
 	asked := make([]diagnose.Asked, len(all))
 	for i, s := range all {
 		s.m.looked(s.Moment, s.runs)
 		asked[i] = diagnose.Asked{Conn: s.m.conn, Moment: s.Moment}
 	}
-	sent := clock.Now()
+	sent, others := clock.Now(), p.underWay(address)
 	sessions, err := p.prober.About(address, asked)
 	if p.closed.Load() {
 		return
@@ -234,12 +224,40 @@ func (p *Pool) askAbout(address string, all []slowStatement) {
 	case err != nil:
 		return
 	}
+	others = append(others, p.underWay(address)...) // those too that have begun before the server looked
 	for i, s := range all {
-		if cause := sessions.Cause(asked[i]); cause != nil {
+		if cause := sessions.Cause(asked[i], others); cause != nil {
 			p.recognise(cause, s, sessions, sent)
 			p.noteCause(s, cause)
 		}
 	}
+}
+
+// mostUrgent returns as many statements as one question may be about. If there are more, those are left out that were looked at
+// lately, and then those that have begun last.
+func mostUrgent(all []slowStatement) []slowStatement {
+	slices.SortFunc(all, func(a, b slowStatement) int {
+		switch {
+		case a.due && !b.due:
+			return -1
+		case b.due && !a.due:
+			return 1
+		}
+		return cmp.Compare(a.Began, b.Began)
+	})
+	return all[:min(len(all), mostAsked)]
+}
+
+// underWay returns the statements under way on connections to the server at an address.
+func (p *Pool) underWay(address string) (all []diagnose.Asked) {
+	p.books.mu.Lock()
+	defer p.books.mu.Unlock()
+	for m := range p.books.members {
+		if moment, runs := m.conn.UnderWay(); runs && m.conn.Address() == address {
+			all = append(all, diagnose.Asked{Conn: m.conn, Moment: moment})
+		}
+	}
+	return all
 }
 
 // looked notes that a statement is looked at which has run for so long, and when it is looked at again.
