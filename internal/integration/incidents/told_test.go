@@ -117,7 +117,7 @@ func (to *told) line() string {
 	facts := []string{fmt.Sprintf("span %q of %v", longest.Name, lasted(longest).Round(time.Millisecond))}
 	for _, a := range longest.Attributes {
 		if !commonplace.MatchString(string(a.Key)) {
-			facts = append(facts, fmt.Sprintf("%s=%s", a.Key, a.Value.Emit()))
+			facts = append(facts, fmt.Sprintf("%s=%s", a.Key, a.Value.String()))
 		}
 	}
 	status := "status " + longest.Status.Code.String()
@@ -127,7 +127,7 @@ func (to *told) line() string {
 	for _, e := range longest.Events {
 		status += ", event " + e.Name
 		for _, a := range e.Attributes {
-			status += " " + a.Value.Emit()
+			status += " " + a.Value.String()
 		}
 	}
 	return strings.Join(strings.Fields(strings.Join(append(facts, status, to.errorText()), "; ")), " ")
