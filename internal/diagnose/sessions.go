@@ -227,8 +227,8 @@ func (s *Sessions) alike(a Asked, others []Asked) (found *session) {
 	return found
 }
 
-// mayRun reports whether a session runs a statement's text and has done so for as long. That is all by which a statement can be
-// known behind a pooler.
+// mayRun reports whether a session runs a statement's text and has done so for as long. That is all by which a statement can
+// be known behind a pooler.
 func (s *Sessions) mayRun(one *session, a Asked) bool {
 	age := time.Duration(s.now - a.Began)
 	return one.State == "active" && one.Application == s.app && (age-one.query).Abs() <= clocksDiffer && one.runs(a.SQL)

@@ -201,7 +201,8 @@ func TestABorrowerThatCameAfterTheServerWasAskedIsNotNamed(t *testing.T) {
 	dsn := pgtest.NewDatabase(t)
 	proxy := faultproxy.StartTB(t, dsn)
 	i := incidentIn(t, dsn)
-	i.db = openPool(t, with(proxy.DSN(), "slow_query", "100ms", "pool_size", "2", "max_overflow", "0", "application_name", "shop"))
+	i.db = openPool(t, with(proxy.DSN(), "slow_query", "100ms", "pool_size", "2", "max_overflow", "0",
+		"application_name", "shop"))
 	admin := openPgx(t, dsn)
 	for range 10 {
 		if i.answersLate(admin, proxy) {

@@ -17,8 +17,8 @@ func TestMain(m *testing.M) {
 	os.Exit(pgtest.Main(m))
 }
 
-// runSeveralAtOnce sets how many tests run at a time, unless that is given by -parallel. Most of them wait for a server or for
-// a timeout, and not for a processor: as many at a time as there are processors take twice as long.
+// runSeveralAtOnce sets how many tests run at a time, unless that is given by -parallel. Most of them wait for a server or
+// for a timeout, and not for a processor: with as many at a time as there are processors they take twice as long.
 func runSeveralAtOnce() {
 	given := false
 	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })

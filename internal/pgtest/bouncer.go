@@ -65,7 +65,8 @@ func StartBouncer(t testing.TB, server *Server, mode string, more ...string) *Bo
 	b.port, err = loopback.FreePort()
 	b.must(err)
 	config := fmt.Sprintf(bouncerConfig, server.Port(), b.port, b.home.path, mode) + strings.Join(more, "\n") + "\n"
-	for file, content := range map[string]string{"users.txt": "\"postgres\" \"\"\n\"tenants\" \"\"\n", "pgbouncer.ini": config} {
+	const users = "\"postgres\" \"\"\n\"tenants\" \"\"\n"
+	for file, content := range map[string]string{"users.txt": users, "pgbouncer.ini": config} {
 		b.must(b.account.writeFile(filepath.Join(b.home.path, file), []byte(content)))
 	}
 	b.Start()

@@ -233,8 +233,8 @@ func (p *Pool) askAbout(address string, all []slowStatement) {
 	}
 }
 
-// mostUrgent returns as many statements as one question may be about. If there are more, those are left out that were looked at
-// lately, and then those that have begun last.
+// mostUrgent returns as many statements as one question may be about. If there are more, those are left out that were looked
+// at lately, and then those that have begun last.
 func mostUrgent(all []slowStatement) []slowStatement {
 	slices.SortFunc(all, func(a, b slowStatement) int {
 		switch {

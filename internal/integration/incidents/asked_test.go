@@ -25,8 +25,9 @@ func loggingServer(t *testing.T) *pgtest.Server {
 
 // openQuietly opens a pool in which nothing but statements sends anything: nobody asks for its health.
 func openQuietly(t *testing.T, dsn, application string, size int, slow time.Duration) *sql.DB {
-	db, err := pgprod.Open(pgtest.With(dsn, "application_name", application), pgprod.WithPoolSize(size), pgprod.WithMaxOverflow(0),
-		pgprod.WithSlowQuery(slow), pgprod.WithCommandTimeout(10*patience), pgprod.WithPreflight(false), pgprod.WithLogger(slog.New(slog.DiscardHandler)))
+	db, err := pgprod.Open(pgtest.With(dsn, "application_name", application), pgprod.WithPoolSize(size),
+		pgprod.WithMaxOverflow(0), pgprod.WithSlowQuery(slow), pgprod.WithCommandTimeout(10*patience),
+		pgprod.WithPreflight(false), pgprod.WithLogger(slog.New(slog.DiscardHandler)))
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, db.Close()) })
 	return db
@@ -45,8 +46,8 @@ func sentToAsk(t *testing.T, server *pgtest.Server, application string) (lines [
 }
 
 // TestNothingIsAskedWhileNothingIsSlow lends connections for so long that the pool has to look several times whether a
-// statement is slow. If one was, since the machine is busy, that says nothing, and it begins anew with another pool, in which
-// more time isn't slow.
+// statement is slow. If one was, since the machine is busy, that says nothing, and it begins anew with another pool, in
+// which more time isn't slow.
 func TestNothingIsAskedWhileNothingIsSlow(t *testing.T) {
 	t.Parallel()
 	server := loggingServer(t)

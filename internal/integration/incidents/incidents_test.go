@@ -81,7 +81,8 @@ func idleTransaction(s *scene) string {
 
 func programAtWork(s *scene) string {
 	reports, pid := s.holds("reports", update)
-	stop := s.execute(reports, "do $$ begin while not exists (select from stop) loop perform pg_sleep(0.01); end loop; end $$; rollback")
+	stop := s.execute(reports,
+		"do $$ begin while not exists (select from stop) loop perform pg_sleep(0.01); end loop; end $$; rollback")
 	s.suffers(update, "active", "transactionid", s.stopLoops)
 	require.NoError(s, stop())
 	return fmt.Sprintf(forRow+`\(application reports, active for `+lasting+`\)`, pid)
@@ -133,8 +134,8 @@ func chain(s *scene) string {
 		require.NoError(s, waiting())
 		s.rollback(reports)
 	})
-	return fmt.Sprintf(forRow+`\(application reports, active for `+lasting+`\), which `+forRow+`\(application billing, `+idling+`\)`,
-		middle, root)
+	return fmt.Sprintf(forRow+`\(application reports, active for `+lasting+`\), which `+
+		forRow+`\(application billing, `+idling+`\)`, middle, root)
 }
 
 // ownTransaction makes the mistake to execute a statement on the pool in place of the transaction. It never ends by itself.
@@ -158,8 +159,8 @@ func ownTransaction(s *scene) string {
 	<-seen
 	require.NoError(s, tx.Rollback())
 	return fmt.Sprintf(forRow+`\(this pool's own, `+idling+`, held since `+lasting+` by incidents\.ownTransaction %s, `+
-		`last update accounts\); perhaps for itself: a statement beside a transaction of the same function waits for that transaction`,
-		pid, at)
+		`last update accounts\); perhaps for itself: a statement beside a transaction of the same function waits for that `+
+		`transaction`, pid, at)
 }
 
 // secondConnection makes the same mistake where the transaction has the pool's only connection.

@@ -141,8 +141,8 @@ func (s *scene) isNow(statement, state, event string) (is bool) {
 func (s *scene) hasLasted(statement, state string) {
 	s.Helper()
 	pgtest.Eventually(s, patience, func() (has bool) {
-		require.NoError(s, s.watch.QueryRow(s.Context(), `select exists (select from pg_stat_activity where datname = current_database()
-			and starts_with(query, $1) and state = $2 and clock_timestamp() > query_start + interval '200 ms')`,
+		require.NoError(s, s.watch.QueryRow(s.Context(), `select exists (select from pg_stat_activity
+			where datname = current_database() and starts_with(query, $1) and state = $2 and clock_timestamp() > query_start + interval '200 ms')`,
 			statement, state).Scan(&has))
 		return has
 	}, "the statement hasn't lasted: %s", statement)

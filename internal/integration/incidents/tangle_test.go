@@ -65,8 +65,8 @@ func (l *ledger) find(fits func(*deed) bool) (all []*deed) {
 	return all
 }
 
-// wrong says what is wrong about a cause that the page of an application's pool has shown of the session with a pid. It is ""
-// if nothing is.
+// wrong says what is wrong about a cause that the page of an application's pool has shown of the session with a pid. It is
+// "" if nothing is.
 func (l *ledger) wrong(application string, pid uint32, c *activity.Cause) string {
 	mine := l.find(func(d *deed) bool { return d.pid == pid && d.from.Before(c.At) })
 	if len(mine) == 0 {

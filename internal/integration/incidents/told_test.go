@@ -109,7 +109,9 @@ var commonplace = regexp.MustCompile(`^(db\.system|db\.user|db\.name|db\.namespa
 
 // line is the longest span that a client has made since its last reset, and its error, in one line.
 func (to *told) line() string {
-	spans := slices.DeleteFunc(to.spans.GetSpans(), func(s tracetest.SpanStub) bool { return s.InstrumentationScope.Name == caller })
+	spans := slices.DeleteFunc(to.spans.GetSpans(), func(s tracetest.SpanStub) bool {
+		return s.InstrumentationScope.Name == caller
+	})
 	if len(spans) == 0 {
 		return "no span; " + to.errorText()
 	}
