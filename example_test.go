@@ -72,7 +72,7 @@ func account() (dsn, password string) {
 // withoutTimes is for slog's ReplaceAttr: it drops what is different in each run, which no example can expect.
 func withoutTimes(_ []string, a slog.Attr) slog.Attr {
 	switch a.Key {
-	case "time", "took", "held", "waited", "server", "reading", "duration", "pid", "stack":
+	case "time", "took", "held", "waited", "server", "reading", "duration", "pid", "stack", "cause", "seen_after":
 		return slog.Attr{}
 	}
 	return a
