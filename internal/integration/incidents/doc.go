@@ -6,5 +6,6 @@
 //	clients_test.go    pgprod and the others
 //	told_test.go       what a client tells: log, spans, the error, the live page
 //	verdict_test.go    whether that is right; the table
+//	tangle_test.go     three pools and another program lock the same rows, and each blocker that is named is checked
 //	asked_test.go      how often the server is asked
 package incidents
