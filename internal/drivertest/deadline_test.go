@@ -108,7 +108,8 @@ func TestInsideRawAStatementThatWasCutShortHasPgxsOwnError(t *testing.T) {
 func TestNobodyWatchesTheContextOfAConnectionThatIsGone(t *testing.T) {
 	t.Parallel()
 	proxy := faultproxy.StartTB(t, pgtest.NewDatabase(t))
-	db := openPool(t, oneConn(proxy.DSN(), "command_timeout", "1s")) // and the server ends what nobody waits for soon after
+	// The server ends what nobody waits for soon after command_timeout. Were it slow, a connection would be made to ask about it.
+	db := openPool(t, oneConn(proxy.DSN(), "command_timeout", "1s", "slow_query", "0"))
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	conn := hold(t, db)

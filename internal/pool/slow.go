@@ -148,9 +148,14 @@ func (p *Pool) lookForSlow() {
 		next = earlier(next, max(allowed, now))
 	}
 	if next != 0 {
-		w.arm(next, p.lookForSlow)
+		w.arm(p.nextFire(now, next), p.lookForSlow)
 	}
 }
+
+// nextFire returns when the timer fires next, at now, when something that is lent is due at next. A statement that begins
+// meanwhile doesn't set the timer, which is set already: so it fires again before such a one can have run for slow_query
+// unnoticed, even if all that is slow now is to be looked at much later.
+func (p *Pool) nextFire(now, next int64) int64 { return min(next, now+int64(p.cfg.SlowQuery)) }
 
 // earlier returns the earlier of two times by package clock, of which 0 is none.
 func earlier(a, b int64) int64 {
