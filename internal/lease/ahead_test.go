@@ -145,6 +145,9 @@ func TestWhereAttemptsFailNoMoreDialThanTheRampAllows(t *testing.T) {
 func TestACallerDoesNotWaitForThePauseOfDialsAhead(t *testing.T) {
 	onBenchWithMin(t, 1, 2, func(t *testing.T, b *bench) {
 		b.outage(t, time.Minute)
+		b.next()
+		b.end(errRefused)
+		b.advance(maxBackoff) // the longest pause for a caller's attempt; that of an attempt ahead is longer by now
 		require.Empty(t, b.underWay())
 		c := b.acquire(0)
 		require.Len(t, b.underWay(), 1)
