@@ -196,6 +196,8 @@ func TestCloseEndsThePauseOfDialsAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(1, 1)
 		b.outage(t, 30*time.Second)
+		b.next()
+		b.end(errRefused) // else one could be under way
 		tried := b.attempts()
 		b.q.Close()
 		b.advance(time.Hour)
