@@ -113,6 +113,10 @@ func TestWhatADropDatabaseLeavesThatWasCutIsInItsError(t *testing.T) {
 	require.NoError(t, server.FreezeBackend(pid))
 	_, err := db.ExecContext(pgprod.ContextWithCommandTimeout(t.Context(), time.Second), "drop database if exists doomed")
 	require.NoError(t, server.ThawBackend(pid))
+	if server.Version() < 15 {
+		require.NoError(t, err, "before 15 it doesn't wait for other sessions, so that nothing can cut it in its midst")
+		return
+	}
 	requireCut(t, err, context.DeadlineExceeded)
 	assert.ErrorContains(t, err, "(the database doomed may be left, invalid, where nobody can connect to it: DROP DATABASE it again)")
 	assert.Equal(t, -2, get[int](t, db, "select datconnlimit from pg_database where datname = 'doomed'"))
