@@ -1,6 +1,8 @@
 package diary
 
 import (
+	"context"
+	"log/slog"
 	"sync"
 	"time"
 )
@@ -59,4 +61,23 @@ func (o *outage) end(now time.Time) (logged bool, after time.Duration, failures 
 	}
 	o.since, o.failures, o.logged = time.Time{}, 0, false
 	return logged, after, failures
+}
+
+// outageGoesOn notes a failure at the given time, which begins an outage or is part of one. Each is kept for the live page as
+// an error of this kind; the first of an outage is logged.
+func (d *Diary) outageGoesOn(ctx context.Context, o *outage, at time.Time, kind string, f Failure, level slog.Level, message string) {
+	d.errors.Add(kind, f.Sort, f.Text)
+	if log, unlogged := o.begin(at); log {
+		d.write(ctx, level, message, unlogged, slog.String("error", f.Text))
+	}
+}
+
+// outageIsOver notes that something has succeeded at the given time. If that ends an outage which was logged, a line says how
+// long it lasted, and how many failures there were, under the key count.
+func (d *Diary) outageIsOver(ctx context.Context, o *outage, at time.Time, message, count string) {
+	if logged, after, failures := o.end(at); logged {
+		d.ofPool.Flush() // lines about repetitions that were written after this one would look as if the outage went on
+		d.write(ctx, slog.LevelInfo, message, 0,
+			slog.Duration("after", after.Round(time.Millisecond)), slog.Int(count, failures))
+	}
 }
