@@ -94,8 +94,8 @@ func (e *examination) examine(ctx context.Context) {
 		s.close() // at once: there may be room for few connections
 	}
 	e.pool(s, err)
-	for _, h := range hostsOf(e.cfg) {
-		e.host(ctx, h)
+	for _, h := range e.cfg.Hosts() {
+		e.host(ctx, host{h})
 	}
 	if ctx.Err() != nil && e.exit == CanServe {
 		e.exit = CannotServe

@@ -16,40 +16,30 @@ import (
 )
 
 // A host is one host of the DSN.
-type host struct {
-	name string // host:port, or the path of a socket
-	ways []*pgconn.FallbackConfig
-}
+type host struct{ settings.Host }
 
-// hostsOf returns the hosts that the DSN names, in its order. A host has two ways where TLS is optional.
-func hostsOf(cfg *settings.Config) (all []host) {
-	for _, way := range waysOf(cfg.Conn) {
-		name := nameOf(way)
-		i := slices.IndexFunc(all, func(h host) bool { return h.name == name })
-		if i < 0 {
-			i, all = len(all), append(all, host{name: name})
-		}
-		all[i].ways = append(all[i].ways, way)
-	}
-	return all
-}
-
-// nameOf is what a host is called.
-func nameOf(way *pgconn.FallbackConfig) string {
-	network, addr := pgconn.NetworkAddress(way.Host, way.Port)
+// name is what a host is called: host:port, or the path of a socket.
+func (h host) name() string {
+	network, addr := h.address()
 	if network == "unix" {
 		return addr
 	}
-	return net.JoinHostPort(way.Host, strconv.Itoa(int(way.Port)))
+	return net.JoinHostPort(h.Host.Host, strconv.Itoa(int(h.Port)))
 }
+
+// address is where a host is, before its name is resolved.
+func (h host) address() (network, addr string) { return pgconn.NetworkAddress(h.Host.Host, h.Port) }
 
 // only returns the settings for this host alone. If addr isn't empty, its name resolves to that address only.
 func (h host) only(cfg *settings.Config, addr string) *settings.Config {
 	alone := *cfg
 	alone.Conn = cfg.Conn.Copy()
 	cc := alone.Conn
-	// The copy keeps the client's certificate with each *tls.Config that it has made, so the ways must come from it.
-	ways := slices.DeleteFunc(waysOf(cc), func(way *pgconn.FallbackConfig) bool { return nameOf(way) != h.name })
+	// The copy keeps the client's certificate with each *tls.Config that it has made, so the ways must come from it. There
+	// are two where TLS is optional.
+	ways := slices.DeleteFunc(waysOf(cc), func(way *pgconn.FallbackConfig) bool {
+		return settings.Host{Host: way.Host, Port: way.Port} != h.Host
+	})
 	cc.Host, cc.Port, cc.TLSConfig, cc.Fallbacks = ways[0].Host, ways[0].Port, ways[0].TLSConfig, ways[1:]
 	if addr != "" {
 		cc.LookupFunc = func(context.Context, string) ([]string, error) { return []string{addr}, nil }
@@ -65,7 +55,7 @@ func waysOf(cc *pgx.ConnConfig) []*pgconn.FallbackConfig {
 
 // host looks at one host: its name, each of its addresses, and the server there.
 func (e *examination) host(ctx context.Context, h host) {
-	p := place{e, h.name}
+	p := place{e, h.name()}
 	addrs, ok := p.resolve(ctx, h)
 	if !ok {
 		p.skipRest("the name can't be resolved")
@@ -122,10 +112,10 @@ func (p place) reachable(ctx context.Context, h host, addrs []string) (answering
 
 // resolve finds the addresses of a host. There is one, "", for a socket.
 func (p place) resolve(ctx context.Context, h host) ([]string, bool) {
-	name := h.ways[0].Host
-	if network, _ := pgconn.NetworkAddress(name, h.ways[0].Port); network == "unix" {
+	if network, _ := h.address(); network == "unix" {
 		return []string{""}, true
 	}
+	name := h.Host.Host
 	ctx, cancel := context.WithTimeout(ctx, stepTime)
 	defer cancel()
 	start := time.Now()
@@ -142,11 +132,11 @@ func (p place) resolve(ctx context.Context, h host) ([]string, bool) {
 
 // touch makes a network connection to an address and closes it. It returns an error if that fails.
 func (p place) touch(ctx context.Context, h host, addr string) error {
-	network, target := pgconn.NetworkAddress(h.ways[0].Host, h.ways[0].Port)
+	network, target := h.address()
 	if addr != "" {
 		target = addr
 		if _, _, err := net.SplitHostPort(addr); err != nil { // a lookup function may give a port as well
-			network, target = pgconn.NetworkAddress(addr, h.ways[0].Port)
+			network, target = pgconn.NetworkAddress(addr, h.Port)
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.ConnectTimeout)
