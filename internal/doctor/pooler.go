@@ -145,7 +145,7 @@ func (p place) execMode() string {
 // pgbouncer, for those who may.
 func (p place) product(ctx context.Context, s *session) string {
 	const unknown = "there is one, which doesn't tell what it is"
-	admin := without(s.cfg, serverSettings(s.cfg)...)
+	admin := s.cfg.WithoutServerSettings(serverSettings(s.cfg)...)
 	admin.Conn.Database = "pgbouncer"
 	c, err := p.dial(ctx, admin, true)
 	if err != nil {

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -69,7 +68,7 @@ func (p place) dial(ctx context.Context, cfg *settings.Config, anywhere bool) (*
 		return nil, err
 	}
 	s.dropped = dialer.Dropped()
-	s.cfg = without(cfg, s.dropped...)
+	s.cfg = cfg.WithoutServerSettings(s.dropped...)
 	return s, nil
 }
 
@@ -154,7 +153,7 @@ func (p place) logIn(ctx context.Context, cfg *settings.Config) *session {
 	if len(refused) == 0 { // only in combination
 		refused = written(cfg)
 	}
-	s, err2 := p.connectSoon(ctx, without(cfg, refused...))
+	s, err2 := p.connectSoon(ctx, cfg.WithoutServerSettings(refused...))
 	if err2 != nil {
 		p.fail("login", adviceOn(cfg, err2), "also without server settings: %s", link.SafeText(err2))
 		return nil
@@ -196,7 +195,7 @@ func (p place) refused(ctx context.Context, cfg *settings.Config) (names []strin
 	all := serverSettings(cfg)
 	for _, name := range written(cfg) {
 		others := slices.DeleteFunc(slices.Clone(all), func(other string) bool { return other == name })
-		s, err := p.dial(ctx, without(cfg, others...), true)
+		s, err := p.dial(ctx, cfg.WithoutServerSettings(others...), true)
 		switch {
 		case err == nil:
 			s.close()
@@ -222,15 +221,6 @@ func serverSettings(cfg *settings.Config) (names []string) {
 // written are the server settings that aren't only defaults, which a pool would drop.
 func written(cfg *settings.Config) []string {
 	return slices.DeleteFunc(serverSettings(cfg), func(name string) bool { return slices.Contains(cfg.OnlyDefaults, name) })
-}
-
-// without returns the settings without some of those for the server.
-func without(cfg *settings.Config, names ...string) *settings.Config {
-	rest := *cfg
-	rest.Conn = cfg.Conn.Copy()
-	maps.DeleteFunc(rest.Conn.RuntimeParams, func(name, _ string) bool { return slices.Contains(names, name) })
-	rest.Set = slices.DeleteFunc(slices.Clone(cfg.Set), func(s settings.Setting) bool { return slices.Contains(names, s.Name) })
-	return &rest
 }
 
 // serverKind says what kind of server it is, and whether the pool uses such a one.

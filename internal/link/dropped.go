@@ -3,7 +3,6 @@ package link
 import (
 	"context"
 	"errors"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -24,14 +23,8 @@ type greeting struct {
 
 // greetingOf returns what the settings say, without those that are dropped.
 func greetingOf(cfg *settings.Config, dropped []string) *greeting {
-	rest := *cfg
-	rest.Conn = cfg.Conn.Copy()
-	isDropped := func(name string) bool {
-		return slices.ContainsFunc(dropped, func(d string) bool { return strings.EqualFold(d, name) })
-	}
-	maps.DeleteFunc(rest.Conn.RuntimeParams, func(name, _ string) bool { return isDropped(name) })
-	rest.Set = slices.DeleteFunc(slices.Clone(cfg.Set), func(s settings.Setting) bool { return isDropped(s.Name) })
-	return &greeting{rest.Conn.RuntimeParams, rest.Set, keptSettings(&rest), boundOf(&rest), dropped}
+	rest := cfg.WithoutServerSettings(dropped...)
+	return &greeting{rest.Conn.RuntimeParams, rest.Set, keptSettings(rest), boundOf(rest), dropped}
 }
 
 // dropRefused is called when a dial with a greeting has failed. If a pooler, or the server, has refused settings that are

@@ -167,3 +167,16 @@ func (c *Config) ServerSetting(name string) (value string, given bool) {
 	}
 	return lookup(c.Conn.RuntimeParams, name)
 }
+
+// WithoutServerSettings returns a copy without some of the settings for the server, whatever the case of their names. What is in
+// libpq's options stays.
+func (c *Config) WithoutServerSettings(names ...string) *Config {
+	rest := *c
+	rest.Conn = c.Conn.Copy()
+	rest.Set = slices.Clone(c.Set)
+	for _, name := range names {
+		drop(rest.Conn.RuntimeParams, name)
+		rest.Set = slices.DeleteFunc(rest.Set, func(s Setting) bool { return strings.EqualFold(s.Name, name) })
+	}
+	return &rest
+}

@@ -133,3 +133,18 @@ func TestAClientEncodingThatWouldCorruptTextsIsRefused(t *testing.T) {
 	require.Equal(t, want, refused(t, "host=h client_encoding=LATIN1"))
 	require.Equal(t, want, refused(t, "host=h", "DB_SERVER_SETTINGS=client_encoding=SQL_ASCII"))
 }
+
+func TestServerSettingsAreLeftOutInACopy(t *testing.T) {
+	for _, mode := range []string{"startup", "set"} {
+		c := load(t, remote+"?server_settings_mode="+mode+"&Work_Mem=8MB")
+		rest := c.WithoutServerSettings("work_mem", "JIT")
+		for _, name := range []string{"work_mem", "jit"} {
+			_, before := c.ServerSetting(name)
+			_, after := rest.ServerSetting(name)
+			require.True(t, before, name)
+			require.False(t, after, name)
+		}
+		_, other := rest.ServerSetting("random_page_cost")
+		require.True(t, other)
+	}
+}
