@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -38,7 +39,7 @@ func openWatched(target string) (watched, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &watchedServer{pool: &pool{DB: db}}, nil
+	return &watchedServer{db}, nil
 }
 
 // A watchedPage is a program's live page.
@@ -104,17 +105,17 @@ func (w *watchedPage) fetch(ctx context.Context) (pools []debugpage.Pool, err er
 }
 
 // A watchedServer is a server, whichever programs use it.
-type watchedServer struct{ pool *pool }
+type watchedServer struct{ db *sql.DB }
 
 var _ watched = (*watchedServer)(nil)
 
-func (w *watchedServer) close() { _ = w.pool.Close() }
+func (w *watchedServer) close() { _ = w.db.Close() }
 
 // look implements watched.
 func (w *watchedServer) look(ctx context.Context) (p picture, err error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	err = pgprod.Raw(ctx, w.pool.DB, func(conn *pgx.Conn) error {
+	err = pgprod.Raw(ctx, w.db, func(conn *pgx.Conn) error {
 		server, err := diagnose.Everybody(ctx, conn.PgConn())
 		if err == nil {
 			p.server(server)
