@@ -78,7 +78,7 @@ func TestAConnectorOfACloudProvidersMakesTheConnections(t *testing.T) {
 	server := pgtest.StartTB(t, pgtest.Config{})
 	cloud := newConnector(t, server)
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return cloud.Dial(ctx, instance) }
-	db := open(t, "host=shop.db.invalid user=postgres dbname=postgres sslmode=disable pool_size=3 command_timeout=300ms",
+	db := open(t, "host=shop.db.invalid user=postgres dbname=postgres sslmode=disable pool_size=3 command_timeout=2s",
 		pgprod.WithDialFunc(dial))
 	work(t, db, server)
 	assert.Greater(t, cloud.dials.Load(), int32(3))
@@ -89,7 +89,7 @@ func TestTLSOfTheDSNsRunsInsideThatOfAConnector(t *testing.T) {
 	t.Parallel()
 	server := pgtest.StartTB(t, pgtest.Config{TLS: &pgtest.TLS{}})
 	cloud := newConnector(t, server)
-	db := open(t, "host=shop.db.invalid user=postgres dbname=postgres sslmode=require pool_size=3 command_timeout=300ms",
+	db := open(t, "host=shop.db.invalid user=postgres dbname=postgres sslmode=require pool_size=3 command_timeout=2s",
 		pgprod.WithDialFunc(func(ctx context.Context, _, _ string) (net.Conn, error) { return cloud.Dial(ctx, instance) }))
 	assert.True(t, get[bool](t, db, "select ssl from pg_stat_ssl where pid = pg_backend_pid()"))
 	work(t, db, server)

@@ -104,7 +104,7 @@ func TestATunnelOfSSHCarriesAllConnections(t *testing.T) {
 	t.Parallel()
 	server := pgtest.StartTB(t, pgtest.Config{})
 	bastion, client := startBastion(t, server)
-	db := open(t, "host="+inside+" user=postgres dbname=postgres sslmode=disable pool_size=3 command_timeout=300ms",
+	db := open(t, "host="+inside+" user=postgres dbname=postgres sslmode=disable pool_size=3 command_timeout=2s",
 		pgprod.WithDialFunc(client.DialContext))
 	work(t, db, server)
 	assert.Greater(t, bastion.forwards.Load(), int32(3))
@@ -121,7 +121,7 @@ func TestAServerThatFallsSilentBehindATunnelHoldsNobodyUp(t *testing.T) {
 	require.Error(t, c.SetDeadline(time.Now()), "a channel of SSH's has deadlines now: wire.Pump may not be needed any more")
 	require.NoError(t, c.Close())
 
-	db := open(t, "host="+inside+" user=postgres dbname=postgres sslmode=disable pool_size=1 max_overflow=0 command_timeout=300ms pool_timeout=1s",
+	db := open(t, "host="+inside+" user=postgres dbname=postgres sslmode=disable pool_size=1 max_overflow=0 command_timeout=1s pool_timeout=5s",
 		pgprod.WithDialFunc(client.DialContext))
 	require.NoError(t, db.Ping())
 	require.NoError(t, server.Freeze())

@@ -12,7 +12,7 @@ import (
 	"github.com/pgprod/pgprod/internal/pgtest"
 )
 
-// work puts a pool, with command_timeout=300ms, through what depends on its network connections: load, large results and
+// work puts a pool, with command_timeout=2s, through what depends on its network connections: load, large results and
 // arguments, cancel requests, a restart of the server.
 func work(t *testing.T, db *sql.DB, server *pgtest.Server) {
 	t.Helper()
