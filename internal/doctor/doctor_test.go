@@ -100,8 +100,12 @@ func TestAHealthyServerCanServe(t *testing.T) {
 
 	assert.Equal(t, doctor.CanServe, r.ExitStatus)
 	for _, l := range r.Checks {
-		if l.Check != "version" { // which may be out of support by now
-			assert.Contains(t, []doctor.Status{doctor.OK, r.Status}, l.Status, l)
+		switch l.Check {
+		case "version", "verdict": // the version may be out of support by now
+			assert.Contains(t, []doctor.Status{doctor.OK, doctor.Warning}, l.Status, l)
+		case "round trip": // takes long on a busy machine
+		default:
+			assert.Equal(t, doctor.OK, l.Status, l)
 		}
 	}
 	for check, want := range map[string]string{
@@ -340,7 +344,7 @@ func TestAStandbyServesWhoAsksForOne(t *testing.T) {
 	r := examine(t, pgtest.With(standby.DSN(""), "target_session_attrs", "standby"))
 	assert.Equal(t, doctor.CanServe, r.ExitStatus)
 	assert.Contains(t, only(t, r, "server").Detail, "a standby")
-	assert.NotEqual(t, doctor.Failure, only(t, r, "replication").Status)
+	assert.Contains(t, []doctor.Status{doctor.OK, doctor.Warning}, only(t, r, "replication").Status, "it was asked")
 
 	r = examine(t, pgtest.With(standby.DSN(""), "target_session_attrs", "read-write"))
 	assert.Equal(t, doctor.CannotServe, r.ExitStatus, "it may be promoted")
