@@ -147,6 +147,20 @@ func TestOneCallsShorterLimitEndsIt(t *testing.T) {
 	}
 }
 
+func TestOfSeveralStatementsInRawTheErrorIsThatOfTheOneThatWasCut(t *testing.T) {
+	t.Parallel()
+	db := openPool(t, oneConn(pgtest.NewDatabase(t)))
+	err := pgprod.Raw(t.Context(), db, func(conn *pgx.Conn) error {
+		_, err := conn.Exec(pgprod.ContextWithCommandTimeout(t.Context(), 100*time.Millisecond), forever)
+		_, commitErr := conn.Exec(t.Context(), "commit") // of no transaction: the server only warns
+		require.NoError(t, commitErr)
+		return err
+	})
+	requireCut(t, err, context.DeadlineExceeded)
+	assert.ErrorContains(t, err, "the command_timeout of its context (100ms)")
+	assert.NotContains(t, err.Error(), "COMMIT")
+}
+
 func TestTheCallersShorterDeadlineWinsOverItsLimit(t *testing.T) {
 	t.Parallel()
 	db := openPool(t, pgtest.NewDatabase(t))

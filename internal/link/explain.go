@@ -139,6 +139,7 @@ type fate struct {
 	guard.Cut
 	limit   limit         // the one that it had
 	sql     string        // Statement.SQL
+	commits bool          // it is a COMMIT
 	after   time.Duration // how long the statement had run; 0: not known
 	reading bool          // its first rows had arrived, and the caller had not closed them
 
@@ -147,7 +148,8 @@ type fate struct {
 
 // fate returns the fate of the statement under way, or of the last one.
 func (c *Conn) fate() fate {
-	return fate{c.guard.Cut(), c.stmt.limit, c.stmt.SQL, c.stmt.outcome.cutAfter, c.stmt.outcome.cutReading, c.stmt.Cause}
+	s := &c.stmt
+	return fate{c.guard.Cut(), s.limit, s.SQL, s.commits, s.outcome.cutAfter, s.outcome.cutReading, s.Cause}
 }
 
 // byCaller says in words how the end of the caller's context has ended the statement.
@@ -190,11 +192,11 @@ func (c *Conn) cutShort(err error, fate fate) *cutError {
 	case fate.Caller != nil:
 		cut.why, cut.ctx, cut.hint = fate.byCaller(), fate.Caller, ""
 	case fate.TimedOut:
-		cut.why = "the statement exceeded " + fate.limit.text(c.stmt.commits) + fate.whileReading()
+		cut.why = "the statement exceeded " + fate.limit.text(fate.commits) + fate.whileReading()
 		switch {
 		case fate.reading:
 			cut.hint = closeRows
-		case c.stmt.commits:
+		case fate.commits:
 			cut.hint = lookAtStandbys
 		}
 	case pgerror.IsStatementTimeout(err):
