@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgprod/pgprod/internal/activity"
+	"github.com/pgprod/pgprod/internal/link"
 	"github.com/pgprod/pgprod/internal/sqlsummary"
 )
 
@@ -34,9 +35,7 @@ const serverQuery = `select current_setting('server_version'), pg_is_in_recovery
 // Everybody asks a server what all of its sessions do, except for the one that asks. It uses the connection until ctx ends.
 func Everybody(ctx context.Context, c *pgconn.PgConn) (*Server, error) {
 	version := c.ParameterStatus("server_version")
-	number, _, _ := strings.Cut(version, ".")
-	major, _ := strconv.Atoi(number)
-	results, err := c.Exec(ctx, question(nil, c.PID(), major, true)).ReadAll()
+	results, err := c.Exec(ctx, question(nil, c.PID(), link.MajorOf(version), true)).ReadAll()
 	if err != nil {
 		return nil, err
 	}

@@ -70,6 +70,12 @@ func TestAConnectionIsKnownByItsPidAndItsPortOrTheTimeOfItsBeginning(t *testing.
 	assert.False(t, c.IsServedBy(7, 0, 500*second), "no port is no proof")
 }
 
+func TestTheMajorVersionIsWhatServerVersionBeginsWith(t *testing.T) {
+	for version, want := range map[string]int{"18.1 (Debian 18.1-1.pgdg13+2)": 18, "14.20": 14, "19beta1": 19, "20devel": 20, "": 0} {
+		assert.Equal(t, want, MajorOf(version), version)
+	}
+}
+
 func TestAStatementThatIsQuickAllocatesNothingForThoseWhoLook(t *testing.T) {
 	c, began := newDoing(), int64(0)
 	assert.Zero(t, testing.AllocsPerRun(100, func() {
