@@ -44,18 +44,9 @@ func (a asked) String() string { return a.address }
 
 // Encrypted reports whether a connection has TLS, be it the application's own.
 func Encrypted(c net.Conn) bool {
-	for {
-		switch inner := c.(type) {
-		case *tls.Conn:
-			return true
-		case *dialled:
-			c = inner.Conn
-		case *Pump:
-			c = inner.inner
-		default:
-			return false
-		}
-	}
+	below, secure := belowTLS(c)
+	p, isPump := below.(*Pump)
+	return secure || isPump && Encrypted(p.inner)
 }
 
 // belowTLS returns the connection below TLS and below what Adopt has added, which without these is c itself, and whether there

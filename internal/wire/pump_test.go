@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -156,4 +157,18 @@ func TestASocketOfADialFunctionIsLookedAtItself(t *testing.T) {
 	assert.Equal(t, Silent, p.Peek())
 	require.NoError(t, other.Close())
 	require.Eventually(t, func() bool { return p.Peek() == Dead }, 10*time.Second, time.Millisecond)
+}
+
+func TestTLSIsSeenBelowAndAboveWhatAdoptAdds(t *testing.T) {
+	near, _ := net.Pipe()
+	defer near.Close()
+	for name, c := range map[string]net.Conn{
+		"alone":             tls.Client(near, &tls.Config{}),
+		"the application's": Adopt(tls.Client(bare{near}, &tls.Config{}), "tcp", "name:1"),
+		"pgx's":             tls.Client(Adopt(bare{near}, "tcp", "name:1"), &tls.Config{}),
+	} {
+		assert.True(t, Encrypted(c), name)
+	}
+	assert.False(t, Encrypted(near))
+	assert.False(t, Encrypted(Adopt(bare{near}, "tcp", "name:1")))
 }
