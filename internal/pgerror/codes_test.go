@@ -28,6 +28,7 @@ func TestEachPredicateIsTrueForItsSQLSTATEsAlone(t *testing.T) {
 		"ServerIsFull":       {ServerIsFull, "53300"},
 		"IsCanceled":         {IsCanceled, "57014"},
 		"IsLockTimeout":      {IsLockTimeout, "55P03"},
+		"IsUnknownThere":     {IsUnknownThere, "0A000 42501 42601 42602 42704 42P01 42P07"},
 		"IsConflict":         {IsConflict, "40001 40P01"},
 		"PlanIsOutdated":     {PlanIsOutdated, "08P01 0A000 26000 42501 42601 42602 42704 42P01 42P07 XX000"},
 		"HasNoSuchStatement": {HasNoSuchStatement, "26000"},
@@ -55,7 +56,7 @@ func TestWithoutAWordOfTheServersOnlyItsLeavingIsAssumed(t *testing.T) {
 	t.Parallel()
 	for name, is := range map[string]func(error) bool{
 		"IsFatal": IsFatal, "IsReadOnly": IsReadOnly, "ServerIsFull": ServerIsFull, "IsCanceled": IsCanceled, "IsLockTimeout": IsLockTimeout,
-		"IsStatementTimeout": IsStatementTimeout, "IsConflict": IsConflict, "EndedInstead": EndedInstead, "SettlesCommit": SettlesCommit,
+		"IsUnknownThere": IsUnknownThere, "IsStatementTimeout": IsStatementTimeout, "IsConflict": IsConflict, "EndedInstead": EndedInstead, "SettlesCommit": SettlesCommit,
 		"PlanIsOutdated": PlanIsOutdated, "SchemaChanged": SchemaChanged, "HasNoSuchValue": HasNoSuchValue, "IsExpected": IsExpected,
 		"HitsAll": HitsAll, "HasNoSuchStatement": HasNoSuchStatement, "NamesSetting": NamesSetting,
 	} {

@@ -94,7 +94,8 @@ var badLogin = setOf(classAuthorization)
 // password or the token.
 func RefusesLogin(err error) bool {
 	return refusesToken(err) || slices.ContainsFunc(allRefusals(err), func(pg *pgconn.PgError) bool {
-		return badLogin.has(pg) || pg.Code == ProtocolViolation && strings.Contains(strings.ToLower(pg.Message), "authentication failed")
+		return badLogin.has(pg) ||
+			pg.Code == ProtocolViolation && strings.Contains(strings.ToLower(pg.Message), "authentication failed")
 	})
 }
 
