@@ -122,14 +122,10 @@ func sealed(context.Context, int) (credentials.Credentials, error) {
 }
 
 func TestNobodyIsAskedBeforeTheFirstDialAndOneAnswerServesAll(t *testing.T) {
-	inBubble(t, func(ctx context.Context, n int) (credentials.Credentials, error) {
+	inBubble(t, func(context.Context, int) (credentials.Credentials, error) {
 		time.Sleep(time.Second)
-		return lease(0)(ctx, n)
+		return credentials.Credentials{User: "one"}, nil
 	}, func(t *testing.T, v *vault) {
-		v.become(func(ctx context.Context, n int) (credentials.Credentials, error) {
-			time.Sleep(time.Second)
-			return credentials.Credentials{User: "one"}, nil
-		})
 		pass(time.Hour)
 		assert.Zero(t, v.questions())
 		var dials sync.WaitGroup
@@ -330,9 +326,8 @@ func TestAFunctionThatPanicsOrEndsItsGoroutineOrGivesNonsenseHasFailed(t *testin
 }
 
 func TestAFunctionThatTakesNoNoticeOfItsContextHoldsNobodyUpForLong(t *testing.T) {
-	hang := make(chan struct{})
 	inBubble(t, lease(time.Hour), func(t *testing.T, v *vault) {
-		hang = make(chan struct{})
+		hang := make(chan struct{})
 		v.user()
 		v.become(func(ctx context.Context, n int) (credentials.Credentials, error) {
 			<-hang
