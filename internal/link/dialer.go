@@ -29,9 +29,8 @@ import (
 // Hooks are what a dialer and its connections call.
 type Hooks struct {
 	// Login is the application's function for what to log in with. LoginFailed is called when it fails, with an error of this
-	// package; valid says that what it said before still serves. LoginCame is called when it succeeds; changed
-	// says that it has said something else before. Both may be nil if it
-	// isn't kept.
+	// package; valid says that what it said before still serves. LoginCame is called when it succeeds; changed says that it has
+	// said something else before. Both may be nil if what it says isn't kept.
 	Login       credentials.Source
 	LoginFailed func(err error, valid bool)
 	LoginCame   func(changed bool)

@@ -56,8 +56,8 @@ func Within(err error) string {
 	return oneLine(err)
 }
 
-// SafeText returns an error's text, in one line, for logs and pages. It leaves out the error of the application's function for the
-// login, which may contain a secret, and the values in that of its function for new connections; only the caller of a
+// SafeText returns an error's text, in one line, for logs and pages. It leaves out the error of the application's function for
+// the login, which may contain a secret, and the values in that of its function for new connections; only the caller of a
 // statement gets these.
 func SafeText(err error) string { return HideForeign(oneLine(err), err) }
 

@@ -336,8 +336,8 @@ func (c *Conn) forgetOutcome() {
 	c.stmt.commits, c.stmt.outcome, c.stmt.Cause = false, outcome{cause: cause}, nil
 }
 
-// beginUntraced starts the guard's time for something that pgx doesn't trace, with the limit of a statement that has this context. Its caller
-// calls c.guard.End afterwards.
+// beginUntraced starts the guard's time for something that pgx doesn't trace, with the limit of a statement that has this
+// context. Its caller calls c.guard.End afterwards.
 func (c *Conn) beginUntraced(ctx context.Context) {
 	c.stmt.limit, c.stmt.Cause = c.limitOf(ctx), nil
 	c.stmt.outcome.cutAfter, c.stmt.outcome.cutReading = 0, false
