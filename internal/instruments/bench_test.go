@@ -9,7 +9,7 @@ import (
 )
 
 // BenchmarkStatement is what telemetry adds to a statement that succeeds: its span, its duration and its rows. With two nodes
-// the statements go to either by turns, as with load_balance_hosts=random.
+// the statements go to either by turns.
 func BenchmarkStatement(b *testing.B) {
 	for _, c := range []struct {
 		name    string

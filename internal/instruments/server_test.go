@@ -13,6 +13,8 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/pgprod/pgprod/internal/activity"
 )
 
 func TestAServerIsNamedAsItWasConfigured(t *testing.T) {
@@ -154,7 +156,7 @@ func TestAllMetricsOfAPoolHaveItsServer(t *testing.T) {
 	in, err := New(Options{MeterProvider: sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)), PoolName: "p",
 		Server: Server{Hosts: []Host{{"db", 6432}}, Namespace: "shop"}}, func() PoolState {
 		return PoolState{Max: 1, Closed: map[string]int64{"idle": 1}, Unknown: map[string]int64{"reply_lost": 1},
-			BegunAgain: map[string]int64{"40001": 1}}
+			BegunAgain: map[string]int64{"40001": 1}, ServerLimit: 1, Health: activity.Healthy}
 	})
 	require.NoError(t, err)
 	in.Created(t.Context(), 1)
@@ -181,6 +183,10 @@ func TestAllMetricsOfAPoolHaveItsServer(t *testing.T) {
 			for _, p := range data.DataPoints {
 				check(m.Name, p.Attributes)
 			}
+		case metricdata.Gauge[int64]:
+			for _, p := range data.DataPoints {
+				check(m.Name, p.Attributes)
+			}
 		case metricdata.Histogram[float64]:
 			for _, p := range data.DataPoints {
 				check(m.Name, p.Attributes)
@@ -191,5 +197,5 @@ func TestAllMetricsOfAPoolHaveItsServer(t *testing.T) {
 			}
 		}
 	}
-	assert.Equal(t, 18, series)
+	assert.Equal(t, 22, series)
 }

@@ -68,32 +68,35 @@ func (a *audit) levels(where string, all []attribute.KeyValue, levels map[string
 	}
 }
 
-func (a *audit) group(id string) map[string]Level {
-	for _, g := range a.registry.Groups {
-		if g.ID == id {
-			return a.registry.Levels(g)
-		}
+// group is a group of the registry; empty: there is none.
+func (a *audit) group(id string) (g Group) {
+	if at := slices.IndexFunc(a.registry.Groups, func(g Group) bool { return g.ID == id }); at >= 0 {
+		g = a.registry.Groups[at]
 	}
-	return nil
+	return g
 }
 
 func (a *audit) span(s sdktrace.ReadOnlySpan) {
 	a.attributes(s.Attributes())
 	if strings.HasPrefix(s.Name(), own) {
 		a.seen["span."+s.Name()] = true
-		a.levels(s.Name(), s.Attributes(), a.group("span."+s.Name()))
+		g := a.group("span." + s.Name())
+		a.levels(s.Name(), s.Attributes(), a.registry.Levels(g))
+		assert.Equal(a, g.Kind, s.SpanKind().String(), s.Name())
 	} else {
+		g := a.group("span.pgprod.statement")
 		for _, one := range s.Attributes() {
 			if name := string(one.Key); strings.HasPrefix(name, own) {
-				a.seen["span.pgprod.statement"] = true
-				assert.Contains(a, a.group("span.pgprod.statement"), name)
+				a.seen[g.ID] = true
+				assert.Contains(a, a.registry.Levels(g), name)
+				assert.Equal(a, g.Kind, s.SpanKind().String(), s.Name())
 			}
 		}
 	}
 	for _, e := range s.Events() {
 		a.attributes(e.Attributes)
 		a.seen["event."+e.Name] = true
-		a.levels(e.Name, e.Attributes, a.group("event."+e.Name))
+		a.levels(e.Name, e.Attributes, a.registry.Levels(a.group("event."+e.Name)))
 	}
 }
 
@@ -149,6 +152,7 @@ func TestTheRegistryRefersToAttributesThatExist(t *testing.T) {
 			assert.True(t, name == "" || conventional != defined, "%s of %s", name, g.ID)
 		}
 		assert.True(t, g.Type != "metric" || g.ID == "metric."+g.Metric, g.ID)
+		assert.True(t, g.Type != "event" || g.ID == "event."+g.Name, g.ID)
 	}
 }
 
