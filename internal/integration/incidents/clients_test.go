@@ -35,7 +35,8 @@ var clients = []client{
 // waitForPool is how long a caller waits for a connection of a full pool.
 const waitForPool = time.Second
 
-// openPgprod leaves all settings as they are, but for what is slow, and the two that the incidents are about.
+// openPgprod has statements slow early, so that an incident doesn't take long, and no limit ends one but that on the wait for the
+// pool.
 func openPgprod(t *testing.T, dsn string, size int, to *told) *sql.DB {
 	to.page = nil
 	db, err := pgprod.Open(dsn, pgprod.WithTracerProvider(to.tracers), pgprod.WithPoolSize(size), pgprod.WithMaxOverflow(0),
@@ -76,9 +77,6 @@ func (c client) dsnFor(dsn string, pooled bool) string {
 	dsn = pgtest.With(dsn, "application_name", "shop")
 	if pooled {
 		dsn = pgtest.With(dsn, "default_query_exec_mode", "exec")
-	}
-	if pooled && c.ours {
-		dsn = pgtest.With(dsn, "server_settings_mode", "set")
 	}
 	return dsn
 }

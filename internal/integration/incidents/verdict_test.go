@@ -74,13 +74,13 @@ func (sum *tally) add(what incident, c client, s *scene, is string) {
 		return
 	}
 	causes := s.told.causes(s.T)
-	right, missed := 0, 0
+	missed := false
 	for _, cause := range append(causes, s.seen...) {
 		switch {
 		case regexp.MustCompile("^" + is + "$").MatchString(cause):
-			right++
+			// It is right.
 		case what.also != "" && regexp.MustCompile("^"+what.also+"$").MatchString(cause):
-			missed++
+			missed = true
 		default:
 			sum.wrong++
 			require.Fail(s, "wrongly told", "%s: said %q, right is %q", what.name, cause, is)
@@ -89,7 +89,7 @@ func (sum *tally) add(what incident, c client, s *scene, is string) {
 	if len(causes) > 0 {
 		sum.line = causes[0]
 	}
-	if len(causes) > 0 && missed == 0 {
+	if len(causes) > 0 && !missed {
 		sum.right++
 	} else {
 		sum.silent++
