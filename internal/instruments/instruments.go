@@ -40,7 +40,7 @@ type PoolState struct {
 	IdleMin        int64            // pool_min
 	IdleMax        int64            // pool_size
 	Max            int64            // pool_size + max_overflow; 0: there is no limit
-	Timeouts       int64            // waits that ended with pool_timeout or the deadline of the caller's context
+	Timeouts       int64            // waits that ended with pool_timeout or the caller's deadline
 	FailedConnects int64            // attempts to connect that failed
 	OverflowOpened int64            // connections opened beyond pool_size
 	Closed         map[string]int64 // connections closed, by reason

@@ -35,8 +35,8 @@ var clients = []client{
 // waitForPool is how long a caller waits for a connection of a full pool.
 const waitForPool = time.Second
 
-// openPgprod has statements slow early, so that an incident doesn't take long, and no limit ends one but that on the wait for the
-// pool.
+// openPgprod has statements slow early, so that an incident doesn't take long, and no limit ends one but that on the wait for
+// the pool.
 func openPgprod(t *testing.T, dsn string, size int, to *told) *sql.DB {
 	to.page = nil
 	db, err := pgprod.Open(dsn, pgprod.WithTracerProvider(to.tracers), pgprod.WithPoolSize(size), pgprod.WithMaxOverflow(0),
