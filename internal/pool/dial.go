@@ -91,8 +91,8 @@ func (p *Pool) takeBeyondSize() *member {
 }
 
 // isFinal is called by Dial with the error of a dial that failed. It reports whether a further dial would fail in the same
-// way, which may depend on the dials before this one. A failure to get what to log in with is never final,
-// since the next dial asks again.
+// way, which may depend on the dials before this one. A failure to get what to log in with is never
+// final, since the next dial asks again.
 func (p *Pool) isFinal(err error) bool {
 	if _, nothing := errors.AsType[*link.LoginError](err); nothing {
 		p.doubts.End()

@@ -39,7 +39,7 @@ func (m *member) checkOut(now int64) {
 	}
 }
 
-// lent reports whether somebody has the connection.
+// lent reports whether somebody has the connection. It may be called at any time.
 func (m *member) lent() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -87,13 +87,6 @@ func (p *Pool) countReturnedLeak(m *member) (was checkout) {
 // summary returns a few words for a borrower's last statement, given its kind and its text.
 func (m *member) summary(kind, sql string) string {
 	return cmp.Or(link.SummaryOf(m.conn.Target(), kind, sql), "no statement yet")
-}
-
-// borrowed reports whether somebody has borrowed the connection. It may be called at any time.
-func (m *member) borrowed() bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.checkout.since != 0
 }
 
 // isLeak reports whether a checkout of this age, in nanoseconds, is a leak.

@@ -76,7 +76,7 @@ func (p *Pool) retirements(now int64) (all []int64) {
 	p.books.mu.Lock()
 	defer p.books.mu.Unlock()
 	for m := range p.books.members {
-		if at := m.retireAt(); at != 0 && (at > now || !m.borrowed()) {
+		if at := m.retireAt(); at != 0 && (at > now || !m.lent()) {
 			all = append(all, at)
 		}
 	}
