@@ -182,6 +182,9 @@ func (b *Blocker) String() string {
 	return fmt.Sprintf("pid %d (%s)", b.PID, strings.Join(b.facts(), ", "))
 }
 
+// hiddenState says that the role may not see what a session does, and what would change that.
+const hiddenState = "its state is hidden from this role, pg_read_all_stats would show it"
+
 // facts are what is known of a blocker, in words.
 func (b *Blocker) facts() (facts []string) {
 	switch {
@@ -198,7 +201,7 @@ func (b *Blocker) facts() (facts []string) {
 		facts = append(facts, b.State+" for "+Rough(b.InState))
 	}
 	if b.Hidden {
-		facts = append(facts, "its state is hidden from this role, pg_read_all_stats would show it")
+		facts = append(facts, hiddenState)
 	}
 	if b.Own != nil {
 		facts = append(facts, b.Own.facts()...)
@@ -237,6 +240,14 @@ func (o *Own) Borrower() string {
 func ShortFrame(frame string) string {
 	function, place, _ := strings.Cut(frame, " ")
 	return path.Base(function) + " " + path.Base(place)
+}
+
+// Shorten cuts a text off after this many bytes.
+func Shorten(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…" // the cut may be in the middle of a character
 }
 
 // Rough is a duration with as many digits as somebody needs who reads it: 80ms, 4.2s, 42s, 3m20s.

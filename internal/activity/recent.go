@@ -2,7 +2,6 @@ package activity
 
 import (
 	"slices"
-	"strings"
 	"sync"
 	"time"
 )
@@ -73,9 +72,7 @@ func (e *Events) AddWarning(kind, key, text string) {
 
 // add adds an event, or counts up the one that is there already. If there are too many it removes one.
 func (e *Events) add(event Event, key string) {
-	if len(event.Text) > maxText {
-		event.Text = strings.ToValidUTF8(event.Text[:maxText], "") + "…"
-	}
+	event.Text = Shorten(event.Text, maxText)
 	event.At, event.Count = time.Now(), 1
 	event.First = event.At
 	e.mu.Lock()

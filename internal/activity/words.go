@@ -53,7 +53,7 @@ func (n *Node) Does() string {
 	case n.PID == 0 && n.InState > 0:
 		does = "prepared"
 	case does == "" && n.Hidden:
-		return "its state is hidden from this role, pg_read_all_stats would show it"
+		return hiddenState
 	}
 	if does != "" && n.InState > 0 {
 		does += " for " + Rough(n.InState)

@@ -1,6 +1,7 @@
 package diagnose
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/pgprod/pgprod/internal/activity"
 	"github.com/pgprod/pgprod/internal/sqlsummary"
 )
 
@@ -70,10 +72,7 @@ func (b *planText) line(indent int, text string) {
 	case maxPlanLines + 1:
 		return
 	}
-	if len(text) > maxPlanLine {
-		text = strings.ToValidUTF8(text[:maxPlanLine], "") + "…"
-	}
-	b.lines = append(b.lines, strings.Repeat(" ", min(indent, maxPlanLine))+text)
+	b.lines = append(b.lines, strings.Repeat(" ", min(indent, maxPlanLine))+activity.Shorten(text, maxPlanLine))
 }
 
 // node adds a node with its properties and all below it.
@@ -133,10 +132,7 @@ func (n planNode) title() string {
 
 // relation names what a node reads or writes, with its alias.
 func (n planNode) relation() string {
-	name := n.text("Relation Name")
-	if name == "" {
-		name = n.text("Function Name")
-	}
+	name := cmp.Or(n.text("Relation Name"), n.text("Function Name"))
 	if schema := n.text("Schema"); schema != "" && name != "" {
 		name = schema + "." + name
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"time"
 
@@ -43,8 +42,8 @@ type StatementError struct {
 }
 
 // Statement notes that a statement has ended. It writes a line if the statement has failed or was slow, or with
-// Options.Echo. If Watch was called it keeps the duration, and the statement if it was slow. For any
-// other statement it does nothing, which is the fast path.
+// Options.Echo. If Watch was called it keeps the duration, and the statement if it was slow. For any other statement it does
+// nothing, which is the fast path.
 func (d *Diary) Statement(ctx context.Context, s Statement) {
 	if kept := d.statements.Load(); kept != nil {
 		kept.Record(s.Summary(), activity.Execution{
@@ -160,7 +159,6 @@ func causeAttrs(c *activity.Cause) []slog.Attr {
 type RunningStatement struct {
 	Summary, Text string // without literals
 	PID           uint32
-	Runs          time.Duration   // how long it has run
 	Cause         *activity.Cause // not nil
 	Borrower      []string        // the stack of whoever has sent it, the innermost frame first; empty: it was not taken
 }
@@ -169,7 +167,7 @@ type RunningStatement struct {
 func (d *Diary) StillRuns(s RunningStatement) {
 	ctx := context.Background()
 	attrs := []slog.Attr{slog.String(keySummary, s.Summary), slog.String("statement", shorten(s.Text)),
-		slog.Duration("runs", s.Runs.Round(time.Millisecond)), pidAttr(s.PID)}
+		slog.Duration("runs", s.Cause.After.Round(time.Millisecond)), pidAttr(s.PID)}
 	attrs = append(attrs, causeAttrs(s.Cause)...)
 	if len(s.Borrower) > 0 {
 		attrs = append(attrs, slog.String("borrower", s.Borrower[0]))
@@ -182,10 +180,7 @@ const maxText = 2000
 
 // shorten cuts a text off after maxText.
 func shorten(text string) string {
-	if len(text) > maxText {
-		return strings.ToValidUTF8(text[:maxText], "") + "…"
-	}
-	return text
+	return activity.Shorten(text, maxText)
 }
 
 // Abandoned notes a statement of which pgx has not reported the end.

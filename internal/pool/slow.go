@@ -281,7 +281,7 @@ func (p *Pool) noteCause(s slowStatement, cause *activity.Cause) {
 	}
 	p.diary.StillRuns(diary.RunningStatement{
 		Summary: s.m.summary(s.Kind, s.SQL), Text: link.TextOf(s.m.conn.Target(), s.Kind, s.SQL),
-		PID: s.m.conn.PID(), Runs: cause.After, Cause: cause, Borrower: s.stack.Frames(),
+		PID: s.m.conn.PID(), Cause: cause, Borrower: s.stack.Frames(),
 	})
 }
 
