@@ -19,17 +19,13 @@ func (h *Prober) About(address string, asked []Asked) (s *Sessions, err error) {
 	ctx, cancel := context.WithTimeout(h.Life(), aboutTimeout)
 	defer cancel()
 	err = h.over(ctx, address, func(c *link.Conn) error {
-		s, err = ask(ctx, c, asked)
+		s, err = h.sessions(ctx, c, asked)
 		return err
 	})
-	switch {
-	case pgerror.ServerIsFull(err):
+	if pgerror.ServerIsFull(err) {
 		return h.askOverIdle(ctx, address, asked)
-	case err != nil:
-		return nil, err
 	}
-	s.app = h.cfg.Conn.RuntimeParams["application_name"]
-	return s, nil
+	return s, err
 }
 
 // askOverIdle asks over an idle connection of the pool's, since the server takes no more. If there is none it fails.
@@ -38,22 +34,18 @@ func (h *Prober) askOverIdle(ctx context.Context, address string, asked []Asked)
 		if c.Address() != address {
 			return errNoneThere
 		}
-		s, err = ask(ctx, c, asked)
+		s, err = h.sessions(ctx, c, asked)
 		return err
 	})
-	switch {
-	case err != nil:
-		return nil, err
-	case !found || s == nil:
+	if !found {
 		return nil, errNoneThere
 	}
-	s.app = h.cfg.Conn.RuntimeParams["application_name"]
-	return s, nil
+	return s, err
 }
 
 var errNoneThere = errors.New("pgprod: the server takes no more connections, and none to it is idle")
 
-// used is the prober's connection while it is used for a question about statements.
+// used is the prober's connection while over uses it.
 type used struct {
 	conn    *link.Conn    // nil: there is none yet
 	heard   *atomic.Int64 // its link.Check.Heard

@@ -11,7 +11,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgprod/pgprod/internal/activity"
-	"github.com/pgprod/pgprod/internal/link"
 	"github.com/pgprod/pgprod/internal/sqlsummary"
 )
 
@@ -34,8 +33,7 @@ const serverQuery = `select current_setting('server_version'), pg_is_in_recovery
 
 // Everybody asks a server what all of its sessions do, except for the one that asks. It uses the connection until ctx ends.
 func Everybody(ctx context.Context, c *pgconn.PgConn) (*Server, error) {
-	version := c.ParameterStatus("server_version")
-	results, err := c.Exec(ctx, question(nil, c.PID(), link.MajorOf(version), true)).ReadAll()
+	results, err := c.Exec(ctx, question(nil, c.PID(), 0, true)).ReadAll() // of no version: it has no use for query_id
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +41,7 @@ func Everybody(ctx context.Context, c *pgconn.PgConn) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	server := &Server{At: sessions.at, Version: version}
+	server := &Server{At: sessions.at}
 	server.arrange(sessions)
 	results, err = c.Exec(ctx, serverQuery).ReadAll()
 	if err != nil {

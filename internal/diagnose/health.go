@@ -78,7 +78,7 @@ type Prober struct {
 	running chan struct{} // closed when the look under way is over; nil: there is none
 	idle    *time.Timer   // closes conn when nobody has asked for probeKept; nil before the first question
 	asking  []*inquiry    // those under way, and those that are over and were not gathered by a look yet; the oldest first
-	conn    *link.Conn    // the connection that is kept for the next question; nil: there is none, or About uses it
+	conn    *link.Conn    // the connection that is kept for the next question; nil: there is none, or over uses it
 	heard   *atomic.Int64 // link.Check.Heard of conn
 	renews  bool          // Renew was called during the look under way
 	renewed int           // how often Renew was called
@@ -365,8 +365,8 @@ func (h *Prober) forgetProbe() {
 	}
 }
 
-// Renew closes the connection that was kept, after the look under way if there is one, and has About close the one that it
-// uses. The next look makes another.
+// Renew closes the connection that was kept, after the look under way if there is one, and has over close the one that
+// it uses. The next look makes another.
 func (h *Prober) Renew() {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -1,6 +1,7 @@
 package diagnose
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -87,8 +88,8 @@ type Asked struct {
 	link.Moment
 }
 
-// ask asks the server about statements, over a connection to the same server.
-func ask(ctx context.Context, c *link.Conn, asked []Asked) (*Sessions, error) {
+// sessions asks the server about statements, over a connection to the same server.
+func (h *Prober) sessions(ctx context.Context, c *link.Conn, asked []Asked) (*Sessions, error) {
 	var pids []string
 	for _, a := range asked {
 		if pid := a.Conn.PID(); pid <= math.MaxInt32 { // those that a pooler makes up may be larger
@@ -99,7 +100,11 @@ func ask(ctx context.Context, c *link.Conn, asked []Asked) (*Sessions, error) {
 	if err != nil {
 		return nil, err
 	}
-	return read(results)
+	s, err := read(results)
+	if err == nil {
+		s.app = h.cfg.Conn.RuntimeParams["application_name"]
+	}
+	return s, err
 }
 
 // question is sessionsQuery with its parameters.
@@ -317,21 +322,15 @@ func (s *Sessions) follow(cause *activity.Cause, one *session) {
 // worst returns which of several blockers to name: one that isn't blocked itself, and of these the one whose transaction is
 // the oldest.
 func (s *Sessions) worst(by []uint32) uint32 {
-	rank := func(pid uint32) (blocked bool, open time.Duration) {
+	rank := func(pid uint32) (blocked int, open time.Duration) {
 		if one := s.byPID[pid]; one != nil {
-			return len(one.by) > 0, one.InTransaction
+			return min(1, len(one.by)), one.InTransaction
 		}
-		return false, 0
+		return 0, 0
 	}
 	return slices.MinFunc(by, func(a, b uint32) int {
 		blockedA, openA := rank(a)
 		blockedB, openB := rank(b)
-		switch {
-		case blockedA != blockedB && blockedB:
-			return -1
-		case blockedA != blockedB:
-			return 1
-		}
-		return int(min(1, max(-1, openB-openA)))
+		return cmp.Or(cmp.Compare(blockedA, blockedB), cmp.Compare(openB, openA))
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/assert"
 
 	"github.com/pgprod/pgprod/internal/activity"
@@ -14,7 +15,7 @@ import (
 // tests emulate the server in what a real one can't be brought to in a test.
 func row(pid, leader, state, waitType, event, by string) [][]byte {
 	texts := []string{pid, leader, "-1", "100", "10", "9", "20", "app", "shop", "client backend", state, waitType, event, "-7",
-		"f", by, "", "", "f"}
+		"f", by, "", "", "f", "shop"}
 	row := make([][]byte, len(texts))
 	for i, text := range texts {
 		row[i] = []byte(text)
@@ -24,11 +25,7 @@ func row(pid, leader, state, waitType, event, by string) [][]byte {
 
 // sessionsOf are those of an answer.
 func sessionsOf(rows ...[][]byte) *Sessions {
-	s := &Sessions{byPID: map[uint32]*session{}}
-	for _, r := range rows {
-		one := newSession(r)
-		s.all, s.byPID[one.PID] = append(s.all, one), one
-	}
+	s, _ := read([]*pgconn.Result{{Rows: rows}}) // fails for rows of another length only
 	return s
 }
 

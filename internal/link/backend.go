@@ -26,11 +26,11 @@ func newBackend(pg *pgconn.PgConn, address string, dialled, up int64) backend {
 }
 
 // ServerMajor returns the server's major version, 0 if it doesn't say one.
-func (c *Conn) ServerMajor() int { return MajorOf(c.pg.ParameterStatus("server_version")) }
+func (c *Conn) ServerMajor() int { return majorOf(c.pg.ParameterStatus("server_version")) }
 
-// MajorOf returns the major version in a server's server_version, such as "18.1 (Debian 18.1-1)" or "19beta1"; 0: there is
+// majorOf returns the major version in a server's server_version, such as "18.1 (Debian 18.1-1)" or "19beta1"; 0: there is
 // none.
-func MajorOf(version string) (major int) {
+func majorOf(version string) (major int) {
 	for _, r := range version {
 		if r < '0' || r > '9' {
 			break

@@ -72,7 +72,7 @@ func TestAConnectionIsKnownByItsPidAndItsPortOrTheTimeOfItsBeginning(t *testing.
 
 func TestTheMajorVersionIsWhatServerVersionBeginsWith(t *testing.T) {
 	for version, want := range map[string]int{"18.1 (Debian 18.1-1.pgdg13+2)": 18, "14.20": 14, "19beta1": 19, "20devel": 20, "": 0} {
-		assert.Equal(t, want, MajorOf(version), version)
+		assert.Equal(t, want, majorOf(version), version)
 	}
 }
 
