@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -103,21 +102,23 @@ func asked(t *testing.T, server *pgtest.Server) (n int) {
 	return strings.Count(string(log), "with a as materialized (select * from pg_stat_activity)")
 }
 
+// checks are the pids of the sessions that a pool has for health checks and questions about slow statements.
+func checks(t *testing.T, server *pgtest.Server, dsn string) (pids []uint32) {
+	t.Helper()
+	backends, err := server.Backends(t.Context(), pgtest.DatabaseName(dsn))
+	require.NoError(t, err)
+	for _, b := range backends {
+		if strings.Contains(b.ApplicationName, "pgprod check") {
+			pids = append(pids, b.PID)
+		}
+	}
+	return pids
+}
+
 func TestTheServerIsAskedNothingWhileNothingIsSlowAndOnceASecondWhileMuchIs(t *testing.T) {
 	t.Parallel()
 	server := pgtest.StartTB(t, pgtest.Config{Settings: map[string]string{"log_statement": "all"}})
 	dsn := server.NewDatabase(t)
-	checks := func() int {
-		backends, err := server.Backends(t.Context(), pgtest.DatabaseName(dsn))
-		require.NoError(t, err)
-		n := 0
-		for _, b := range backends {
-			if strings.Contains(b.ApplicationName, "pgprod check") {
-				n++
-			}
-		}
-		return n
-	}
 	quick := openPool(t, with(dsn, "slow_query", "1h", "application_name", "quick"))
 	never := openPool(t, with(dsn, "slow_query", "0", "application_name", "never"))
 	for range 100 {
@@ -125,7 +126,7 @@ func TestTheServerIsAskedNothingWhileNothingIsSlowAndOnceASecondWhileMuchIs(t *t
 	}
 	mustExec(t, never, "select pg_sleep(0.2)")
 	assert.Zero(t, asked(t, server))
-	assert.Zero(t, checks())
+	assert.Empty(t, checks(t, server, dsn))
 
 	var log logged
 	db := openPool(t, with(dsn, "slow_query", "10ms", "pool_size", "20", "application_name", "slow"),
@@ -142,7 +143,7 @@ func TestTheServerIsAskedNothingWhileNothingIsSlowAndOnceASecondWhileMuchIs(t *t
 	got := asked(t, server)
 	assert.Positive(t, got)
 	assert.LessOrEqual(t, got, most)
-	assert.LessOrEqual(t, checks(), 1, "over one connection")
+	assert.LessOrEqual(t, len(checks(t, server, dsn)), 1, "over one connection")
 	with := 0
 	for _, l := range log.lines(t, "slow statement") {
 		if l["cause"] == "waits for Timeout/PgSleep (it calls pg_sleep)" {
@@ -197,25 +198,15 @@ func TestAnAskingConnectionThatHangsIsReplacedAndNothingPilesUp(t *testing.T) {
 	tx, blocker := i.other("billing", update)
 	done := run(i.db, update)
 	first := i.sees(`waits for Lock/transactionid held by pid %d .*`, blocker)
-	checks := func() (pids []uint32) {
-		backends, err := server.Backends(t.Context(), pgtest.DatabaseName(i.dsn))
-		require.NoError(t, err)
-		for _, b := range backends {
-			if regexp.MustCompile("pgprod check").MatchString(b.ApplicationName) {
-				pids = append(pids, b.PID)
-			}
-		}
-		return pids
-	}
-	frozen := checks()
+	frozen := checks(t, server, i.dsn)
 	require.Len(t, frozen, 1)
 	require.NoError(t, server.FreezeBackend(frozen[0]))
 	pgtest.Eventually(t, 3*patience, func() bool {
 		all := i.causes()
-		return len(all) == 1 && all[0].At.After(first.At) && len(checks()) == 2
+		return len(all) == 1 && all[0].At.After(first.At) && len(checks(t, server, i.dsn)) == 2
 	}, "no newer cause over another connection")
 	require.NoError(t, server.ThawBackend(frozen[0]))
-	pgtest.Eventually(t, patience, func() bool { return len(checks()) == 1 }, "the connection that hung is not closed")
+	pgtest.Eventually(t, patience, func() bool { return len(checks(t, server, i.dsn)) == 1 }, "the connection that hung is not closed")
 	require.NoError(t, tx.Rollback())
 	require.NoError(t, <-done)
 }

@@ -99,12 +99,12 @@ func TestBehindPgBouncerASlowStatementIsKnownByItsTextOrNotAtAll(t *testing.T) {
 	for range 2 { // whichever session is whose
 		twins = append(twins, begun(db, "select n from orders where id = 2 for update"))
 	}
-	sleeping := begun(db, "select pg_sleep(0.9), 'select n'") // looked at with the twins, or later
+	sleeping := begun(db, "select pg_sleep(2.5), 'select n'") // looked at with the twins, or later
 	pgtest.Eventually(t, 2*patience, func() bool {
 		all := causes(t, db)
 		assert.NotContains(t, all, "select orders", "it can't be known")
 		again := all["update orders"]
-		return again != nil && cause.At.Before(again.At) // there was another look
+		return again != nil && cause.At.Before(again.At) && all["select"] != nil // there was another look, at the twins too
 	}, "no other look")
 	require.NoError(t, tx.Rollback())
 	for _, done := range append(twins, done, sleeping) {

@@ -2,17 +2,12 @@ package faulttest
 
 import (
 	"database/sql"
-	"encoding/json"
-	"net/http"
-	"net/http/httptest"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 
 	"github.com/pgprod/pgprod"
 	"github.com/pgprod/pgprod/internal/activity"
-	"github.com/pgprod/pgprod/internal/debugpage"
 	"github.com/pgprod/pgprod/internal/pgtest"
 )
 
@@ -20,11 +15,7 @@ import (
 func awaitPlan(t testing.TB, db *sql.DB, summary string) (plan *activity.Plan) {
 	t.Helper()
 	pgtest.Eventually(t, 2*patience, func() bool {
-		answer := httptest.NewRecorder()
-		pgprod.DebugHandler(db).ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/?format=json", nil))
-		var pools []debugpage.Pool
-		require.NoError(t, json.Unmarshal(answer.Body.Bytes(), &pools))
-		for _, s := range pools[0].Snapshot.Statements {
+		for _, s := range snapshot(t, db).Statements {
 			if s.Summary == summary {
 				plan = s.Plan
 			}
