@@ -51,7 +51,7 @@ func findings(p *Pool) []finding {
 	}
 	all = append(all, repeated(s.Repeated)...)
 	for _, w := range first(s.Warnings, mostRows).Rows {
-		all = append(all, finding{"warn", "Preflight", clip(w, mostText), ""})
+		all = append(all, finding{"warn", "Preflight", activity.Shorten(w, mostText), ""})
 	}
 	if len(all) == 0 && p.Health.Status == activity.Degraded { // no other finding says why
 		all = append(all, finding{"warn", "", "The database answers, but not all is well, as said above.", ""})
@@ -96,7 +96,7 @@ func lastErrors(p *Pool) (all []finding) {
 			continue
 		}
 		seen[e.Kind] = true
-		text := "Last error, " + ago(s.At, e.At) + ": " + e.Kind + ": " + clip(bare(e.Text, p.Name), mostText)
+		text := "Last error, " + ago(s.At, e.At) + ": " + e.Kind + ": " + activity.Shorten(bare(e.Text, p.Name), mostText)
 		if e.Kind == "statement" {
 			statements = append(statements, finding{"warn", "", text, "errors"})
 		} else {
@@ -117,7 +117,7 @@ func repeated(rows []activity.Repetition) (all []finding) {
 		if r.Writes() {
 			label = "One by one"
 		}
-		text := fmt.Sprintf("%s ran %s times in a row under one parent", clip(r.Summary, mostText), count(r.Times))
+		text := fmt.Sprintf("%s ran %s times in a row under one parent", activity.Shorten(r.Summary, mostText), count(r.Times))
 		if r.Found > 1 {
 			text += fmt.Sprintf(" (found %s times so far)", count(r.Found))
 		}

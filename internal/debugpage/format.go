@@ -8,7 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
+
+	"github.com/pgprod/pgprod/internal/activity"
 )
 
 // functions are the functions that the templates call.
@@ -18,7 +19,7 @@ var functions = template.FuncMap{
 	"duration": duration,
 	"percent":  percent,
 	"ago":      ago,
-	"clip":     clip,
+	"clip":     activity.Shorten,
 	"changed":  changed,
 
 	"breakable": breakable,
@@ -114,17 +115,6 @@ func ago(now, t time.Time) string {
 	default:
 		return duration(age.Truncate(time.Second)) + " ago"
 	}
-}
-
-// clip cuts a text that is longer than this many bytes.
-func clip(s string, most int) string {
-	if len(s) <= most {
-		return s
-	}
-	for most > 0 && !utf8.RuneStart(s[most]) {
-		most--
-	}
-	return s[:most] + "…"
 }
 
 // breakable is a text without spaces, such as a list of settings, in which lines may break after commas and equals signs.

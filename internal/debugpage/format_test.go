@@ -25,8 +25,8 @@ func TestNumbersAreReadable(t *testing.T) {
 	for want, f := range map[string]float64{"0 %": 0, "<1 %": 0.001, "93 %": 0.933, "99 %": 0.999, "100 %": 1, "120 %": 1.2, "–": math.NaN()} {
 		assert.Equal(t, want, strings.ReplaceAll(percent(f), thin, " "))
 	}
-	assert.Equal(t, "ab…", clip("abcd", 2))
-	assert.Equal(t, "…", clip("é", 1), "no half letters")
+	assert.Equal(t, "ab…", activity.Shorten("abcd", 2))
+	assert.Equal(t, "…", activity.Shorten("é", 1), "no half letters")
 }
 
 func TestTheChartStaysInsideItsBox(t *testing.T) {
