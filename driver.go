@@ -38,6 +38,8 @@
 //	command_timeout       30s          longest statement, its rows included; 0: none
 //	connect_timeout       5s           one dial
 //	password_file                      read at every dial
+//	load_balance_hosts    disable      or random: the order in which hosts are tried
+//	dead_after            1s           how long a silent host goes unnoticed, and then has to answer; 0: command_timeout
 //	env_prefix            DB_          what the variables below begin with
 //
 // Each but the last is an environment variable as well, in capitals after the prefix: DB_POOL_SIZE. (libpq's

@@ -581,6 +581,27 @@ func ExampleWithBegin() {
 	// Output: idle in transaction <nil>
 }
 
+// The pools of many instances spread over the hosts.
+func ExampleWithLoadBalanceHosts() {
+	_, err := pgprod.Open("host=a,b,c sslmode=disable", pgprod.WithLoadBalanceHosts("shuffle"))
+	fmt.Println(err)
+	// Output: pgprod: option WithLoadBalanceHosts: must be disable or random
+}
+
+// A host in the same rack is given up sooner.
+func ExampleWithDeadAfter() {
+	db, err := pgprod.Open("", pgprod.WithDeadAfter(300*time.Millisecond))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+
+	var n int
+	err = db.QueryRow("select 1").Scan(&n)
+	fmt.Println(n, err)
+	// Output: 1 <nil>
+}
+
 // Keys of TxOnce are kept in a table of another schema.
 func ExampleWithOnceTable() {
 	db, err := pgprod.Open("", pgprod.WithOnceTable("example_nowhere.done"))

@@ -120,6 +120,11 @@ type Options struct {
 	// password needs no restart. Default: none.
 	PasswordFile *string `json:"password_file,omitempty" yaml:"password_file,omitempty"`
 
+	// LoadBalanceHosts is the order in which the hosts of the DSN are tried: disable, which is theirs, or random. Default: disable.
+	LoadBalanceHosts *string `json:"load_balance_hosts,omitempty" yaml:"load_balance_hosts,omitempty"`
+	// DeadAfter is how long nothing may come from a host while statements wait for it, before it is asked whether it is alive, and
+	// how long it then has to answer before its connections are cut. Default: 1 s; 0: silence is noticed by command_timeout only.
+	DeadAfter *Duration `json:"dead_after,omitempty" yaml:"dead_after,omitempty"`
 	// EnvPrefix is what the names of the environment variables begin with. A second database in the same process needs
 	// another one. Default: DB_.
 	EnvPrefix *string `json:"env_prefix,omitempty" yaml:"env_prefix,omitempty"`
@@ -435,6 +440,19 @@ func WithBegin(mode BeginMode) Option {
 // Default: pgprod_once.
 func WithOnceTable(table string) Option {
 	return func(c *config) { c.values.OnceTable = &table }
+}
+
+// WithLoadBalanceHosts sets the order in which the hosts of the DSN are tried: "disable", in theirs, or "random". Default:
+// disable.
+func WithLoadBalanceHosts(order string) Option {
+	return func(c *config) { c.values.LoadBalanceHosts = &order }
+}
+
+// WithDeadAfter sets how long a host that swallows packets may go unnoticed. While statements wait for a reply and nothing has
+// come from their host for d, it is asked over a connection of its own; if there is no answer within d either, its connections
+// are cut. Default: 1 s; 0: only command_timeout, or the system, notices.
+func WithDeadAfter(d time.Duration) Option {
+	return func(c *config) { c.values.DeadAfter = new(settings.Duration(d)) }
 }
 
 // WithTraceContext has sampled statements tell the server their trace context, as in W3C's traceparent header, so that what

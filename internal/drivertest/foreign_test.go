@@ -36,7 +36,7 @@ var ofProviders = []struct{ query, key, advice string }{
 	{"max=20&idleTimeoutMillis=30000", "idleTimeoutMillis", "pool_idle_timeout serves here"},
 	{"statement_cache_mode=describe", "statement_cache_mode", "default_query_exec_mode"},
 	{"prefer_simple_protocol=true", "prefer_simple_protocol", "default_query_exec_mode"},
-	{"load_balance=true&topology_keys=a.b.c", "topology_keys", "in the order of the DSN"},
+	{"load_balance=true&topology_keys=a.b.c", "topology_keys", "load_balance_hosts"},
 	{"parseTime=true", "parseTime", "leave it out"},
 }
 

@@ -53,6 +53,7 @@ import (
 	"github.com/pgprod/pgprod/internal/clock"
 	"github.com/pgprod/pgprod/internal/credentials"
 	"github.com/pgprod/pgprod/internal/guard"
+	"github.com/pgprod/pgprod/internal/hosts"
 	"github.com/pgprod/pgprod/internal/instruments"
 	"github.com/pgprod/pgprod/internal/pgerror"
 	"github.com/pgprod/pgprod/internal/settings"
@@ -89,6 +90,7 @@ type Conn struct {
 	observer Observer
 	target   *instruments.Target
 	login    *credentials.Issue // what it was made with; not changed
+	host     *hosts.Host        // what it was made to; not changed
 
 	std   *stdlib.Conn   // pgx as a driver.Conn; it contains the next one
 	pgx   *pgx.Conn      // contains the next one
@@ -121,6 +123,9 @@ type Conn struct {
 
 // Target returns telemetry's view of the server. It may be called at any time.
 func (c *Conn) Target() *instruments.Target { return c.target }
+
+// Host returns the host of the DSN that it is a connection to. It may be called at any time.
+func (c *Conn) Host() *hosts.Host { return c.host }
 
 // PID returns the id of the server's process that serves the connection. It may be called at any time.
 func (c *Conn) PID() uint32 { return c.pg.PID() }

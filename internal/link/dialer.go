@@ -20,6 +20,7 @@ import (
 	"github.com/pgprod/pgprod/internal/clock"
 	"github.com/pgprod/pgprod/internal/credentials"
 	"github.com/pgprod/pgprod/internal/guard"
+	"github.com/pgprod/pgprod/internal/hosts"
 	"github.com/pgprod/pgprod/internal/instruments"
 	"github.com/pgprod/pgprod/internal/repeats"
 	"github.com/pgprod/pgprod/internal/settings"
@@ -43,6 +44,7 @@ type Hooks struct {
 	AfterConnect func(context.Context, *pgx.Conn) error
 	Target       func(net.Addr) *instruments.Target // returns telemetry's view of a connection to this address
 	Tagged       bool                               // statements have the tags of package sqlcomment
+	HostChanged  func(*hosts.Host, hosts.Change)    // hosts.Options.Changed; nil: nobody is told
 	Repeats      *repeats.Detector                  // is told of each statement; nil: nobody is
 }
 
@@ -51,6 +53,7 @@ type Dialer struct {
 	cfg   *settings.Config // not changed
 	hooks Hooks
 	life  context.Context // ends with the pool
+	hosts *hosts.Board    // what is known of the hosts
 
 	keeper     *credentials.Keeper            // has what the application's function says; nil: there is no function
 	usesTLS    bool                           // the connection to at least one of the hosts may use TLS
@@ -73,6 +76,9 @@ func NewDialer(life context.Context, cfg *settings.Config, hooks Hooks) *Dialer 
 		usesTLS: cfg.Conn.TLSConfig != nil || slices.ContainsFunc(cfg.Conn.Fallbacks,
 			func(f *pgconn.FallbackConfig) bool { return f.TLSConfig != nil }),
 		warms: warms(cfg.Conn, hooks),
+		hosts: hosts.New(hosts.Options{
+			Hosts: cfg.Hosts(), Wanted: hosts.Wanted(cfg.TargetSessionAttrs), Random: cfg.RandomHosts, Changed: hooks.HostChanged,
+		}),
 	}
 	d.greeting.Store(greetingOf(cfg, nil))
 	if hooks.Login.Ask != nil {
@@ -80,6 +86,9 @@ func NewDialer(life context.Context, cfg *settings.Config, hooks Hooks) *Dialer 
 	}
 	return d
 }
+
+// Hosts returns what is known of the pool's hosts.
+func (d *Dialer) Hosts() *hosts.Board { return d.hosts }
 
 // Limit returns how long one dial may take at most. pgx applies connect_timeout to each address that a name resolves to, and
 // not to the resolver, the application's function for the login and the settings, so that the whole needs a limit of its own.
@@ -146,10 +155,21 @@ func (d *Dialer) dial(ctx context.Context, observer Observer, check *Check, logi
 		return nil, err
 	}
 	c.std = std.(*stdlib.Conn)
+	c.host = d.hostAt(making.address)
 	c.target = d.hooks.Target(c.pg.Conn().RemoteAddr())
 	c.heard.Store(clock.Now())
 	c.backend = newBackend(c.pg, making.address, began, c.Heard())
 	return c, nil
+}
+
+// hostAt returns the host at an address, or the first one if that isn't known.
+func (d *Dialer) hostAt(address string) *hosts.Host {
+	for _, h := range d.hosts.Hosts() {
+		if h.Name() == address {
+			return h
+		}
+	}
+	return d.hosts.Hosts()[0]
 }
 
 // dialling is the making of one connection. stdlib and pgx call beforeConnect, connectOrCancel's function and afterConnect, in

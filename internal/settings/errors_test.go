@@ -21,7 +21,7 @@ func TestAWrongValueIsReportedUnderTheNameItWasWrittenWith(t *testing.T) {
 		"pool_idle_timeout": "1d", "pool_min": "-1", "pool_pre_ping": "maybe", "pool_name": "a\tb", "environment": "test", "echo": "2",
 		"echo_pool": "maybe", "slow_query": "-1s", "slow_query_plan": "often", "leak_detection": "NaN", "preflight": "perhaps", "server_settings": "jit",
 		"server_settings_mode": "later", "pool_reset": "on", "begin": "late", "once_table": "a b", "trace_context": "on", "command_timeout": "1e3", "connect_timeout": "0", "password_file": "/none",
-		"env_prefix": "DB-",
+		"load_balance_hosts": "yes", "dead_after": "-1s", "env_prefix": "DB-",
 	}
 	for _, r := range table {
 		value, ok := wrong[r.key]

@@ -33,7 +33,7 @@ var foreign = []struct{ words, hint string }{
 	{"tcpkeepalive tcpnodelay keepalive keepaliveinitialdelaymillis keepalives_retries", keepAliveOf("another library's")},
 	{"targetservertype", "is JDBC's; target_session_attrs serves here"},
 	{"loadbalancehosts hostrecheckseconds load_balance topology_keys yb_servers_refresh_interval fallback_to_topology_keys_only " +
-		"failed_host_reconnect_delay_secs", "is JDBC's; hosts are tried in the order of the DSN"},
+		"failed_host_reconnect_delay_secs", "is JDBC's; load_balance_hosts serves here"},
 	{"channelbinding", "is JDBC's; channel_binding serves here"},
 	{"sslfactory sslfactoryarg sslhostnameverifier sslpasswordcallback trustservercertificate rejectunauthorized sslca",
 		"is another library's; sslmode and sslrootcert serve here"},

@@ -188,6 +188,8 @@ func (l *loader) config() *Config {
 		ServerSettingsMode: text(v.ServerSettingsMode), PasswordFile: text(v.PasswordFile),
 		PoolReset: text(v.PoolReset), EagerBegin: text(v.Begin) == BeginEager, TraceContext: text(v.TraceContext),
 		OnceTable:          text(v.OnceTable),
+		RandomHosts:        text(v.LoadBalanceHosts) == Balance,
+		DeadAfter:          time.Duration(*v.DeadAfter),
 		TargetSessionAttrs: targetSessionAttrs(conn), PasswordInDSN: l.dsn.hasPassword(),
 		Given: l.given, Sources: l.sources, values: l.values, loginFrom: l.loginFrom,
 	}

@@ -19,7 +19,6 @@ var hints = map[string]string{
 	"disable_prepared_binary_result": "is lib/pq's; leave it out",
 	"fallback_application_name":      "is libpq's; application_name serves here",
 	"hostaddr":                       "is libpq's; host serves here",
-	"load_balance_hosts":             "is libpq's; hosts are tried in the order of the DSN",
 	"sslinline":                      "is lib/pq's; sslcert, sslkey and sslrootcert are files here",
 	"ssl":                            "must be true, in a URL; sslmode serves otherwise",
 

@@ -43,6 +43,8 @@ type Values struct {
 	CommandTimeout     *Duration         `env:"COMMAND_TIMEOUT"`
 	ConnectTimeout     *Duration         `env:"CONNECT_TIMEOUT"`
 	PasswordFile       *string           `env:"PASSWORD_FILE"`
+	LoadBalanceHosts   *string           `env:"LOAD_BALANCE_HOSTS"`
+	DeadAfter          *Duration         `env:"DEAD_AFTER"`
 	EnvPrefix          *string           `env:"ENV_PREFIX"`
 }
 
@@ -58,7 +60,7 @@ const (
 	SourceOption      Source = "option"
 )
 
-// The values of environment, server_settings_mode, pool_reset, begin and trace_context.
+// The values of environment, server_settings_mode, pool_reset, begin, trace_context and load_balance_hosts.
 const (
 	Production  = "production"
 	Development = "development"
@@ -72,6 +74,8 @@ const (
 	TraceOff    = "off"     // statements don't tell their trace context
 	TraceByName = "application_name"
 	TraceByText = "comment" // of sqlcommenter
+	BalanceOff  = "disable" // hosts are tried in the DSN's order
+	Balance     = "random"  // hosts are tried in random order
 )
 
 // Setting is a server setting that set_config sets on each new connection.
@@ -109,6 +113,8 @@ type Config struct {
 	CommandTimeout     time.Duration // 0: none
 	ConnectTimeout     time.Duration // above 0
 	PasswordFile       string        // read at every dial, with ReadPassword; "": there is none
+	RandomHosts        bool          // load_balance_hosts=random: hosts are tried in random order
+	DeadAfter          time.Duration // 0: silence of a host isn't noticed before command_timeout
 	EnvPrefix          string        // what environment variables begin with
 
 	Given              Given             // what was given in code
