@@ -48,7 +48,7 @@ func Check(ctx context.Context, db *sql.DB) Health {
 	h := check(ctx, db)
 	return Health{
 		Status: h.Status, Database: h.Database, Reason: h.Reason, CheckedAt: h.CheckedAt, Latency: h.Latency,
-		ServerVersion: h.ServerVersion, InRecovery: h.InRecovery, Pool: PoolStatus(h.Pool), Warnings: h.Warnings,
+		ServerVersion: h.ServerVersion, InRecovery: h.InRecovery, Pool: poolStatus(h.Pool), Warnings: h.Warnings,
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgprod/pgprod/internal/activity"
 	"github.com/pgprod/pgprod/internal/intx"
 	"github.com/pgprod/pgprod/internal/link"
 	"github.com/pgprod/pgprod/internal/pool"
@@ -52,16 +53,46 @@ type PoolStatus struct {
 	FailedConnects  int64            `json:"failed_connects"`  // attempts to connect that failed
 	CommitsUnknown  int64            `json:"commits_unknown"`  // transactions and statements that ended with ErrCommitUnknown
 	Closed          map[string]int64 `json:"closed"`           // connections closed, by reason: lifetime, credentials, idle, overflow, invalid, dirty, closed
+	Hosts           []HostStatus     `json:"hosts"`            // in the DSN's order
 }
 
-// Status returns a snapshot of the pool behind db. It costs two locks and no round trip. It is an error if db was not opened
+// HostStatus is what a pool knows of one host of its DSN. The state is up or down as the last attempt to log in there, the
+// pool's connections and, if there are several hosts, a look at each of them now and then have found it; or unknown while nobody
+// has tried. The role is primary, standby, or read-only: a primary whose transactions are read-only by default. There are no
+// secrets in it.
+type HostStatus struct {
+	Host        string        `json:"host"`                 // host:port as configured; for a socket its directory and the port
+	Role        string        `json:"role,omitempty"`       // as it last said; "": not known
+	State       string        `json:"state"`                // up, down or unknown
+	Since       time.Time     `json:"since,omitzero"`       // since when it has been in this state; zero if that is unknown
+	Latency     time.Duration `json:"latency_ns,omitempty"` // of its last answer; 0: not known
+	Connections int           `json:"connections"`          // the pool's connections to it, idle ones included
+	Error       string        `json:"error,omitempty"`      // why it is down
+}
+
+// Status returns a snapshot of the pool behind db. It costs a few locks and no round trip. It is an error if db was not opened
 // by pgprod, or if another driver wraps pgprod's, so that the pool can't be found. It is safe for concurrent use.
 func Status(db *sql.DB) (PoolStatus, error) {
 	p, err := poolOf(db)
 	if err != nil {
 		return PoolStatus{}, err
 	}
-	return PoolStatus(p.Status()), nil
+	return poolStatus(p.Status()), nil
+}
+
+// poolStatus returns a pool's numbers as the exported types.
+func poolStatus(s activity.Status) PoolStatus {
+	is := PoolStatus{
+		PoolName: s.PoolName, PoolSize: s.PoolSize, MaxOverflow: s.MaxOverflow,
+		CheckedOut: s.CheckedOut, CheckedIn: s.CheckedIn, Overflow: s.Overflow, Waiting: s.Waiting, Connecting: s.Connecting,
+		Utilisation: s.Utilisation, PeakCheckedOut: s.PeakCheckedOut, PeakUtilisation: s.PeakUtilisation,
+		Waits: s.Waits, WaitTime: s.WaitTime, Timeouts: s.Timeouts,
+		FailedConnects: s.FailedConnects, CommitsUnknown: s.CommitsUnknown, Closed: s.Closed,
+	}
+	for _, h := range s.Hosts {
+		is.Hosts = append(is.Hosts, HostStatus(h))
+	}
+	return is
 }
 
 // Recycle replaces all connections of the pool behind db: those that are idle at once, and each that is in use when it is given

@@ -33,7 +33,7 @@ type Snapshot struct {
 	Warnings   []string         `json:"warnings"` // what the preflight found
 }
 
-// Status has a pool's numbers. The root package has the same struct as PoolStatus, where the fields are documented.
+// Status has a pool's numbers. The root package has the same as PoolStatus, where the fields are documented.
 type Status struct {
 	PoolName        string           `json:"pool_name"`
 	PoolSize        int              `json:"pool_size"`
@@ -52,6 +52,18 @@ type Status struct {
 	FailedConnects  int64            `json:"failed_connects"`
 	CommitsUnknown  int64            `json:"commits_unknown"`
 	Closed          map[string]int64 `json:"closed"`
+	Hosts           []HostStatus     `json:"hosts"`
+}
+
+// HostStatus is what a pool knows of one of its hosts. The root package has the same struct, where the fields are documented.
+type HostStatus struct {
+	Host        string        `json:"host"`
+	Role        string        `json:"role,omitempty"`
+	State       string        `json:"state"`
+	Since       time.Time     `json:"since,omitzero"`
+	Latency     time.Duration `json:"latency_ns,omitempty"`
+	Connections int           `json:"connections"`
+	Error       string        `json:"error,omitempty"`
 }
 
 // Health is the health of the server and the pool, as a check found it. The root package has the same fields in its own

@@ -119,6 +119,7 @@ func (s Source) ask(ctx context.Context) Pool {
 
 // noNulls makes nil slices and maps empty, so that the JSON has [] and {} for them and not null.
 func noNulls(s *activity.Snapshot) {
+	empty(&s.Status.Hosts)
 	empty(&s.History)
 	empty(&s.Holders)
 	empty(&s.Statements)

@@ -21,8 +21,8 @@ var obvious = []string{
 	"DriverName", // "pgprod"
 	"Connector",  // of NewConnector
 	"Option", "TxOption",
-	"Health",                                                // of Check
-	"PoolStatus",                                            // of Status
+	"Health",                   // of Check
+	"PoolStatus", "HostStatus", // of Status
 	"StatementCount",                                        // of ContextCounting
 	"Environment", "ServerSettingsMode", "SQLCommenterMode", // of their constants
 	"PoolResetMode", "BeginMode", "TraceContextMode",

@@ -3,6 +3,7 @@ package drivertest
 import (
 	"context"
 	"encoding/json"
+	"net/url"
 	"slices"
 	"testing"
 	"time"
@@ -87,7 +88,8 @@ func TestStatusIsASnapshotSafeToKeep(t *testing.T) {
 
 func TestStatusAsJSON(t *testing.T) {
 	t.Parallel()
-	db := openPool(t, with(pgtest.NewDatabase(t), "pool_size", "4", "max_overflow", "1", "pool_name", "as json"))
+	dsn := pgtest.NewDatabase(t)
+	db := openPool(t, with(dsn, "pool_size", "4", "max_overflow", "1", "pool_name", "as json"))
 	fill(t, db, 2)
 	hold(t, db)
 	text, err := json.Marshal(statusOf(t, db))
@@ -101,8 +103,14 @@ func TestStatusAsJSON(t *testing.T) {
 		"checked_out": 1.0, "checked_in": 1.0, "overflow": 0.0, "waiting": 0.0, "connecting": 0.0,
 		"utilisation": 0.2, "peak_checked_out": 2.0, "peak_utilisation": 0.4,
 		"waits": 2.0, "wait_time_ns": waitTime, "timeouts": 0.0, "failed_connects": 0.0,
-		"commits_unknown": 0.0, "closed": map[string]any{},
+		"commits_unknown": 0.0, "closed": map[string]any{}, "hosts": fields["hosts"],
 	}, fields)
+	require.Len(t, fields["hosts"], 1)
+	parsed, err := url.Parse(dsn)
+	require.NoError(t, err)
+	host := fields["hosts"].([]any)[0].(map[string]any)
+	assert.Equal(t, 2.0, host["connections"])
+	assert.Equal(t, parsed.Host, host["host"])
 
 	var back pgprod.PoolStatus
 	require.NoError(t, json.Unmarshal(text, &back))

@@ -58,6 +58,7 @@ func (p *Pool) Status() activity.Status {
 		FailedConnects:  s.Failures,
 		CommitsUnknown:  s.Unknown,
 		Closed:          s.Closings,
+		Hosts:           p.hosts(),
 	}
 }
 

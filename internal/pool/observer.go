@@ -147,9 +147,5 @@ func (p *Pool) noteDialFailure(ctx context.Context, err *link.DialError) {
 
 // noteLoss tells the diary that a connection was lost. invalidate calls it, once for each generation.
 func (p *Pool) noteLoss(cause error) {
-	f := diary.Failure{Type: instruments.ErrorType(cause), Text: cause.Error()}
-	if cause != errFoundDead && cause != link.ErrLost {
-		f.Text = instruments.Describe(cause, "") // without values: the server's text may come from a function that raises such errors
-	}
-	p.diary.Lost(f)
+	p.diary.Lost(diary.Failure{Type: instruments.ErrorType(cause), Text: lossText(cause)})
 }

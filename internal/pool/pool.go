@@ -18,6 +18,7 @@
 //	itself.go    callers that perhaps wait for themselves
 //	slow.go      slow statements that still run, and what the server says they wait for
 //	figures.go   the books: which connections exist; figures for Status and for metrics
+//	hosts.go     what is known of the hosts, in words
 //	page.go      what the live page shows
 //	view.go      the pool as health checks and the preflight see it
 //	errors.go    the errors of callers that got no connection
@@ -31,6 +32,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -124,6 +126,15 @@ func New(cfg *settings.Config, hooks Hooks) (*Pool, error) {
 	p.prober = diagnose.NewProber(view{p})
 	p.plans = diagnose.NewPlans(p.prober)
 	p.preflight = diagnose.NewPreflight(view{p})
+	if cfg.Environment == settings.Development {
+		p.repeats = repeats.New(p.diary.Repeated)
+	}
+	p.dialer = link.NewDialer(p.life, cfg, link.Hooks{
+		Login: hooks.Login, LoginFailed: p.noteLoginFailure, LoginCame: p.loginCame,
+		Notice: hooks.Notice, Dropped: p.noteDropped, Dial: hooks.Dial,
+		AfterConnect: hooks.AfterConnect, Target: func(at net.Addr) *instruments.Target { return p.in.Target(at) },
+		Tagged: hooks.Commenter != nil, Repeats: p.repeats,
+	})
 	hooks.Telemetry.PoolName, hooks.Telemetry.Server = cfg.PoolName, serverOf(cfg)
 	var err error
 	if p.in, err = instruments.New(hooks.Telemetry, p.state); err != nil { // from here on state may be called
@@ -131,14 +142,6 @@ func New(cfg *settings.Config, hooks Hooks) (*Pool, error) {
 		releaseName(cfg.PoolName)
 		return nil, fmt.Errorf("pgprod: instruments: %w", err)
 	}
-	if cfg.Environment == settings.Development {
-		p.repeats = repeats.New(p.diary.Repeated)
-	}
-	p.dialer = link.NewDialer(p.life, cfg, link.Hooks{
-		Login: hooks.Login, LoginFailed: p.noteLoginFailure, LoginCame: p.loginCame,
-		Notice: hooks.Notice, Dropped: p.noteDropped, Dial: hooks.Dial,
-		AfterConnect: hooks.AfterConnect, Target: p.in.Target, Tagged: hooks.Commenter != nil, Repeats: p.repeats,
-	})
 	p.shelf.keepFor, p.shelf.unshelve = p.shelfTime(), p.unshelve
 	p.inner = p.newInner()
 	p.diary.Settings(p.life, cfg.Warnings)

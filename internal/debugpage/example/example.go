@@ -14,6 +14,7 @@ import (
 // Calm is a pool in which all is well.
 func Calm(now time.Time) (activity.Snapshot, activity.Health) {
 	s := activity.Snapshot{At: now, Status: activity.Status{PoolName: "reports", PoolSize: 10, MaxOverflow: 5, CheckedIn: 2}}
+	s.Status.Hosts = hosts(now)[:1]
 	return s, activity.Health{
 		Status: activity.Healthy, Database: "connected", Latency: 840 * time.Microsecond, ServerVersion: "17.6", InRecovery: true,
 	}
@@ -28,6 +29,7 @@ func Trouble(now time.Time) (activity.Snapshot, activity.Health) {
 			Waiting: 12, Connecting: 1, Utilisation: 28.0 / 30, PeakCheckedOut: 30, PeakUtilisation: 1,
 			Waits: 18422, WaitTime: 18422 * 231 * time.Millisecond, Timeouts: 141, FailedConnects: 3, CommitsUnknown: 1,
 			Closed: map[string]int64{"lifetime": 1204, "overflow": 12345, "idle": 37, "invalid": 9, "dirty": 2},
+			Hosts:  hosts(now),
 		},
 		BegunAgain: map[string]int64{"40001": 1204, "40P01": 37, "connection_lost": 8},
 		Saved:      activity.Saved{Begin: 184220, Settings: 41003, Cleaning: 1204, Keys: 37},
@@ -41,6 +43,20 @@ func Trouble(now time.Time) (activity.Snapshot, activity.Health) {
 	return s, activity.Health{
 		Status: activity.Degraded, Database: "connected", Reason: "28 of 30 connections are in use and 12 callers wait",
 		Latency: 3400 * time.Microsecond, ServerVersion: "17.6",
+	}
+}
+
+func hosts(now time.Time) []activity.HostStatus {
+	return []activity.HostStatus{
+		{
+			Host: "db-primary.internal.example:5432", Role: "primary", State: "up", Since: now.Add(-26 * time.Hour),
+			Latency: 3400 * time.Microsecond, Connections: 30,
+		},
+		{
+			Host: "db-standby.internal.example:5432", Role: "standby", State: "down", Since: now.Add(-14 * time.Minute),
+			Latency: 2100 * time.Microsecond, Error: "dial tcp 10.0.3.17:5432: connect: connection refused",
+		},
+		{Host: "db-spare.internal.example:5432", State: "unknown"},
 	}
 }
 
@@ -224,7 +240,7 @@ func happened(now time.Time) []activity.Event {
 
 func settings() []activity.Setting {
 	return []activity.Setting{
-		{Key: "host", Value: "db-primary.internal.example:5432,db-standby.internal.example:5432", Source: "connection"},
+		{Key: "host", Value: "db-primary.internal.example:5432,db-standby.internal.example:5432,db-spare.internal.example:5432", Source: "connection"},
 		{Key: "database", Value: "shop", Source: "connection"},
 		{Key: "user", Value: "shop_service", Source: "connection"},
 		{Key: "sslmode", Value: "verify-full", Source: "connection"},
