@@ -21,8 +21,8 @@ func (d *Diary) DialSucceeded(ctx context.Context) {
 	d.outageIsOver(ctx, &d.dials, time.Now(), "pgprod: connected again", "failed_attempts")
 }
 
-// Lost notes that the server has closed a connection, so that the idle ones of its generation are replaced. It is called
-// once for each generation.
+// Lost notes that a server has closed a connection, so that the idle ones to the same address are replaced. It is called
+// once for all of these.
 func (d *Diary) Lost(f Failure) {
 	d.events.Add("invalidate", f.Type, "a connection was lost: "+f.Text)
 	d.tell(context.Background(), &d.ofPool, "lost", slog.LevelWarn,

@@ -114,7 +114,7 @@ func (unobserved) Ended(context.Context, *link.Statement)    {}
 func (unobserved) Abandoned(*link.Statement)                 {}
 func (unobserved) Warned(*pgconn.Notice, *link.Statement)    {}
 func (unobserved) CommitUnknown(why link.Unknown, err error) {}
-func (unobserved) Lost(error)                                {}
+func (unobserved) Lost(*link.Conn, error)                    {}
 func (unobserved) Silent()                                   {}
 
 // visit looks at the server at one address, of which cfg has the settings. brief: another address of the same host was

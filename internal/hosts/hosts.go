@@ -125,6 +125,16 @@ func (h *Host) Fails(why error) {
 	h.update(func(s *Status) { s.State, s.Err = Down, why })
 }
 
+// Lost notes that the server has ended a connection in a way that concerns the others too. It may be restarting, so that
+// nothing is known of it now, but in which role it was. A host that is Down stays so.
+func (h *Host) Lost() {
+	h.update(func(s *Status) {
+		if s.State != Down {
+			s.State = Unknown
+		}
+	})
+}
+
 // HasRole notes the role that the server has said on one of its connections.
 func (h *Host) HasRole(role Role) {
 	h.update(func(s *Status) { s.Role = role })

@@ -73,9 +73,9 @@ type Observer interface {
 	// CommitUnknown is called, once, for a COMMIT, or a statement outside of a transaction, of which it isn't known for this
 	// reason whether it is committed, or committed for good. err is the cause. If the transaction has a key, it isn't called.
 	CommitUnknown(why Unknown, err error)
-	// Lost is called when the server has ended the connection in a way that concerns its other connections too, or when it
+	// Lost is called when the server has ended the connection c in a way that concerns its other connections too, or when it
 	// doesn't take writes any more though target_session_attrs asks for that.
-	Lost(cause error)
+	Lost(c *Conn, cause error)
 	// Silent is called when the server has not reacted to a cancel request.
 	Silent()
 }
@@ -283,9 +283,9 @@ func (c *Conn) learn(err error) {
 	case c.pg.IsClosed() && c.guard.Cut().Happened():
 		c.observer.Silent()
 	case c.pg.IsClosed() && pgerror.ServerLeaves(err):
-		c.observer.Lost(c.Real(err))
+		c.observer.Lost(c, c.Real(err))
 	case c.demoted(err):
-		c.observer.Lost(err)
+		c.observer.Lost(c, err)
 	}
 }
 
@@ -301,8 +301,16 @@ func (c *Conn) demoted(err error) bool {
 
 // takesWrites reports whether the server says that it takes writes, as servers do from version 14 on. Then a statement was
 // refused because its transaction is read-only.
-func (c *Conn) takesWrites() bool {
-	return c.pg.ParameterStatus("in_hot_standby") == "off" && c.pg.ParameterStatus("default_transaction_read_only") == "off"
+func (c *Conn) takesWrites() bool { return c.Role() == hosts.Primary }
+
+// Role returns what the server has last said that it is; hosts.NoRole: it doesn't say, as before version 14, or as behind a
+// pooler.
+func (c *Conn) Role() hosts.Role {
+	standby, readOnly := c.pg.ParameterStatus("in_hot_standby"), c.pg.ParameterStatus("default_transaction_read_only")
+	if standby == "" || readOnly == "" {
+		return hosts.NoRole
+	}
+	return hosts.RoleOf(standby == "on", readOnly == "on")
 }
 
 // errSparing is why a cancel request of pgx's own is not sent, see dialToCancel.

@@ -155,7 +155,6 @@ func (d *Dialer) dial(ctx context.Context, observer Observer, check *Check, logi
 		return nil, err
 	}
 	c.std = std.(*stdlib.Conn)
-	c.host = d.hostAt(making.address)
 	c.target = d.hooks.Target(c.pg.Conn().RemoteAddr())
 	c.heard.Store(clock.Now())
 	c.backend = newBackend(c.pg, making.address, began, c.Heard())
@@ -233,6 +232,7 @@ func (k *Check) adapt(cc *pgx.ConnConfig) {
 func (d *dialling) afterConnect(ctx context.Context, pc *pgx.Conn) error {
 	c := d.conn
 	c.pgx, c.pg = pc, pc.PgConn()
+	c.host, c.backend.address = d.hostAt(d.address), d.address // for what the observer hears from now on
 	c.probe = wire.NewProbe(c.pg.Conn())
 	if err := applySettings(ctx, c.pg, d.sets.set); err != nil {
 		_ = pc.Close(ctx)

@@ -27,7 +27,7 @@ func (w *witness) Ended(_ context.Context, s *Statement) { w.ended = append(w.en
 func (w *witness) Abandoned(*Statement)                  {}
 func (w *witness) Warned(*pgconn.Notice, *Statement)     {}
 func (w *witness) CommitUnknown(Unknown, error)          {}
-func (w *witness) Lost(error)                            {}
+func (w *witness) Lost(*Conn, error)                     {}
 func (w *witness) Silent()                               {}
 
 // dialled makes a connection, which the end of the test closes.

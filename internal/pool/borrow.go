@@ -189,8 +189,8 @@ func (p *Pool) needsPing(m *member, now int64) bool {
 
 // foundDead is called by prove for a connection that the other end has closed while it was idle. The ping reads the server's
 // last message, which is still in the socket, and which says whether the server has ended only this session (as
-// idle_session_timeout does) or shuts down. If there is no message, the cause may concern all connections: then, as when the
-// server shuts down, the whole generation is replaced.
+// idle_session_timeout does) or shuts down. If there is no message, the cause may concern all connections to the same place:
+// then, as when the server shuts down, all of that age are replaced.
 func (p *Pool) foundDead(m *member) {
 	err := m.conn.Ping(p.life, guard.LateRead, guard.HangingUp)
 	if !pgerror.ServerLeaves(err) {
@@ -200,15 +200,15 @@ func (p *Pool) foundDead(m *member) {
 	if pgerror.ServerAnswered(err) {
 		cause = fmt.Errorf("%w: %w", errFoundDead, err)
 	}
-	p.invalidate(m.generation, cause)
+	p.invalidate(m.conn, m.epoch, cause)
 }
 
 // fairPing is how long a server must have had to answer a ping, before a ping that failed is a reason to replace the other
-// connections of the same generation as well. A ping may get less, if little is left of pool_timeout.
+// connections to the same place as well. A ping may get less, if little is left of pool_timeout.
 const fairPing = time.Second
 
 // pinged pings a connection that is not lent, and reports whether the server has answered within limit. If it has not, the
-// connection is condemned, and its generation is replaced if the failure says something of the other connections too.
+// connection is condemned, and those to the same place are replaced if the failure says something of them too.
 func (p *Pool) pinged(m *member, limit time.Duration) bool {
 	err := m.conn.Ping(p.life, limit, guard.HangingUp)
 	if err == nil {
@@ -216,7 +216,7 @@ func (p *Pool) pinged(m *member, limit time.Duration) bool {
 	}
 	m.condemned = "invalid"
 	if limit >= min(fairPing, p.dialer.PingTimeout()) && pgerror.ServerLeaves(err) && !p.closed.Load() {
-		p.invalidate(m.generation, err)
+		p.invalidate(m.conn, m.epoch, err)
 	}
 	return false
 }

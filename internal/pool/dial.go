@@ -44,6 +44,7 @@ func (p maker) Dial(ctx context.Context) error {
 	p.doubts.End()
 	p.diary.DialSucceeded(ctx)
 	m.conn = conn
+	p.settle(m)
 	m.checkedIn = m.dialled
 	m.login, m.share = conn.Login(), rand.Float64()
 	m.expires = p.expiry(m.dialled) // counted from the end of the dial, which may have taken longer than a short pool_recycle

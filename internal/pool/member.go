@@ -18,6 +18,7 @@ import (
 type member struct {
 	*observer
 	conn   *link.Conn
+	place  *place    // where it leads to; not changed
 	handle *sql.Conn // keeps it checked out of the inner *sql.DB while it is lent or on the shelf; nil before it has entered
 
 	begun     int64              // by package clock: when its making began
@@ -113,7 +114,7 @@ func (m *member) verdict(now int64) string {
 		return m.condemned
 	case m.conn.Dirty():
 		return "dirty"
-	case m.conn.Broken() || m.generation != m.pool.trust.generation.Load():
+	case m.conn.Broken() || m.lost():
 		return "invalid"
 	case m.conn.Unfinished(): // asked only of a connection that is not broken
 		return "dirty"

@@ -18,15 +18,15 @@ import (
 // An observer receives what a link.Conn reports. It puts reports into words for the diary, and passes on to the pool what
 // concerns other connections as well. Each connection has its own, those of health checks included.
 type observer struct {
-	pool       *Pool
-	generation uint64 // the pool's generation when the connection was about to be made
+	pool  *Pool
+	epoch uint64 // that of places when the connection was about to be made
 }
 
 var _ link.Observer = (*observer)(nil)
 
 // newObserver returns the observer of a connection that is about to be made.
 func (p *Pool) newObserver() *observer {
-	return &observer{pool: p, generation: p.trust.generation.Load()}
+	return &observer{pool: p, epoch: p.places.epoch.Load()}
 }
 
 // Ended implements link.Observer.
@@ -111,7 +111,7 @@ func (p *Pool) noteUnknown(why link.Unknown, err error) {
 }
 
 // Lost implements link.Observer.
-func (o *observer) Lost(cause error) { o.pool.invalidate(o.generation, cause) }
+func (o *observer) Lost(c *link.Conn, cause error) { o.pool.invalidate(c, o.epoch, cause) }
 
 // Silent implements link.Observer.
 func (o *observer) Silent() { o.pool.suspect() }
@@ -145,7 +145,7 @@ func (p *Pool) noteDialFailure(ctx context.Context, err *link.DialError) {
 	}
 }
 
-// noteLoss tells the diary that a connection was lost. invalidate calls it, once for each generation.
+// noteLoss tells the diary that a connection was lost. invalidate calls it, once for all connections of one age to one place.
 func (p *Pool) noteLoss(cause error) {
 	p.diary.Lost(diary.Failure{Type: instruments.ErrorType(cause), Text: lossText(cause)})
 }

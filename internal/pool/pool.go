@@ -4,7 +4,7 @@
 // Then it waits for its turn in the queue (package lease), takes an idle connection, from the shelf or from an inner
 // *sql.DB, and keeps it until the application's *sql.DB puts the session away.
 //
-//	pool.go      Pool: its parts, New and Close, and what happens when a connection was lost
+//	pool.go      Pool: its parts, New and Close
 //	session.go   the driver.Conn that the application's *sql.DB holds
 //	retry.go     the one place that decides whether a statement is tried again; InTx
 //	prepare.go   prepared statements, which need no connection of their own
@@ -13,6 +13,7 @@
 //	member.go    a connection of the pool, and how it is closed
 //	observer.go  what follows from what happens on a connection; errors in words for the diary
 //	dial.go      making connections, when the queue asks for one
+//	places.go    the addresses that connections lead to, and what happens when one of them was lost
 //	retire.go    replacing connections before their credentials end
 //	leak.go      who has borrowed a connection, and who has had it for too long
 //	itself.go    callers that perhaps wait for themselves
@@ -85,6 +86,7 @@ type Pool struct {
 	overflow sync.Mutex     // held while idle connections are counted and, by that count, one is kept or one is taken out
 	books    books          // all connections that exist, and counters
 	trust    trust          // which connections may be lent, and which must answer a ping first
+	places   places         // where they lead to, and which of these places were lost
 
 	in        *instruments.Instruments // spans and metrics
 	diary     *diary.Diary             // the log, and the lists of the live page
@@ -103,9 +105,8 @@ type Pool struct {
 
 // trust says which of the pool's connections may be lent, and which only after a ping.
 type trust struct {
-	generation atomic.Uint64 // the present one; connections of an earlier generation are closed and not lent again
-	suspicion  atomic.Int64  // by package clock: connections that were last heard before it must answer a ping to be lent
-	recycled   atomic.Int64  // by package clock: connections whose making began before it are too old; 0: none is for that reason
+	suspicion atomic.Int64 // by package clock: connections that were last heard before it must answer a ping to be lent
+	recycled  atomic.Int64 // by package clock: connections whose making began before it are too old; 0: none is for that reason
 }
 
 // New returns a pool that has no connection yet. The pool keeps cfg, sets its PoolName to one that is unique in the process,
@@ -121,6 +122,8 @@ func New(cfg *settings.Config, hooks Hooks) (*Pool, error) {
 	}
 	p.life, p.endLife = context.WithCancel(context.Background())
 	p.books.members, p.books.closings = map[*member]bool{}, map[string]int64{}
+	p.places.all = map[string]*place{}
+	p.places.epoch.Store(1)
 	p.books.unknown, p.books.begun = map[link.Unknown]int64{}, map[string]int64{}
 	p.queue = lease.NewQueue(cfg.PoolMin, cfg.Capacity(), maker{p})
 	p.prober = diagnose.NewProber(view{p})
@@ -180,17 +183,6 @@ func (p *Pool) Close() error {
 	p.diary.Close()
 	releaseName(p.cfg.PoolName)
 	return err
-}
-
-// invalidate is called when a connection of the given generation was lost, so that the others of that age can't be trusted.
-// It begins the next generation: from now on no connection of the old one is lent, and a task closes those that are idle. A
-// further error from a generation that has already been replaced changes nothing.
-func (p *Pool) invalidate(generation uint64, cause error) {
-	if !p.trust.generation.CompareAndSwap(generation, generation+1) {
-		return
-	}
-	p.noteLoss(cause)
-	p.tasks.run(func() { p.sweep("invalid", func(m *member) bool { return m.generation <= generation }) })
 }
 
 // Recycle replaces all connections that exist, as if they had reached the age of pool_recycle: those that are idle by a task

@@ -178,7 +178,7 @@ func (s *session) Ping(ctx context.Context) error {
 		}
 		died := m.conn.Closed() && ctx.Err() == nil // otherwise it was closed because the caller's context has ended
 		if died {
-			m.Lost(err)
+			m.Lost(m.conn, err)
 		}
 		if !died || !borrowedNow || try >= rebinds {
 			return m.conn.Explain(err, false)
