@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// baseBackup fills the data directory with a copy of the primary's, for a standby that follows it through its unix socket.
+// baseBackup fills the data directory with a copy of the primary's, for a standby that follows it.
 // It does so with functions of the server, since not every installation has the program pg_basebackup.
 func (s *Server) baseBackup(ctx context.Context, primary *Server) error {
 	if primary.external != nil {
@@ -57,12 +57,17 @@ func leftOutOfBackups(path string) bool {
 	return slices.Contains(emptied, filepath.Dir(path)) || slices.Contains(files, name) || strings.HasPrefix(name, "pgsql_tmp")
 }
 
-// followPrimary returns the setting by which a standby reads the log from its primary. A primary has none.
+// followPrimary returns the setting by which a standby reads the log from its primary: through the socket or, if that has an
+// address of its own, by the network, which may fail. A primary has none.
 func (s *Server) followPrimary() []string {
 	primary := s.config.StandbyOf
 	if primary == nil {
 		return nil
 	}
-	conninfo := fmt.Sprintf("host='%s' port=%d user=%s sslmode=disable", primary.home.socket, primary.port, adminUser)
+	host := primary.home.socket
+	if primary.config.Address != "" {
+		host = primary.config.Address
+	}
+	conninfo := fmt.Sprintf("host='%s' port=%d user=%s sslmode=disable", host, primary.port, adminUser)
 	return []string{"primary_conninfo = " + quoteSetting(conninfo)}
 }

@@ -87,7 +87,7 @@ func (b *Bouncer) Start() {
 	b.t.Helper()
 	cmd := command(context.Background(), b.account, b.home.path, b.path, "-q", filepath.Join(b.home.path, "pgbouncer.ini"))
 	var err error
-	b.proc, err = startProcess(cmd)
+	b.proc, err = startProcess(cmd, nil)
 	b.must(err)
 	Eventually(b.t, testTimeout, func() bool {
 		conn, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(b.port)))

@@ -18,11 +18,11 @@ type process struct {
 	err  error         // how it ended; set before done is closed
 }
 
-// startProcess starts cmd, and a goroutine that waits for its end.
-func startProcess(cmd *exec.Cmd) (*process, error) {
+// startProcess starts cmd in a network (nil: that of this process), and a goroutine that waits for its end.
+func startProcess(cmd *exec.Cmd, network Network) (*process, error) {
 	p := &process{cmd: cmd, done: make(chan struct{})}
 	started := make(chan error)
-	go p.run(started) // ends with the process: with Stop, or on Linux with this process
+	go p.run(started, network) // ends with the process: with Stop, or on Linux with this process
 	if err := <-started; err != nil {
 		return nil, fmt.Errorf("pgtest: start %s: %w", cmd.Path, err)
 	}
@@ -31,10 +31,14 @@ func startProcess(cmd *exec.Cmd) (*process, error) {
 
 // run starts the process and waits for its end. It keeps its OS thread for all that time: the kernel sends the parent-death
 // signal when the thread that has forked ends, and not only when its process ends, and Go ends idle threads.
-func (p *process) run(started chan<- error) {
+func (p *process) run(started chan<- error, network Network) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	err := p.cmd.Start()
+	start := p.cmd.Start
+	if network != nil {
+		start = func() error { return network.Do(p.cmd.Start) }
+	}
+	err := start()
 	started <- err
 	if err != nil {
 		return

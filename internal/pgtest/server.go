@@ -26,8 +26,19 @@ type Config struct {
 	StandbyOf *Server
 	// Major is the major version of the server (14 to 18), which Download then supplies. Default: 0, the one that Locate finds.
 	Major int
-	// Port is the TCP port on 127.0.0.1. Default: 0, which is a free one.
+	// Port is the TCP port. Default: 0, which is a free one; with an Address 5432, which only one server can have there.
 	Port int
+	// Address is where the server listens, and where its standbys find it. Default: "", which is 127.0.0.1, and the unix socket
+	// for its standbys. A server with an Address lets in everybody who reaches it, if HBA and Password don't say otherwise.
+	Address string
+	// Network is where the server's processes are started. Default: nil, which is where this process is.
+	Network Network
+}
+
+// A Network is another one than the machine's, such as a network namespace.
+type Network interface {
+	// Do calls start in a goroutine that is locked to a thread of this network: processes that start starts belong to it.
+	Do(start func() error) error
 }
 
 func (c Config) clone() Config {
@@ -65,8 +76,11 @@ type Server struct {
 
 // Host is the host to connect to by TCP.
 func (s *Server) Host() string {
-	if s.external != nil {
+	switch {
+	case s.external != nil:
 		return s.external.Hostname()
+	case s.config.Address != "":
+		return s.config.Address
 	}
 	return "127.0.0.1"
 }

@@ -19,6 +19,8 @@ const (
 	startTimeout = time.Minute
 	// portAttempts is how many free ports are tried: another process may take a port after it was found free.
 	portAttempts = 5
+	// usualPort is PostgreSQL's own, for servers that have an address for themselves.
+	usualPort = 5432
 )
 
 // Start starts a new server, and returns when it accepts connections. Call Stop in the end, which removes its files. If this
@@ -138,7 +140,11 @@ func (s *Server) hba() []string {
 	if s.config.Password != "" {
 		method = "scram-sha-256"
 	}
-	for _, who := range []string{"local %s all", "host %s all 127.0.0.1/32", "host %s all ::1/128"} {
+	from := []string{"local %s all", "host %s all 127.0.0.1/32", "host %s all ::1/128"}
+	if s.config.Address != "" {
+		from = append(from, "host %s all all")
+	}
+	for _, who := range from {
 		for _, database := range []string{"all", "replication"} {
 			lines = append(lines, fmt.Sprintf(who, database)+" "+method)
 		}
@@ -148,6 +154,9 @@ func (s *Server) hba() []string {
 
 // launchOnFreePort starts the postmaster on the port in Config or, without one, on a free port, which the server keeps.
 func (s *Server) launchOnFreePort(ctx context.Context) (err error) {
+	if s.config.Address != "" && s.config.Port == 0 {
+		s.config.Port = usualPort
+	}
 	if s.config.Port != 0 {
 		s.port = s.config.Port
 		return s.launch(ctx)
@@ -174,9 +183,9 @@ func (s *Server) launch(ctx context.Context) error {
 	defer func() { _ = log.Close() }() // the server has its own file descriptor
 	// Not with ctx, which ends with this call: the server must outlive it.
 	cmd := command(context.Background(), s.account, s.home.path, s.prog.path("postgres"), "-D", s.home.data(),
-		"-p", strconv.Itoa(s.port), "-k", s.home.socket, "-c", "listen_addresses=127.0.0.1")
+		"-p", strconv.Itoa(s.port), "-k", s.home.socket, "-c", "listen_addresses="+s.Host())
 	cmd.Stdout, cmd.Stderr = log, log
-	proc, err := startProcess(cmd)
+	proc, err := startProcess(cmd, s.config.Network)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pgprod/pgprod/internal/pgtest"
+	"github.com/pgprod/pgprod/internal/pgtest/loopback"
 )
 
 // connect opens a connection that is closed at the end of the test.
@@ -130,4 +132,27 @@ func tryConnect(t *testing.T, dsn string) (*pgx.Conn, error) {
 		t.Cleanup(func() { _ = conn.Close(context.Background()) })
 	}
 	return conn, err
+}
+
+// countedNetwork is this process's own network. It counts what is started in it.
+type countedNetwork struct{ started atomic.Int32 }
+
+func (n *countedNetwork) Do(start func() error) error {
+	n.started.Add(1)
+	return start()
+}
+
+func TestAServerIsStartedInItsNetworkAndListensAtItsAddressWhereStandbysFindIt(t *testing.T) {
+	var network countedNetwork
+	port, err := loopback.FreePort()
+	require.NoError(t, err)
+	primary := pgtest.StartTB(t, pgtest.Config{Address: "127.0.0.2", Port: port, Network: &network})
+	assert.Contains(t, primary.DSN(""), "@127.0.0.2:")
+	assert.Equal(t, "127.0.0.2", query(t, primary.DSN(""), "select host(inet_server_addr())"))
+	require.NoError(t, primary.Restart(t.Context(), pgtest.Fast))
+	assert.EqualValues(t, 2, network.started.Load(), "each time that it starts")
+
+	standby := pgtest.StartTB(t, pgtest.Config{StandbyOf: primary})
+	require.NoError(t, standby.CatchUp(t.Context()))
+	assert.Equal(t, "127.0.0.2", query(t, standby.DSN(""), "select sender_host from pg_stat_wal_receiver"))
 }
