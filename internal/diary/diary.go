@@ -10,6 +10,7 @@
 //	diary.go        how a line is written, or counted when the same happens again
 //	connections.go  connections are made, lent, held for too long, given back and closed
 //	server.go       the server can't be reached, closes connections, is unhealthy, or isn't set up well
+//	hosts.go        hosts go, come back and change their roles
 //	statements.go   statements that failed, were slow, or are to be warned of
 //	outage.go       when an outage begins and ends, and which outages are logged
 package diary
@@ -56,6 +57,7 @@ type Diary struct {
 	dials  outage   // begins when a dial fails, ends when one succeeds
 	checks outage   // begins when a health check finds the database dead, ends when one finds it alive
 	logins outage   // begins when the application's function for credentials fails, ends when it succeeds
+	hosts  hosts    // the outages of hosts
 	unkept onceEach // the texts that Unkept has warned of
 
 	errors     *activity.Events                         // the last errors
@@ -90,6 +92,7 @@ func New(o Options) *Diary {
 // Close writes lines for what was only counted so far. Afterwards lines are still written for the first few events of each
 // kind, and further ones are not counted any more.
 func (d *Diary) Close() {
+	d.hosts.close()
 	d.ofCallers.Close()
 	d.ofPool.Close()
 }

@@ -36,6 +36,21 @@ func (o *outage) begin(now time.Time) (log bool, unlogged int) {
 	if o.since.IsZero() {
 		o.since = now
 	}
+	return o.mayLogLocked(now)
+}
+
+// goesOn is begin for an outage that has begun before, without another failure. If there is none any more it does nothing.
+func (o *outage) goesOn(now time.Time) (log bool, unlogged int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.since.IsZero() {
+		return false, 0
+	}
+	return o.mayLogLocked(now)
+}
+
+// mayLogLocked decides whether the beginning of the outage is logged now. mu must be held.
+func (o *outage) mayLogLocked(now time.Time) (log bool, unlogged int) {
 	if now.After(o.calm) {
 		o.recent = 0
 	}

@@ -6,6 +6,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgprod/pgprod/internal/activity"
+	"github.com/pgprod/pgprod/internal/diary"
 	"github.com/pgprod/pgprod/internal/hosts"
 	"github.com/pgprod/pgprod/internal/instruments"
 	"github.com/pgprod/pgprod/internal/link"
@@ -22,6 +23,40 @@ func (p *Pool) hosts() (all []activity.HostStatus) {
 		})
 	}
 	return all
+}
+
+// hostChanged tells the diary that a host has gone, come back or changed its role. It is the Board's Changed hook. Of a single
+// host nothing is told, since the lines about dials and lost connections say all of it.
+func (p *Pool) hostChanged(h *hosts.Host, c hosts.Change) {
+	if len(p.dialer.Hosts().Hosts()) == 1 || p.closed.Load() {
+		return
+	}
+	is := diary.Host{Name: h.Name(), Role: c.Is.Role.String()}
+	if c.Is.State != c.Was.State {
+		p.tellState(h, is, c)
+	}
+	if c.Is.Role != c.Was.Role && c.Was.Role != hosts.NoRole {
+		p.diary.HostHasRole(is, c.Was.Role.String())
+	}
+}
+
+// tellState tells the diary that a host has gone or come back. Changes that follow each other at once may be told by two
+// goroutines in any order, so that it looks what holds now.
+func (p *Pool) tellState(h *hosts.Host, is diary.Host, c hosts.Change) {
+	if h.Status().State != c.Is.State {
+		return
+	}
+	if c.Is.State == hosts.Up {
+		if c.Was.State == hosts.Down {
+			p.diary.HostUp(is)
+		}
+		return
+	}
+	is.Connections = p.books.byHost()[h]
+	p.diary.HostDown(is, diary.Failure{Type: instruments.ErrorType(c.Is.Err), Text: hostError(c.Is.Err)})
+	if now := h.Status(); now.State == hosts.Up {
+		p.diary.HostUp(diary.Host{Name: h.Name(), Role: now.Role.String()})
+	}
 }
 
 // byHost returns how many connections there are to each host.

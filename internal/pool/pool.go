@@ -136,7 +136,7 @@ func New(cfg *settings.Config, hooks Hooks) (*Pool, error) {
 		Login: hooks.Login, LoginFailed: p.noteLoginFailure, LoginCame: p.loginCame,
 		Notice: hooks.Notice, Dropped: p.noteDropped, Dial: hooks.Dial,
 		AfterConnect: hooks.AfterConnect, Target: func(at net.Addr) *instruments.Target { return p.in.Target(at) },
-		Tagged: hooks.Commenter != nil, Repeats: p.repeats,
+		Tagged: hooks.Commenter != nil, HostChanged: p.hostChanged, Repeats: p.repeats,
 	})
 	hooks.Telemetry.PoolName, hooks.Telemetry.Server = cfg.PoolName, serverOf(cfg)
 	var err error
