@@ -4,6 +4,7 @@
 //	hosts.go  Board and Host: what is known
 //	role.go   roles, and what target_session_attrs asks for
 //	plan.go   which hosts a dial tries, and in which order
+//	silent.go the error of a host that says nothing any more
 package hosts
 
 import (
@@ -65,10 +66,17 @@ type Host struct {
 type Status struct {
 	State   State
 	Role    Role          // as it was when the host last said so
+	Was     Role          // its role before that
+	Changed time.Time     // when it changed from Was to Role; zero: it has not yet
 	Since   time.Time     // from when on it has had this state; zero: it was always Unknown
 	Asked   time.Time     // when it last answered, or failed to; zero: never
 	Latency time.Duration // how long its last answer took; 0: not known
 	Err     error         // why it is Down; else nil
+}
+
+// PromotedSince reports whether the host can be used, and has become the primary after that time, of a standby.
+func (s Status) PromotedSince(t time.Time) bool {
+	return s.State == Up && s.Role == Primary && s.Was == Standby && s.Changed.After(t)
 }
 
 // New returns a Board of hosts of which nothing is known.
@@ -149,6 +157,9 @@ func (h *Host) update(change func(*Status)) {
 	h.status.Asked = now
 	if h.status.State != was.State {
 		h.status.Since = now
+	}
+	if h.status.Role != was.Role {
+		h.status.Was, h.status.Changed = was.Role, now
 	}
 	is := h.status
 	b.mu.Unlock()

@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pgprod/pgprod/internal/hosts"
 	"github.com/pgprod/pgprod/internal/pgerror"
 	"github.com/pgprod/pgprod/internal/sqlsummary"
 )
@@ -23,6 +24,8 @@ const (
 	abandoned = "abandoned"
 	// ConnectionLost is the error.type of what was under way when its connection ended.
 	ConnectionLost = "connection_lost"
+	// HostSilent is the error.type of what was under way when its connection was cut since its host says nothing any more.
+	HostSilent = "host_silent"
 )
 
 // ErrAbandoned is the error of an operation that was still under way when its connection was given back.
@@ -35,13 +38,16 @@ type sqlState interface {
 }
 
 // ErrorType returns the value of error.type: the SQLSTATE if the error is the server's; else canceled, timeout,
-// connection_lost or abandoned; else the Go type of the error. So the number of values is small. err must not be nil.
+// connection_lost, host_silent or abandoned; else the Go type of the error. So the number of values is small. err must not be nil.
 func ErrorType(err error) string {
 	var state sqlState
 	var netErr net.Error
+	var silent *hosts.SilentError
 	switch {
 	case errors.As(err, &state):
 		return state.SQLState()
+	case errors.As(err, &silent):
+		return HostSilent
 	case err == ErrAbandoned:
 		return abandoned
 	case errors.Is(err, context.Canceled):
@@ -104,12 +110,15 @@ const notShown = " (the message is not shown: it may hold a value)"
 // those of an application's own types and functions may say anything.
 func describeClient(err error, sql string) string {
 	var network *net.OpError
+	var silent *hosts.SilentError
 	if text, ok := say(err.Error(), func(kind byte, part string) bool { return mayShow(kind, part, &pgconn.PgError{}, sql) }); ok {
 		return text
 	}
 	switch {
 	case err == ErrAbandoned:
 		return err.Error()
+	case errors.As(err, &silent):
+		return silent.Error()
 	case errors.As(err, &network):
 		return network.Error()
 	}

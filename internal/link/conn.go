@@ -9,6 +9,9 @@
 //	dropped.go        what a pooler refuses of it, and can be dropped
 //	dialerror.go      why a connection could not be made
 //	conn.go           Conn: its parts, its state, pings, its end
+//	silence.go        whether the server still says anything, for those who look from outside
+//	knock.go          whether somebody answers at an address
+//	keepalive.go      how the system finds out that a network connection is dead
 //	doing.go          what is under way, and what it was found to wait for, for those who look from outside
 //	backend.go        which of the server's processes serves the connection
 //	statement.go      the statement under way, as one value
@@ -149,9 +152,11 @@ func (c *Conn) Busy() bool { return c.pg.IsBusy() }
 // Closed reports whether the connection has been closed, by either end.
 func (c *Conn) Closed() bool { return c.pg.IsClosed() }
 
-// Broken reports whether the connection can't be used any more: it is closed, or a cancel request that the server has not
-// acknowledged may hit any later statement.
-func (c *Conn) Broken() bool { return c.pg.IsClosed() || c.guard.Unacknowledged() }
+// Broken reports whether the connection can't be used any more: it is closed or severed, or a cancel request that the server
+// has not acknowledged may hit any later statement.
+func (c *Conn) Broken() bool {
+	return c.pg.IsClosed() || c.guard.Unacknowledged() || c.tap.Severed() != nil
+}
 
 // Dirty reports whether nobody else must get the connection, because its session was changed or is in an unknown state.
 func (c *Conn) Dirty() bool { return c.dirty }

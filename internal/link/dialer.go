@@ -288,10 +288,13 @@ var errOther = errors.New("pgprod: another server is to be asked")
 
 // dialToCancel makes the network connection for a cancel request. Dialling may take guard.CancelGrace, and sending the
 // request as long again; pgx would take up to 15 seconds. It fails while a COMMIT may be under way, which must not be
-// cancelled.
+// cancelled, and on a connection that was severed.
 func (c *Conn) dialToCancel(ctx context.Context, connect pgconn.DialFunc, network, addr string) (net.Conn, error) {
 	if c.guard.Sparing() {
 		return nil, errSparing
+	}
+	if err := c.tap.Severed(); err != nil { // nobody would answer
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, guard.CancelGrace)
 	defer cancel()

@@ -11,13 +11,13 @@ import (
 	"github.com/pgprod/pgprod/internal/wire"
 )
 
-// useDialFunc has the application's dial function make the network connections of one dial and its cancel requests. Names
-// of hosts go to it unresolved: it may be that only the other end of a tunnel can resolve them.
+// useDialFunc has the application's dial function, if there is one, make the network connections of one dial and its cancel
+// requests. Names of hosts go to it unresolved: it may be that only the other end of a tunnel can resolve them.
 func (d *dialling) useDialFunc(cc *pgx.ConnConfig) {
+	cc.DialFunc = d.connect()
 	if d.hooks.Dial == nil {
 		return
 	}
-	cc.DialFunc = bounded(d.hooks.Dial)
 	cc.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }
 }
 

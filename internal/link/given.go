@@ -55,11 +55,6 @@ func (d *dialling) keepGiven(cc *pgx.ConnConfig) {
 	if d.cfg.Given.Conn == nil {
 		return
 	}
-	if cc.DialFunc != nil {
-		cc.DialFunc = bounded(cc.DialFunc)
-	} else {
-		cc.DialFunc = (&net.Dialer{Timeout: cc.ConnectTimeout}).DialContext
-	}
 	if cc.LookupFunc == nil {
 		cc.LookupFunc = net.DefaultResolver.LookupHost
 	}

@@ -50,6 +50,7 @@ func (s *session) borrow(ctx context.Context, since int64) error {
 		if err = s.take(ctx, since, now); err == nil {
 			s.m.checkOut(now)
 			p.watchSlowFrom(now)
+			p.watchSilence()
 			s.m.conn.BeginVisit(now, waited)
 			p.in.Waited(ctx, waited.Seconds())
 			if waited > 0 {
@@ -210,6 +211,7 @@ const fairPing = time.Second
 // pinged pings a connection that is not lent, and reports whether the server has answered within limit. If it has not, the
 // connection is condemned, and those to the same place are replaced if the failure says something of them too.
 func (p *Pool) pinged(m *member, limit time.Duration) bool {
+	p.watchSilence()
 	err := m.conn.Ping(p.life, limit, guard.HangingUp)
 	if err == nil {
 		return true

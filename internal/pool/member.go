@@ -31,6 +31,8 @@ type member struct {
 	condemned string             // the reason why it must not be lent again; "": it may be lent
 	closing   string             // the reason why it is being closed, one of diary.Reasons; "": it is not being closed
 
+	listens bool // something waits for a reply, and for a sign of life is listened since then; guarded by silenceWatch.mu
+
 	mu       sync.Mutex // guards checkout; link.Conn.Doing, which takes a lock, may be called under it
 	checkout checkout   // who has borrowed the connection; other goroutines look at it
 }

@@ -18,6 +18,8 @@
 //	leak.go      who has borrowed a connection, and who has had it for too long
 //	itself.go    callers that perhaps wait for themselves
 //	slow.go      slow statements that still run, and what the server says they wait for
+//	silence.go   hosts that say nothing any more
+//	question.go  whether they are alive
 //	figures.go   the books: which connections exist; figures for Status and for metrics
 //	hosts.go     what is known of the hosts, in words
 //	page.go      what the live page shows
@@ -98,6 +100,7 @@ type Pool struct {
 	repeats   *repeats.Detector        // finds statements that are repeated where one would do; nil but in development
 	retiring  retiring                 // replaces idle connections before their credentials end
 	slow      slowWatch                // notices slow statements that still run
+	silence   silenceWatch             // notices hosts that say nothing any more
 	compared  atomic.Int64             // by package clock: when heldByCaller last compared stacks; 0: it has not yet
 	tasks     tasks                    // goroutines that Close waits for
 	closed    atomic.Bool              // Close was called
@@ -121,6 +124,10 @@ func New(cfg *settings.Config, hooks Hooks) (*Pool, error) {
 		}),
 	}
 	p.life, p.endLife = context.WithCancel(context.Background())
+	p.silence.places = map[string]*silentPlace{}
+	if cfg.DeadAfter <= 0 {
+		p.silence.stop()
+	}
 	p.books.members, p.books.closings = map[*member]bool{}, map[string]int64{}
 	p.places.all = map[string]*place{}
 	p.places.epoch.Store(1)
@@ -177,6 +184,7 @@ func (p *Pool) Close() error {
 	p.stopLeakWatch()
 	p.retiring.stop()
 	p.slow.stop()
+	p.silence.stop()
 	p.preflight.Close()
 	p.plans.Close()
 	p.tasks.wait()

@@ -105,6 +105,7 @@ func (s *session) ensureConn(ctx context.Context, since int64) (borrowedNow bool
 		s.moving = link.Move{}
 		return true, nil
 	}
+	s.pool.watchSilence()
 	if err := s.m.conn.Ready(ctx); err != nil {
 		return false, s.m.conn.Explain(err, true)
 	}
@@ -234,6 +235,7 @@ func (s *session) Commit() error {
 	if s.m == nil {
 		return s.endMoving()
 	}
+	s.pool.watchSilence()
 	return s.unlessEnded(s.m.conn.Commit)
 }
 
@@ -242,6 +244,7 @@ func (s *session) Rollback() error {
 	if s.m == nil {
 		return s.endMoving()
 	}
+	s.pool.watchSilence()
 	return s.unlessEnded(s.m.conn.Rollback)
 }
 

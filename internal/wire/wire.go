@@ -4,6 +4,7 @@
 //
 //	wire.go    Tap: what was written and what was heard
 //	time.go    how long the server takes to answer
+//	watch.go   whether it says anything, for those who look from outside; the end of a connection whose server says nothing
 //	rider.go   what travels in front of a statement
 //	probe_*.go Probe, and peek_*.go the system calls it makes
 //	dialled.go a connection that the application's dial function has made
@@ -21,7 +22,7 @@ import (
 // A Tap sits between pgx's message buffers and the connection, above TLS, so that it sees the protocol in the clear. pgx
 // reads and writes through it, from one goroutine at a time each way. Methods say where others may be called concurrently.
 //
-// It answers five questions:
+// It answers six questions:
 //
 //   - Was anything written since Mark? If not, the server can't have run the statement, and it may be sent on another
 //     connection. The promise that no statement runs twice depends on this.
@@ -31,6 +32,7 @@ import (
 //   - What ended the connection? When the reply to a simple query is lost pgx forgets the reason, and says "conn closed";
 //     Err still has it.
 //   - How long did the server take to answer, and how long was its answer read? See Timing.
+//   - Does the server say anything at all? See Listen.
 type Tap struct {
 	r      io.Reader
 	w      io.Writer
@@ -42,6 +44,7 @@ type Tap struct {
 	answered atomic.Int64          // the value of writes when the server last said ReadyForQuery
 	sent     atomic.Uint32         // the type of the first message of the latest write
 	failure  atomic.Pointer[error] // the first error of a read or a write; nil: none
+	outside  outside               // what other goroutines want of it
 
 	ahead [][]byte // flights that were sent before pgx writes them; used by the goroutine that makes pgx write
 	rides rides    // what travels in front of statements
@@ -88,6 +91,7 @@ func (t *Tap) Read(p []byte) (int, error) {
 	}
 	switch {
 	case err != nil:
+		err = t.orSevered(err)
 		t.noteFailure(err)
 	case t.failure.Load() != nil:
 		t.forgetDeadline()
@@ -97,9 +101,15 @@ func (t *Tap) Read(p []byte) (int, error) {
 
 // read reads once, and once more if late says so.
 func (t *Tap) read(p []byte) (int, error) {
+	if err := t.Severed(); err != nil {
+		return 0, err
+	}
 	n, err := t.r.Read(p)
-	if err != nil && errors.Is(err, os.ErrDeadlineExceeded) && t.late() {
+	if err != nil && errors.Is(err, os.ErrDeadlineExceeded) && t.Severed() == nil && t.late() {
 		n, err = t.r.Read(p)
+	}
+	if t.outside.listens.Load() && n > 0 { // to store is dearer than to look
+		t.outside.listens.Store(false)
 	}
 	return n, err
 }
@@ -159,6 +169,14 @@ func (t *Tap) Answered() bool { return t.answered.Load() == t.writes.Load() }
 // its own, when a connection has failed. At that time Mark is used to find out whether the failed statement was sent, and
 // the riders are those of the goroutine that has sent it.
 func (t *Tap) Write(p []byte) (n int, err error) {
+	if err := t.Severed(); err != nil {
+		t.noteFailure(err)
+		return 0, err
+	}
+	if len(p) > smallFlight { // a smaller one is over at once
+		t.outside.writing.Store(true)
+		defer t.outside.writing.Store(false)
+	}
 	goodbye := isTerminate(p)
 	switch {
 	case goodbye:
@@ -179,6 +197,7 @@ func (t *Tap) Write(p []byte) (n int, err error) {
 		}
 	}
 	if err != nil {
+		err = t.orSevered(err)
 		t.noteFailure(err)
 	}
 	return n, err
