@@ -34,7 +34,7 @@ type silentPlace struct {
 	question *question // whether it is alive; nil: it isn't asked
 	waiting  []*member // the connections on which something waits for a reply
 	since    int64     // by package clock: something has waited there at each look since then
-	newest   uint64    // the latest generation of its connections
+	newest   *member   // the one of its connections that was made last
 }
 
 // How often it is looked, in parts of dead_after.
@@ -147,7 +147,7 @@ func (p *Pool) look(now int64, late time.Duration) (waits, lent bool, todo []fun
 func (p *Pool) listen(now int64) (waits, lent bool) {
 	w := &p.silence
 	for _, at := range w.places {
-		at.waiting = at.waiting[:0]
+		at.waiting, at.newest = at.waiting[:0], nil
 	}
 	p.books.mu.Lock()
 	defer p.books.mu.Unlock()
@@ -166,7 +166,9 @@ func (p *Pool) listen(now int64) (waits, lent bool) {
 		}
 		if at != nil {
 			at.heard = max(at.heard, m.conn.Heard())
-			at.newest = max(at.newest, m.generation)
+			if at.newest == nil || m.epoch > at.newest.epoch {
+				at.newest = m
+			}
 		}
 	}
 	return waits, lent
@@ -235,15 +237,15 @@ func (p *Pool) promoted(at *silentPlace, now int64) bool {
 
 // A sentence is what is done about a silent place.
 type sentence struct {
-	waiting    []*member
-	generation uint64
-	err        *hosts.SilentError
+	waiting []*member
+	newest  *member // of all its connections
+	err     *hosts.SilentError
 }
 
 // newSentence returns what is to be done about a place. It is called with silenceWatch.mu held.
 func (p *Pool) newSentence(at *silentPlace, now int64) sentence {
 	conn := at.waiting[0].conn
-	s := sentence{generation: at.newest, err: &hosts.SilentError{
+	s := sentence{newest: at.newest, err: &hosts.SilentError{
 		Host: conn.Host().Name(), Address: conn.Address(), For: at.silence(now), Asked: time.Duration(now - at.question.began),
 	}}
 	for _, m := range at.waiting {
@@ -261,7 +263,7 @@ func (p *Pool) execute(s sentence) {
 		return
 	}
 	s.waiting[0].conn.Host().Fails(s.err)
-	p.invalidate(s.generation, s.err)
+	p.invalidate(s.newest.conn, s.newest.epoch, s.err)
 	for _, m := range s.waiting {
 		m.conn.Sever(s.err)
 	}
