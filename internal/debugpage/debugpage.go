@@ -5,6 +5,7 @@
 //	page.go        the document, and the headers that let nothing else run in it
 //	view.go        what the template shows of one pool
 //	findings.go    what is wrong with a pool, in words
+//	hosts.go       the table of hosts
 //	blocking.go    who waits for whom, and what was slow
 //	statements.go  the table of statements, and its order
 //	chart.go       the chart of the last five minutes

@@ -24,6 +24,7 @@ type view struct {
 	N          int // counts the pools from 1, for unique ids of the parts
 	Order      order
 	Chart      chart
+	Hosts      top[host]
 	Blocking   top[session]
 	Slow       top[slow]
 	Holders    top[holder]
@@ -61,7 +62,7 @@ func newView(n int, p Pool, o order) view {
 		Pool: p, N: n, Order: o, Chart: newChart(s), Statements: sorted(s.Statements, o),
 		Errors: events(s.Errors, &p), Events: events(s.Events, &p), Closed: closings(s.Status.Closed),
 		Settings: slices.SortedStableFunc(slices.Values(s.Settings), changedFirst),
-		Blocking: blocks(s), Slow: slowOnes(s),
+		Hosts:    hosts(s), Blocking: blocks(s), Slow: slowOnes(s),
 		Holders: top[holder]{More: max(0, len(s.Holders)-mostRows)},
 	}
 	for _, h := range first(s.Holders, mostRows).Rows {

@@ -57,6 +57,8 @@ func TestTopShowsAProgramsPageOnce(t *testing.T) {
 	require.Zero(t, code)
 	for _, pattern := range []string{
 		`shop-primary  degraded\n28 of 30 connections are in use and 12 callers wait\n`, `1 unknown commit; 226464 round trips saved`,
+		`\nhost db-primary\.internal\.example:5432: up for 26h0m0s, primary, 30 connections, answered in 3ms\n`,
+		`\nhost db-standby\.internal\.example:5432: down for 14m0s, standby, 0 connections, (?s:.)*connection refused\n`,
 		`NEEDS ATTENTION\n!! 12 callers wait`, `\n !  ?Preflight: max_connections`,
 		`WHO WAITS FOR WHOM\npid 48121 \(this pool's own\): blocks 4, idle in transaction for 14m0s, ` +
 			`application evil·\[2J·shop, user shop_service\n` +

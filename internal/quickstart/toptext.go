@@ -129,6 +129,7 @@ func (p *picture) pool(pool *debugpage.Pool) {
 	p.say(0, "%d in use (%.0f %%), %d waiting, %d idle; %s, %s, %s; %s saved", st.CheckedOut, 100*st.Utilisation, st.Waiting,
 		st.CheckedIn, plural(st.Timeouts, "timeout"), plural(st.FailedConnects, "failed connect"),
 		plural(st.CommitsUnknown, "unknown commit"), plural(s.Saved.Total(), "round trip"))
+	p.hosts(s.Status.Hosts, s.At)
 	if len(pool.Findings) > 0 {
 		p.head("NEEDS ATTENTION")
 	}
@@ -144,6 +145,23 @@ func (p *picture) pool(pool *debugpage.Pool) {
 	p.slow(s.Slow)
 	p.statements(s.Statements)
 	p.plans(s.Statements)
+}
+
+// hosts adds a line for each of several hosts.
+func (p *picture) hosts(all []activity.HostStatus, at time.Time) {
+	if len(all) < 2 {
+		return
+	}
+	for _, h := range all {
+		state, latency := h.State, ""
+		if !h.Since.IsZero() {
+			state += " for " + activity.Rough(at.Sub(h.Since))
+		}
+		if h.Latency > 0 {
+			latency = "answered in " + roughly(h.Latency)
+		}
+		p.say(3, "host %s: %s", h.Host, joined(state, h.Role, plural(int64(h.Connections), "connection"), latency, h.Error))
+	}
 }
 
 // trees adds who blocks whom. marks says that sessions are marked that aren't the pool's own.

@@ -64,7 +64,7 @@ func TestItRefreshesInPlace(t *testing.T) {
 	s.becomes(func(s *activity.Snapshot) { *s = activity.Snapshot{At: s.At} })
 	b.wait(`document.body.innerText.includes('Nobody has a connection.')`)
 	s.becomes(func(*activity.Snapshot) {})
-	b.wait(`document.body.innerText.includes('12 callers wait') && document.querySelectorAll('table').length === 7`)
+	b.wait(`document.body.innerText.includes('12 callers wait') && document.querySelectorAll('table').length === 8`)
 	fresh := `new DOMParser().parseFromString(await (await fetch(location)).text(), 'text/html').querySelectorAll('main *').length`
 	assert.True(t, awaited(b, `document.querySelectorAll('main *').length === `+fresh), "after all changes it is what the service sends")
 	b.quiet()
