@@ -1,10 +1,12 @@
 // Package hosts is what one pool knows of the hosts that its DSN names: which of them answer, in which role, and which of them
-// a dial should try. It asks nobody: whoever has heard something of a host tells the Board.
+// a dial should try. Whoever has heard something of a host tells the Board; the Scout sees to it that there is something to
+// hear.
 //
 //	hosts.go  Board and Host: what is known
 //	role.go   roles, and what target_session_attrs asks for
 //	plan.go   which hosts a dial tries, and in which order
 //	silent.go the error of a host that says nothing any more
+//	scout.go  Scout: when a host is asked in the background
 package hosts
 
 import (
@@ -114,6 +116,9 @@ func (h *Host) Status() Status {
 	defer h.board.mu.Unlock()
 	return h.status
 }
+
+// Serves reports whether the host is Up, and in a role that will do.
+func (s Status) Serves(w Wanted) bool { return s.State == Up && w.Fit(s.Role) != Unfit }
 
 // Serves notes that a login has succeeded, which has taken that long (0: not known), and in which role the server is.
 func (h *Host) Serves(role Role, latency time.Duration) {

@@ -63,3 +63,8 @@ func (b *Board) known() (all []knownHost) {
 	}
 	return all
 }
+
+// seeks reports whether no host is known that would do, so that a dial asks all of them.
+func (b *Board) seeks() bool {
+	return !slices.ContainsFunc(b.known(), func(k knownHost) bool { return k.State != Down && k.fit != Unfit })
+}

@@ -52,6 +52,7 @@ type ramp struct {
 type pauses struct {
 	length    time.Duration // of the latest pause, before jitter; 0: the latest attempt succeeded
 	notBefore time.Time     // when it is over
+	cut       chan struct{} // closed when it is over before that, see Queue.Hasten; nil: nobody pauses
 }
 
 // begin begins a pause, unless one has begun already, for another attempt: then that one counts for both.
@@ -62,6 +63,21 @@ func (p *pauses) begin(shortest, longest time.Duration) {
 	}
 	p.length = min(max(2*p.length, shortest), longest)
 	p.notBefore = now.Add(p.length/2 + rand.N(p.length/2+1))
+	if p.cut == nil {
+		p.cut = make(chan struct{})
+	}
+}
+
+// reset makes the next pause as short as the first, and lets those go on that have begun.
+func (p *pauses) reset() { p.length, p.notBefore = 0, time.Time{} }
+
+// end ends the pause as well.
+func (p *pauses) end() {
+	p.reset()
+	if p.cut != nil {
+		close(p.cut)
+		p.cut = nil
+	}
 }
 
 // An attempt is one try to make a connection. Queue.mu guards it.
@@ -173,7 +189,7 @@ func (c dialContext) Value(key any) any {
 // pause waits until an attempt may be made. It reports whether to make it: if not, the dial is over.
 func (q *Queue) pause() bool {
 	q.mu.Lock()
-	rest := time.Until(q.ramp.pauses.notBefore)
+	rest, hastened := time.Until(q.ramp.pauses.notBefore), q.ramp.pauses.cut
 	q.mu.Unlock()
 	if rest <= 0 {
 		return true
@@ -182,11 +198,21 @@ func (q *Queue) pause() bool {
 	defer t.Stop()
 	select {
 	case <-t.C:
+	case <-hastened:
 	case <-q.ctx.Done():
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return !q.endUnneededDialLocked()
+}
+
+// Hasten ends the pause that follows attempts that have failed: it has become known that one would succeed now.
+func (q *Queue) Hasten() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.ramp.pauses.end()
+	q.ahead.pauses.end()
+	q.startDialsLocked()
 }
 
 // attempt calls Dialer.Dial once, and returns its error. While that is slow, other dials may begin.
@@ -226,7 +252,8 @@ func (q *Queue) count(err error) (over bool) {
 	if err == nil {
 		q.stats.LastError = nil
 		q.open++
-		q.ramp.pauses, q.ahead.pauses = pauses{}, pauses{}
+		q.ramp.pauses.reset()
+		q.ahead.pauses.reset()
 		q.ramp.endDial()
 		q.serveLocked()
 		return true

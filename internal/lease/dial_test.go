@@ -441,3 +441,26 @@ func TestAConnectionClosedBeforeItsDialIsBookedIsMadeGood(t *testing.T) {
 		require.True(t, c.owns())
 	})
 }
+
+func TestAPauseEndsWhenItIsHastened(t *testing.T) {
+	onBench(t, 1, func(t *testing.T, b *bench) {
+		caller := b.acquire(0)
+		for range 10 {
+			b.end(errRefused)
+			require.Empty(t, b.underWay(), "it pauses")
+			b.advance(maxBackoff)
+			require.Len(t, b.underWay(), 1)
+		}
+		b.end(errRefused)
+		b.advance(time.Millisecond)
+		require.Empty(t, b.underWay())
+		b.q.Hasten()
+		b.settle()
+		require.Len(t, b.underWay(), 1)
+		b.end(errRefused)
+		b.advance(minBackoff)
+		require.Len(t, b.underWay(), 1, "the next pause is as short as the first")
+		b.end(nil)
+		require.True(t, caller.owns())
+	})
+}

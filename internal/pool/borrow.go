@@ -236,6 +236,7 @@ func (s *session) giveBack() {
 	now := clock.Now()
 	m.condemn(now)
 	m.checkedIn = now
+	p.noteRole(m, now)
 	used := p.checkIn(m, now)
 	p.in.Used(context.Background(), clock.Seconds(used))
 	p.diary.CheckedIn(m.conn.PID(), time.Duration(used))

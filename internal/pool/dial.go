@@ -23,6 +23,9 @@ var _ lease.Dialer = maker{}
 func (p maker) Dial(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, p.dialer.Limit())
 	defer cancel()
+	if p.scout != nil {
+		p.scout.Wake()
+	}
 	start := clock.Now()
 	m := &member{observer: p.newObserver(), neverLent: true, begun: start}
 	ctx, op := p.in.Target(nil).BeginConnect(ctx)
@@ -43,7 +46,7 @@ func (p maker) Dial(ctx context.Context) error {
 	}
 	p.doubts.End()
 	p.diary.DialSucceeded(ctx)
-	m.conn = conn
+	m.conn, m.role = conn, conn.Role()
 	p.settle(m)
 	m.checkedIn = m.dialled
 	m.login, m.share = conn.Login(), rand.Float64()

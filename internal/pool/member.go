@@ -7,6 +7,7 @@ import (
 
 	"github.com/pgprod/pgprod/internal/clock"
 	"github.com/pgprod/pgprod/internal/credentials"
+	"github.com/pgprod/pgprod/internal/hosts"
 	"github.com/pgprod/pgprod/internal/link"
 )
 
@@ -27,6 +28,8 @@ type member struct {
 	checkedIn int64              // by package clock: when it was last given back, or made
 	login     *credentials.Issue // what it was made with, if that may end before it; else nil. Not changed
 	share     float64            // from 0 to 1, its own, see credentials.Issue.RetireAt. Not changed
+	role      hosts.Role         // what its server was when its owner last looked
+	roleSeen  int64              // by package clock: when that was
 	neverLent bool               // it was made, and nobody has borrowed it yet
 	condemned string             // the reason why it must not be lent again; "": it may be lent
 	closing   string             // the reason why it is being closed, one of diary.Reasons; "": it is not being closed

@@ -105,5 +105,6 @@ func (p *Pool) invalidate(c *link.Conn, epoch uint64, cause error) {
 	} else {
 		c.Host().Lost()
 	}
+	p.askHosts()
 	p.tasks.run(func() { p.sweep("invalid", func(m *member) bool { return m.place == at && m.lost() }) })
 }

@@ -14,6 +14,7 @@
 //	observer.go  what follows from what happens on a connection; errors in words for the diary
 //	dial.go      making connections, when the queue asks for one
 //	places.go    the addresses that connections lead to, and what happens when one of them was lost
+//	scout.go     asking the hosts in the background
 //	retire.go    replacing connections before their credentials end
 //	leak.go      who has borrowed a connection, and who has had it for too long
 //	itself.go    callers that perhaps wait for themselves
@@ -47,6 +48,7 @@ import (
 	"github.com/pgprod/pgprod/internal/credentials"
 	"github.com/pgprod/pgprod/internal/diagnose"
 	"github.com/pgprod/pgprod/internal/diary"
+	"github.com/pgprod/pgprod/internal/hosts"
 	"github.com/pgprod/pgprod/internal/instruments"
 	"github.com/pgprod/pgprod/internal/lease"
 	"github.com/pgprod/pgprod/internal/link"
@@ -98,6 +100,7 @@ type Pool struct {
 	preflight *diagnose.Preflight      // looks once at how the server is set up
 	watch     watch                    // samples for the live page
 	repeats   *repeats.Detector        // finds statements that are repeated where one would do; nil but in development
+	scout     *hosts.Scout             // asks the hosts in the background; nil: there is only one
 	retiring  retiring                 // replaces idle connections before their credentials end
 	slow      slowWatch                // notices slow statements that still run
 	silence   silenceWatch             // notices hosts that say nothing any more
@@ -145,6 +148,7 @@ func New(cfg *settings.Config, hooks Hooks) (*Pool, error) {
 		AfterConnect: hooks.AfterConnect, Target: func(at net.Addr) *instruments.Target { return p.in.Target(at) },
 		Tagged: hooks.Commenter != nil, HostChanged: p.hostChanged, Repeats: p.repeats,
 	})
+	p.scout = p.newScout()
 	hooks.Telemetry.PoolName, hooks.Telemetry.Server = cfg.PoolName, serverOf(cfg)
 	var err error
 	if p.in, err = instruments.New(hooks.Telemetry, p.state); err != nil { // from here on state may be called
@@ -175,6 +179,9 @@ func (p *Pool) Close() error {
 		return nil
 	}
 	p.endLife()
+	if p.scout != nil {
+		p.scout.Stop()
+	}
 	p.prober.Close()
 	p.queue.Close()
 	for _, m := range p.shelf.close() {
@@ -242,4 +249,7 @@ func (p *Pool) sweep(reason string, outdated func(*member) bool) {
 
 // suspect is called when the server didn't react to a cancel request, so that it may be dead: each connection on which it
 // has not answered since must answer a ping before it is lent.
-func (p *Pool) suspect() { p.trust.suspicion.Store(clock.Now()) }
+func (p *Pool) suspect() {
+	p.trust.suspicion.Store(clock.Now())
+	p.askHosts()
+}
