@@ -3,6 +3,8 @@ package pool
 import (
 	"context"
 	"errors"
+	"net"
+	"slices"
 	"time"
 
 	"github.com/pgprod/pgprod/internal/clock"
@@ -14,7 +16,7 @@ import (
 // newScout returns what asks the hosts in the background, or nil if there is only one: nothing depends on what is known of it.
 func (p *Pool) newScout() *hosts.Scout {
 	board := p.dialer.Hosts()
-	if len(board.Hosts()) < 2 {
+	if len(board.Hosts()) < 2 || slices.ContainsFunc(board.Hosts(), isNamed) { // TODO: names too, once a check may be for one host
 		return nil
 	}
 	return hosts.NewScout(hosts.ScoutOptions{
@@ -22,6 +24,8 @@ func (p *Pool) newScout() *hosts.Scout {
 		Needed: func() bool { return !p.closed.Load() && (p.books.size.Load() > 0 || p.queue.Awaited()) },
 	})
 }
+
+func isNamed(h *hosts.Host) bool { return net.ParseIP(h.At().Host) == nil }
 
 // askHosts has all hosts asked at once, in the background: one of them has gone, and another may have taken its place.
 func (p *Pool) askHosts() {
