@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/pgprod/pgprod/internal/clock"
@@ -50,7 +51,7 @@ func (p *Pool) askHost(h *hosts.Host) {
 	ctx, cancel := context.WithTimeout(p.life, p.dialer.PingTimeout())
 	defer cancel()
 	began := time.Now()
-	c, err := p.dialer.Dial(ctx, p.newObserver(), &link.Check{Anywhere: true, Only: h.Name()})
+	c, err := p.dialer.Dial(ctx, p.newObserver(), &link.Check{Anywhere: true, Only: h.Name(), Heard: new(atomic.Int64)})
 	if err != nil {
 		if _, nothing := errors.AsType[*link.LoginError](err); !nothing && p.life.Err() == nil {
 			h.Fails(err)
