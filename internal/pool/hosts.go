@@ -25,12 +25,13 @@ func (p *Pool) hosts() (all []activity.HostStatus) {
 	return all
 }
 
-// hostChanged tells the diary that a host has gone, come back or changed its role. It is the Board's Changed hook. Of a single
-// host nothing is told, since the lines about dials and lost connections say all of it.
+// hostChanged does what follows when a host has gone, come back or changed its role, and tells the diary. It is the Board's
+// Changed hook. Of a single host nothing is told, since the lines about dials and lost connections say all of it.
 func (p *Pool) hostChanged(h *hosts.Host, c hosts.Change) {
 	if len(p.dialer.Hosts().Hosts()) == 1 || p.closed.Load() {
 		return
 	}
+	p.heed(c)
 	is := diary.Host{Name: h.Name(), Role: c.Is.Role.String()}
 	if c.Is.State != c.Was.State {
 		p.tellState(h, is, c)

@@ -35,8 +35,8 @@ func (p *Pool) askHosts() {
 	}
 }
 
-// hostChanged is called when the state or the role of a host has changed.
-func (p *Pool) hostChanged(_ *hosts.Host, c hosts.Change) {
+// heed is called by hostChanged. If a host was found that will do, the dials that pause go on.
+func (p *Pool) heed(c hosts.Change) {
 	if p.scout == nil {
 		return
 	}

@@ -268,6 +268,3 @@ func (p *Pool) execute(s sentence) {
 		m.conn.Sever(s.err)
 	}
 }
-
-// askHosts has the other hosts asked what they are now. TODO(scout)
-func (p *Pool) askHosts() {}
