@@ -5,6 +5,7 @@
 //	semconv.go      names that Go's package of the conventions hasn't got, or that are our own
 //	server.go       Server: what was configured; peer: what was reached
 //	target.go       Target: the server with the names and attributes of its statements
+//	hosts.go        the metrics of hosts, where there are several
 //	operation.go    Operation: one statement under way, from which a span and measurements come
 //	provider.go     the tracer: of the provider that the application gave, or sets globally at any time
 //	errortype.go    what went wrong: error.type, and a message without values
@@ -49,6 +50,7 @@ type PoolState struct {
 	Leaks          int64            // connections that a caller held longer than leak_detection
 	ServerLimit    int64            // connections that the server has room for, of all its clients; 0: not known
 	Health         string           // what the last health check has found, one of activity's words; "": not known
+	Hosts          []HostState      // what is known of each host, if the pool has several; else none
 }
 
 // Instruments are the metrics and spans of one pool. They are safe for concurrent use. Close ends them.
@@ -125,7 +127,7 @@ func (i *Instruments) observe(m metric.Meter, state func() PoolState) error {
 		o.report(to, state())
 		return nil
 	}, o.count, o.idleMax, o.idleMin, o.limit, o.pending, o.timeouts, o.failed, o.overflow, o.closed, o.leaks, o.unknown, o.again,
-		o.room, o.health)
+		o.room, o.health, o.hosts.state, o.hosts.role, o.hosts.latency, o.hosts.connections)
 	return err
 }
 

@@ -21,6 +21,7 @@ type observed struct {
 	timeouts, failed, overflow, leaks       metric.Int64ObservableCounter
 	closed, unknown, again                  metric.Int64ObservableCounter // by reason
 	room, health                            metric.Int64ObservableGauge
+	hosts                                   observedHosts
 
 	all, idle, used metric.MeasurementOption // the attributes pool, and those with a state of connections
 }
@@ -72,7 +73,7 @@ func (o *observed) makeGauges(m metric.Meter) error {
 		metric.WithDescription("Connections that the server has room for, of all its clients together."))
 	o.health, e2 = m.Int64ObservableGauge(healthState, metric.WithUnit("{state}"),
 		metric.WithDescription("1 for the state that the last health check has found, 0 for the others."))
-	return errors.Join(e1, e2)
+	return errors.Join(e1, e2, o.hosts.makeInstruments(m))
 }
 
 // makeOptions makes the options that are the same for each collection.
@@ -81,9 +82,9 @@ func (o *observed) makeOptions() {
 	o.idle, o.used = o.with(semconv.DBClientConnectionStateIdle), o.with(semconv.DBClientConnectionStateUsed)
 }
 
-// with returns the option for the pool's attributes and another one.
-func (o *observed) with(more attribute.KeyValue) metric.MeasurementOption {
-	return withAttributes(append(slices.Clip(o.pool), more))
+// with returns the option for the pool's attributes and others.
+func (o *observed) with(more ...attribute.KeyValue) metric.MeasurementOption {
+	return withAttributes(append(slices.Clip(o.pool), more...))
 }
 
 // withAttributes returns the option for a measurement with these attributes.
@@ -111,6 +112,7 @@ func (o *observed) report(to metric.Observer, s PoolState) {
 	if s.Health != "" {
 		o.reportHealth(to, s.Health)
 	}
+	o.reportHosts(to, s.Hosts)
 	o.reportBy(reasonKey, to, o.unknown, s.Unknown)
 	o.reportBy(semconv.ErrorTypeKey, to, o.again, s.BegunAgain)
 	o.reportBy(reasonKey, to, o.closed, s.Closed)
@@ -119,12 +121,16 @@ func (o *observed) report(to metric.Observer, s PoolState) {
 // reportHealth tells a collection which of the states the pool is in.
 func (o *observed) reportHealth(to metric.Observer, is string) {
 	for _, state := range []string{activity.Healthy, activity.Degraded, activity.Unhealthy} {
-		value := int64(0)
-		if state == is {
-			value = 1
-		}
-		to.ObserveInt64(o.health, value, o.with(stateKey.String(state)))
+		to.ObserveInt64(o.health, oneIf(state == is), o.with(stateKey.String(state)))
 	}
+}
+
+// oneIf is 1 for true, else 0.
+func oneIf(is bool) int64 {
+	if is {
+		return 1
+	}
+	return 0
 }
 
 // reportBy tells a collection a counter's numbers by the values of an attribute.

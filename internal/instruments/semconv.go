@@ -32,7 +32,14 @@ const (
 	transactionRetries  = "pgprod.transaction.retries"
 	serverLimit         = "pgprod.server.connection.limit"
 	healthState         = "pgprod.health.state"
+	hostState           = "pgprod.host.state"
+	hostRole            = "pgprod.host.role"
+	hostLatency         = "pgprod.host.latency"
+	hostConnections     = "pgprod.host.connection.count"
 
+	hostNameKey           = attribute.Key("pgprod.host.name")
+	hostStateKey          = attribute.Key("pgprod.host.state")
+	hostRoleKey           = attribute.Key("pgprod.host.role")
 	reasonKey             = attribute.Key("pgprod.reason")
 	stateKey              = attribute.Key("pgprod.state")
 	waitDurationKey       = attribute.Key("pgprod.wait.duration")

@@ -155,5 +155,6 @@ func (p *Pool) state() instruments.PoolState {
 		BegunAgain:     again,
 		ServerLimit:    p.preflight.Limit(),
 		Health:         p.prober.State(),
+		Hosts:          p.hostStates(),
 	}
 }

@@ -25,6 +25,19 @@ func (p *Pool) hosts() (all []activity.HostStatus) {
 	return all
 }
 
+// hostStates returns the same for metrics, if there are several hosts: the figures of a single one are the pool's.
+func (p *Pool) hostStates() (all []instruments.HostState) {
+	if len(p.dialer.Hosts().Hosts()) == 1 {
+		return nil
+	}
+	for _, h := range p.hosts() {
+		all = append(all, instruments.HostState{
+			Name: h.Host, State: h.State, Role: h.Role, Latency: h.Latency.Seconds(), Connections: int64(h.Connections),
+		})
+	}
+	return all
+}
+
 // hostChanged does what follows when a host has gone, come back or changed its role, and tells the diary. It is the Board's
 // Changed hook. Of a single host nothing is told, since the lines about dials and lost connections say all of it.
 func (p *Pool) hostChanged(h *hosts.Host, c hosts.Change) {

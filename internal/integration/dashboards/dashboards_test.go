@@ -279,7 +279,7 @@ func (h *history) testComplete(t *testing.T) {
 	maps.DeleteFunc(names, func(name string, _ bool) bool { return strings.Contains(name, ":") }) // of recording rules
 	delete(names, "target_info")
 	delete(names, "db_client_connection_idle_min") // pool_min, a setting
-	assert.Len(t, names, 18)
+	assert.Len(t, names, 22)
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		assert.Contains(t, string(dashboards.Grafana), name)
 	}

@@ -36,7 +36,7 @@ type story struct {
 	over   []string // those of them that don't fire any more at the end
 }
 
-// stories are told side by side. The first six cause no alert; each of the others shows one kind of trouble.
+// stories are told side by side. The first seven cause no alert; each of the others shows one kind of trouble.
 var stories = []story{
 	{name: "healthy", options: append(size(4, 2), pgprod.WithPreflight(true)), round: healthy},
 	{name: "idle", options: size(2, 0), round: func(*program, int) error { return nil }},
@@ -70,6 +70,8 @@ var stories = []story{
 		}
 		return p.ordinary()
 	}},
+	{name: "of two hosts", options: size(2, 0), server: func(u *url.URL) { u.Host += ",localhost:" + u.Port() },
+		round: func(p *program, _ int) error { return p.ordinary() }},
 	{name: "full", options: size(2, 0), alerts: []string{"PgprodDegraded", "PgprodPoolNearlyFull"},
 		round: func(p *program, n int) (err error) {
 			if n == 0 {
@@ -139,6 +141,8 @@ var stories = []story{
 			}
 			return nil
 		}},
+	{name: "without a second host", options: size(2, 0), server: func(u *url.URL) { u.Host = "127.0.0.1:1," + u.Host },
+		alerts: []string{"PgprodHostDown"}, round: func(p *program, _ int) error { return p.ordinary() }},
 	{name: "robbed", options: size(2, 0), alerts: []string{"PgprodConnectionsInvalidated"},
 		round: func(p *program, n int) error {
 			if n%2 == 0 && n < 20 {
