@@ -34,6 +34,7 @@ func (o own) Description() string { return o.description }
 var (
 	counter   = shape{kind: pmetric.MetricTypeSum, value: pmetric.NumberDataPointValueTypeInt, monotonic: true}
 	gauge     = shape{kind: pmetric.MetricTypeGauge, value: pmetric.NumberDataPointValueTypeInt}
+	seconds   = shape{kind: pmetric.MetricTypeGauge, value: pmetric.NumberDataPointValueTypeDouble}
 	upDown    = shape{kind: pmetric.MetricTypeSum, value: pmetric.NumberDataPointValueTypeInt}
 	durations = shape{kind: pmetric.MetricTypeHistogram, buckets: "[0.001 0.005 0.01 0.05 0.1 0.5 1 5 10]"}
 	rowCounts = shape{kind: pmetric.MetricTypeHistogram, buckets: "[1 2 5 10 20 50 100 200 500 1000 2000 5000 10000]"}
@@ -76,6 +77,10 @@ var metrics = []struct {
 	{own{"pgprod.server.connection.limit", "{connection}",
 		"Connections that the server has room for, of all its clients together."}, gauge},
 	{own{"pgprod.health.state", "{state}", "1 for the state that the last health check has found, 0 for the others."}, gauge},
+	{own{"pgprod.host.state", "{state}", "1 for the state that a host is in, 0 for the others."}, gauge},
+	{own{"pgprod.host.role", "{role}", "1 for the role that a host has last said it has, 0 for the others."}, gauge},
+	{own{"pgprod.host.latency", "s", "How long the last answer of a host that is up has taken."}, seconds},
+	{own{"pgprod.host.connection.count", "{connection}", "Connections of the pool to a host."}, upDown},
 }
 
 // A snapshot is one export of the driver's metrics.
@@ -224,6 +229,7 @@ func TestACollectorGetsEachMetricWithItsAttributes(t *testing.T) {
 	flush := func() { require.NoError(t, meters.ForceFlush(context.Background())) }
 	s.run(ctx, flush)
 	caller.End()
+	s.several()
 	flush()
 
 	all := c.snapshots(t)

@@ -42,6 +42,10 @@ var prometheusNames = []struct{ name, kind string }{
 	{"pgprod_transaction_retries_total", "counter"},
 	{"pgprod_server_connection_limit", "gauge"},
 	{"pgprod_health_state", "gauge"},
+	{"pgprod_host_state", "gauge"},
+	{"pgprod_host_role", "gauge"},
+	{"pgprod_host_latency_seconds", "gauge"},
+	{"pgprod_host_connection_count", "gauge"},
 }
 
 // scrape is one page of a registry.
@@ -62,6 +66,7 @@ func TestPrometheusSeesEachMetricByTheNameThatTheReadmeGives(t *testing.T) {
 	t.Cleanup(func() { require.NoError(t, meters.Shutdown(context.Background())) })
 	s := newScript(t, pgprod.WithMeterProvider(meters))
 	s.run(t.Context(), func() {})
+	s.several()
 
 	page := scrape(t, registry)
 	for _, want := range prometheusNames {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"net/url"
 	"slices"
 	"testing"
 	"time"
@@ -17,12 +18,13 @@ import (
 	"github.com/pgprod/pgprod/internal/pgtest"
 )
 
-// mainPool, smallPool and askedPool are the names of the script's pools. The small one is there for its timeouts, and the
-// last one for what is asked about the server.
+// The names of the script's pools. The small one is there for its timeouts, the next one for what is asked about the server, and
+// the last one has several hosts.
 const (
-	mainPool  = "main"
-	smallPool = "small"
-	askedPool = "asked"
+	mainPool    = "main"
+	smallPool   = "small"
+	askedPool   = "asked"
+	severalPool = "several"
 )
 
 // A script is what an application does to a database, so that each span and metric is seen at least once.
@@ -67,6 +69,24 @@ func (s *script) run(ctx context.Context, full func()) {
 	s.queue(ctx, db, full)
 	s.timeout(ctx)
 	s.ask()
+}
+
+// several opens a pool that has two hosts, of which the first refuses, and waits until the metrics have what is known of the
+// other one.
+func (s *script) several() {
+	s.t.Helper()
+	u, err := url.Parse(s.dsn)
+	require.NoError(s.t, err)
+	u.Host = "127.0.0.1:1," + u.Host
+	opts := append([]pgprod.Option{pgprod.WithPreflight(false), pgprod.WithPoolName(severalPool)}, s.opts...)
+	db, err := pgprod.Open(u.String(), opts...)
+	require.NoError(s.t, err)
+	s.t.Cleanup(func() { assert.NoError(s.t, db.Close()) })
+	require.NoError(s.t, db.PingContext(s.t.Context()))
+	pgtest.Eventually(s.t, 20*time.Second, func() bool {
+		status, err := pgprod.Status(db)
+		return err == nil && status.Hosts[0].State == "down" && status.Hosts[1].Latency > 0
+	}, "nobody asks the hosts")
 }
 
 func (s *script) exec(ctx context.Context, db interface {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"strings"
 	"testing"
@@ -193,6 +194,19 @@ func pgprodsOwn(t *testing.T, dsn string, to *Record) {
 	wait(t, db, ctx)
 	slow(ctx, t, dsn, to)
 	pgtest.Eventually(t, 20*time.Second, func() bool { return to.has("pgprod.server.connection.limit") }, "no preflight")
+}
+
+// several opens a pool that has two hosts, of which the first refuses. It isn't part of the program, whose server.address is that
+// of one.
+func several(t *testing.T, dsn string, to *Record) {
+	u, err := url.Parse(dsn)
+	require.NoError(t, err)
+	u.Host = "127.0.0.1:1," + u.Host
+	db, err := pgprod.Open(u.String(), pgprod.WithTracerProvider(to.Tracers), pgprod.WithMeterProvider(to.Meters), pgprod.WithPreflight(false))
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, db.Close()) })
+	require.NoError(t, db.PingContext(t.Context()))
+	pgtest.Eventually(t, 20*time.Second, func() bool { return to.has("pgprod.host.latency") }, "nobody asks the hosts")
 }
 
 // slow has a statement wait for another program's lock until the pool has found out.

@@ -16,6 +16,7 @@ import (
 	"github.com/pgprod/pgprod/internal/activity"
 	"github.com/pgprod/pgprod/internal/diary"
 	"github.com/pgprod/pgprod/internal/docs"
+	"github.com/pgprod/pgprod/internal/hosts"
 	"github.com/pgprod/pgprod/internal/link"
 )
 
@@ -119,7 +120,9 @@ func (a *audit) metric(m metricdata.Metrics) {
 }
 
 func TestTheRegistryHasWhatPgprodReportsAndNothingElse(t *testing.T) {
-	to, r := run(t, clients[0], newDatabase(t)), registry(t)
+	dsn := newDatabase(t)
+	to, r := run(t, clients[0], dsn), registry(t)
+	several(t, dsn, to)
 	a := &audit{T: t, registry: r, defined: r.Defined(), seen: map[string]bool{}}
 	for _, s := range to.spans() {
 		a.span(s)
@@ -177,6 +180,9 @@ func TestTheRegistryHasEachValue(t *testing.T) {
 	for name, want := range map[string][]string{
 		"pgprod.reason": reasons,
 		"pgprod.state":  {activity.Healthy, activity.Degraded, activity.Unhealthy},
+
+		"pgprod.host.state": {hosts.Up.String(), hosts.Down.String(), hosts.Unknown.String()},
+		"pgprod.host.role":  {hosts.Primary.String(), hosts.ReadOnly.String(), hosts.Standby.String()},
 	} {
 		got, err := registry(t).Defined()[name].Members()
 		require.NoError(t, err)
