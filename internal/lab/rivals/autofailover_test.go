@@ -86,8 +86,10 @@ func (a *autoFailover) switchover(*node) {
 
 func TestPgAutoFailoverSwitchesOverAndFailsOver(t *testing.T) {
 	a := startAutoFailover(t)
-	compare(t, cluster{name: "pg_auto_failover", nodes: a.nodes, clients: through("", hosts(a.nodes)), whole: a.whole, faults: []fault{
+	tab := &table{name: "pg_auto_failover"}
+	compare(t, cluster{nodes: a.nodes, clients: through("", hosts(a.nodes)), whole: a.whole, faults: []fault{
 		{name: "switchover", planned: true, inject: a.switchover},
 		{name: "kill -9 of the node", inject: func(n *node) { n.program.kill() }, mend: func(n *node) { n.program.again() }},
-	}})
+	}}, *runs, tab)
+	tab.judge(t)
 }

@@ -15,7 +15,6 @@ import (
 
 // A cluster is some nodes, and the clients that use them.
 type cluster struct {
-	name    string
 	nodes   []*node
 	clients []client
 	faults  []fault
@@ -41,33 +40,32 @@ func hosts(nodes []*node) string {
 		"/postgres?sslmode=disable&connect_timeout=5&target_session_attrs=read-write"
 }
 
-// compare runs the clients' loads on a cluster, injects its faults, and prints and judges what became of the calls.
-func compare(t *testing.T, c cluster) {
+// compare runs the clients' loads on a cluster, injects its faults so many times, and adds what became of the calls to a table.
+func compare(t *testing.T, c cluster, runs int, tab *table) {
 	t.Helper()
 	w := startWatch(t, c.nodes)
 	primary, _ := w.other(t, nil)
 	c.whole(primary)
 	loads := startLoads(t, primary.dsn(), c.clients)
-	table := newTable(c, loads)
-	for run := range *runs {
+	for run := range runs {
 		for _, f := range c.faults {
 			await(t, loads)
 			old, _ := w.primary()
 			injected := time.Now()
 			f.inject(old)
 			next, promoted := w.other(t, old)
-			t.Logf("run %d of %s, %s: from %s to %s, which was promoted %v after the order", run+1, c.name, f.name, old.name,
+			t.Logf("run %d, %s: from %s to %s, which was promoted %v after the order", run+1, f.name, old.name,
 				next.name, promoted.Sub(injected).Round(time.Millisecond))
 			await(t, loads)
 			if f.mend != nil {
 				f.mend(old)
 			}
 			c.whole(next)
-			table.add(t, f, next, injected, promoted)
+			for _, l := range loads {
+				tab.add(t, f, l, next, injected, promoted)
+			}
 		}
 	}
-	t.Log("\n" + table.String())
-	table.judge(t)
 }
 
 // streaming waits until a primary has so many standbys, of which the commits of one at least are waited for.

@@ -59,30 +59,27 @@ func fail(err error) {
 	os.Exit(1)
 }
 
-// obey waits for an order, or the end of the input, and carries it out for the rest of the process's life.
+// obey waits for an order, or the end of the input, and carries it out for the rest of the process's life. SIGQUIT goes to the
+// guard's own children only, whom all others become who lose their parent: so that each cleans up what it has started.
 func obey() {
 	word, _ := io.ReadAll(io.LimitReader(os.Stdin, 1)) // an error is the end of the input, too
-	began, last := time.Now(), syscall.SIGKILL
-	if string(word) != killWord {
-		last = syscall.SIGQUIT
+	gentle := string(word) != killWord
+	for began := time.Now(); gentle && time.Since(began) < gentleTime; time.Sleep(100 * time.Millisecond) {
+		signalAll(processes()[os.Getpid()], syscall.SIGQUIT)
 	}
-	for {
-		if time.Since(began) > gentleTime {
-			last = syscall.SIGKILL
-		}
-		for _, pid := range descendants(os.Getpid()) {
-			_ = syscall.Kill(pid, last) // it may have ended
-		}
-		pause := 2 * time.Millisecond
-		if last == syscall.SIGQUIT {
-			pause = 100 * time.Millisecond // who cleans up shall not be disturbed all the time
-		}
-		time.Sleep(pause)
+	for ; ; time.Sleep(2 * time.Millisecond) {
+		signalAll(descendants(os.Getpid()), syscall.SIGKILL)
 	}
 }
 
-// descendants are the processes below one.
-func descendants(of int) (found []int) {
+func signalAll(pids []int, sig syscall.Signal) {
+	for _, pid := range pids {
+		_ = syscall.Kill(pid, sig) // it may have ended
+	}
+}
+
+// processes are those that exist, by their parents.
+func processes() map[int][]int {
 	children := map[int][]int{}
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat") // the only error is a bad pattern
 	for _, path := range stats {
@@ -90,6 +87,12 @@ func descendants(of int) (found []int) {
 			children[parent] = append(children[parent], pid)
 		}
 	}
+	return children
+}
+
+// descendants are the processes below one.
+func descendants(of int) (found []int) {
+	children := processes()
 	for next := children[of]; len(next) > 0; {
 		var below []int
 		for _, pid := range next {

@@ -105,6 +105,7 @@ func startEtcd(t *testing.T) string {
 		"--listen-client-urls", "http://"+clients, "--advertise-client-urls", "http://"+clients,
 		"--listen-peer-urls", "http://"+peers, "--initial-advertise-peer-urls", "http://"+peers,
 		"--initial-cluster", "default=http://"+peers)
+	t.Cleanup(etcd.kill) // it has nothing to clean up
 	etcd.await("it is healthy", func() bool {
 		resp, err := http.Get("http://" + clients + "/health")
 		if err != nil {
@@ -166,12 +167,14 @@ func TestPatroniSwitchesOverAndFailsOver(t *testing.T) {
 	clients := through("", hosts(p.nodes))
 	clients = append(clients, through("HAProxy", p.startHAProxy("3s", 3, 2))...)
 	clients = append(clients, through("HAProxy that asks each 0.5 s", p.startHAProxy("500ms", 1, 1))...)
-	compare(t, cluster{name: "Patroni", nodes: p.nodes, clients: clients, whole: p.whole, faults: []fault{
+	tab := &table{name: "Patroni"}
+	compare(t, cluster{nodes: p.nodes, clients: clients, whole: p.whole, faults: []fault{
 		{name: "switchover", planned: true, inject: p.switchover},
 		{name: "kill -9 of the server", inject: p.crash},
 		{name: "kill -9 of server and Patroni, ttl 20 s", inject: func(n *node) { n.program.kill() },
 			mend: func(n *node) { n.program.again() }},
-	}})
+	}}, *runs, tab)
+	tab.judge(t)
 }
 
 // haproxyConfig is that of Patroni's manual: its address, how often it asks Patroni, how many answers change its mind either way.
@@ -209,6 +212,7 @@ func (p *patroni) startHAProxy(inter string, fall, rise int) string {
 	}
 	pgtest.WriteFileTB(t, filepath.Join(home, "haproxy.cfg"), config)
 	proxy := start(t, home, "haproxy", find(t, "haproxy"), "-db", "-f", filepath.Join(home, "haproxy.cfg"))
+	t.Cleanup(proxy.kill) // it has nothing to clean up, and takes SIGQUIT for a question
 	n := &node{name: "haproxy", address: front}
 	proxy.await("it leads to a primary", func() bool { return answers(n) })
 	return hosts([]*node{n})

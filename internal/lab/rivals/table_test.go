@@ -19,7 +19,7 @@ import (
 // A row is what a fault has cost a client, in all runs.
 type row struct {
 	fault   fault
-	load    *load
+	client  client
 	resumed []time.Duration // from the promotion to the first success after it, by run
 	longest []time.Duration // that a worker was without success, by run
 
@@ -37,31 +37,28 @@ type told struct {
 
 // A table has the rows of a cluster.
 type table struct {
-	cluster cluster
-	loads   []*load
-	rows    []*row
+	name string
+	rows []*row
 }
 
-func newTable(c cluster, loads []*load) *table {
-	tab := &table{cluster: c, loads: loads}
-	for _, f := range c.faults {
-		for _, l := range loads {
-			tab.rows = append(tab.rows, &row{fault: f, load: l, texts: map[string]*told{}})
-		}
-	}
-	return tab
-}
-
-// add adds a run: what became of the calls since the fault was injected, by what the new primary has.
-func (tab *table) add(t *testing.T, f fault, primary *node, injected, promoted time.Time) {
-	t.Helper()
+// row is that of a fault and a client.
+func (tab *table) row(f fault, c client) *row {
 	for _, r := range tab.rows {
-		if r.fault.name == f.name {
-			deeds := r.load.since(injected)
-			r.time(deeds, injected, promoted)
-			r.count(deeds, rowsOf(t, primary, r.load.client, lowest(deeds)), promoted)
+		if r.fault.name == f.name && r.client.name == c.name {
+			return r
 		}
 	}
+	r := &row{fault: f, client: c, texts: map[string]*told{}}
+	tab.rows = append(tab.rows, r)
+	return r
+}
+
+// add adds a run: what became of a client's calls since the fault was injected, by what the new primary has.
+func (tab *table) add(t *testing.T, f fault, l *load, primary *node, injected, promoted time.Time) {
+	t.Helper()
+	deeds, r := l.since(injected), tab.row(f, l.client)
+	r.time(deeds, injected, promoted)
+	r.count(deeds, rowsOf(t, primary, l.client, lowest(deeds)), promoted)
 }
 
 // lowest is the first number among the deeds.
@@ -152,11 +149,11 @@ var changing = regexp.MustCompile(`127\.0\.\d+\.\d+:\d+|\b\d+(\.\d+)?(ms|µs|s)?
 // String is the table in Markdown.
 func (tab *table) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "| %s, %d runs | client | promotion → success | a worker without success | calls | errors | unknown | doubled | lost |\n",
-		tab.cluster.name, *runs)
+	fmt.Fprintf(&b, "\n| %s, %d runs | client | promotion → success | a worker without success | calls | errors | unknown | doubled | lost |\n",
+		tab.name, *runs)
 	b.WriteString("|---|---|---|---|---|---|---|---|---|\n")
 	for _, r := range tab.rows {
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %d | %d | %d | %d | %d |\n", r.fault.name, r.load.name, span(r.resumed), span(r.longest),
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %d | %d | %d | %d | %d |\n", r.fault.name, r.client.name, span(r.resumed), span(r.longest),
 			r.calls, r.errors, r.unknown, r.doubled, r.lost)
 	}
 	return b.String()
@@ -168,7 +165,7 @@ func span(all []time.Duration) string {
 		return "never"
 	}
 	sorted := slices.Sorted(slices.Values(all))
-	middle, most := sorted[len(sorted)/2], sorted[len(sorted)-1]
+	middle, most := sorted[(len(sorted)-1)/2], sorted[len(sorted)-1]
 	if len(sorted) == 1 {
 		return seconds(most)
 	}
@@ -182,22 +179,23 @@ func seconds(d time.Duration) string {
 	return fmt.Sprintf("%.1f s", d.Seconds())
 }
 
-// judge fails the test where pgprod hasn't kept its promises.
+// judge prints the table, and fails the test where pgprod hasn't kept its promises.
 func (tab *table) judge(t *testing.T) {
+	t.Log(tab.String())
 	for _, r := range tab.rows {
-		if !r.load.pgprod {
+		if !r.client.pgprod {
 			continue
 		}
 		for text, n := range r.texts {
-			t.Logf("%s, %s: %d times, the first from %v to %v after the promotion: %s", r.fault.name, r.load.name, n.times, n.began,
+			t.Logf("%s, %s: %d times, the first from %v to %v after the promotion: %s", r.fault.name, r.client.name, n.times, n.began,
 				n.ended, text)
 		}
-		what := r.fault.name + ", " + r.load.name
+		what := r.fault.name + ", " + r.client.name
 		assert.Zero(t, r.lost, "%s: acknowledged and lost", what)
 		assert.Zero(t, r.doubled, "%s: there twice", what)
 		assert.Zero(t, r.wrong, "%s: denied, and there", what)
 		assert.NotEmpty(t, r.resumed, "%s: no success after the promotion", what)
-		if r.fault.planned && r.load.direct { // a proxy cuts connections while something runs on them
+		if r.fault.planned && r.client.direct { // a proxy cuts connections while something runs on them
 			assert.Zero(t, r.errors, "%s: errors", what)
 		}
 	}
