@@ -39,7 +39,7 @@ var impatience = []string{
 
 func startAutoFailover(t *testing.T) *autoFailover {
 	t.Helper()
-	findServer(t)
+	needServer(t)
 	a := &autoFailover{t: t, program: find(t, "pg_autoctl"), monitor: &node{name: "monitor", address: address(t, 2, 9)}}
 	a.create(a.monitor, "monitor")
 	a.monitor.program.await("it answers", func() bool { return answers(a.monitor) })

@@ -5,7 +5,7 @@
 //	.ci/run lab
 //	go test -tags lab -v -count=1 -timeout 0 ./internal/lab/rivals -runs 5
 //
-// It needs Linux, the programs of PostgreSQL 15, and these packages; the tests fail without them:
+// It needs Linux and these packages (or those of the distribution's version of PostgreSQL), without which its tests fail:
 //
 //	apt-get install --no-install-recommends postgresql-15 etcd-server patroni haproxy pgpool2 \
 //		pg-auto-failover-cli postgresql-15-auto-failover

@@ -22,8 +22,8 @@ import (
 // patroniNode is Patroni's configuration of a node: the name, the address of its REST API, etcd's, the server's, its directory.
 //
 // ttl is the least that Patroni's manual allows; loop_wait and retry_timeout follow it down, so that a switchover begins soon.
-// With primary_start_timeout 0 a server that has crashed is not started again where it was if there is another one.
-const patroniNode = `
+// With primary_start_timeout 0 (once master_…) a server that has crashed is not started again where it was if there is another.
+var patroniNode = `
 scope: lab
 name: %[1]s
 restapi: {listen: '%[2]s', connect_address: '%[2]s'}
@@ -36,6 +36,7 @@ bootstrap:
     maximum_lag_on_failover: 1048576
     synchronous_mode: true
     master_start_timeout: 0
+    primary_start_timeout: 0
     postgresql:
       use_pg_rewind: true
       parameters:
@@ -78,7 +79,7 @@ func address(t testing.TB, x, y int) string {
 // startPatroni starts etcd and three nodes.
 func startPatroni(t *testing.T) *patroni {
 	t.Helper()
-	findServer(t)
+	needServer(t)
 	etcd, program := startEtcd(t), find(t, "patroni")
 	p := &patroni{t: t, apis: map[*node]string{}}
 	for i := range 3 {
@@ -198,8 +199,8 @@ listen primary
     default-server inter %[2]s fall %[3]d rise %[4]d on-marked-down shutdown-sessions
 `
 
-// startHAProxy starts an HAProxy that leads to the primary, and returns the DSN. That asks for a primary too: until HAProxy notices,
-// it leads to one that was demoted.
+// startHAProxy starts an HAProxy that leads to the primary, and returns the DSN. That asks for a primary too: until HAProxy
+// notices, it leads to one that was demoted.
 func (p *patroni) startHAProxy(inter string, fall, rise int) string {
 	t := p.t
 	t.Helper()

@@ -51,7 +51,7 @@ failover_command = '%[3]s/promote.sh "%%D" "%%H" "%%P" "%%d"'
 
 // promoteScript is the failover_command: it promotes the new primary if the old one is what has failed. Its arguments are the
 // data directory of what failed, the host of the new primary, the numbers of the old primary and of what failed.
-const promoteScript = `#!/bin/sh
+var promoteScript = `#!/bin/sh
 [ "$3" = "$4" ] || exit 0
 exec ` + binDir + `/pg_ctl promote -D '%s' -w
 `
@@ -66,7 +66,7 @@ type pgpool struct {
 
 func startPgpool(t *testing.T) *pgpool {
 	t.Helper()
-	findServer(t)
+	needServer(t)
 	t.Setenv("PG_BINDIR", binDir)
 	common := map[string]string{"synchronous_commit": "on", "max_connections": "300"}
 	primary := pgtest.StartTB(t, pgtest.Config{Settings: common})

@@ -25,8 +25,26 @@ var needed = map[string]string{
 	"etcd": "etcd-server", "patroni": "patroni", "haproxy": "haproxy", "pgpool": "pgpool2", "pg_autoctl": "pg-auto-failover-cli",
 }
 
-// binDir is where Debian has the programs of PostgreSQL 15, for which it has pg_auto_failover.
-const binDir = "/usr/lib/postgresql/15/bin"
+// binDir is where the programs of PostgreSQL are: of the newest one that there is with pg_auto_failover's extension.
+var binDir = findServer()
+
+func findServer() string {
+	extensions, _ := filepath.Glob("/usr/share/postgresql/*/extension/pgautofailover.control") // the only error is a bad pattern
+	if len(extensions) == 0 {
+		return ""
+	}
+	version := filepath.Base(filepath.Dir(filepath.Dir(extensions[len(extensions)-1])))
+	return "/usr/lib/postgresql/" + version + "/bin"
+}
+
+// needServer fails the test if there is no PostgreSQL as this laboratory needs it.
+func needServer(t testing.TB) {
+	t.Helper()
+	if _, err := os.Stat(filepath.Join(binDir, "postgres")); binDir == "" || err != nil {
+		t.Fatal("this test needs PostgreSQL with pg_auto_failover: apt-get install postgresql-15 postgresql-15-auto-failover" +
+			" (or of the version that the distribution has)")
+	}
+}
 
 // find returns the path of a program, or fails the test with the name of the package that has it.
 func find(t testing.TB, name string) string {
@@ -38,19 +56,6 @@ func find(t testing.TB, name string) string {
 	}
 	t.Fatalf("this test needs %s: apt-get install %s", name, needed[name])
 	return ""
-}
-
-// findServer fails the test if there is no PostgreSQL 15, or it lacks an extension.
-func findServer(t testing.TB) {
-	t.Helper()
-	for file, in := range map[string]string{
-		binDir + "/postgres": "postgresql-15",
-		"/usr/share/postgresql/15/extension/pgautofailover.control": "postgresql-15-auto-failover",
-	} {
-		if _, err := os.Stat(file); err != nil {
-			t.Fatalf("this test needs %s: apt-get install %s", file, in)
-		}
-	}
 }
 
 // A program is one that was started below a guard. Its methods fail the test that has started it.

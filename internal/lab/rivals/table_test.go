@@ -149,8 +149,8 @@ var changing = regexp.MustCompile(`127\.0\.\d+\.\d+:\d+|\b\d+(\.\d+)?(ms|µs|s)?
 // String is the table in Markdown.
 func (tab *table) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n| %s, %d runs | client | promotion → success | a worker without success | calls | errors | unknown | doubled | lost |\n",
-		tab.name, *runs)
+	fmt.Fprintf(&b, "\n| %s, %d runs | client | promotion → success | a worker without success | calls | errors | unknown |"+
+		" doubled | lost |\n", tab.name, *runs)
 	b.WriteString("|---|---|---|---|---|---|---|---|---|\n")
 	for _, r := range tab.rows {
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %d | %d | %d | %d | %d |\n", r.fault.name, r.client.name, span(r.resumed), span(r.longest),
