@@ -44,7 +44,7 @@ func hosts(nodes []*node) string {
 func compare(t *testing.T, c cluster, runs int, tab *table) {
 	t.Helper()
 	w := startWatch(t, c.nodes)
-	primary, _ := w.other(t, nil)
+	primary, _ := w.after(t, time.Time{})
 	c.whole(primary)
 	loads := startLoads(t, primary.dsn(), c.clients)
 	for run := range runs {
@@ -53,7 +53,7 @@ func compare(t *testing.T, c cluster, runs int, tab *table) {
 			old, _ := w.primary()
 			injected := time.Now()
 			f.inject(old)
-			next, promoted := w.other(t, old)
+			next, promoted := w.after(t, injected)
 			t.Logf("run %d, %s: from %s to %s, which was promoted %v after the order", run+1, f.name, old.name,
 				next.name, promoted.Sub(injected).Round(time.Millisecond))
 			await(t, loads)

@@ -18,7 +18,7 @@ import (
 )
 
 // patience is how long anything here may take, on a machine that is busy with something else.
-const patience = 45 * time.Second
+const patience = 2 * time.Minute
 
 // needed are the programs of this laboratory, and Debian's packages that have them.
 var needed = map[string]string{

@@ -25,21 +25,29 @@ func (n *node) dsn() string {
 
 // A watch asks all nodes all the time which of them is the primary.
 type watch struct {
-	mu        sync.Mutex // guards what follows
-	primaries map[*node]bool
-	promoted  map[*node]time.Time // when it was first seen as a primary, after it was none
+	mu   sync.Mutex // guards seen
+	seen map[*node]*sight
+}
+
+// A sight is what a node has answered last.
+type sight struct {
+	up       bool // it does answer
+	primary  bool
+	started  time.Time // when its server was
+	promoted time.Time // when this server was first seen as a primary
 }
 
 // startWatch starts a watch that the end of the test ends.
 func startWatch(t *testing.T, nodes []*node) *watch {
-	w := &watch{primaries: map[*node]bool{}, promoted: map[*node]time.Time{}}
+	w := &watch{seen: map[*node]*sight{}}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	for _, n := range nodes {
+		w.seen[n] = &sight{}
 		wg.Go(func() { // ends with ctx
 			for ctx.Err() == nil {
 				w.look(ctx, n)
-				w.note(n, false)
+				w.down(n)
 				pause(interval)
 			}
 		})
@@ -63,47 +71,55 @@ func (w *watch) look(ctx context.Context, n *node) {
 	defer conn.Close(context.Background())
 	for {
 		var standby bool
+		var started time.Time
 		ask, cancel := context.WithTimeout(ctx, time.Second)
-		err := conn.QueryRow(ask, "select pg_is_in_recovery()").Scan(&standby)
+		err := conn.QueryRow(ask, "select pg_is_in_recovery(), pg_postmaster_start_time()").Scan(&standby, &started)
 		cancel()
 		if err != nil {
 			return
 		}
-		w.note(n, !standby)
+		w.note(n, !standby, started)
 		pause(interval)
 	}
 }
 
-func (w *watch) note(n *node, primary bool) {
+func (w *watch) note(n *node, primary bool, started time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if primary && !w.primaries[n] {
-		w.promoted[n] = time.Now()
+	s := w.seen[n]
+	if primary && (!s.primary || !s.started.Equal(started)) {
+		s.promoted = time.Now()
 	}
-	w.primaries[n] = primary
+	s.up, s.primary, s.started = true, primary, started
 }
 
-// primary is the node that was promoted last, of those that are primaries; nil if there is none.
+func (w *watch) down(n *node) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.seen[n].up = false
+}
+
+// primary is the node that was promoted last, or has started again as a primary, of those that answer; nil if there is none.
 func (w *watch) primary() (last *node, promoted time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for n, is := range w.primaries {
-		if is && w.promoted[n].After(promoted) {
-			last, promoted = n, w.promoted[n]
+	for n, s := range w.seen {
+		if s.up && s.primary && s.promoted.After(promoted) {
+			last, promoted = n, s.promoted
 		}
 	}
 	return last, promoted
 }
 
-// other waits for a primary that isn't old, and returns it, and when it was promoted.
-func (w *watch) other(t *testing.T, old *node) (*node, time.Time) {
+// after waits for a primary that was promoted after then, and returns it, and when that was.
+func (w *watch) after(t *testing.T, then time.Time) (*node, time.Time) {
 	t.Helper()
 	for began := time.Now(); ; pause(interval) {
-		if n, at := w.primary(); n != nil && n != old {
+		if n, at := w.primary(); n != nil && at.After(then) {
 			return n, at
 		}
 		if time.Since(began) > patience {
-			t.Fatalf("after %v there is no other primary than %s", patience, old.name)
+			t.Fatalf("after %v there is no new primary", patience)
 		}
 	}
 }
