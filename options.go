@@ -570,8 +570,8 @@ func WithNoticeHandler(handler func(*pgconn.Notice)) Option {
 // before anybody gets it: to register types (enums, composites, those of pgvector), which then serve arguments and Scan on
 // every connection, or for statements that each session needs. It isn't called for the connections of health checks.
 //
-// ctx ends when the time of the dial is up, which is connect_timeout once for each host and once more; command_timeout doesn't
-// apply. When ctx, or the context of one of the function's statements, ends, the connection is closed. The function's
+// ctx ends when the time of the dial is up, which is twice connect_timeout, and about a second more if there are several hosts;
+// command_timeout doesn't apply. When ctx, or the context of one of the function's statements, ends, the connection is closed. The function's
 // statements have no spans and no lines in the log: they are part of the dial. An error or a panic fails the dial, which is
 // repeated while callers wait; if the cause is not the network, they get the error after two seconds, or at once if it is
 // the server's refusal of a statement. The log has it without values.

@@ -13,25 +13,24 @@ import (
 // aboutTimeout is how long it may take to ask the server about slow statements, connecting included.
 const aboutTimeout = 2 * time.Second
 
-// About asks the server at an address, as link.Conn.Address returned it, what statements of the pool's connections to it
-// do. It takes aboutTimeout at most, and a second more if the server doesn't react.
-func (h *Prober) About(address string, asked []Asked) (s *Sessions, err error) {
+// About asks the server at a place what statements of the pool's connections to it do. It takes aboutTimeout at most, and a second more if the server doesn't react.
+func (h *Prober) About(at link.Place, asked []Asked) (s *Sessions, err error) {
 	ctx, cancel := context.WithTimeout(h.Life(), aboutTimeout)
 	defer cancel()
-	err = h.over(ctx, address, func(c *link.Conn) error {
+	err = h.over(ctx, at, func(c *link.Conn) error {
 		s, err = h.sessions(ctx, c, asked)
 		return err
 	})
 	if pgerror.ServerIsFull(err) {
-		return h.askOverIdle(ctx, address, asked)
+		return h.askOverIdle(ctx, at, asked)
 	}
 	return s, err
 }
 
 // askOverIdle asks over an idle connection of the pool's, since the server takes no more. If there is none it fails.
-func (h *Prober) askOverIdle(ctx context.Context, address string, asked []Asked) (s *Sessions, err error) {
+func (h *Prober) askOverIdle(ctx context.Context, at link.Place, asked []Asked) (s *Sessions, err error) {
 	found, err := h.WithIdle(func(c *link.Conn) (err error) {
-		if c.Address() != address {
+		if c.Place() != at {
 			return errNoneThere
 		}
 		s, err = h.sessions(ctx, c, asked)
@@ -52,10 +51,10 @@ type used struct {
 	renewed int           // Prober.renewed when over began
 }
 
-// over calls ask with the connection for health checks, if that is one to this address, or with a new one, which becomes
+// over calls ask with the connection for health checks, if that is one to this place, or with a new one, which becomes
 // that connection. It does both if the former turns out to be dead. If ask returns an error its connection is closed.
-func (h *Prober) over(ctx context.Context, address string, ask func(*link.Conn) error) error {
-	u := h.takeKept(address)
+func (h *Prober) over(ctx context.Context, at link.Place, ask func(*link.Conn) error) error {
+	u := h.takeKept(at)
 	if u.conn != nil {
 		err := h.askOver(u, ask)
 		if err == nil || pgerror.From(err) != nil || ctx.Err() != nil {
@@ -64,7 +63,7 @@ func (h *Prober) over(ctx context.Context, address string, ask func(*link.Conn) 
 	}
 	u.heard = new(atomic.Int64)
 	var err error
-	u.conn, err = h.Dialer().Dial(ctx, h.Observer(), &link.Check{Anywhere: true, Only: address, Heard: u.heard})
+	u.conn, err = h.Dialer().Dial(ctx, h.Observer(), &link.Check{Anywhere: true, At: at, Heard: u.heard})
 	if err != nil {
 		return h.Dialer().Failed(err)
 	}
@@ -81,12 +80,12 @@ func (h *Prober) askOver(u used, ask func(*link.Conn) error) error {
 	return nil
 }
 
-// takeKept takes the connection that is kept for the next question, if there is one to this address.
-func (h *Prober) takeKept(address string) used {
+// takeKept takes the connection that is kept for the next question, if there is one to this place.
+func (h *Prober) takeKept(at link.Place) used {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	u := used{renewed: h.renewed}
-	if h.conn != nil && h.conn.Address() == address {
+	if h.conn != nil && h.conn.Place() == at {
 		u.conn, u.heard, h.conn = h.conn, h.heard, nil
 	}
 	return u

@@ -22,14 +22,14 @@ const (
 // errNoPlan is the error if the server's answer is no plan.
 var errNoPlan = errors.New("pgprod: the server's answer to EXPLAIN is no plan")
 
-// explain asks the server at an address, as link.Conn.Address returned it, for the plan of a query. refused is true if
+// explain asks the server at a place for the plan of a query. refused is true if
 // the server has refused the question, which says nothing of the connection. It takes planTimeout at most, and a second
 // more if the server doesn't react.
-func (h *Prober) explain(address, sql string) (answer []byte, refused bool, err error) {
+func (h *Prober) explain(at link.Place, sql string) (answer []byte, refused bool, err error) {
 	ctx, cancel := context.WithTimeout(h.Life(), planTimeout)
 	defer cancel()
 	var refusal error
-	err = h.over(ctx, address, func(c *link.Conn) (err error) {
+	err = h.over(ctx, at, func(c *link.Conn) (err error) {
 		answer, refusal, err = explain(ctx, c, sql)
 		return err
 	})

@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"net"
-	"path/filepath"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -18,8 +16,7 @@ import (
 // longer than the look that began it. Then a later look finds its connection, and its answer if that is new enough. An
 // inquiry ends when it has an answer or an error, when its time is up, when it is abandoned, or when the pool is closed.
 type inquiry struct {
-	cancel  context.CancelFunc
-	perHost time.Duration // how long connecting to each host may take; 0: connect_timeout, as for the pool
+	cancel context.CancelFunc
 
 	heard *atomic.Int64 // link.Check.Heard of its connection
 
@@ -35,16 +32,14 @@ type inquiry struct {
 // mostInquiries is how many inquiries are under way at most. If a server hangs, each look abandons the oldest.
 const mostInquiries = 3
 
-// A look is one attempt to get an answer, within probeTimeout. There are three ways to ask: over the connection that was
-// kept; over a new one, which is made as for the pool; and over a new one for which each host gets only part of the time,
-// since the first host may accept connections and never answer. Each time that nothing has answered for nextWay, the next
-// way is tried as well, while the others go on.
+// A look is one attempt to get an answer, within probeTimeout. There are two ways to ask: over the connection that was kept, and
+// over a new one, which is made as for the pool. If nothing has answered for nextWay, the second way is tried as well, while the
+// first goes on.
 type look struct {
 	*Prober
 	ctx       context.Context // ends when the look's time is up
 	began     int64           // by package clock
 	connected bool            // the second way was tried
-	hurried   bool            // the third way was tried
 	failed    error           // the latest failure of an inquiry since the look began; nil: there was none
 }
 
@@ -104,20 +99,10 @@ func (l *look) next() {
 		q.heard.Store(0)
 	case !l.connected:
 		l.connected = true
-	case !l.hurried && l.hasOtherAddresses():
-		l.hurried = true
-		deadline, _ := l.ctx.Deadline()
-		q.perHost = max(time.Until(deadline), time.Millisecond) / time.Duration(2+len(l.cfg.Conn.Fallbacks))
 	default:
 		return
 	}
 	h.beginLocked(q)
-}
-
-// hasOtherAddresses reports whether there may be more than one address to connect to: several hosts, or a name.
-func (h *Prober) hasOtherAddresses() bool {
-	cc := h.cfg.Conn
-	return len(cc.Fallbacks) > 0 || net.ParseIP(cc.Host) == nil && !filepath.IsAbs(cc.Host)
 }
 
 // beginLocked starts an inquiry as one of the pool's tasks. It is called with h.mu held.
@@ -170,7 +155,7 @@ func (h *Prober) inquireOn(ctx context.Context, q *inquiry) answer {
 // connect makes a connection outside the pool, to a server of the kind that target_session_attrs asks for, or, if there is
 // none, to any other, so that the check can say what kind of server there is.
 func (h *Prober) connect(ctx context.Context, q *inquiry) (*link.Conn, error) {
-	check := &link.Check{PerHost: q.perHost, Heard: q.heard}
+	check := &link.Check{Heard: q.heard}
 	c, err := h.Dialer().Dial(ctx, h.Observer(), check)
 	if err != nil && h.cfg.Conn.ValidateConnect != nil {
 		check.Anywhere = true

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/pgprod/pgprod/internal/guard"
+	"github.com/pgprod/pgprod/internal/hosts"
 	"github.com/pgprod/pgprod/internal/link"
 )
 
@@ -45,17 +46,10 @@ func (k Kind) String() string {
 	return "a primary"
 }
 
-// Fits reports whether the server is of the kind that target_session_attrs asks for.
+// Role is the kind as a role.
+func (k Kind) Role() hosts.Role { return hosts.RoleOf(k.InRecovery, k.ReadOnly) }
+
+// Fits reports whether the server will do where target_session_attrs asks for a kind.
 func (k Kind) Fits(targetSessionAttrs string) bool {
-	switch targetSessionAttrs {
-	case "read-write":
-		return !k.InRecovery && !k.ReadOnly
-	case "primary":
-		return !k.InRecovery
-	case "standby":
-		return k.InRecovery
-	case "read-only":
-		return k.ReadOnly
-	}
-	return true
+	return hosts.Wanted(targetSessionAttrs).Fit(k.Role()) != hosts.Unfit
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/pgprod/pgprod/internal/activity"
 	"github.com/pgprod/pgprod/internal/clock"
 	"github.com/pgprod/pgprod/internal/instruments"
+	"github.com/pgprod/pgprod/internal/link"
 	"github.com/pgprod/pgprod/internal/pgerror"
 	"github.com/pgprod/pgprod/internal/sqlsummary"
 )
@@ -58,9 +59,9 @@ type Slow struct {
 	Summary string
 	SQL     string // as its caller wrote it
 	Took    time.Duration
-	Address string // of its server, as link.Conn.Address returns it
-	Major   int    // its server's major version; 0: not known
-	QueryID int64  // the server's identifier of the query; 0: not known
+	At      link.Place // its server
+	Major   int        // its server's major version; 0: not known
+	QueryID int64      // the server's identifier of the query; 0: not known
 }
 
 // NewPlans returns Plans that ask over the prober's connection. They do nothing before Begin is called.
@@ -236,7 +237,7 @@ func (p *Plans) keep(summary string, plan *activity.Plan, reached bool) {
 // explain asks the server for a plan, and returns it, or why there is none. reached is false if the server couldn't be
 // asked.
 func (p *Plans) explain(s Slow) (plan *activity.Plan, reached bool) {
-	answer, refused, err := p.prober.explain(s.Address, s.SQL)
+	answer, refused, err := p.prober.explain(s.At, s.SQL)
 	if err != nil {
 		return s.without(whyNoPlan(err, s.SQL)), refused || pgerror.From(err) != nil
 	}

@@ -50,6 +50,8 @@ func (p place) connect(ctx context.Context, cfg *settings.Config, anywhere bool)
 
 // dial makes a connection. Defaults of pgprod's that are refused are dropped.
 func (p place) dial(ctx context.Context, cfg *settings.Config, anywhere bool) (*session, error) {
+	ctx, end := context.WithCancel(ctx)
+	defer end() // with what still goes on after a dial
 	s := &session{}
 	dialer := link.NewDialer(ctx, cfg, link.Hooks{
 		Target: func(addr net.Addr) *instruments.Target {

@@ -47,6 +47,19 @@ func (b *Board) Plan() Plan {
 	return p
 }
 
+// PlanAnywhere returns what is tried for a connection to any kind of server: all hosts in the DSN's order, those that are Down last.
+func (b *Board) PlanAnywhere() Plan {
+	var p Plan
+	for _, k := range b.known() {
+		if k.State == Down {
+			p.Rest = append(p.Rest, k.host)
+		} else {
+			p.First = append(p.First, k.host)
+		}
+	}
+	return p
+}
+
 // A knownHost is a host with what is known of it at one time.
 type knownHost struct {
 	Status

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgprod/pgprod/internal/hosts"
 )
 
 // backend is what identifies the server's process that serves a connection. Its pid alone doesn't: a pooler makes one up,
@@ -42,6 +44,15 @@ func majorOf(version string) (major int) {
 
 // Address returns what was dialled for the connection: host and port, or the path of a socket. It may be called at any time.
 func (c *Conn) Address() string { return c.backend.address }
+
+// A Place is one address of a host.
+type Place struct {
+	Host    *hosts.Host
+	Address string // as Conn.Address returns it
+}
+
+// Place returns what the connection was made to. It may be called at any time.
+func (c *Conn) Place() Place { return Place{c.host, c.backend.address} }
 
 // clocksDrift is how much a time that was measured on the server may differ from ours: its clock may have been set, and an
 // answer takes its time.

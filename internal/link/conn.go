@@ -2,6 +2,14 @@
 // what was left behind in its session. It knows no pool, and reports to its Observer what others have to know.
 //
 //	dialer.go         makes connections
+//	race.go           a dial as a race between the hosts
+//	order.go          whose turn it is in a race, and when it is over
+//	lane.go           one host in a race
+//	resolve.go        its addresses
+//	paths.go          what is remembered of hosts and addresses for the order in which they are tried
+//	search.go         one dial asks all hosts, the others wait
+//	validate.go       whether a server is what is wanted
+//	failures.go       what all hosts have said, as one error
 //	login.go          what they log in with
 //	dialfunc.go       network connections by the application's dial function
 //	given.go          the functions of a configuration of pgx's that was given in code

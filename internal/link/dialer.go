@@ -3,7 +3,6 @@ package link
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -45,7 +44,9 @@ type Hooks struct {
 	Target       func(net.Addr) *instruments.Target // returns telemetry's view of a connection to this address
 	Tagged       bool                               // statements have the tags of package sqlcomment
 	HostChanged  func(*hosts.Host, hosts.Change)    // hosts.Options.Changed; nil: nobody is told
-	Repeats      *repeats.Detector                  // is told of each statement; nil: nobody is
+	// Run runs a task in a goroutine that whoever ends life waits for; nil: nobody waits.
+	Run     func(task func())
+	Repeats *repeats.Detector // is told of each statement; nil: nobody is
 }
 
 // A Dialer makes the connections of one pool and its health checks, and has what these share. It is safe for concurrent use.
@@ -54,6 +55,8 @@ type Dialer struct {
 	hooks Hooks
 	life  context.Context // ends with the pool
 	hosts *hosts.Board    // what is known of the hosts
+	paths paths           // what else is known for the order in which they are tried
+	found searches        // at most one dial asks all hosts
 
 	keeper     *credentials.Keeper            // has what the application's function says; nil: there is no function
 	usesTLS    bool                           // the connection to at least one of the hosts may use TLS
@@ -90,11 +93,16 @@ func NewDialer(life context.Context, cfg *settings.Config, hooks Hooks) *Dialer 
 // Hosts returns what is known of the pool's hosts.
 func (d *Dialer) Hosts() *hosts.Board { return d.hosts }
 
-// Limit returns how long one dial may take at most. pgx applies connect_timeout to each address that a name resolves to, and
-// not to the resolver, the application's function for the login and the settings, so that the whole needs a limit of its own.
+// Limit returns how long one dial may take at most. pgx applies connect_timeout to each address; here they are tried side by side,
+// so that all together take that long, the head starts of all but one host, and the time for which the first are waited for alone.
+// The resolver, the application's function for the login, and the settings and functions of a new connection, to which pgx
+// doesn't apply it, may take as long again.
 func (d *Dialer) Limit() time.Duration {
-	hosts := 1 + len(d.cfg.Conn.Fallbacks)
-	return min(d.cfg.ConnectTimeout, 24*time.Hour) * time.Duration(hosts+1)
+	timeout, more := min(d.cfg.ConnectTimeout, 24*time.Hour), time.Duration(0)
+	if n := len(d.hosts.Hosts()); n > 1 {
+		more = max(leastPatience, d.cfg.DeadAfter) + time.Duration(n-1)*headStart
+	}
+	return 2*timeout + more
 }
 
 // PingTimeout returns how long a ping may take at most.
@@ -103,10 +111,9 @@ func (d *Dialer) PingTimeout() time.Duration { return min(d.cfg.ConnectTimeout, 
 // A Check says how the connection of a health check differs from one of the pool's. No statement of the application's runs
 // on such a connection.
 type Check struct {
-	PerHost  time.Duration // how long connecting to each host may take; 0: connect_timeout, as for the pool
 	Anywhere bool          // any kind of server will do, whatever target_session_attrs says
-	Only     string        // the only address to connect to, as Conn.Address returned it; "": wherever the DSN says
-	Heard    *atomic.Int64 // by package clock: when the server that is being asked last sent something; 0: it has not yet
+	At       Place         // the only place to connect to; without an address, any of its host's; zero: whichever host will do
+	Heard    *atomic.Int64 // by package clock: when a server that is being asked last sent something, 0: none has yet; may be nil
 }
 
 // Dial makes a connection that reports to observer. check is nil for a connection of the pool's. If the server refuses the
@@ -116,37 +123,97 @@ func (d *Dialer) Dial(ctx context.Context, observer Observer, check *Check) (*Co
 	if err != nil {
 		return nil, err
 	}
-	c, err := d.dialDropping(ctx, observer, check, login)
+	c, err := d.dialHosts(ctx, observer, check, login)
 	if err == nil || !d.mayRenew(err) {
 		return c, err
 	}
 	if login = d.keeper.Refused(ctx, login); login == nil {
 		return nil, err
 	}
-	return d.dialDropping(ctx, observer, check, login)
+	return d.dialHosts(ctx, observer, check, login)
 }
 
-// dialDropping is dial, again and again while what is refused are settings that can be dropped.
-func (d *Dialer) dialDropping(ctx context.Context, observer Observer, check *Check, login *credentials.Issue) (*Conn, error) {
+// dialHosts is Dial with the given credentials. If no host is known that would do, one dial asks all of them, and the others of the
+// pool's wait for what that finds.
+func (d *Dialer) dialHosts(ctx context.Context, observer Observer, check *Check, login *credentials.Issue) (*Conn, error) {
 	for {
-		used := d.greeting.Load()
-		c, err := d.dial(ctx, observer, check, login, used)
-		switch {
-		case err == nil:
-			d.tellDropped(ctx, used)
-			return c, nil
-		case ctx.Err() != nil || !d.dropRefused(used, err):
+		p := d.plan(check)
+		if !p.Seek || check != nil {
+			return d.raceFor(ctx, p, observer, check, login, func() {})
+		}
+		search, leads := d.found.join()
+		if leads {
+			return d.lead(ctx, search, p, observer, login)
+		}
+		if err := search.wait(ctx); err != nil {
 			return nil, err
 		}
 	}
 }
 
-// dial is Dial with the given credentials and settings for the session.
-func (d *Dialer) dial(ctx context.Context, observer Observer, check *Check, login *credentials.Issue, sets *greeting) (*Conn, error) {
-	c := &Conn{dialer: d, observer: observer, login: login, kept: sets.kept, prepared: prepared{schema: d.schema.Load()}}
-	c.guard = guard.New(func() bool { return check != nil || c.tap.Answered() })
-	began := clock.Now()
-	making := &dialling{Dialer: d, conn: c, check: check, sets: sets}
+// lead is a dial that asks all hosts, for which others wait.
+func (d *Dialer) lead(ctx context.Context, s *search, p hosts.Plan, observer Observer, login *credentials.Issue) (*Conn, error) {
+	c, err := d.raceFor(ctx, p, observer, nil, login, func() { d.found.end(s, nil) })
+	if ctx.Err() != nil {
+		d.found.end(s, nil) // which says nothing of the hosts: another dial asks them
+	}
+	d.found.end(s, err)
+	return c, err
+}
+
+// raceFor tries the hosts of a plan. found is called as soon as it is clear which one it will be.
+func (d *Dialer) raceFor(ctx context.Context, p hosts.Plan, observer Observer, check *Check, login *credentials.Issue,
+	found func()) (*Conn, error) {
+	r := d.newRace(ctx, p)
+	r.observer, r.check, r.login = observer, check, login
+	return r.run(found)
+}
+
+// plan returns which hosts a dial tries.
+func (d *Dialer) plan(check *Check) hosts.Plan {
+	switch {
+	case check == nil:
+		return d.hosts.Plan()
+	case check.At.Host != nil:
+		return hosts.Plan{First: []*hosts.Host{check.At.Host}}
+	case check.Anywhere:
+		return d.hosts.PlanAnywhere()
+	}
+	return d.hosts.Plan()
+}
+
+// spawn runs a task of this package's, which ends with the dialer's life at the latest.
+func (d *Dialer) spawn(task func()) {
+	if d.hooks.Run == nil {
+		go task()
+		return
+	}
+	d.hooks.Run(task)
+}
+
+// dialDropping is dial, again and again while what is refused are settings that can be dropped.
+func (r *race) dialDropping(ctx context.Context, g *leg) (*Conn, error) {
+	for {
+		used := r.greeting.Load()
+		c, err := r.dial(ctx, g, used)
+		switch {
+		case err == nil:
+			r.tellDropped(ctx, used)
+			return c, nil
+		case ctx.Err() != nil || r.lost(g) || !r.dropRefused(used, err):
+			return nil, err
+		}
+	}
+}
+
+// dial makes a connection with the given settings for the session.
+func (r *race) dial(ctx context.Context, g *leg, sets *greeting) (*Conn, error) {
+	d := r.Dialer
+	c := &Conn{
+		dialer: d, observer: r.observer, host: g.lane.host, login: r.login, kept: sets.kept, prepared: prepared{schema: d.schema.Load()},
+	}
+	c.guard = guard.New(func() bool { return r.check != nil || c.tap.Answered() })
+	making := &dialling{Dialer: d, race: r, leg: g, conn: c, check: r.check, sets: sets, began: clock.Now()}
 	std, err := stdlib.GetConnector(*d.cfg.Conn,
 		stdlib.OptionBeforeConnect(making.beforeConnect),
 		stdlib.OptionAfterConnect(making.afterConnect),
@@ -157,27 +224,20 @@ func (d *Dialer) dial(ctx context.Context, observer Observer, check *Check, logi
 	c.std = std.(*stdlib.Conn)
 	c.target = d.hooks.Target(c.pg.Conn().RemoteAddr())
 	c.heard.Store(clock.Now())
-	c.backend = newBackend(c.pg, making.address, began, c.Heard())
+	c.backend = newBackend(c.pg, making.address, making.began, c.Heard())
 	return c, nil
-}
-
-// hostAt returns the host at an address, or the first one if that isn't known.
-func (d *Dialer) hostAt(address string) *hosts.Host {
-	for _, h := range d.hosts.Hosts() {
-		if h.Name() == address {
-			return h
-		}
-	}
-	return d.hosts.Hosts()[0]
 }
 
 // dialling is the making of one connection. stdlib and pgx call beforeConnect, connectOrCancel's function and afterConnect, in
 // this order, and the one in the middle once for each address.
 type dialling struct {
 	*Dialer
+	race    *race
+	leg     *leg
 	conn    *Conn
 	check   *Check    // nil: the connection is for the pool
 	sets    *greeting // what it sets for its session
+	began   int64     // by package clock
 	address string    // what the last network connection was made to
 }
 
@@ -193,6 +253,7 @@ func (d *dialling) beforeConnect(_ context.Context, cc *pgx.ConnConfig) error {
 	d.refreshTLS(cc)
 	c := d.conn
 	d.keepGiven(cc)
+	d.validate(cc)
 	cc.Tracer, cc.OnNotice = d.tracer(cc), d.onNotice(cc)
 	if cc.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement {
 		cc.DescriptionCacheCapacity = min(cc.DescriptionCacheCapacity, describedTexts)
@@ -204,6 +265,7 @@ func (d *dialling) beforeConnect(_ context.Context, cc *pgx.ConnConfig) error {
 		return c.guard
 	}
 	d.useDialFunc(cc)
+	d.leg.only(cc)
 	cc.DialFunc = d.connectOrCancel(cc.DialFunc)
 	if d.check != nil {
 		d.check.adapt(cc)
@@ -211,28 +273,22 @@ func (d *dialling) beforeConnect(_ context.Context, cc *pgx.ConnConfig) error {
 	return nil
 }
 
-// adapt changes the configuration of a health check's connection: by its application_name, so that it can be told from the
-// pool's on the server, its time, and the kinds of servers that will do.
+// adapt changes the configuration of a health check's connection: its application_name, so that it can be told from the pool's on
+// the server.
 func (k *Check) adapt(cc *pgx.ConnConfig) {
 	const suffix, longest = " (pgprod check)", 63
 	if name := cc.RuntimeParams["application_name"]; name != "" {
 		cc.RuntimeParams = maps.Clone(cc.RuntimeParams) // pgx hands out the map that all dials share
 		cc.RuntimeParams["application_name"] = name[:min(len(name), longest-len(suffix))] + suffix
 	}
-	if k.PerHost > 0 {
-		cc.ConnectTimeout = min(cc.ConnectTimeout, k.PerHost)
-	}
-	if k.Anywhere {
-		cc.ValidateConnect = nil
-	}
 }
 
 // afterConnect is stdlib's hook after the server has accepted the login. It applies server_settings, and calls the
 // application's function. If one of them fails it closes the connection, since stdlib doesn't do so when a hook fails.
-func (d *dialling) afterConnect(ctx context.Context, pc *pgx.Conn) error {
-	c := d.conn
+func (d *dialling) afterConnect(_ context.Context, pc *pgx.Conn) error {
+	c, ctx := d.conn, d.race.ctx
 	c.pgx, c.pg = pc, pc.PgConn()
-	c.host, c.backend.address = d.hostAt(d.address), d.address // for what the observer hears from now on
+	c.backend.address = d.address // for what the observer hears from now on
 	c.probe = wire.NewProbe(c.pg.Conn())
 	if err := applySettings(ctx, c.pg, d.sets.set); err != nil {
 		_ = pc.Close(ctx)
@@ -268,23 +324,17 @@ func (d *dialling) connectOrCancel(connect pgconn.DialFunc) pgconn.DialFunc {
 		if ctx.Value(connecting{}) == nil {
 			return c.dialToCancel(ctx, connect, network, addr)
 		}
-		if d.check != nil && d.check.Only != "" && addr != d.check.Only {
-			return nil, errOther
-		}
 		nc, err := connect(ctx, network, addr)
 		if err != nil {
 			return nil, err
 		}
 		d.address = addr
-		if d.check != nil {
-			nc = d.check.listenTo(nc)
+		if d.check != nil && d.check.Heard != nil {
+			nc = &listener{nc, d.leg}
 		}
 		return nc, nil
 	}
 }
-
-// errOther is why a check doesn't connect to an address.
-var errOther = errors.New("pgprod: another server is to be asked")
 
 // dialToCancel makes the network connection for a cancel request. Dialling may take guard.CancelGrace, and sending the
 // request as long again; pgx would take up to 15 seconds. It fails while a COMMIT may be under way, which must not be
@@ -305,28 +355,32 @@ func (c *Conn) dialToCancel(ctx context.Context, connect pgconn.DialFunc, networ
 	return nc, err
 }
 
-// A listener is the network connection of a health check. It notes when the server has sent something.
+// A listener is the network connection of a health check. It notes when the server has sent something, unless the connection is of
+// no use.
 type listener struct {
 	net.Conn
-	heard *atomic.Int64 // by package clock; Check.Heard
+	leg *leg
 }
 
-var _ net.Conn = listener{}
-
-// listenTo returns a network connection that was just made as a listener of the check. What an earlier host has sent, which
-// turned out to be of no use, doesn't count any more.
-func (k *Check) listenTo(nc net.Conn) net.Conn {
-	k.Heard.Store(0)
-	return listener{nc, k.Heard}
-}
+var _ net.Conn = (*listener)(nil)
 
 // Read implements net.Conn.
-func (l listener) Read(b []byte) (int, error) {
+func (l *listener) Read(b []byte) (int, error) {
 	n, err := l.Conn.Read(b)
-	if n > 0 {
-		l.heard.Store(clock.Now())
+	if n > 0 && !l.leg.lane.race.lost(l.leg) {
+		now := clock.Now()
+		l.leg.heard.Store(now)
+		l.leg.lane.race.check.Heard.Store(now)
 	}
 	return n, err
+}
+
+// forget is called when a leg of a check has ended. What its server has sent, which turned out to be of no use, doesn't count any
+// more.
+func (k *Check) forget(g *leg) {
+	if last := g.heard.Load(); last != 0 && k.Heard != nil {
+		k.Heard.CompareAndSwap(last, 0)
+	}
 }
 
 // refreshTLS reads the file with the authorities by which the server's certificate is checked (sslrootcert, PGSSLROOTCERT)

@@ -107,9 +107,9 @@ func TextOf(t *instruments.Target, kind, sql string) string {
 	return strings.TrimSpace(kind + " " + t.Summary(sql).Text)
 }
 
-// Where returns the address of the statement's server, as Conn.Address does, and its major version, 0 if that isn't known.
-func (s *Statement) Where() (address string, major int) {
-	return s.conn.Address(), s.conn.ServerMajor()
+// Where returns the place of the statement's server, and its major version, 0 if that isn't known.
+func (s *Statement) Where() (at Place, major int) {
+	return s.conn.Place(), s.conn.ServerMajor()
 }
 
 // Rows returns how many rows the statement has returned or changed, by its command tag.

@@ -99,6 +99,22 @@ func RefusesLogin(err error) bool {
 	})
 }
 
+// EndsLogins reports whether a server has refused a login in such a way that nobody asks the next host, as in libpq: the password
+// is wrong, the database doesn't exist, or the role may not connect to it. So does a client's certificate that is required and was
+// not asked for, of which pgx has neither a type nor a value.
+func EndsLogins(err error) bool {
+	return err != nil && (slices.ContainsFunc(allRefusals(err), func(pg *pgconn.PgError) bool { return ending.has(pg) }) ||
+		strings.Contains(err.Error(), "sslcertmode check failed"))
+}
+
+var ending = setOf(InvalidPassword, InvalidCatalogName, InsufficientPrivilege)
+
+// BlamesHost reports whether a login has failed because of the host, so that another one may do better: it can't be reached, it
+// doesn't answer, or it can't serve now. What is wrong with the user, the password or the settings is wrong everywhere.
+func BlamesHost(err error) bool {
+	return !RefusesLogin(err) && !RefusesSetting(err) && !EndsLogins(err)
+}
+
 // refusesToken reports whether the server doesn't accept the OAuth token. pgx has neither a type nor a value for this error,
 // and closes the connection before the server has sent one with a SQLSTATE.
 func refusesToken(err error) bool {

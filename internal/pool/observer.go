@@ -46,7 +46,7 @@ func (o *observer) Ended(ctx context.Context, s *link.Statement) {
 // wantPlan has the server explain a statement that was slow.
 func (p *Pool) wantPlan(s *link.Statement) {
 	slow := diagnose.Slow{Summary: s.Summary(), SQL: s.SQL, Took: s.Took}
-	slow.Address, slow.Major = s.Where()
+	slow.At, slow.Major = s.Where()
 	if s.Cause != nil {
 		slow.QueryID = s.Cause.QueryID
 	}

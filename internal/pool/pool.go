@@ -147,6 +147,7 @@ func New(cfg *settings.Config, hooks Hooks) (*Pool, error) {
 		Notice: hooks.Notice, Dropped: p.noteDropped, Dial: hooks.Dial,
 		AfterConnect: hooks.AfterConnect, Target: func(at net.Addr) *instruments.Target { return p.in.Target(at) },
 		Tagged: hooks.Commenter != nil, HostChanged: p.hostChanged, Repeats: p.repeats,
+		Run: p.tasks.run,
 	})
 	p.scout = p.newScout()
 	hooks.Telemetry.PoolName, hooks.Telemetry.Server = cfg.PoolName, serverOf(cfg)

@@ -138,13 +138,13 @@ func (p *Pool) lookForSlow() {
 	}
 	defer p.tasks.all.Done()
 	w := &p.slow
-	if all, due, _ := p.slowStatements(clock.Now()); due != "" && w.mayAsk(clock.Now()) {
+	if all, due, _ := p.slowStatements(clock.Now()); due != (link.Place{}) && w.mayAsk(clock.Now()) {
 		p.askAbout(due, all)
 	}
 	allowed := w.disarmed() // who borrows from now on sets the timer itself
 	now := clock.Now()
 	_, due, next := p.slowStatements(now)
-	if due != "" {
+	if due != (link.Place{}) {
 		next = earlier(next, max(allowed, now))
 	}
 	if next != 0 {
@@ -165,10 +165,10 @@ func earlier(a, b int64) int64 {
 	return a
 }
 
-// slowStatements returns the statements that have run for slow_query at now. due is the address of a server that is to be
-// asked now, that of the oldest statement that is due; "": none is. next is when a statement may be due next, by package
+// slowStatements returns the statements that have run for slow_query at now. due is the place of a server that is to be
+// asked now, that of the oldest statement that is due; zero: none is. next is when a statement may be due next, by package
 // clock; 0: nothing is lent, or all that is lent is due.
-func (p *Pool) slowStatements(now int64) (all []slowStatement, due string, next int64) {
+func (p *Pool) slowStatements(now int64) (all []slowStatement, due link.Place, next int64) {
 	oldest := now
 	p.books.mu.Lock()
 	defer p.books.mu.Unlock()
@@ -182,7 +182,7 @@ func (p *Pool) slowStatements(now int64) (all []slowStatement, due string, next 
 			all = append(all, s)
 		}
 		if s.due && s.Began < oldest {
-			oldest, due = s.Began, m.conn.Address()
+			oldest, due = s.Began, m.conn.Place()
 		}
 	}
 	return all, due, next
@@ -208,16 +208,16 @@ func (m *member) slowStatement(now, slow int64) (s slowStatement, is bool, next 
 	return s, true, next
 }
 
-// askAbout asks the server at an address what slow statements do there, and notes what it says. No lock is held.
-func (p *Pool) askAbout(address string, all []slowStatement) {
-	all = mostUrgent(slices.DeleteFunc(all, func(s slowStatement) bool { return s.m.conn.Address() != address }))
+// askAbout asks the server at a place what slow statements do there, and notes what it says. No lock is held.
+func (p *Pool) askAbout(at link.Place, all []slowStatement) {
+	all = mostUrgent(slices.DeleteFunc(all, func(s slowStatement) bool { return s.m.conn.Place() != at }))
 	asked := make([]diagnose.Asked, len(all))
 	for i, s := range all {
 		s.m.looked(s.Moment, s.runs)
 		asked[i] = diagnose.Asked{Conn: s.m.conn, Moment: s.Moment}
 	}
-	sent, others := clock.Now(), p.underWay(address)
-	sessions, err := p.prober.About(address, asked)
+	sent, others := clock.Now(), p.underWay(at)
+	sessions, err := p.prober.About(at, asked)
 	if p.closed.Load() {
 		return
 	}
@@ -229,7 +229,7 @@ func (p *Pool) askAbout(address string, all []slowStatement) {
 	case err != nil:
 		return
 	}
-	others = append(others, p.underWay(address)...) // those too that have begun before the server looked
+	others = append(others, p.underWay(at)...) // those too that have begun before the server looked
 	for i, s := range all {
 		if cause := sessions.Cause(asked[i], others); cause != nil {
 			p.recognise(cause, s, sessions, sent)
@@ -253,12 +253,12 @@ func mostUrgent(all []slowStatement) []slowStatement {
 	return all[:min(len(all), mostAsked)]
 }
 
-// underWay returns the statements under way on connections to the server at an address.
-func (p *Pool) underWay(address string) (all []diagnose.Asked) {
+// underWay returns the statements under way on connections to the server at a place.
+func (p *Pool) underWay(at link.Place) (all []diagnose.Asked) {
 	p.books.mu.Lock()
 	defer p.books.mu.Unlock()
 	for m := range p.books.members {
-		if moment, runs := m.conn.UnderWay(); runs && m.conn.Address() == address {
+		if moment, runs := m.conn.UnderWay(); runs && m.conn.Place() == at {
 			all = append(all, diagnose.Asked{Conn: m.conn, Moment: moment})
 		}
 	}

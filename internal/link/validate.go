@@ -1,0 +1,130 @@
+package link
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgprod/pgprod/internal/clock"
+	"github.com/pgprod/pgprod/internal/hosts"
+)
+
+// validate has pgx judge servers as this package does, and claim the dial before anything is done with the connection. cc has the
+// functions of a configuration that was given in code, as keepGiven has prepared them.
+func (d *dialling) validate(cc *pgx.ConnConfig) {
+	check, setUp := cc.ValidateConnect, cc.AfterConnect
+	best := false
+	cc.ValidateConnect = func(ctx context.Context, pg *pgconn.PgConn) error {
+		j := d.judge(ctx, pg, check)
+		best = j.fit != hosts.Second
+		if j.known {
+			d.leg.met = true
+			d.leg.lane.meets(j.role, time.Duration(clock.Now()-d.began), j.err != nil)
+		}
+		if j.err != nil {
+			d.conn.leave(pg)
+		}
+		return j.err
+	}
+	cc.AfterConnect = func(ctx context.Context, pg *pgconn.PgConn) error {
+		switch {
+		case !d.race.claim(ctx, d.leg, best):
+			d.conn.leave(pg)
+			return cmp.Or(ctx.Err(), errLost)
+		case setUp == nil:
+			return nil
+		}
+		return setUp(d.race.ctx, pg)
+	}
+}
+
+// A judgement is what is to be thought of a server that has accepted a login.
+type judgement struct {
+	known bool       // the server has answered
+	role  hosts.Role // NoRole: nobody has asked
+	fit   hosts.Fit
+	err   error // why it isn't what is wanted, or has not answered
+}
+
+// judge looks whether a server is what is wanted: by what it has reported at the login, as servers do from version 14 on, or else
+// by pgx's question. check is what pgx would do.
+func (d *dialling) judge(ctx context.Context, pg *pgconn.PgConn, check pgconn.ValidateConnectFunc) judgement {
+	role, wanted := reportedRole(pg), d.hosts.Wanted()
+	switch {
+	case check == nil, d.check != nil && d.check.Anywhere:
+		return judgement{true, role, hosts.Fits, nil}
+	case wanted == "any": // the application's own function
+		return judged(pg, role, check(ctx, pg))
+	case role == hosts.NoRole:
+		err := check(ctx, pg)
+		return judged(pg, roleBy(wanted, err), err)
+	}
+	fit := wanted.Fit(role)
+	if fit == hosts.Unfit {
+		return judgement{true, role, fit, unfit[wanted]}
+	}
+	return judgement{true, role, fit, nil}
+}
+
+// judged is the judgement of a function of pgx's kind, which has returned err.
+func judged(pg *pgconn.PgConn, role hosts.Role, err error) judgement {
+	_, second := errors.AsType[*pgconn.NotPreferredError](err)
+	switch {
+	case err == nil:
+		return judgement{true, role, hosts.Fits, nil}
+	case second:
+		return judgement{true, role, hosts.Second, nil}
+	}
+	return judgement{!pg.IsClosed(), role, hosts.Unfit, err}
+}
+
+// reportedRole returns the role that a server has reported at the login, NoRole if it doesn't do so.
+func reportedRole(pg *pgconn.PgConn) hosts.Role {
+	inRecovery, readOnly := pg.ParameterStatus("in_hot_standby"), pg.ParameterStatus("default_transaction_read_only")
+	if inRecovery == "" || readOnly == "" {
+		return hosts.NoRole
+	}
+	return hosts.RoleOf(inRecovery == "on", readOnly == "on")
+}
+
+// unfit has pgx's errors about a server that isn't what is wanted.
+var unfit = map[hosts.Wanted]error{
+	"read-write": pgconn.ErrReadOnlyConnection,
+	"read-only":  pgconn.ErrReadWriteConnection,
+	"primary":    pgconn.ErrStandbyConnection,
+	"standby":    pgconn.ErrPrimaryConnection,
+}
+
+// roleBy returns the role of a server as far as pgx's function for what is wanted shows it, which has returned err.
+func roleBy(wanted hosts.Wanted, err error) hosts.Role {
+	switch {
+	case err == nil:
+		return map[hosts.Wanted]hosts.Role{
+			"read-write": hosts.Primary, "primary": hosts.Primary, "read-only": hosts.ReadOnly,
+			"standby": hosts.Standby, "prefer-standby": hosts.Standby,
+		}[wanted]
+	case errors.Is(err, pgconn.ErrReadOnlyConnection):
+		return hosts.ReadOnly
+	case errors.Is(err, pgconn.ErrStandbyConnection):
+		return hosts.Standby
+	case errors.Is(err, pgconn.ErrPrimaryConnection), errors.Is(err, pgconn.ErrReadWriteConnection):
+		return hosts.Primary
+	}
+	return hosts.NoRole
+}
+
+// leave says goodbye to a server on a connection that isn't used.
+func (c *Conn) leave(pg *pgconn.PgConn) {
+	c.guard.Stop()
+	_ = pg.Conn().SetDeadline(time.Now().Add(leaveTimeout))
+	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
+	defer cancel()
+	_ = pg.Close(ctx)
+}
+
+// leaveTimeout is how long a goodbye may take.
+const leaveTimeout = time.Second
