@@ -318,13 +318,7 @@ func (c *Conn) takesWrites() bool { return c.Role() == hosts.Primary }
 
 // Role returns what the server has last said that it is; hosts.NoRole: it doesn't say, as before version 14, or as behind a
 // pooler.
-func (c *Conn) Role() hosts.Role {
-	standby, readOnly := c.pg.ParameterStatus("in_hot_standby"), c.pg.ParameterStatus("default_transaction_read_only")
-	if standby == "" || readOnly == "" {
-		return hosts.NoRole
-	}
-	return hosts.RoleOf(standby == "on", readOnly == "on")
-}
+func (c *Conn) Role() hosts.Role { return reportedRole(c.pg) }
 
 // errSparing is why a cancel request of pgx's own is not sent, see dialToCancel.
 var errSparing = errors.New("pgprod: no cancel request is sent while a COMMIT may be under way")

@@ -3,9 +3,6 @@ package pool
 import (
 	"context"
 	"errors"
-	"net"
-	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/pgprod/pgprod/internal/clock"
@@ -17,7 +14,7 @@ import (
 // newScout returns what asks the hosts in the background, or nil if there is only one: nothing depends on what is known of it.
 func (p *Pool) newScout() *hosts.Scout {
 	board := p.dialer.Hosts()
-	if len(board.Hosts()) < 2 || slices.ContainsFunc(board.Hosts(), isNamed) { // TODO: names too, once a check may be for one host
+	if len(board.Hosts()) < 2 {
 		return nil
 	}
 	return hosts.NewScout(hosts.ScoutOptions{
@@ -25,8 +22,6 @@ func (p *Pool) newScout() *hosts.Scout {
 		Needed: func() bool { return !p.closed.Load() && (p.books.size.Load() > 0 || p.queue.Awaited()) },
 	})
 }
-
-func isNamed(h *hosts.Host) bool { return net.ParseIP(h.At().Host) == nil }
 
 // askHosts has all hosts asked at once, in the background: one of them has gone, and another may have taken its place.
 func (p *Pool) askHosts() {
@@ -51,7 +46,7 @@ func (p *Pool) askHost(h *hosts.Host) {
 	ctx, cancel := context.WithTimeout(p.life, p.dialer.PingTimeout())
 	defer cancel()
 	began := time.Now()
-	c, err := p.dialer.Dial(ctx, p.newObserver(), &link.Check{Anywhere: true, Only: h.Name(), Heard: new(atomic.Int64)})
+	c, err := p.dialer.Dial(ctx, p.newObserver(), &link.Check{Anywhere: true, At: link.Place{Host: h}})
 	if err != nil {
 		if _, nothing := errors.AsType[*link.LoginError](err); !nothing && p.life.Err() == nil {
 			h.Fails(err)
