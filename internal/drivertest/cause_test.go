@@ -234,7 +234,7 @@ func (i *incident) answersLate(admin querier, proxy *faultproxy.Proxy) bool {
 	}
 	before := get[time.Time](t, admin, "select query_start"+check)
 	pgtest.Eventually(t, 3*patience, func() bool {
-		return get[bool](t, admin, "select query_start > $1 and state = 'idle'"+check, before)
+		return get[bool](t, admin, "select coalesce(query_start, $1) > $1 and state = 'idle'"+check, before)
 	}, "the server is not asked again")
 	require.NoError(t, billing.Rollback())
 	later := laterJob(t, i.db)

@@ -2,11 +2,15 @@ package pgtest
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"net/url"
 	"os"
 	"os/signal"
 	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,6 +27,9 @@ const (
 	testTimeout = time.Minute
 	// leaveTimeout is how long the server may take to end a test's connections after the test has closed them.
 	leaveTimeout = 10 * time.Second
+	// atOnce is how many tests of a package run at once, where -parallel does not say. Go's default is one for a processor,
+	// but ours wait most of their time: for servers, for one another, and for limits to pass.
+	atOnce = 8
 )
 
 // shared is the server that Shared returns.
@@ -38,6 +45,7 @@ var shared struct {
 //
 //	func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
 func Main(m *testing.M, ignore ...goleak.Option) int {
+	runMoreAtOnce()
 	forget := stopOnSignal()
 	code := m.Run()
 	forget()
@@ -53,6 +61,18 @@ func Main(m *testing.M, ignore ...goleak.Option) int {
 		return 1
 	}
 	return 0
+}
+
+// runMoreAtOnce raises -parallel to atOnce, unless the command line has it, or fuzzes: there it is the number of processes.
+func runMoreAtOnce() {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) {
+		given = given || slices.Contains([]string{"test.parallel", "test.fuzz", "test.fuzzworker"}, f.Name)
+	})
+	if !given && runtime.GOMAXPROCS(0) < atOnce {
+		_ = flag.Set("test.parallel", strconv.Itoa(atOnce)) // fails for no number
+	}
 }
 
 // IgnoreServers is an option for goleak in a single test: it ignores the goroutines that wait for the end of running
