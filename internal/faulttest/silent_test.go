@@ -2,7 +2,10 @@ package faulttest
 
 import (
 	"context"
-	"errors"
+	"database/sql"
+	"os"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -11,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pgprod/pgprod"
+	"github.com/pgprod/pgprod/internal/pgtest"
 	"github.com/pgprod/pgprod/internal/pgtest/faultproxy"
 )
 
@@ -69,8 +73,6 @@ func TestWhatWaitsForASilentHostIsCut(t *testing.T) {
 	}
 }
 
-var errEnough = errors.New("enough")
-
 func TestAListenerIsNoReasonToAskItsHost(t *testing.T) {
 	t.Parallel()
 	_, proxy := runsDatabase(t)
@@ -85,4 +87,164 @@ func TestAListenerIsNoReasonToAskItsHost(t *testing.T) {
 	})
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	assert.Equal(t, began, proxy.Stats().TLSRequests)
+}
+
+// TestAFrozenServerIsSilent: its kernel accepts connections, and nobody says anything.
+func TestAFrozenServerIsSilent(t *testing.T) {
+	t.Parallel()
+	server := pgtest.StartTB(t, pgtest.Config{})
+	for network, dsn := range map[string]string{"tcp": server.DSN(""), "unix": server.SocketDSN("")} {
+		db := openPool(t, with(dsn, "command_timeout", "0", "pool_pre_ping", "always", "connect_timeout", "60s", "pool_timeout", "60s"))
+		conn, err := db.Conn(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, conn.PingContext(t.Context()))
+		fill(t, db, 3)
+		require.NoError(t, server.Freeze())
+		ctx, cancel := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		all.Go(func() { // pings a connection, which is cut, and waits for another
+			_, err := db.ExecContext(ctx, "select 1")
+			assert.ErrorIs(t, err, context.Canceled)
+		})
+		began := time.Now()
+		_, err = conn.ExecContext(t.Context(), "select 1")
+		t.Logf("%s: %v: %v", network, time.Since(began).Round(time.Millisecond), err)
+		isSilent(t, err)
+		require.NoError(t, conn.Close())
+		pgtest.Eventually(t, patience, func() bool { return statusOf(t, db).Closed["invalid"] >= 4 }, "the idle ones too")
+		cancel()
+		all.Wait()
+		require.NoError(t, server.Thaw())
+		pgtest.Eventually(t, patience, func() bool { return db.Ping() == nil })
+	}
+}
+
+// TestABusyServerIsNeverTakenForASilentOne lets nothing come from a server for several times dead_after while something waits.
+func TestABusyServerIsNeverTakenForASilentOne(t *testing.T) {
+	t.Parallel()
+	const seconds = "3.5"
+	pause := 3500 * time.Millisecond
+	server := pgtest.StartTB(t, pgtest.Config{Settings: map[string]string{"log_connections": "on"}})
+	exec(t, openPgx(t, server.DSN("")), "create table runs (id serial, note text)")
+	exec(t, openPgx(t, server.DSN("")), `create function slow() returns trigger language plpgsql as
+		$$ begin if new.note = 'first' then perform pg_sleep(`+seconds+`); end if; return new; end $$`)
+	exec(t, openPgx(t, server.DSN("")), "create trigger slow before insert on runs for each row execute function slow()")
+	frozen := func(t *testing.T, db *sql.DB, meanwhile func()) {
+		conn, err := db.Conn(t.Context())
+		require.NoError(t, err)
+		defer conn.Close()
+		pid := get[uint32](t, conn, "select pg_backend_pid()")
+		require.NoError(t, server.FreezeBackend(pid))
+		var all sync.WaitGroup
+		all.Go(func() {
+			_, err := conn.ExecContext(t.Context(), "select 1")
+			assert.NoError(t, err)
+		})
+		for began := time.Now(); time.Since(began) < pause; {
+			meanwhile()
+			<-time.After(10 * time.Millisecond)
+		}
+		require.NoError(t, server.ThawBackend(pid))
+		all.Wait()
+	}
+	copyIn := func(t *testing.T, db *sql.DB, next func(n int) []any) {
+		require.NoError(t, pgprod.Raw(t.Context(), db, func(c *pgx.Conn) error {
+			n := 0
+			_, err := c.CopyFrom(t.Context(), pgx.Identifier{"runs"}, []string{"note"}, pgx.CopyFromFunc(func() ([]any, error) {
+				n++
+				return next(n), nil
+			}))
+			return err
+		}))
+	}
+	for name, run := range map[string]func(t *testing.T, db *sql.DB){
+		"a long statement":          func(t *testing.T, db *sql.DB) { exec(t, db, "select pg_sleep("+seconds+")") },
+		"a stopped backend, alone":  func(t *testing.T, db *sql.DB) { frozen(t, db, func() {}) },
+		"a stopped backend, others": func(t *testing.T, db *sql.DB) { frozen(t, db, func() { exec(t, db, "select 1") }) },
+		"a reader who pauses": func(t *testing.T, db *sql.DB) {
+			rows, err := db.QueryContext(t.Context(), "select repeat('x', 10000) from generate_series(1, 10000)")
+			require.NoError(t, err)
+			require.True(t, rows.Next())
+			<-time.After(pause)
+			require.NoError(t, drain(rows, nil))
+		},
+		"a writer who pauses": func(t *testing.T, db *sql.DB) {
+			copyIn(t, db, func(n int) []any {
+				if n == 2 {
+					<-time.After(pause)
+					return nil
+				}
+				return []any{"x"}
+			})
+		},
+		"a COPY that the server doesn't take in": func(t *testing.T, db *sql.DB) {
+			copyIn(t, db, func(n int) []any {
+				switch n {
+				case 1:
+					return []any{"first"}
+				case 2000:
+					return nil
+				}
+				return []any{strings.Repeat("x", 10000)}
+			})
+		},
+		"a transaction that waits for a lock": func(t *testing.T, db *sql.DB) {
+			exec(t, db, "create table locked ()")
+			tx, err := db.Begin()
+			require.NoError(t, err)
+			exec(t, tx, "lock table locked")
+			var all sync.WaitGroup
+			all.Go(func() { exec(t, db, "lock table locked; drop table locked") })
+			<-time.After(pause)
+			require.NoError(t, tx.Commit())
+			all.Wait()
+		},
+		"a COMMIT that takes long": func(t *testing.T, db *sql.DB) {
+			tx, err := db.Begin()
+			require.NoError(t, err)
+			exec(t, tx, "create table deferred (n int)")
+			exec(t, tx, `create function at_commit() returns trigger language plpgsql as
+				$$ begin perform pg_sleep(`+seconds+`); return null; end $$`)
+			exec(t, tx, `create constraint trigger late after insert on deferred deferrable initially deferred
+				for each row execute function at_commit()`)
+			exec(t, tx, "insert into deferred values (1)")
+			require.NoError(t, tx.Commit())
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := openPool(t, with(server.DSN(""), "command_timeout", "0"))
+			fill(t, db, 2)
+			asked := received(t, server)
+			run(t, db)
+			assert.Greater(t, received(t, server), asked, "it was not asked, or at least none of those at the same time were")
+			assert.Zero(t, statusOf(t, db).Closed["invalid"])
+		})
+	}
+}
+
+func TestAQuestionLeavesNoLineInTheServersLog(t *testing.T) {
+	t.Parallel()
+	server := pgtest.StartTB(t, pgtest.Config{TLS: &pgtest.TLS{}, Settings: map[string]string{"log_connections": "on"}})
+	db := openPool(t, with(server.DSN(""), "dead_after", "100ms"))
+	fill(t, db, 1)
+	before := len(logOf(t, server))
+	exec(t, db, "select pg_sleep(1)")
+	lines := logOf(t, server)[before:]
+	assert.Equal(t, strings.Count(lines, "\n"), strings.Count(lines, connectionReceived), lines)
+	assert.NotEmpty(t, lines)
+}
+
+// connectionReceived is in the line that log_connections makes of each network connection.
+const connectionReceived = "connection received"
+
+func logOf(t *testing.T, server *pgtest.Server) string {
+	lines, err := os.ReadFile(server.LogFile())
+	require.NoError(t, err)
+	return string(lines)
+}
+
+// received is how many network connections a server with log_connections has got.
+func received(t *testing.T, server *pgtest.Server) int {
+	return strings.Count(logOf(t, server), connectionReceived)
 }

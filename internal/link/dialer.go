@@ -68,6 +68,7 @@ type Dialer struct {
 	dropping   sync.Mutex               // makes a change of greeting whole; nothing else is locked under it
 	told       atomic.Int64             // how many dropped settings were reported
 	saved      saved                    // counts round trips
+	dialTook   atomic.Int64             // how long the application's function has taken to make the last network connection
 	warms      bool                     // new connections prepare what is used most; not changed
 }
 

@@ -6,18 +6,35 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgprod/pgprod/internal/clock"
 )
 
 // connect returns the function that makes network connections: the application's, or our own.
 func (d *Dialer) connect() pgconn.DialFunc {
 	switch given := d.cfg.Given.Conn != nil; {
 	case d.hooks.Dial != nil:
-		return bounded(d.hooks.Dial)
+		return d.timed(bounded(d.hooks.Dial))
 	case given && d.cfg.Conn.DialFunc != nil:
-		return bounded(d.cfg.Conn.DialFunc)
+		return d.timed(bounded(d.cfg.Conn.DialFunc))
 	}
 	return d.dialNetwork
 }
+
+// timed returns the application's function, and has its time taken.
+func (d *Dialer) timed(dial pgconn.DialFunc) pgconn.DialFunc {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		began := clock.Now()
+		nc, err := dial(ctx, network, address)
+		if err == nil {
+			d.dialTook.Store(clock.Now() - began)
+		}
+		return nc, err
+	}
+}
+
+// DialTook returns how long the application's function has taken to make its last network connection; 0: there is no function.
+func (d *Dialer) DialTook() time.Duration { return time.Duration(d.dialTook.Load()) }
 
 // dialNetwork makes a network connection. The system looks after it: while nothing travels it asks the other end every few
 // seconds whether it still knows of the connection, so that nobody waits for ever for a host that is gone, or was replaced

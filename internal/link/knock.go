@@ -83,8 +83,9 @@ func (d *Dialer) wrapped(ctx context.Context, nc net.Conn) (net.Conn, error) {
 // unanswered returns err if it says that there is no answer, and nil if it is one, or says nothing of the other end.
 func unanswered(ctx context.Context, err error) error {
 	network, _ := errors.AsType[net.Error](err)
+	_, noName := errors.AsType[*net.DNSError](err)
 	switch {
-	case err == nil:
+	case err == nil, noName:
 		return nil
 	case ctx.Err() != nil, errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded),
 		network != nil && network.Timeout(),

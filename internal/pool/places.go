@@ -11,6 +11,7 @@ import (
 // A place is where connections lead to: an address, as link.Conn.Address returns it. A name in the DSN may stand for several
 // servers, each at an address of its own, and the loss of one says nothing of the connections to the others.
 type place struct {
+	pace   atomic.Int64  // how long it has taken lately to say that it is alive, see question.go
 	lostAt atomic.Uint64 // the epoch of its latest loss: connections of that epoch and of earlier ones are closed; 0: none
 }
 

@@ -10,13 +10,17 @@ import (
 	"github.com/pgprod/pgprod/internal/wire"
 )
 
-// A question is whether a silent host is alive. It is asked knocks times within dead_after, each time over another network
-// connection, and whatever comes on one of them is the answer.
+// A question is whether a silent host is alive. It is asked four times in dead_after, each time over another network connection,
+// and whatever comes on one of them is the answer.
 type question struct {
-	began  int64            // by package clock
-	unread map[*member]bool // connections with something to read that nobody has read for dead_after: their caller doesn't read
+	began       int64 // by package clock
+	silentSince time.Time
+	unread      map[*member]bool // connections with something to read that nobody has read for dead_after: their caller doesn't read
+	told        bool             // other hosts were asked what they are now
+	place       *place           // whose pace is noted
 
-	limit time.Duration                             // dead_after
+	limit time.Duration                             // how long it may be left unanswered
+	pause time.Duration                             // from one knock to the next
 	knock func(ctx context.Context, gss bool) error // link.Dialer.Knock
 	ctx   context.Context
 	stop  context.CancelFunc
@@ -29,18 +33,27 @@ type outcome = int32
 const (
 	notYet     outcome = iota // it is not over
 	answered                  // somebody has answered
-	unanswered                // nobody has answered within dead_after
+	unanswered                // nobody has answered within its limit
 	unclear                   // nobody has answered, but this process was held up meanwhile
 )
 
-// knocks is how often a question is asked.
-const knocks = 4
+const (
+	// knocks is how often a question is asked in dead_after.
+	knocks = 4
+	// Who was slow lately has paces times as long as it took then, up to mostPatience times dead_after.
+	paces        = 4
+	mostPatience = 5
+)
 
 // newQuestion returns a question that begins now. It is called with silenceWatch.mu held.
 func (p *Pool) newQuestion(at *silentPlace, now int64) *question {
-	q := &question{began: now, unread: map[*member]bool{}, limit: p.cfg.DeadAfter}
+	m := at.waiting[0]
+	q := &question{
+		began: now, silentSince: time.Now().Add(-at.silence(now)), unread: map[*member]bool{},
+		place: m.place, limit: p.patience(m.place), pause: p.cfg.DeadAfter / knocks,
+	}
 	q.ctx, q.stop = context.WithCancel(p.life)
-	door := at.waiting[0].conn.Door()
+	door := m.conn.Door()
 	q.knock = func(ctx context.Context, gss bool) error { return p.dialer.Knock(ctx, door, gss) }
 	for _, m := range at.waiting {
 		q.unread[m] = hasNews(m)
@@ -69,6 +82,30 @@ func (q *question) giveUp() {
 	}
 }
 
+// isLate reports whether a question has been asked for that long.
+func (q *question) isLate(now int64, limit time.Duration) bool {
+	return q != nil && now-q.began >= int64(limit)
+}
+
+// others returns ask the first time, and then a function that does nothing. It is called with silenceWatch.mu held.
+func (q *question) others(ask func()) func() {
+	if q.told {
+		return func() {}
+	}
+	q.told = true
+	return ask
+}
+
+// patience returns how long a question may be left unanswered: dead_after, or more if it has taken long lately to answer, or to
+// make a network connection by the application's function, since somebody has much to do.
+func (p *Pool) patience(at *place) time.Duration {
+	slow := max(time.Duration(at.pace.Load()), p.dialer.DialTook())
+	return min(max(p.cfg.DeadAfter, paces*slow), mostPatience*p.cfg.DeadAfter)
+}
+
+// notePace notes how long an answer took. It is forgotten by and by.
+func (p *place) notePace(took time.Duration) { p.pace.Store(max(int64(took), p.pace.Load()*7/8)) }
+
 // wasAnsweredOtherwise reports whether something has come on one of the connections that wait since the question began, but was not
 // read yet: then it is this process that is slow.
 func (q *question) wasAnsweredOtherwise(at *silentPlace) bool {
@@ -84,33 +121,36 @@ func (q *question) wasAnsweredOtherwise(at *silentPlace) bool {
 func (q *question) ask() {
 	ctx, cancel := context.WithTimeout(q.ctx, q.limit)
 	var all sync.WaitGroup
-	heard := make(chan struct{}, knocks) // has room for each answer
+	heard := make(chan struct{}, mostPatience*knocks) // has room for each answer
 	next := time.NewTimer(0)
 	defer q.stop()
 	defer all.Wait()
 	defer cancel()
 	defer next.Stop()
 	var late time.Duration
-	pause := q.limit / knocks
 	for n := 0; ; {
 		select {
 		case <-heard:
+			q.place.notePace(time.Duration(clock.Now() - q.began))
 			q.came.Store(answered)
 			return
 		case <-next.C:
-			late = max(late, time.Duration(clock.Now()-q.began)-time.Duration(n)*pause)
-			first := n == 0
+			late = max(late, time.Duration(clock.Now()-q.began)-time.Duration(n)*q.pause)
+			gss := n < knocks/2
 			all.Go(func() { // ends with ctx
-				if q.knock(ctx, first) == nil {
+				if q.knock(ctx, gss) == nil {
 					heard <- struct{}{}
 				}
 			})
-			if n++; n < knocks {
-				next.Reset(time.Duration(q.began + int64(time.Duration(n)*pause) - clock.Now()))
+			if n++; time.Duration(n)*q.pause < q.limit {
+				next.Reset(time.Duration(q.began + int64(time.Duration(n)*q.pause) - clock.Now()))
 			}
 		case <-ctx.Done():
 			late = max(late, time.Duration(clock.Now()-q.began)-q.limit)
 			all.Wait()
+			if len(heard) > 0 {
+				q.place.notePace(time.Duration(clock.Now() - q.began))
+			}
 			q.came.Store(q.end(late, len(heard) > 0))
 			return
 		}
@@ -123,7 +163,7 @@ func (q *question) end(late time.Duration, came bool) outcome {
 	switch {
 	case came:
 		return answered
-	case q.ctx.Err() != nil, late > q.limit/4: // it was given up, or this process was held up
+	case q.ctx.Err() != nil, late > q.pause: // it was given up, or this process was held up
 		return unclear
 	}
 	return unanswered

@@ -203,8 +203,11 @@ func (at *silentPlace) restart(now int64) {
 func (p *Pool) judge(at *silentPlace, now int64) (todo []func()) {
 	silent, q := at.silence(now), at.question
 	outcome := q.outcome()
-	if q != nil && outcome == notYet && p.promoted(at, now) {
-		outcome = unanswered
+	if outcome == notYet && q.isLate(now, p.cfg.DeadAfter/4) {
+		todo = append(todo, q.others(p.askHosts))
+		if p.promoted(at) {
+			outcome = unanswered
+		}
 	}
 	switch {
 	case silent < p.cfg.DeadAfter:
@@ -213,7 +216,7 @@ func (p *Pool) judge(at *silentPlace, now int64) (todo []func()) {
 	case q == nil, outcome == unclear:
 		q = p.newQuestion(at, now)
 		at.question = q
-		todo = append(todo, func() { p.tasks.run(q.ask) }, p.askHosts) // ends within dead_after
+		todo = append(todo, func() { p.tasks.run(q.ask) }) // ends within its limit
 	case outcome == answered, outcome == unanswered && q.wasAnsweredOtherwise(at):
 		at.restart(now)
 	case outcome == unanswered:
@@ -224,15 +227,13 @@ func (p *Pool) judge(at *silentPlace, now int64) (todo []func()) {
 	return todo
 }
 
-// promoted reports whether a question has lasted for a quarter of dead_after, and another host, that was a standby, has become
-// the primary since the silence began, where only primaries are wanted: then the silent one need not be waited for any longer.
-func (p *Pool) promoted(at *silentPlace, now int64) bool {
-	board := p.dialer.Hosts()
-	if now-at.question.began < int64(p.cfg.DeadAfter/4) || !board.Wanted().OnlyPrimaries() {
-		return false
-	}
-	began, own := time.Now().Add(-at.silence(now)), at.waiting[0].conn.Host()
-	return slices.ContainsFunc(board.Hosts(), func(h *hosts.Host) bool { return h != own && h.Status().PromotedSince(began) })
+// promoted reports whether another host, that was a standby, has become the primary since the silence began, where only primaries
+// are wanted. Then the silent one need not be waited for any longer than a quarter of dead_after.
+func (p *Pool) promoted(at *silentPlace) bool {
+	board, own := p.dialer.Hosts(), at.waiting[0].conn.Host()
+	return board.Wanted().OnlyPrimaries() && slices.ContainsFunc(board.Hosts(), func(h *hosts.Host) bool {
+		return h != own && h.Status().PromotedSince(at.question.silentSince)
+	})
 }
 
 // A sentence is what is done about a silent place.
