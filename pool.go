@@ -58,13 +58,13 @@ type PoolStatus struct {
 
 // HostStatus is what a pool knows of one host of its DSN. The state is up or down as the last attempt to log in there, the
 // pool's connections and, if there are several hosts, a look at each of them now and then have found it; or unknown while nobody
-// has tried. The role is primary, standby, or read-only: a primary whose transactions are read-only by default. There are no
-// secrets in it.
+// has tried, and for a moment after its connections were lost. The role is primary, standby, or read-only: a primary whose
+// transactions are read-only by default. There are no secrets in it.
 type HostStatus struct {
 	Host        string        `json:"host"`                 // host:port as configured; for a socket its directory and the port
 	Role        string        `json:"role,omitempty"`       // as it last said; "": not known
 	State       string        `json:"state"`                // up, down or unknown
-	Since       time.Time     `json:"since,omitzero"`       // since when it has been in this state; zero if that is unknown
+	Since       time.Time     `json:"since,omitzero"`       // since when it has been in this state; zero: it was never tried
 	Latency     time.Duration `json:"latency_ns,omitempty"` // of its last answer; 0: not known
 	Connections int           `json:"connections"`          // the pool's connections to it, idle ones included
 	Error       string        `json:"error,omitempty"`      // why it is down

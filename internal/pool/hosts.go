@@ -54,22 +54,19 @@ func (p *Pool) hostChanged(h *hosts.Host, c hosts.Change) {
 	}
 }
 
-// tellState tells the diary that a host has gone or come back. Changes that follow each other at once may be told by two
-// goroutines in any order, so that it looks what holds now.
+// tellState tells the diary that a host has gone or come back. Of a host that is neither, since it has only lost connections,
+// nothing is told. Changes that follow each other at once may come here in any order, so that it looks what holds now.
 func (p *Pool) tellState(h *hosts.Host, is diary.Host, c hosts.Change) {
-	if h.Status().State != c.Is.State {
-		return
-	}
-	if c.Is.State == hosts.Up {
-		if c.Was.State == hosts.Down {
-			p.diary.HostUp(is)
+	switch {
+	case h.Status().State != c.Is.State:
+	case c.Is.State == hosts.Down:
+		is.Connections = p.books.byHost()[h]
+		p.diary.HostDown(is, diary.Failure{Type: instruments.ErrorType(c.Is.Err), Text: hostError(c.Is.Err)})
+		if now := h.Status(); now.State == hosts.Up {
+			p.diary.HostUp(diary.Host{Name: h.Name(), Role: now.Role.String()})
 		}
-		return
-	}
-	is.Connections = p.books.byHost()[h]
-	p.diary.HostDown(is, diary.Failure{Type: instruments.ErrorType(c.Is.Err), Text: hostError(c.Is.Err)})
-	if now := h.Status(); now.State == hosts.Up {
-		p.diary.HostUp(diary.Host{Name: h.Name(), Role: now.Role.String()})
+	case c.Is.State == hosts.Up && c.Was.State == hosts.Down:
+		p.diary.HostUp(is)
 	}
 }
 
@@ -84,14 +81,19 @@ func (b *books) byHost() map[*hosts.Host]int {
 	return n
 }
 
-// hostError puts the reason why a host is down into words that may be shown; "" if it isn't down.
+// hostError puts the reason why a host is down into words that may be shown; "" if it isn't down. Of a login that has failed it
+// leaves out user and database, which are those of all hosts.
 func hostError(err error) string {
 	if err == nil {
 		return ""
 	}
-	_, login := errors.AsType[*pgconn.ConnectError](err)
+	connect, login := errors.AsType[*pgconn.ConnectError](err)
 	_, dial := errors.AsType[*link.DialError](err)
-	if login || dial {
+	_, hook := errors.AsType[*link.HookError](err)
+	switch {
+	case login && !hook:
+		return link.SafeText(connect.Unwrap())
+	case login || dial || hook:
 		return link.SafeText(err)
 	}
 	return lossText(err)

@@ -66,7 +66,10 @@ func TestTheLogHasALineWhenAHostGoesComesBackOrChangesItsRole(t *testing.T) {
 	a := p.dialer.Hosts().Hosts()[0]
 	a.Serves(hosts.Primary, 0)
 	a.Serves(hosts.Primary, 0)
+	a.Lost()
+	a.Serves(hosts.Primary, 0)
 	assert.Empty(t, log(), "it was not down before")
+	a.Lost()
 	a.Fails(errRefused)
 	a.Fails(errRefused)
 	a.Serves(hosts.Standby, 0)
