@@ -18,6 +18,7 @@ func TestStatusHealthAndTheLivePageHaveTheSameNumbers(t *testing.T) {
 	t.Parallel()
 	db := openPool(t, pgtest.NewDatabase(t))
 	fill(t, db, 2)
+	require.Equal(t, "connected", pgprod.Check(t.Context(), db).Database) // its login is the last answer of the host's
 	status, err := json.Marshal(statusOf(t, db))
 	require.NoError(t, err)
 

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"github.com/pgprod/pgprod/internal/instruments"
 	"github.com/pgprod/pgprod/internal/pgerror"
 )
@@ -54,6 +56,22 @@ func Within(err error) string {
 		return failed.text()
 	}
 	return oneLine(err)
+}
+
+// HostText returns why a host counts as down, as SafeText, if an attempt to connect to it says so; else ok is false. Of a login that
+// has failed it leaves out user and database, which are those of all hosts.
+func HostText(err error) (text string, ok bool) {
+	_, hook := errors.AsType[*HookError](err)
+	_, dial := errors.AsType[*DialError](err)
+	_, late := errors.AsType[*silentError](err)
+	connect, login := errors.AsType[*pgconn.ConnectError](err)
+	switch {
+	case login && !hook:
+		return SafeText(connect.Unwrap()), true
+	case login, dial, hook, late:
+		return SafeText(err), true
+	}
+	return "", false
 }
 
 // SafeText returns an error's text, in one line, for logs and pages. It leaves out the error of the application's function for

@@ -1,10 +1,6 @@
 package pool
 
 import (
-	"errors"
-
-	"github.com/jackc/pgx/v5/pgconn"
-
 	"github.com/pgprod/pgprod/internal/activity"
 	"github.com/pgprod/pgprod/internal/diary"
 	"github.com/pgprod/pgprod/internal/hosts"
@@ -81,20 +77,13 @@ func (b *books) byHost() map[*hosts.Host]int {
 	return n
 }
 
-// hostError puts the reason why a host is down into words that may be shown; "" if it isn't down. Of a login that has failed it
-// leaves out user and database, which are those of all hosts.
+// hostError puts the reason why a host is down into words that may be shown; "" if it isn't down.
 func hostError(err error) string {
 	if err == nil {
 		return ""
 	}
-	connect, login := errors.AsType[*pgconn.ConnectError](err)
-	_, dial := errors.AsType[*link.DialError](err)
-	_, hook := errors.AsType[*link.HookError](err)
-	switch {
-	case login && !hook:
-		return link.SafeText(connect.Unwrap())
-	case login || dial || hook:
-		return link.SafeText(err)
+	if text, ok := link.HostText(err); ok {
+		return text
 	}
 	return lossText(err)
 }
