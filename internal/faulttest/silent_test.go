@@ -3,6 +3,7 @@ package faulttest
 import (
 	"context"
 	"database/sql"
+	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -247,4 +248,81 @@ func logOf(t *testing.T, server *pgtest.Server) string {
 // received is how many network connections a server with log_connections has got.
 func received(t *testing.T, server *pgtest.Server) int {
 	return strings.Count(logOf(t, server), connectionReceived)
+}
+
+// TestWhatMayRunTwiceGoesOnElsewhere has the first of two hosts fall silent.
+func TestWhatMayRunTwiceGoesOnElsewhere(t *testing.T) {
+	t.Parallel()
+	database := pgtest.NewDatabase(t)
+	exec(t, openPgx(t, database), "create table runs (id serial, note text)")
+	for name, run := range map[string]func(t *testing.T, db *sql.DB, hole func()) error{
+		"a statement": func(t *testing.T, db *sql.DB, hole func()) error {
+			hole()
+			_, err := db.ExecContext(pgprod.ContextRepeatable(t.Context()), insertLiteral)
+			return err
+		},
+		"a transaction": func(t *testing.T, db *sql.DB, hole func()) error {
+			times := 0
+			return pgprod.InTx(t.Context(), db, func(tx *sql.Tx) error {
+				if _, err := tx.Exec(insertLiteral); err != nil {
+					return err
+				}
+				if times++; times == 1 {
+					hole()
+				}
+				_, err := tx.Exec(insertLiteral)
+				return err
+			})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			first, second := faultproxy.StartTB(t, database), faultproxy.StartTB(t, database)
+			db := openPool(t, hostsOf(first, second), pgprod.WithCommandTimeout(time.Minute), pgprod.WithConnectTimeout(patience))
+			fill(t, db, 3)
+			require.Zero(t, second.Stats().Startups)
+			var began time.Time
+			require.NoError(t, run(t, db, func() { swallow(t, first); began = time.Now() }))
+			t.Logf("it has gone on after %v", time.Since(began).Round(time.Millisecond))
+			assert.NotZero(t, second.Stats().Startups)
+		})
+	}
+}
+
+// hostsOf is a DSN with the addresses of several proxies to one database.
+func hostsOf(proxies ...*faultproxy.Proxy) string {
+	u, _ := url.Parse(proxies[0].DSN())
+	for _, p := range proxies[1:] {
+		u.Host += "," + p.Addr().String()
+	}
+	return u.String()
+}
+
+// TestASilentHostCostsTheOthersNothing has connections to two hosts, of which one falls silent.
+func TestASilentHostCostsTheOthersNothing(t *testing.T) {
+	t.Parallel()
+	database := pgtest.NewDatabase(t)
+	first, second := faultproxy.StartTB(t, database), faultproxy.StartTB(t, database)
+	db := openPool(t, hostsOf(first, second), pgprod.WithCommandTimeout(time.Minute))
+	there, err := db.Conn(t.Context())
+	require.NoError(t, err)
+	defer there.Close()
+	require.NoError(t, there.PingContext(t.Context()))
+	require.NoError(t, first.Refuse())
+	other, err := db.Conn(t.Context())
+	require.NoError(t, err)
+	defer other.Close()
+	require.NoError(t, other.PingContext(t.Context()))
+	require.NotZero(t, second.Stats().Startups)
+	require.NoError(t, first.Admit())
+
+	swallow(t, first)
+	var all sync.WaitGroup
+	all.Go(func() {
+		_, err := other.ExecContext(t.Context(), "select pg_sleep(4)")
+		assert.NoError(t, err)
+	})
+	_, err = there.ExecContext(t.Context(), "select 1")
+	isSilent(t, err)
+	all.Wait()
 }
