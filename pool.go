@@ -52,7 +52,7 @@ type PoolStatus struct {
 	Timeouts        int64            `json:"timeouts"`         // waits that ended with ErrPoolTimeout
 	FailedConnects  int64            `json:"failed_connects"`  // attempts to connect that failed
 	CommitsUnknown  int64            `json:"commits_unknown"`  // transactions and statements that ended with ErrCommitUnknown
-	Closed          map[string]int64 `json:"closed"`           // connections closed, by reason: lifetime, credentials, idle, overflow, invalid, dirty, closed
+	Closed          map[string]int64 `json:"closed"`           // connections closed, by reason: lifetime, credentials, moved, idle, overflow, invalid, dirty, closed
 	Hosts           []HostStatus     `json:"hosts"`            // in the DSN's order
 }
 

@@ -31,6 +31,7 @@ func (d *Diary) Connected(ctx context.Context, pid uint32, took time.Duration, o
 var closings = map[string]string{
 	"lifetime":    "recycle: older than pool_recycle",
 	"credentials": "close: its credentials are about to end",
+	"moved":       "close: a better host is back, or its host's name leads elsewhere",
 	"idle":        "close: idle for pool_idle_timeout",
 	"overflow":    "close: beyond pool_size",
 	"invalid":     "invalidate: dead, or as old as one that was lost",

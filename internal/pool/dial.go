@@ -56,6 +56,7 @@ func (p maker) Dial(ctx context.Context) error {
 	p.preflight.Plan()
 	p.diary.Connected(ctx, conn.PID(), time.Duration(m.dialled-start), overflow)
 	p.enter(m)
+	p.watchPlaces()
 	if m.login != nil {
 		p.planRetirement()
 	}

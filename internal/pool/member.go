@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"sync"
+	"sync/atomic"
 
 	"github.com/pgprod/pgprod/internal/clock"
 	"github.com/pgprod/pgprod/internal/credentials"
@@ -31,6 +32,7 @@ type member struct {
 	role      hosts.Role         // what its server was when its owner last looked
 	roleSeen  int64              // by package clock: when that was
 	neverLent bool               // it was made, and nobody has borrowed it yet
+	leaving   atomic.Bool        // it leads to another place than a new one would, and is to be replaced; see moving
 	condemned string             // the reason why it must not be lent again; "": it may be lent
 	closing   string             // the reason why it is being closed, one of diary.Reasons; "": it is not being closed
 
@@ -127,6 +129,8 @@ func (m *member) verdict(now int64) string {
 		return "lifetime"
 	case m.retires(now):
 		return "credentials"
+	case m.leaving.Load():
+		return "moved"
 	}
 	return ""
 }

@@ -15,6 +15,7 @@
 //	dial.go      making connections, when the queue asks for one
 //	places.go    the addresses that connections lead to, and what happens when one of them was lost
 //	scout.go     asking the hosts in the background
+//	moving.go    replacing connections that should lead elsewhere
 //	retire.go    replacing connections before their credentials end
 //	leak.go      who has borrowed a connection, and who has had it for too long
 //	itself.go    callers that perhaps wait for themselves
@@ -101,6 +102,7 @@ type Pool struct {
 	watch     watch                    // samples for the live page
 	repeats   *repeats.Detector        // finds statements that are repeated where one would do; nil but in development
 	scout     *hosts.Scout             // asks the hosts in the background; nil: there is only one
+	moving    *moving                  // replaces connections that should lead elsewhere
 	retiring  retiring                 // replaces idle connections before their credentials end
 	slow      slowWatch                // notices slow statements that still run
 	silence   silenceWatch             // notices hosts that say nothing any more
@@ -150,6 +152,7 @@ func New(cfg *settings.Config, hooks Hooks) (*Pool, error) {
 		Run: p.tasks.run,
 	})
 	p.scout = p.newScout()
+	p.moving = newMoving(p.dialer, usualPace)
 	hooks.Telemetry.PoolName, hooks.Telemetry.Server = cfg.PoolName, serverOf(cfg)
 	var err error
 	if p.in, err = instruments.New(hooks.Telemetry, p.state); err != nil { // from here on state may be called
@@ -191,6 +194,7 @@ func (p *Pool) Close() error {
 	err := errors.Join(p.inner.Close(), p.in.Close())
 	p.stopLeakWatch()
 	p.retiring.stop()
+	p.moving.stop()
 	p.slow.stop()
 	p.silence.stop()
 	p.preflight.Close()
