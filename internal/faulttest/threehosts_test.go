@@ -59,7 +59,7 @@ func TestWritesGoOnSoonAfterThePromotionOfOneOfThree(t *testing.T) {
 	}
 }
 
-// failOver returns how long it took from the end of a promotion to the first row that was written. planned: nobody may get an
+// failOver returns how long it took from the promotion, when the server says that it isn't in recovery any more, to the next row. planned: nobody may get an
 // error.
 func failOver(t *testing.T, planned bool, end func(context.Context, *pgtest.Server) error) time.Duration {
 	primary, other, next := threeServers(t)
@@ -67,14 +67,14 @@ func failOver(t *testing.T, planned bool, end func(context.Context, *pgtest.Serv
 	load := startWriters(t, 8, c.DB)
 	load.advance(t, 20)
 	require.NoError(t, end(t.Context(), primary))
-	require.NoError(t, next.Promote(t.Context()))
-	promoted := time.Now()
-	before := load.next.Load() // those that wait may have had their numbers before
-	load.awaitWrite(t)
-	took := time.Since(promoted)
+	done := make(chan error, 1)
+	go func() { done <- next.Promote(t.Context()) }() // ends within a minute
+	leads := awaitLead(t, next)
+	took := load.awaitWrite(t).Sub(leads)
+	require.NoError(t, <-done)
 	load.advance(t, 20)
 	load.finish()
-	t.Logf("%v, %d errors, %d begun", took.Round(time.Millisecond), len(load.failures()), before)
+	t.Logf("%v, %d errors", took.Round(time.Millisecond), len(load.failures()))
 	if planned {
 		assert.Empty(t, load.failures())
 	}
@@ -84,16 +84,33 @@ func failOver(t *testing.T, planned bool, end func(context.Context, *pgtest.Serv
 }
 
 // awaitWrite returns when one more row was acknowledged.
-func (w *writers) awaitWrite(t *testing.T) {
-	t.Helper()
+func (w *writers) awaitWrite(t *testing.T) (at time.Time) {
 	acked := func() int { w.mu.Lock(); defer w.mu.Unlock(); return len(w.acked) }
-	before, deadline := acked(), time.Now().Add(patience)
-	for acked() == before {
-		if time.Now().After(deadline) {
-			t.Fatalf("nothing was written: %v", w.failures())
-		}
-		time.Sleep(100 * time.Microsecond)
+	before := acked()
+	return awaitBriefly(t, func() bool { return acked() > before })
+}
+
+// awaitLead returns when a standby has become a primary.
+func awaitLead(t *testing.T, s *pgtest.Server) (at time.Time) {
+	conn, err := s.Admin(t.Context())
+	if !assert.NoError(t, err) {
+		return at
 	}
+	defer func() { _ = conn.Close(context.Background()) }()
+	return awaitBriefly(t, func() (leads bool) {
+		return conn.QueryRow(t.Context(), "select not pg_is_in_recovery()").Scan(&leads) == nil && leads
+	})
+}
+
+// awaitBriefly returns when something was found to be so, which it looks for very often.
+func awaitBriefly(t *testing.T, so func() bool) time.Time {
+	for deadline := time.Now().Add(patience); !so(); time.Sleep(100 * time.Microsecond) {
+		if time.Now().After(deadline) {
+			t.Error("it did not come about")
+			break
+		}
+	}
+	return time.Now()
 }
 
 // host returns what Status says of one of the hosts.

@@ -4,6 +4,7 @@
 //
 //	hosts.go  Board and Host: what is known
 //	role.go   roles, and what target_session_attrs asks for
+//	claim.go  which of two hosts that claim to be the primary is
 //	plan.go   which hosts a dial tries, and in which order
 //	silent.go the error of a host that says nothing any more
 //	scout.go  Scout: when a host is asked in the background
@@ -62,6 +63,7 @@ type Host struct {
 	name   string
 	index  int    // in the DSN's order
 	status Status // guarded by Board.mu
+	claim  Claim  // guarded by Board.mu
 }
 
 // Status is what is known of a host at one time.
@@ -153,13 +155,21 @@ func (h *Host) HasRole(role Role) {
 	h.update(func(s *Status) { s.Role = role })
 }
 
-// update changes the status, and tells of the change if it is one.
+// update changes the status by what was just heard.
 func (h *Host) update(change func(*Status)) {
+	h.change(func(s *Status) {
+		change(s)
+		s.Asked = time.Now()
+	})
+}
+
+// change changes the status, and tells of the change if it is one.
+func (h *Host) change(change func(*Status)) {
 	b, now := h.board, time.Now()
 	b.mu.Lock()
 	was := h.status
 	change(&h.status)
-	h.status.Asked = now
+	h.status.Role = h.asLocked(h.status.Role)
 	if h.status.State != was.State {
 		h.status.Since = now
 	}

@@ -81,13 +81,13 @@ func TestRandomOrderUsesAllHosts(t *testing.T) {
 
 func TestEachValueOfTargetSessionAttrsHasItsRoles(t *testing.T) {
 	const no, second, maybe, yes = hosts.Unfit, hosts.Second, hosts.Maybe, hosts.Fits
-	for wanted, fits := range map[hosts.Wanted][4]hosts.Fit{ // unknown, primary, read-only, standby
-		"any":            {yes, yes, yes, yes},
-		"read-write":     {maybe, yes, no, no},
-		"read-only":      {maybe, no, yes, yes},
-		"primary":        {maybe, yes, yes, no},
-		"standby":        {maybe, no, no, yes},
-		"prefer-standby": {maybe, second, second, yes},
+	for wanted, fits := range map[hosts.Wanted][5]hosts.Fit{ // unknown, primary, read-only, standby, deposed
+		"any":            {yes, yes, yes, yes, yes},
+		"read-write":     {maybe, yes, no, no, no},
+		"read-only":      {maybe, no, yes, yes, no},
+		"primary":        {maybe, yes, yes, no, no},
+		"standby":        {maybe, no, no, yes, no},
+		"prefer-standby": {maybe, second, second, yes, second},
 	} {
 		for role, fit := range fits {
 			assert.Equal(t, fit, wanted.Fit(hosts.Role(role)), "%s %v", wanted, hosts.Role(role))

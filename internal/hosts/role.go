@@ -8,10 +8,13 @@ const (
 	Primary              // it takes writes
 	ReadOnly             // it is no standby, and its transactions are read-only unless they say otherwise
 	Standby              // it is in recovery
+	Deposed              // it takes itself for the primary, but another host has been promoted in its place
 )
 
 // String is the role in words, for people and metrics; "" if it isn't known.
-func (r Role) String() string { return [...]string{"", "primary", "read-only", "standby"}[r] }
+func (r Role) String() string {
+	return [...]string{"", "primary", "read-only", "standby", "deposed"}[r]
+}
 
 // RoleOf returns the role of a server by whether it is in recovery, and whether transactions are read-only by default.
 func RoleOf(inRecovery, readOnly bool) Role {
@@ -49,8 +52,8 @@ func (w Wanted) Fit(r Role) Fit {
 	}
 	return fitIf(map[Wanted]bool{
 		"read-write":     r == Primary,
-		"read-only":      r != Primary,
-		"primary":        r != Standby,
+		"read-only":      r == ReadOnly || r == Standby,
+		"primary":        r == Primary || r == ReadOnly,
 		"standby":        r == Standby,
 		"prefer-standby": true,
 	}[w])

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pgprod/pgprod/internal/hosts"
 	"github.com/pgprod/pgprod/internal/pgerror"
 )
 
@@ -53,6 +54,14 @@ func (d *Dialer) lookup(ctx context.Context, name string) (all []string, err err
 		return nil, err
 	}
 	return all, nil
+}
+
+// Resolves reports whether a host of the DSN is a name that this process resolves, so that it may lead elsewhere one day.
+func (d *Dialer) Resolves(h *hosts.Host) bool { return h.IsName() && d.hooks.Dial == nil }
+
+// LookUp returns what the name of a host resolves to now, as for a dial.
+func (d *Dialer) LookUp(ctx context.Context, h *hosts.Host) ([]string, error) {
+	return d.lookup(ctx, h.At().Host)
 }
 
 // lookupFunc returns a function that resolves any name to this address; nil for a socket.

@@ -53,7 +53,7 @@ type judgement struct {
 // judge looks whether a server is what is wanted: by what it has reported at the login, as servers do from version 14 on, or else
 // by pgx's question. check is what pgx would do.
 func (d *dialling) judge(ctx context.Context, pg *pgconn.PgConn, check pgconn.ValidateConnectFunc) judgement {
-	role, wanted := reportedRole(pg), d.hosts.Wanted()
+	role, wanted := d.leg.lane.host.As(reportedRole(pg)), d.hosts.Wanted()
 	switch {
 	case check == nil, d.check != nil && d.check.Anywhere:
 		return judgement{true, role, hosts.Fits, nil}
@@ -64,7 +64,10 @@ func (d *dialling) judge(ctx context.Context, pg *pgconn.PgConn, check pgconn.Va
 		return judged(pg, roleBy(wanted, err), err)
 	}
 	fit := wanted.Fit(role)
-	if fit == hosts.Unfit {
+	switch {
+	case fit == hosts.Unfit && role == hosts.Deposed:
+		return judgement{true, role, fit, errDeposed}
+	case fit == hosts.Unfit:
 		return judgement{true, role, fit, unfit[wanted]}
 	}
 	return judgement{true, role, fit, nil}
@@ -90,6 +93,9 @@ func reportedRole(pg *pgconn.PgConn) hosts.Role {
 	}
 	return hosts.RoleOf(inRecovery == "on", readOnly == "on")
 }
+
+// errDeposed is why a server that takes itself for the primary isn't used.
+var errDeposed = errors.New("another host has been promoted in its place")
 
 // unfit has pgx's errors about a server that isn't what is wanted.
 var unfit = map[hosts.Wanted]error{

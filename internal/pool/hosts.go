@@ -40,7 +40,7 @@ func (p *Pool) hostChanged(h *hosts.Host, c hosts.Change) {
 	if len(p.dialer.Hosts().Hosts()) == 1 || p.closed.Load() {
 		return
 	}
-	p.heed(c)
+	p.heed(h, c)
 	is := diary.Host{Name: h.Name(), Role: c.Is.Role.String()}
 	if c.Is.State != c.Was.State {
 		p.tellState(h, is, c)
@@ -90,7 +90,7 @@ func hostError(err error) string {
 
 // lossText is why a connection was lost, without values: the server's text may come from a function that raises such errors.
 func lossText(cause error) string {
-	if cause == errFoundDead || cause == link.ErrLost {
+	if cause == errFoundDead || cause == errDeposed || cause == link.ErrLost {
 		return cause.Error()
 	}
 	return instruments.Describe(cause, "")

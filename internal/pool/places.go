@@ -101,9 +101,11 @@ func (p *Pool) invalidate(c *link.Conn, epoch uint64, cause error) {
 		return
 	}
 	p.noteLoss(cause)
-	if pgerror.IsReadOnly(cause) { // the server has been demoted
+	switch {
+	case cause == errDeposed: // which is known already
+	case pgerror.IsReadOnly(cause): // the server has been demoted
 		c.Host().HasRole(c.Role())
-	} else {
+	default:
 		c.Host().Lost()
 	}
 	p.askHosts()

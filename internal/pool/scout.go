@@ -3,6 +3,7 @@ package pool
 import (
 	"context"
 	"errors"
+	"strconv"
 	"time"
 
 	"github.com/pgprod/pgprod/internal/clock"
@@ -30,10 +31,17 @@ func (p *Pool) askHosts() {
 	}
 }
 
-// heed is called by hostChanged. If a host was found that will do, the dials that pause go on.
-func (p *Pool) heed(c hosts.Change) {
+// heed is called by hostChanged. If a host was found that will do, the dials that pause go on. If two claim to be the primary, it
+// is found out which of them is.
+func (p *Pool) heed(h *hosts.Host, c hosts.Change) {
 	if p.scout == nil {
 		return
+	}
+	switch changed := c.Is.Role != c.Was.Role; {
+	case changed && c.Is.Role == hosts.Primary && p.dialer.Hosts().Contested():
+		p.askHosts()
+	case changed && c.Is.Role == hosts.Deposed:
+		p.depose(h)
 	}
 	if wanted := p.dialer.Hosts().Wanted(); c.Is.Serves(wanted) && !c.Was.Serves(wanted) {
 		p.queue.Hasten()
@@ -41,36 +49,70 @@ func (p *Pool) heed(c hosts.Change) {
 	p.scout.Changed()
 }
 
-// askHost asks a host how it is, and notes that. It is one of the scout's tasks, and ends within a ping's time.
+// errDeposed is why connections to a host are replaced that takes itself for the primary.
+var errDeposed = errors.New("another host has been promoted in its place")
+
+// depose replaces all connections to a host: what is written there is lost.
+func (p *Pool) depose(h *hosts.Host) {
+	newest := map[string]*member{}
+	p.books.mu.Lock()
+	for m := range p.books.members {
+		if at := newest[m.conn.Address()]; m.conn.Host() == h && (at == nil || m.epoch > at.epoch) {
+			newest[m.conn.Address()] = m
+		}
+	}
+	p.books.mu.Unlock()
+	for _, m := range newest {
+		p.invalidate(m.conn, m.epoch, errDeposed)
+	}
+}
+
+// askHost asks a host how it is, which its dialer notes. It is one of the scout's tasks, and ends within a ping's time.
 func (p *Pool) askHost(h *hosts.Host) {
 	ctx, cancel := context.WithTimeout(p.life, p.dialer.PingTimeout())
 	defer cancel()
-	began := time.Now()
 	c, err := p.dialer.Dial(ctx, p.newObserver(), &link.Check{Anywhere: true, At: link.Place{Host: h}})
 	if err != nil {
-		if _, nothing := errors.AsType[*link.LoginError](err); !nothing && p.life.Err() == nil {
-			h.Fails(err)
-		}
 		return
 	}
 	defer c.HangUp()
-	took := time.Since(began)
-	h.Serves(p.roleOf(ctx, c), took)
+	if c.Role() == hosts.NoRole && p.dialer.Hosts().Wanted() != "any" {
+		p.askRole(ctx, c)
+	}
+	if role := h.Status().Role; (role == hosts.Primary || role == hosts.Deposed) && p.dialer.Hosts().Contested() {
+		p.askClaim(ctx, c)
+	}
 }
 
-// roleOf returns the role of the server that a connection leads to. If the server doesn't report it by itself, and it matters,
-// it is asked.
-func (p *Pool) roleOf(ctx context.Context, c *link.Conn) hosts.Role {
-	const question = "select pg_is_in_recovery(), current_setting('default_transaction_read_only') = 'on'"
-	if role := c.Role(); role != hosts.NoRole || p.dialer.Hosts().Wanted() == "any" {
-		return role
+// askClaim asks a server that takes itself for the primary, as another one does, for its timeline. Where a server can't say it,
+// as in some clouds, nothing is known.
+func (p *Pool) askClaim(ctx context.Context, c *link.Conn) {
+	const question = "select system_identifier, ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint " +
+		"from pg_control_system()"
+	row, ok := askRow(ctx, c, question)
+	if !ok {
+		return
 	}
+	if timeline, err := strconv.ParseUint(string(row[1]), 10, 32); err == nil {
+		c.Host().Claims(hosts.Claim{Cluster: string(row[0]), Timeline: uint32(timeline)})
+	}
+}
+
+// askRole asks a server for its role, which doesn't report it by itself.
+func (p *Pool) askRole(ctx context.Context, c *link.Conn) {
+	const question = "select pg_is_in_recovery(), current_setting('default_transaction_read_only') = 'on'"
+	if row, ok := askRow(ctx, c, question); ok {
+		c.Host().HasRole(hosts.RoleOf(string(row[0]) == "t", string(row[1]) == "t"))
+	}
+}
+
+// askRow asks a question with an answer of one row.
+func askRow(ctx context.Context, c *link.Conn, question string) (row [][]byte, ok bool) {
 	answer, err := c.Ask(ctx, question, guard.HangingUp)
 	if err != nil || len(answer) != 1 || len(answer[0].Rows) != 1 {
-		return hosts.NoRole
+		return nil, false
 	}
-	row := answer[0].Rows[0]
-	return hosts.RoleOf(string(row[0]) == "t", string(row[1]) == "t")
+	return answer[0].Rows[0], true
 }
 
 // heardOf reports whether a host has answered on one of the connections within that time.
