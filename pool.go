@@ -62,7 +62,7 @@ type PoolStatus struct {
 // transactions are read-only by default. There are no secrets in it.
 type HostStatus struct {
 	Host        string        `json:"host"`                 // host:port as configured; for a socket its directory and the port
-	Role        string        `json:"role,omitempty"`       // as it last said; "": not known
+	Role        string        `json:"role,omitempty"`       // as it last said, or deposed; "": not known
 	State       string        `json:"state"`                // up, down or unknown
 	Since       time.Time     `json:"since,omitzero"`       // since when it has been in this state; zero: it was never tried
 	Latency     time.Duration `json:"latency_ns,omitempty"` // of its last answer; 0: not known

@@ -53,6 +53,7 @@ type visit struct {
 	host   *Host
 	timer  *time.Timer // calls Scout.visit; nil before the first Wake
 	due    time.Time   // when the timer fires
+	told   bool        // Now was called: the host is asked even if it was heard of
 	asking bool        // a question is under way
 	again  bool        // it is to be asked again when that is over
 }
@@ -91,6 +92,7 @@ func (s *Scout) Now() {
 	}
 	s.awake.Store(true)
 	for _, v := range s.visits {
+		v.told = true
 		if v.again = v.asking; !v.asking {
 			s.setLocked(v, 0)
 		}
@@ -164,11 +166,11 @@ func (s *Scout) begin(v *visit, known bool) bool {
 	switch {
 	case s.stopped || v.asking:
 		return false
-	case known && !s.seeking && v.host.Status().State == Up:
+	case known && !v.told && !s.seeking && v.host.Status().State == Up:
 		s.setLocked(v, s.pauseLocked(v))
 		return false
 	}
-	v.asking = true
+	v.asking, v.told = true, false
 	return true
 }
 

@@ -171,6 +171,8 @@ func TestAHostThatIsHeardOfNeedNotBeAsked(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		f.set(func() { f.heard = true })
 		assert.Equal(t, []int{0, 0}, f.during(time.Minute))
+		f.Now()
+		assert.Equal(t, []int{1, 1}, f.during(time.Second), "unless there are news")
 		f.set(func() { f.heard = false })
 		for _, n := range f.during(time.Minute) {
 			assert.Greater(t, n, 3)

@@ -18,7 +18,7 @@ type HostState struct {
 // The states and roles of hosts. Package hosts has these words.
 var (
 	hostStates = []string{"up", "down", "unknown"}
-	hostRoles  = []string{"primary", "read-only", "standby"}
+	hostRoles  = []string{"primary", "read-only", "standby", "deposed"}
 )
 
 // observedHosts are the instruments of hosts. A pool with a single host has none of their series, since its own say the same.

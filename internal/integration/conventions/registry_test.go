@@ -182,7 +182,7 @@ func TestTheRegistryHasEachValue(t *testing.T) {
 		"pgprod.state":  {activity.Healthy, activity.Degraded, activity.Unhealthy},
 
 		"pgprod.host.state": {hosts.Up.String(), hosts.Down.String(), hosts.Unknown.String()},
-		"pgprod.host.role":  {hosts.Primary.String(), hosts.ReadOnly.String(), hosts.Standby.String()},
+		"pgprod.host.role":  {hosts.Primary.String(), hosts.ReadOnly.String(), hosts.Standby.String(), hosts.Deposed.String()},
 	} {
 		got, err := registry(t).Defined()[name].Members()
 		require.NoError(t, err)
