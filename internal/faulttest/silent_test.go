@@ -326,3 +326,36 @@ func TestASilentHostCostsTheOthersNothing(t *testing.T) {
 	isSilent(t, err)
 	all.Wait()
 }
+
+// TestAPromotionShortensTheWaitForASilentPrimary has a primary freeze, and its standby promoted. With PGPROD_FAILOVERS=50 it has
+// the figures of the manual.
+func TestAPromotionShortensTheWaitForASilentPrimary(t *testing.T) {
+	t.Parallel()
+	var took, lasted []time.Duration
+	for range runs() {
+		t.Run("", func(t *testing.T) {
+			primary, standby := twoServers(t, nil)
+			c := newClient(t, hostsDSN("read-write", primary, standby)+"&command_timeout=60s&connect_timeout=60s")
+			load := startWriters(t, 16, c.DB)
+			load.advance(t, 20)
+			pgtest.Eventually(t, patience, func() bool { return c.host(1).Role == "standby" })
+			require.NoError(t, primary.Freeze())
+			frozen := time.Now()
+			require.NoError(t, standby.Promote(t.Context()))
+			promoted := time.Since(frozen)
+			load.awaitWrite(t)
+			took, lasted = append(took, time.Since(frozen)), append(lasted, promoted)
+			load.finish()
+			t.Logf("the next row was written %v after the primary froze, the promotion took %v of it; %d errors",
+				took[len(took)-1].Round(time.Millisecond), promoted.Round(time.Millisecond), len(load.failures()))
+			for _, err := range load.failures() {
+				assert.ErrorContains(t, err, "is silent")
+			}
+			require.NoError(t, primary.Thaw())
+		})
+	}
+	p50, p99, longest := percentiles(took)
+	t.Logf("%d runs: p50 %v, p99 %v, at most %v", len(took), p50, p99, longest)
+	p50, p99, longest = percentiles(lasted)
+	t.Logf("of which the promotions took: p50 %v, p99 %v, at most %v", p50, p99, longest)
+}

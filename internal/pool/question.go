@@ -16,7 +16,7 @@ type question struct {
 	began       int64 // by package clock
 	silentSince time.Time
 	unread      map[*member]bool // connections with something to read that nobody has read for dead_after: their caller doesn't read
-	told        bool             // other hosts were asked what they are now
+	told        int64            // by package clock: when the other hosts were last asked what they are now; 0: not yet
 	place       *place           // whose pace is noted
 
 	limit time.Duration                             // how long it may be left unanswered
@@ -87,12 +87,13 @@ func (q *question) isLate(now int64, limit time.Duration) bool {
 	return q != nil && now-q.began >= int64(limit)
 }
 
-// others returns ask the first time, and then a function that does nothing. It is called with silenceWatch.mu held.
-func (q *question) others(ask func()) func() {
-	if q.told {
+// others returns ask, at now, if the other hosts are to be asked what they are now, and else a function that does nothing. It is
+// called with silenceWatch.mu held.
+func (q *question) others(now int64, ask func()) func() {
+	if q.told != 0 && now-q.told < int64(q.pause) {
 		return func() {}
 	}
-	q.told = true
+	q.told = now
 	return ask
 }
 

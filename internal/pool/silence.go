@@ -204,7 +204,7 @@ func (p *Pool) judge(at *silentPlace, now int64) (todo []func()) {
 	silent, q := at.silence(now), at.question
 	outcome := q.outcome()
 	if outcome == notYet && q.isLate(now, p.cfg.DeadAfter/4) {
-		todo = append(todo, q.others(p.askHosts))
+		todo = append(todo, q.others(now, p.askHosts))
 		if p.promoted(at) {
 			outcome = unanswered
 		}
