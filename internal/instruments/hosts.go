@@ -2,23 +2,26 @@ package instruments
 
 import (
 	"errors"
+	"time"
 
 	"go.opentelemetry.io/otel/metric"
+
+	"github.com/pgprod/pgprod/internal/hosts"
 )
 
 // A HostState is what is known of one of a pool's hosts.
 type HostState struct {
-	Name        string  // host:port as configured
-	State       string  // one of hostStates
-	Role        string  // one of hostRoles; "": not known
-	Latency     float64 // of its last answer, in seconds; 0: not known
-	Connections int64   // the pool's to it
+	Name        string // host:port as configured
+	State       hosts.State
+	Role        hosts.Role
+	Latency     time.Duration // of its last answer; 0: not known
+	Connections int64         // the pool's to it
 }
 
-// The states and roles of hosts. Package hosts has these words.
+// The states and roles of hosts.
 var (
-	hostStates = []string{"up", "down", "unknown"}
-	hostRoles  = []string{"primary", "read-only", "standby", "deposed"}
+	hostStates = []hosts.State{hosts.Up, hosts.Down, hosts.Unknown}
+	hostRoles  = []hosts.Role{hosts.Primary, hosts.ReadOnly, hosts.Standby, hosts.Deposed}
 )
 
 // observedHosts are the instruments of hosts. A pool with a single host has none of their series, since its own say the same.
@@ -47,13 +50,13 @@ func (o *observed) reportHosts(to metric.Observer, all []HostState) {
 	for _, h := range all {
 		name := hostNameKey.String(h.Name)
 		for _, state := range hostStates {
-			to.ObserveInt64(o.hosts.state, oneIf(state == h.State), o.with(name, hostStateKey.String(state)))
+			to.ObserveInt64(o.hosts.state, oneIf(state == h.State), o.with(name, hostStateKey.String(state.String())))
 		}
 		for _, role := range hostRoles {
-			to.ObserveInt64(o.hosts.role, oneIf(role == h.Role), o.with(name, hostRoleKey.String(role)))
+			to.ObserveInt64(o.hosts.role, oneIf(role == h.Role), o.with(name, hostRoleKey.String(role.String())))
 		}
-		if h.Latency > 0 && h.State == "up" {
-			to.ObserveFloat64(o.hosts.latency, h.Latency, o.with(name))
+		if h.Latency > 0 && h.State == hosts.Up {
+			to.ObserveFloat64(o.hosts.latency, h.Latency.Seconds(), o.with(name))
 		}
 		to.ObserveInt64(o.hosts.connections, h.Connections, o.with(name))
 	}

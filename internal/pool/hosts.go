@@ -23,12 +23,15 @@ func (p *Pool) hosts() (all []activity.HostStatus) {
 
 // hostStates returns the same for metrics, if there are several hosts: the figures of a single one are the pool's.
 func (p *Pool) hostStates() (all []instruments.HostState) {
-	if len(p.dialer.Hosts().Hosts()) == 1 {
+	board := p.dialer.Hosts().Hosts()
+	if len(board) == 1 {
 		return nil
 	}
-	for _, h := range p.hosts() {
+	connections := p.books.byHost()
+	for _, h := range board {
+		s := h.Status()
 		all = append(all, instruments.HostState{
-			Name: h.Host, State: h.State, Role: h.Role, Latency: h.Latency.Seconds(), Connections: int64(h.Connections),
+			Name: h.Name(), State: s.State, Role: s.Role, Latency: s.Latency, Connections: int64(connections[h]),
 		})
 	}
 	return all
