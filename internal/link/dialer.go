@@ -57,6 +57,9 @@ type Dialer struct {
 	hosts *hosts.Board    // what is known of the hosts
 	paths paths           // what else is known for the order in which they are tried
 	found searches        // at most one dial asks all hosts
+	// attempt makes connections to a lane's host. If one of them has won the race it returns nil, and the race has its result.
+	// Only tests of the race change it.
+	attempt func(context.Context, *lane) error
 
 	keeper     *credentials.Keeper            // has what the application's function says; nil: there is no function
 	usesTLS    bool                           // the connection to at least one of the hosts may use TLS
@@ -76,7 +79,7 @@ type Dialer struct {
 // with.
 func NewDialer(life context.Context, cfg *settings.Config, hooks Hooks) *Dialer {
 	d := &Dialer{
-		cfg: cfg, hooks: hooks, life: life,
+		cfg: cfg, hooks: hooks, life: life, attempt: func(ctx context.Context, l *lane) error { return l.connect(ctx) },
 		usesTLS: cfg.Conn.TLSConfig != nil || slices.ContainsFunc(cfg.Conn.Fallbacks,
 			func(f *pgconn.FallbackConfig) bool { return f.TLSConfig != nil }),
 		warms: warms(cfg.Conn, hooks),
@@ -124,50 +127,14 @@ func (d *Dialer) Dial(ctx context.Context, observer Observer, check *Check) (*Co
 	if err != nil {
 		return nil, err
 	}
-	c, err := d.dialHosts(ctx, observer, check, login)
+	c, err := d.dialHosts(ctx, purpose{observer, check, login})
 	if err == nil || !d.mayRenew(err) {
 		return c, err
 	}
 	if login = d.keeper.Refused(ctx, login); login == nil {
 		return nil, err
 	}
-	return d.dialHosts(ctx, observer, check, login)
-}
-
-// dialHosts is Dial with the given credentials. If no host is known that would do, one dial asks all of them, and the others of the
-// pool's wait for what that finds.
-func (d *Dialer) dialHosts(ctx context.Context, observer Observer, check *Check, login *credentials.Issue) (*Conn, error) {
-	for {
-		p := d.plan(check)
-		if !p.Seek || check != nil {
-			return d.raceFor(ctx, p, observer, check, login, func() {})
-		}
-		search, leads := d.found.join()
-		if leads {
-			return d.lead(ctx, search, p, observer, login)
-		}
-		if err := search.wait(ctx); err != nil {
-			return nil, err
-		}
-	}
-}
-
-// lead is a dial that asks all hosts, for which others wait.
-func (d *Dialer) lead(ctx context.Context, s *search, p hosts.Plan, observer Observer, login *credentials.Issue) (*Conn, error) {
-	c, err := d.raceFor(ctx, p, observer, nil, login, func() { d.found.end(s, nil) })
-	if ctx.Err() != nil {
-		d.found.end(s, nil) // which says nothing of the hosts: another dial asks them
-	}
-	d.found.end(s, err)
-	return c, err
-}
-
-// raceFor tries the hosts of a plan. found is called as soon as it is clear which one it will be.
-func (d *Dialer) raceFor(ctx context.Context, p hosts.Plan, observer Observer, check *Check, login *credentials.Issue,
-	found func()) (*Conn, error) {
-	r := d.newRace(ctx, p)
-	r.observer, r.check, r.login = observer, check, login
-	return r.run(found)
+	return d.dialHosts(ctx, purpose{observer, check, login})
 }
 
 // plan returns which hosts a dial tries.
@@ -211,7 +178,7 @@ func (r *race) dialDropping(ctx context.Context, g *leg) (*Conn, error) {
 func (r *race) dial(ctx context.Context, g *leg, sets *greeting) (*Conn, error) {
 	d := r.Dialer
 	c := &Conn{
-		dialer: d, observer: r.observer, host: g.lane.host, login: r.login, kept: sets.kept, prepared: prepared{schema: d.schema.Load()},
+		dialer: d, observer: r.observer, host: g.lane.host, login: r.issue, kept: sets.kept, prepared: prepared{schema: d.schema.Load()},
 	}
 	c.guard = guard.New(func() bool { return r.check != nil || c.tap.Answered() })
 	making := &dialling{Dialer: d, race: r, leg: g, conn: c, check: r.check, sets: sets, began: clock.Now()}

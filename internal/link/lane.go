@@ -68,7 +68,7 @@ func (l *lane) start() {
 	l.race.spawn(func() {
 		ctx, release := l.race.laneContext()
 		defer release()
-		l.end(ctx, l.race.connect(ctx, l))
+		l.end(ctx, l.race.attempt(ctx, l))
 	})
 }
 

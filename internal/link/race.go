@@ -18,24 +18,27 @@ import (
 // run is called by the goroutine that dials. Each lane has a goroutine of its own.
 type race struct {
 	*Dialer
-	began    time.Time
-	ctx      context.Context // the dial's; as long as the race goes on, its end ends all lanes
-	observer Observer
-	check    *Check // nil: the connection is for the pool
-	login    *credentials.Issue
-
-	lanes   []*lane                            // in the order in which they begin; not changed
-	first   int                                // how many of them come first; the others begin when none of these will do
-	atOnce  bool                               // those that come first begin together
-	connect func(context.Context, *lane) error // makes a connection to the lane's host; nil: it is the race's result
-	news    chan struct{}                      // gets a value when something has changed; has room for one, so that no sender blocks
-	result  chan made                          // gets what has become of the winner's connection; has room for it
+	began time.Time
+	ctx   context.Context // the dial's; as long as the race goes on, its end ends all lanes
+	purpose
+	lanes  []*lane       // in the order in which they begin; not changed
+	first  int           // how many of them come first; the others begin when none of these will do
+	atOnce bool          // those that come first begin together
+	news   chan struct{} // gets a value when something has changed; has room for one, so that no sender blocks
+	result chan made     // gets what has become of the winner's connection; has room for it
 
 	mu      sync.Mutex // guards what follows, and the lanes' state; nothing else is locked under it
 	winner  *leg       // the connection that becomes the dial's, unless setting it up fails; nil: there is none yet
 	seconds []*leg     // connections that wait in claim: they will do if there is no better one
 	final   bool       // a server has refused the login, and others would too: no further lane begins
 	over    bool       // nobody wins any more
+}
+
+// A purpose is what a connection is made for.
+type purpose struct {
+	observer Observer
+	check    *Check             // nil: it is for the pool
+	issue    *credentials.Issue // what it logs in with
 }
 
 // made is what has become of the winner's connection.
@@ -45,11 +48,10 @@ type made struct {
 }
 
 // newRace returns the race of a dial by a plan.
-func (d *Dialer) newRace(ctx context.Context, p hosts.Plan) *race {
+func (d *Dialer) newRace(ctx context.Context, p hosts.Plan, why purpose) *race {
 	r := &race{
-		Dialer: d, began: time.Now(), ctx: ctx, first: len(p.First), atOnce: p.Seek,
+		Dialer: d, began: time.Now(), ctx: ctx, purpose: why, first: len(p.First), atOnce: p.Seek,
 		news: make(chan struct{}, 1), result: make(chan made, 1),
-		connect: func(ctx context.Context, l *lane) error { return l.connect(ctx) },
 	}
 	for _, h := range slices.Concat(d.paths.slowLast(p.First, d.hosts.Wanted()), p.Rest) {
 		r.lanes = append(r.lanes, newLane(r, h))
@@ -120,18 +122,23 @@ func (r *race) tell() {
 	}
 }
 
-// claim is called for a connection that the server has accepted, before anything is done with it. It reports whether it is to
+// claim is called for a connection that the server has accepted, before anything is done with it. It returns nil if it is to
 // become the dial's. One that is only second best waits until that is known.
-func (r *race) claim(ctx context.Context, g *leg, best bool) bool {
-	if won, decided := r.enter(g, best); decided {
-		return won
+func (r *race) claim(ctx context.Context, g *leg, best bool) error {
+	won, decided := r.enter(g, best)
+	if !decided {
+		select {
+		case won = <-g.verdict:
+		case <-ctx.Done():
+			if won = r.leave(g); !won {
+				return ctx.Err()
+			}
+		}
 	}
-	select {
-	case won := <-g.verdict:
-		return won
-	case <-ctx.Done():
-		return r.leave(g)
+	if !won {
+		return errLost
 	}
+	return nil
 }
 
 // enter decides about a connection, or makes it one of the second best.

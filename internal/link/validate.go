@@ -1,7 +1,6 @@
 package link
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -31,11 +30,11 @@ func (d *dialling) validate(cc *pgx.ConnConfig) {
 		return j.err
 	}
 	cc.AfterConnect = func(ctx context.Context, pg *pgconn.PgConn) error {
-		switch {
-		case !d.race.claim(ctx, d.leg, best):
+		if err := d.race.claim(ctx, d.leg, best); err != nil {
 			d.conn.leave(pg)
-			return cmp.Or(ctx.Err(), errLost)
-		case setUp == nil:
+			return err
+		}
+		if setUp == nil {
 			return nil
 		}
 		return setUp(d.race.ctx, pg)
