@@ -102,6 +102,7 @@ type Conn struct {
 	target   *instruments.Target
 	login    *credentials.Issue // what it was made with; not changed
 	host     *hosts.Host        // what it was made to; not changed
+	saysRole bool               // what the server reports of its role is to be believed; not changed
 
 	std   *stdlib.Conn   // pgx as a driver.Conn; it contains the next one
 	pgx   *pgx.Conn      // contains the next one
@@ -316,9 +317,14 @@ func (c *Conn) demoted(err error) bool {
 // refused because its transaction is read-only.
 func (c *Conn) takesWrites() bool { return c.Role() == hosts.Primary }
 
-// Role returns what the server has last said that it is; hosts.NoRole: it doesn't say, as before version 14, or as behind a
-// pooler.
-func (c *Conn) Role() hosts.Role { return reportedRole(c.pg) }
+// Role returns what the server has last said that it is; hosts.NoRole: it doesn't say, as before version 14, or a pooler is in
+// between, which may repeat what was said long ago.
+func (c *Conn) Role() hosts.Role {
+	if !c.saysRole {
+		return hosts.NoRole
+	}
+	return reportedRole(c.pg)
+}
 
 // errSparing is why a cancel request of pgx's own is not sent, see dialToCancel.
 var errSparing = errors.New("pgprod: no cancel request is sent while a COMMIT may be under way")

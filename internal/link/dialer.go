@@ -256,6 +256,7 @@ func (k *Check) adapt(cc *pgx.ConnConfig) {
 func (d *dialling) afterConnect(_ context.Context, pc *pgx.Conn) error {
 	c, ctx := d.conn, d.race.ctx
 	c.pgx, c.pg = pc, pc.PgConn()
+	c.saysRole = d.believes()
 	c.backend.address = d.address // for what the observer hears from now on
 	c.probe = wire.NewProbe(c.pg.Conn())
 	if err := applySettings(ctx, c.pg, d.sets.set); err != nil {

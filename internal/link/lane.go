@@ -101,6 +101,7 @@ func (l *lane) end(ctx context.Context, err error) {
 		r.paths.slower(l.host, -1)
 	}
 	if err != nil && !met && ctx.Err() == nil && pgerror.BlamesHost(err) {
+		r.paths.forget(l.host)
 		l.host.Fails(err)
 	}
 	r.tell()

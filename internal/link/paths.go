@@ -2,6 +2,7 @@ package link
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -12,9 +13,10 @@ import (
 // paths is what a dialer remembers of the ways to its hosts beyond what the Board knows: it lasts for moments, and only changes the
 // order in which things are tried. It is safe for concurrent use.
 type paths struct {
-	mu   sync.Mutex          // guards what follows; nothing else is locked under it
-	slow map[*hosts.Host]int // how many dials are waiting for a host that has had its head start without an answer
-	bad  map[path]time.Time  // when an address has failed, or has had its head start without an answer
+	mu     sync.Mutex          // guards what follows; nothing else is locked under it
+	slow   map[*hosts.Host]int // how many dials are waiting for a host that has had its head start without an answer
+	bad    map[path]time.Time  // when an address has failed, or has had its head start without an answer
+	direct map[path]bool       // addresses, as they were dialled, behind which there is a server and no pooler
 }
 
 // A path is one address of a host.
@@ -97,4 +99,28 @@ func (p *paths) sort(h *hosts.Host, found []string, headStart time.Duration) []a
 		}
 	}
 	return slices.Concat(doubtful, good, bad)
+}
+
+// isNowDirect notes that there is no pooler behind an address.
+func (p *paths) isNowDirect(h *hosts.Host, address string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.direct == nil || len(p.direct) >= mostPaths {
+		p.direct = map[path]bool{}
+	}
+	p.direct[path{h, address}] = true
+}
+
+// isDirect reports whether it was seen that there is no pooler behind an address.
+func (p *paths) isDirect(h *hosts.Host, address string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.direct[path{h, address}]
+}
+
+// forget forgets what is behind the addresses of a host that has failed: something else may come back.
+func (p *paths) forget(h *hosts.Host) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	maps.DeleteFunc(p.direct, func(at path, _ bool) bool { return at.host == h })
 }

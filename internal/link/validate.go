@@ -3,6 +3,7 @@ package link
 import (
 	"context"
 	"errors"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -50,14 +51,20 @@ type judgement struct {
 }
 
 // judge looks whether a server is what is wanted: by what it has reported at the login, as servers do from version 14 on, or else
-// by pgx's question. check is what pgx would do.
+// by a question. check is what pgx would do.
 func (d *dialling) judge(ctx context.Context, pg *pgconn.PgConn, check pgconn.ValidateConnectFunc) judgement {
-	role, wanted := d.leg.lane.host.As(reportedRole(pg)), d.hosts.Wanted()
+	wanted := d.hosts.Wanted()
 	switch {
 	case check == nil, d.check != nil && d.check.Anywhere:
-		return judgement{true, role, hosts.Fits, nil}
+		return judgement{true, d.reportedRole(pg), hosts.Fits, nil}
 	case wanted == "any": // the application's own function
-		return judged(pg, role, check(ctx, pg))
+		return judged(pg, d.reportedRole(pg), check(ctx, pg))
+	}
+	role, err := d.roleOf(ctx, pg)
+	role = d.leg.lane.host.As(role)
+	switch {
+	case err != nil && pg.IsClosed():
+		return judgement{false, role, hosts.Unfit, err}
 	case role == hosts.NoRole:
 		err := check(ctx, pg)
 		return judged(pg, roleBy(wanted, err), err)
@@ -72,6 +79,37 @@ func (d *dialling) judge(ctx context.Context, pg *pgconn.PgConn, check pgconn.Va
 	return judgement{true, role, fit, nil}
 }
 
+// roleOf returns the role of a server that reports it, NoRole for others. A pooler may report what one of its servers has said long
+// ago: that nobody is in between must have been seen once, or the server is asked.
+func (d *dialling) roleOf(ctx context.Context, pg *pgconn.PgConn) (hosts.Role, error) {
+	if role := reportedRole(pg); role == hosts.NoRole || d.paths.isDirect(d.leg.lane.host, d.address) {
+		return role, nil
+	}
+	const question = "select pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('transaction_read_only'), pg_catalog.pg_backend_pid()"
+	results, err := pg.Exec(ctx, question).ReadAll()
+	if err != nil || len(results) != 1 || len(results[0].Rows) != 1 || len(results[0].Rows[0]) != 3 {
+		return hosts.NoRole, err
+	}
+	row := results[0].Rows[0]
+	if string(row[2]) == strconv.FormatUint(uint64(pg.PID()), 10) { // a pooler makes up the pid that a client gets
+		d.paths.isNowDirect(d.leg.lane.host, d.address)
+	}
+	return hosts.RoleOf(string(row[0]) == "t", string(row[1]) == "on"), nil
+}
+
+// reportedRole returns the role that a server has reported, NoRole if it isn't to be believed.
+func (d *dialling) reportedRole(pg *pgconn.PgConn) hosts.Role {
+	if !d.believes() {
+		return hosts.NoRole
+	}
+	return reportedRole(pg)
+}
+
+// believes reports whether a role that is reported on the connection is to be believed. Where any will do, it always is.
+func (d *dialling) believes() bool {
+	return d.hosts.Wanted() == "any" || d.paths.isDirect(d.leg.lane.host, d.address)
+}
+
 // judged is the judgement of a function of pgx's kind, which has returned err.
 func judged(pg *pgconn.PgConn, role hosts.Role, err error) judgement {
 	_, second := errors.AsType[*pgconn.NotPreferredError](err)
@@ -84,7 +122,7 @@ func judged(pg *pgconn.PgConn, role hosts.Role, err error) judgement {
 	return judgement{!pg.IsClosed(), role, hosts.Unfit, err}
 }
 
-// reportedRole returns the role that a server has reported at the login, NoRole if it doesn't do so.
+// reportedRole returns the role that a server, or a pooler, has last reported on a connection, NoRole if it doesn't do so.
 func reportedRole(pg *pgconn.PgConn) hosts.Role {
 	inRecovery, readOnly := pg.ParameterStatus("in_hot_standby"), pg.ParameterStatus("default_transaction_read_only")
 	if inRecovery == "" || readOnly == "" {
