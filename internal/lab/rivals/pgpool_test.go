@@ -34,7 +34,7 @@ backend_data_directory0 = '%[6]s'
 backend_hostname1 = '127.0.0.1'
 backend_port1 = %[7]d
 backend_data_directory1 = '%[8]s'
-num_init_children = 80
+num_init_children = 120
 max_pool = 1
 enable_pool_hba = off
 load_balance_mode = off
@@ -90,8 +90,8 @@ func (p *pgpool) start() {
 	_, control, err := net.SplitHostPort(address(t, 3, 9))
 	require.NoError(t, err)
 	for name, text := range map[string]string{
-		"pgpool.conf": fmt.Sprintf(pgpoolConfig, host, port, home, control, primary.Port(), primary.DataDir(), standby.Port(),
-			standby.DataDir()),
+		"pgpool.conf": fmt.Sprintf(pgpoolConfig, host, port, home, control, standby.Port(), standby.DataDir(), primary.Port(),
+			primary.DataDir()),
 		"pool_hba.conf": "", "pcp.conf": "",
 		"promote.sh": fmt.Sprintf(promoteScript, standby.DataDir()),
 	} {
@@ -115,6 +115,7 @@ func TestPgpoolFailsOver(t *testing.T) {
 		t.Run(fmt.Sprint(i+1), func(t *testing.T) {
 			p := startPgpool(t)
 			clients := append(through("", hosts(p.nodes)), through("pgpool-II", p.front.dsn())...)
+			clients = append(clients, through("pgpool-II, read-write", hosts([]*node{p.front}))...)
 			compare(t, cluster{nodes: p.nodes, clients: clients, whole: p.whole, faults: []fault{
 				{name: "kill -9 of the server", inject: func(*node) { require.NoError(t, p.servers[0].Crash()) }},
 			}}, 1, tab)
