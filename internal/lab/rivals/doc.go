@@ -15,6 +15,6 @@
 // dies.
 //
 // The assertions are about pgprod: nothing that was acknowledged is lost, nothing is there twice, nothing is there that was said
-// not to be, and a planned switchover costs no error (but where the server says that it has cut the wait for a synchronous standby,
-// so that it has committed what may not be anywhere else). Times are printed, never asserted.
+// not to be, and a planned switchover costs no error, but where the server says that it has ended a session at its commit, before a
+// synchronous standby had confirmed that, so that nobody can know. Times are printed, never asserted.
 package rivals
