@@ -82,6 +82,8 @@ func prospectOfRefusal(err *pgconn.PgError, rereadsPassword bool) Prospect {
 	switch {
 	case err.Code == ProtocolViolation:
 		return prospectOfPooler(err.Message)
+	case err.Code == InternalError && strings.Contains(err.Message, pgpoolFailsOver):
+		return Passing
 	case rereadsPassword && badLogin.has(err):
 		return Doubtful
 	}
@@ -137,6 +139,10 @@ var prospects = map[string]Prospect{
 	classSystem:     Doubtful, // an error of input or output may be temporary
 	classInternal:   Doubtful, // so may this; but Supabase's pooler also sends it for a tenant that it doesn't know
 }
+
+// pgpoolFailsOver is what pgpool-II says, as an internal error, to clients that come while a server is gone and it has not gone on
+// to the next one.
+const pgpoolFailsOver = "failed to create a backend connection"
 
 // healing are parts of PgBouncer's messages for a state that will pass: its server is gone, or it has no room for another
 // client.

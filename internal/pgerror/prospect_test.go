@@ -49,6 +49,7 @@ func TestOfSeveralHostsTheOneWithTheBestProspectCounts(t *testing.T) {
 		{password, true, Doubtful},
 		{internal, false, Doubtful},
 		{starting, false, Passing},
+		{refused("XX000", "failed to create a backend connection"), false, Passing}, // pgpool-II's
 		{errors.Join(password, starting), false, Passing},
 		{errors.Join(starting, password), false, Passing},
 		{errors.Join(password, internal), false, Doubtful},

