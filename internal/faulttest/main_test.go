@@ -8,4 +8,9 @@ import (
 	"github.com/pgprod/pgprod/internal/pgtest"
 )
 
-func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+func TestMain(m *testing.M) {
+	if dsn := os.Getenv(pausedDSN); dsn != "" {
+		os.Exit(paused(dsn))
+	}
+	os.Exit(pgtest.Main(m))
+}
