@@ -1,0 +1,134 @@
+//go:build linux
+
+package lab
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver pgx
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pgprod/pgprod"
+)
+
+// An insert writes a row.
+type insert func(ctx context.Context, id int64) error
+
+// A client is a way to use the database, with its defaults.
+type client struct {
+	name   string
+	open   func(t *testing.T, dsn string) (call insert, closePool func())
+	told   func(error) outcome
+	pgprod bool
+}
+
+var (
+	ourselves = client{name: "pgprod", open: openPgprod, told: toldByPgprod, pgprod: true}
+	others    = []client{
+		{name: "pgx", open: openPgx, told: toldByPgx},
+		{name: "pgxpool", open: openPool, told: toldByPgx},
+	}
+)
+
+const insertion = "insert into ledger values ($1)"
+
+// newPool opens a pool of pgprod.
+func newPool(t *testing.T, dsn string, opts ...pgprod.Option) *sql.DB {
+	t.Helper()
+	db, err := pgprod.Open(dsn, append([]pgprod.Option{pgprod.WithLogger(logger()), pgprod.WithPreflight(false)}, opts...)...)
+	require.NoError(t, err)
+	return db
+}
+
+func logger() *slog.Logger {
+	if *logs {
+		return slog.New(slog.NewTextHandler(os.Stderr, nil))
+	}
+	return slog.New(slog.NewTextHandler(io.Discard, nil))
+}
+
+func openPgprod(t *testing.T, dsn string) (insert, func()) {
+	db := newPool(t, dsn)
+	return insertBy(db), func() { assert.NoError(t, db.Close()) }
+}
+
+func insertBy(db *sql.DB) insert {
+	return func(ctx context.Context, id int64) error {
+		_, err := db.ExecContext(ctx, insertion, id)
+		return err
+	}
+}
+
+// patient has a limit for connecting, without which pgx waits for what the kernel has: two minutes.
+func patient(dsn string) string { return dsn + "&connect_timeout=5" }
+
+// openPgx is pgx's driver, with limits as they are usually set by hand.
+func openPgx(t *testing.T, dsn string) (insert, func()) {
+	db, err := sql.Open("pgx", patient(dsn))
+	require.NoError(t, err)
+	db.SetMaxOpenConns(30)
+	db.SetMaxIdleConns(20)
+	return insertBy(db), func() { assert.NoError(t, db.Close()) }
+}
+
+func openPool(t *testing.T, dsn string) (insert, func()) {
+	config, err := pgxpool.ParseConfig(patient(dsn))
+	require.NoError(t, err)
+	config.MaxConns = 30
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	require.NoError(t, err)
+	call := func(ctx context.Context, id int64) error {
+		_, err := pool.Exec(ctx, insertion, id)
+		return err
+	}
+	return call, pool.Close
+}
+
+// An outcome is what a caller knows of its call.
+type outcome byte
+
+const (
+	acknowledged outcome = iota
+	denied               // it was not done
+	unknown
+)
+
+// toldByPgprod is for pgprod: what isn't said to be unknown was not done.
+func toldByPgprod(err error) outcome {
+	switch {
+	case err == nil:
+		return acknowledged
+	case strings.Contains(err.Error(), "whether it ran is unknown"):
+		return unknown
+	}
+	return denied
+}
+
+// toldByPgx is what a caller knows who knows pgx well. A FATAL counts as unknown: pgx doesn't say that it came in place of the
+// statement's completion.
+func toldByPgx(err error) outcome {
+	if err == nil {
+		return acknowledged
+	}
+	if _, connecting := errors.AsType[*pgconn.ConnectError](err); connecting {
+		return denied
+	}
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.SeverityUnlocalized == "ERROR" {
+		return denied
+	}
+	if pgconn.SafeToRetry(err) || errors.Is(err, driver.ErrBadConn) {
+		return denied
+	}
+	return unknown
+}
