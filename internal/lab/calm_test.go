@@ -5,10 +5,10 @@ package lab
 import (
 	"context"
 	"database/sql"
-	"fmt"
 	"maps"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -96,41 +96,49 @@ func TestABusyServerWithStoppedBackendsCutsNobody(t *testing.T) {
 	pgbench(ctx, t, &load, c)
 
 	w := watch(t, c.dsn()+"&application_name=watched")
-	alone := newPool(t, c.dsn()+"&application_name=alone") // one connection, of which nobody else hears
+	alone := newPool(t, c.dsn()+"&application_name=alone")
 	defer func() { assert.NoError(t, alone.Close()) }()
-	alone.SetMaxOpenConns(1)
 	for end := time.Now().Add(*calm); time.Now().Before(end); {
-		waiting := make(chan error, 1)
-		var pid uint32
-		require.NoError(t, alone.QueryRow("select pg_backend_pid()").Scan(&pid))
-		stopped := append(someBackends(t, primary, "watched", 3), pid)
-		for _, pid := range stopped {
-			require.NoError(t, primary.FreezeBackend(pid))
-		}
-		go func() { // ends when the backend goes on
-			var again uint32
-			err := alone.QueryRow("select pg_backend_pid()").Scan(&again)
-			if err == nil && again != pid {
-				err = fmt.Errorf("another backend has answered")
-			}
-			waiting <- err
-		}()
-		time.Sleep(min(*calm, 10*time.Second)) // many times dead_after
-		for _, pid := range stopped {
-			require.NoError(t, primary.ThawBackend(pid))
-		}
-		require.NoError(t, <-waiting)
+		stopBackends(t, primary, alone)
 	}
 	w.check(t, c)
 }
 
-// someBackends returns some backends of an application.
-func someBackends(t *testing.T, s *pgtest.Server, application string, n int) (pids []uint32) {
+// stopBackends stops several backends for many times dead_after: one while it runs a statement, of whose connection nobody else
+// hears.
+func stopBackends(t *testing.T, s *pgtest.Server, alone *sql.DB) {
+	t.Helper()
+	answer := make(chan error, 1)
+	go func() { // ends when the backend goes on
+		_, err := alone.ExecContext(t.Context(), "select pg_sleep(1)")
+		answer <- err
+	}()
+	var running []uint32
+	pgtest.Eventually(t, patience, func() bool {
+		running = backendsOf(t, s, "alone", "active")
+		return len(running) == 1
+	})
+	stopped := backendsOf(t, s, "watched", "active", "idle")
+	stopped = append(stopped[:min(3, len(stopped))], running...)
+	for _, pid := range stopped {
+		require.NoError(t, s.FreezeBackend(pid))
+	}
+	time.Sleep(min(*calm, 8*time.Second)) // the time itself is the test: nothing may happen in it
+	for _, pid := range stopped {
+		require.NoError(t, s.ThawBackend(pid))
+	}
+	require.NoError(t, <-answer)
+}
+
+// backendsOf returns the backends of an application that are in one of these states.
+func backendsOf(t *testing.T, s *pgtest.Server, application string, states ...string) (pids []uint32) {
 	t.Helper()
 	backends, err := s.Backends(t.Context(), application)
 	require.NoError(t, err)
-	for _, b := range backends[:min(n, len(backends))] {
-		pids = append(pids, b.PID)
+	for _, b := range backends {
+		if slices.Contains(states, b.State) {
+			pids = append(pids, b.PID)
+		}
 	}
 	return pids
 }
