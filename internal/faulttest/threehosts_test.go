@@ -2,6 +2,7 @@ package faulttest
 
 import (
 	"context"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"strconv"
@@ -176,4 +177,25 @@ func TestAPrimaryThatWasNotToldOfAPromotionIsNotWrittenToAnyMore(t *testing.T) {
 	require.NoError(t, promoted.Resume(t.Context()))
 	c.do("insert into writes values (-1)")
 	assert.Equal(t, promoted.Port(), c.count("select inet_server_port()"))
+}
+
+func TestAPoolWhoseHostsAreBeingAskedMayBeClosedAtAnyMoment(t *testing.T) {
+	t.Parallel()
+	primary, standby := twoServers(t, nil)
+	require.NoError(t, standby.Shutdown(t.Context(), pgtest.Fast))
+	for range 30 {
+		db, err := pgprod.Open(hostsDSN("read-write", standby, primary), quiet)
+		require.NoError(t, err)
+		exec(t, db, "select 1")
+		if pids := fill(t, db, 2); rand.N(2) == 0 {
+			require.NoError(t, primary.Terminate(t.Context(), pids...)) // so that all are asked at once
+			_ = db.Ping()
+		}
+		time.Sleep(rand.N(20 * time.Millisecond))
+		require.NoError(t, db.Close()) // the end of all tests looks for goroutines
+	}
+	pgtest.Eventually(t, patience, func() bool {
+		left, err := primary.Backends(t.Context())
+		return err == nil && len(left) == 0
+	})
 }
