@@ -58,8 +58,9 @@ type PoolStatus struct {
 
 // HostStatus is what a pool knows of one host of its DSN. The state is up or down as the last attempt to log in there, the
 // pool's connections and, if there are several hosts, a look at each of them now and then have found it; or unknown while nobody
-// has tried, and for a moment after its connections were lost. The role is primary, standby, or read-only: a primary whose
-// transactions are read-only by default. There are no secrets in it.
+// has tried, and for a moment after its connections were lost. The role is primary, standby, read-only (a primary whose
+// transactions are read-only by default) or deposed: it says that it is the primary, but another host was promoted in its place.
+// There are no secrets in it.
 type HostStatus struct {
 	Host        string        `json:"host"`                 // host:port as configured; for a socket its directory and the port
 	Role        string        `json:"role,omitempty"`       // as it last said, or deposed; "": not known

@@ -44,7 +44,7 @@ func findings(p *Pool) []finding {
 		text := fmt.Sprintf("%s %s held for suspiciously long, up to %s: leaked?", plural(n, "connection"), is, duration(longest))
 		all = append(all, finding{"bad", "", text, "holders"})
 	}
-	all = append(all, hostsDown(s)...)
+	all = append(all, wrongHosts(s)...)
 	all = append(all, lastErrors(p)...)
 	if n := st.CommitsUnknown; n > 0 {
 		text := "It is not known whether " + plural(int(n), "transaction") + " took place, since the pool was opened: look at the data."

@@ -2,6 +2,7 @@ package debugpage
 
 import (
 	"slices"
+	"time"
 
 	"github.com/pgprod/pgprod/internal/activity"
 )
@@ -24,6 +25,9 @@ func hosts(s *activity.Snapshot) top[host] {
 	rows := make([]host, len(shown.Rows))
 	for i, h := range shown.Rows {
 		rows[i] = host{HostStatus: h, Grade: hostGrades[h.State]}
+		if isDeposed(h) {
+			rows[i].Grade = "warn"
+		}
 		if !h.Since.IsZero() {
 			rows[i].For = duration(s.At.Sub(h.Since))
 		}
@@ -35,25 +39,34 @@ func hosts(s *activity.Snapshot) top[host] {
 // said by the pool's own health.
 var hostGrades = map[string]string{"up": "ok", "down": "warn", "unknown": "unknown"}
 
-func isDown(h activity.HostStatus) bool { return h.State == "down" }
+// mostOfHosts is how many hosts are findings.
+const mostOfHosts = 3
 
-// mostHostsDown is how many hosts that are down are findings.
-const mostHostsDown = 3
-
-// hostsDown returns a finding for each of several hosts that is down.
-func hostsDown(s *activity.Snapshot) (all []finding) {
+// wrongHosts returns a finding for each of several hosts that is down, or takes itself for the primary though it isn't.
+func wrongHosts(s *activity.Snapshot) (all []finding) {
 	if len(s.Status.Hosts) < 2 {
 		return nil
 	}
 	for _, h := range s.Status.Hosts {
-		if !isDown(h) || len(all) == mostHostsDown {
-			continue
+		if text := wrongWith(h, s.At); text != "" && len(all) < mostOfHosts {
+			all = append(all, finding{"warn", "", "Host " + activity.Shorten(h.Host, mostText) + " " + text + ".", "hosts"})
 		}
-		text := "Host " + activity.Shorten(h.Host, mostText) + " has been down for " + duration(s.At.Sub(h.Since))
-		if h.Error != "" {
-			text += ": " + activity.Shorten(h.Error, mostText)
-		}
-		all = append(all, finding{"warn", "", text + ".", "hosts"})
 	}
 	return all
 }
+
+// wrongWith says what is wrong with a host; "" if nothing is.
+func wrongWith(h activity.HostStatus, now time.Time) string {
+	switch {
+	case isDown(h) && h.Error != "":
+		return "has been down for " + duration(now.Sub(h.Since)) + ": " + activity.Shorten(h.Error, mostText)
+	case isDown(h):
+		return "has been down for " + duration(now.Sub(h.Since))
+	case isDeposed(h):
+		return "says that it is the primary, but another one was promoted in its place: stop it, or make it a standby"
+	}
+	return ""
+}
+
+func isDown(h activity.HostStatus) bool    { return h.State == "down" }
+func isDeposed(h activity.HostStatus) bool { return h.Role == "deposed" }

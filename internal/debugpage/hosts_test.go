@@ -47,3 +47,13 @@ func TestOfManyHostsThatAreDownAFewAreFindings(t *testing.T) {
 	assert.Equal(t, 3, strings.Count(between(page, "Needs attention", "</ul>"), "has been down for"))
 	assert.Contains(t, page, "and 11 more")
 }
+
+func TestAHostThatTakesItselfForThePrimaryIsAFinding(t *testing.T) {
+	s, h := example.Calm(night)
+	s.Status.Hosts = []activity.HostStatus{
+		{Host: "a:5432", State: "up", Role: "deposed", Since: night}, {Host: "b:5432", State: "up", Role: "primary", Since: night},
+	}
+	page := text(t, "/", source(s, h))
+	assert.Contains(t, between(page, "Needs attention", "</ul>"), "Host a:5432 says that it is the primary, but another one was promoted")
+	assert.Equal(t, 1, strings.Count(between(page, `id="hosts-1"`, "</table>"), "sign warn"))
+}

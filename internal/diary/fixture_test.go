@@ -96,7 +96,7 @@ func everything(ctx context.Context, d *Diary) {
 	d.Lost(f)
 	d.HostDown(Host{Name: "a:5432", Role: "primary"}, f)
 	d.HostUp(Host{Name: "a:5432"})
-	d.HostHasRole(Host{Name: "a:5432", Role: "standby"}, "primary")
+	d.HostHasRole(Host{Name: "a:5432", Role: "standby"}, "primary", false)
 	d.Unhealthy(ctx, time.Now(), f)
 	d.Healthy(ctx, time.Now())
 	d.Settings(ctx, []string{"sslmode=disable"})

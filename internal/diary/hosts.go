@@ -109,10 +109,14 @@ func (d *Diary) HostUp(h Host) {
 	}
 }
 
-// HostHasRole notes that a host has another role than before.
-func (d *Diary) HostHasRole(h Host, was string) {
+// HostHasRole notes that a host has another role than before. bad says that somebody should look at it.
+func (d *Diary) HostHasRole(h Host, was string, bad bool) {
+	level := slog.LevelInfo
+	if bad {
+		level = slog.LevelWarn
+	}
 	d.events.Add("host", h.Name+" role", h.Name+" was "+was+", and is "+h.Role+" now")
-	d.tell(context.Background(), &d.ofPool, "role of "+h.Name+" "+h.Role, slog.LevelInfo, "pgprod: a host has another role",
+	d.tell(context.Background(), &d.ofPool, "role of "+h.Name+" "+h.Role, level, "pgprod: a host has another role",
 		h.attrs(slog.String("was", was))...)
 }
 

@@ -25,14 +25,17 @@ func TestAHostThatGoesAndComesBackHasALineEach(t *testing.T) {
 			"level": slog.LevelInfo, "message": "pgprod: a host is up again", "pool": "orders", "host": "a:5432", "role": "standby",
 			"after": time.Minute,
 		}}, log.take())
-		d.HostHasRole(Host{Name: "a:5432", Role: "standby"}, "primary")
+		d.HostHasRole(Host{Name: "a:5432", Role: "standby"}, "primary", false)
 		assert.Equal(t, []line{{
 			"level": slog.LevelInfo, "message": "pgprod: a host has another role", "pool": "orders", "host": "a:5432",
 			"role": "standby", "was": "primary",
 		}}, log.take())
+		d.HostHasRole(Host{Name: "b:5432", Role: "deposed"}, "primary", true)
+		assert.Equal(t, slog.LevelWarn, log.take()[0]["level"])
 		assert.Equal(t, []string{
 			"host: a:5432 is down: connection refused", "host: a:5432 is up again, as standby",
 			"host: a:5432 was primary, and is standby now",
+			"host: b:5432 was primary, and is deposed now",
 		}, said(d.Events()))
 	})
 }

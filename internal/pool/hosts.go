@@ -49,7 +49,7 @@ func (p *Pool) hostChanged(h *hosts.Host, c hosts.Change) {
 		p.tellState(h, is, c)
 	}
 	if c.Is.Role != c.Was.Role && c.Was.Role != hosts.NoRole {
-		p.diary.HostHasRole(is, c.Was.Role.String())
+		p.diary.HostHasRole(is, c.Was.Role.String(), c.Is.Role == hosts.Deposed)
 	}
 }
 
