@@ -101,14 +101,14 @@ func (p *paths) sort(h *hosts.Host, found []string, headStart time.Duration) []a
 	return slices.Concat(doubtful, good, bad)
 }
 
-// isNowDirect notes that there is no pooler behind an address.
-func (p *paths) isNowDirect(h *hosts.Host, address string) {
+// isNowDirect notes whether there is no pooler behind an address, as far as can be seen.
+func (p *paths) isNowDirect(h *hosts.Host, address string, direct bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.direct == nil || len(p.direct) >= mostPaths {
 		p.direct = map[path]bool{}
 	}
-	p.direct[path{h, address}] = true
+	p.direct[path{h, address}] = direct
 }
 
 // isDirect reports whether it was seen that there is no pooler behind an address.

@@ -80,9 +80,11 @@ func (d *dialling) judge(ctx context.Context, pg *pgconn.PgConn, check pgconn.Va
 }
 
 // roleOf returns the role of a server that reports it, NoRole for others. A pooler may report what one of its servers has said long
-// ago: that nobody is in between must have been seen once, or the server is asked.
+// ago, or what another of its servers is than that which executes the statements (pgpool-II): that nobody is in between must have
+// been seen once, or the server is asked. Before a server is refused it always is, since pgpool-II with one server can't be seen.
 func (d *dialling) roleOf(ctx context.Context, pg *pgconn.PgConn) (hosts.Role, error) {
-	if role := reportedRole(pg); role == hosts.NoRole || d.paths.isDirect(d.leg.lane.host, d.address) {
+	role, direct := reportedRole(pg), d.paths.isDirect(d.leg.lane.host, d.address)
+	if role == hosts.NoRole || direct && d.hosts.Wanted().Fit(role) != hosts.Unfit {
 		return role, nil
 	}
 	const question = "select pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('transaction_read_only'), pg_catalog.pg_backend_pid()"
@@ -91,9 +93,8 @@ func (d *dialling) roleOf(ctx context.Context, pg *pgconn.PgConn) (hosts.Role, e
 		return hosts.NoRole, err
 	}
 	row := results[0].Rows[0]
-	if string(row[2]) == strconv.FormatUint(uint64(pg.PID()), 10) { // a pooler makes up the pid that a client gets
-		d.paths.isNowDirect(d.leg.lane.host, d.address)
-	}
+	direct = string(row[2]) == strconv.FormatUint(uint64(pg.PID()), 10) // a pooler makes up the pid that a client gets
+	d.paths.isNowDirect(d.leg.lane.host, d.address, direct)
 	return hosts.RoleOf(string(row[0]) == "t", string(row[1]) == "on"), nil
 }
 

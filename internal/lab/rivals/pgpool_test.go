@@ -122,7 +122,7 @@ func TestPgpoolFailsOver(t *testing.T) {
 		t.Run(fmt.Sprint(i+1), func(t *testing.T) {
 			p := startServers(t)
 			p.start(p.primary, p.standby)
-			clients := append(through("", hosts(p.nodes)), through("pgpool-II", p.front.dsn())...)
+			clients := append(through("", hosts(p.nodes)), through("pgpool-II", hosts([]*node{p.front}))...)
 			compare(t, cluster{nodes: p.nodes, clients: clients, whole: p.whole, faults: []fault{
 				{name: "kill -9 of the server", inject: func(*node) { require.NoError(t, p.primary.Crash()) }},
 			}}, 1, tab)
@@ -133,7 +133,7 @@ func TestPgpoolFailsOver(t *testing.T) {
 
 // TestBehindPgpoolThePrimaryIsFoundWhicheverServerItSpeaksFor asks for a primary through a pgpool-II that reports the role and the
 // process number of a standby, as it does when the standby is its first server.
-func testBehindPgpoolThePrimaryIsFoundWhicheverServerItSpeaksFor(t *testing.T) {
+func TestBehindPgpoolThePrimaryIsFoundWhicheverServerItSpeaksFor(t *testing.T) {
 	p := startServers(t)
 	require.NoError(t, p.standby.Shutdown(t.Context(), pgtest.Fast))
 	require.NoError(t, p.primary.Exec(t.Context(), "set synchronous_commit = local; create table written (by text)"))
