@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -25,10 +26,18 @@ import (
 // An insert writes a row.
 type insert func(ctx context.Context, id int64) error
 
+// An opened is a pool of connections.
+type opened struct {
+	call  insert
+	close func()
+	// ready reports whether the pool has got to know all hosts, as a pool that has worked for a second has; nil: it never does.
+	ready func() bool
+}
+
 // A client is a way to use the database, with its defaults.
 type client struct {
 	name   string
-	open   func(t *testing.T, dsn string) (call insert, closePool func())
+	open   func(t *testing.T, dsn string) opened
 	told   func(error) outcome
 	pgprod bool
 }
@@ -58,9 +67,20 @@ func logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(io.Discard, nil))
 }
 
-func openPgprod(t *testing.T, dsn string) (insert, func()) {
+func openPgprod(t *testing.T, dsn string) opened {
 	db := newPool(t, dsn)
-	return insertBy(db), func() { assert.NoError(t, db.Close()) }
+	return opened{call: insertBy(db), close: closing(t, db), ready: func() bool { return knowsItsHosts(t, db) }}
+}
+
+func closing(t *testing.T, db *sql.DB) func() {
+	return func() { assert.NoError(t, db.Close()) }
+}
+
+// knowsItsHosts reports whether the pool knows the role of each host.
+func knowsItsHosts(t *testing.T, db *sql.DB) bool {
+	status, err := pgprod.Status(db)
+	require.NoError(t, err)
+	return !slices.ContainsFunc(status.Hosts, func(h pgprod.HostStatus) bool { return h.Role == "" })
 }
 
 func insertBy(db *sql.DB) insert {
@@ -74,15 +94,15 @@ func insertBy(db *sql.DB) insert {
 func patient(dsn string) string { return dsn + "&connect_timeout=5" }
 
 // openPgx is pgx's driver, with limits as they are usually set by hand.
-func openPgx(t *testing.T, dsn string) (insert, func()) {
+func openPgx(t *testing.T, dsn string) opened {
 	db, err := sql.Open("pgx", patient(dsn))
 	require.NoError(t, err)
 	db.SetMaxOpenConns(30)
 	db.SetMaxIdleConns(20)
-	return insertBy(db), func() { assert.NoError(t, db.Close()) }
+	return opened{call: insertBy(db), close: closing(t, db)}
 }
 
-func openPool(t *testing.T, dsn string) (insert, func()) {
+func openPool(t *testing.T, dsn string) opened {
 	config, err := pgxpool.ParseConfig(patient(dsn))
 	require.NoError(t, err)
 	config.MaxConns = 30
@@ -92,7 +112,7 @@ func openPool(t *testing.T, dsn string) (insert, func()) {
 		_, err := pool.Exec(ctx, insertion, id)
 		return err
 	}
-	return call, pool.Close
+	return opened{call: call, close: pool.Close}
 }
 
 // An outcome is what a caller knows of its call.

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/pgprod/pgprod/internal/pgtest"
 )
 
 const (
@@ -31,6 +33,7 @@ type deed struct {
 // that number.
 type crew struct {
 	client  client
+	ready   func() bool        // of the pool; may be nil
 	cancel  context.CancelFunc // of the calls: they have no deadline
 	leaving atomic.Bool        // no call begins
 	wg      sync.WaitGroup
@@ -45,18 +48,18 @@ type crew struct {
 // startCrew opens a client's pool, and lets workers begin. They end with the test, if not before.
 func startCrew(t *testing.T, c client, dsn string) *crew {
 	t.Helper()
-	call, closePool := c.open(t, dsn)
-	w := &crew{client: c}
+	pool := c.open(t, dsn)
+	w := &crew{client: c, ready: pool.ready}
 	ctx, cancel := context.WithCancel(context.Background())
 	w.cancel = cancel
 	for worker := range crewSize {
-		w.wg.Go(func() { w.work(ctx, worker, call) }) // ends with leaving, at the latest with ctx
+		w.wg.Go(func() { w.work(ctx, worker, pool.call) }) // ends with leaving, at the latest with ctx
 	}
 	w.end = sync.OnceFunc(func() {
 		w.leaving.Store(true)
 		cancel()
 		w.wg.Wait()
-		closePool()
+		pool.close()
 	})
 	t.Cleanup(w.end)
 	return w
@@ -138,7 +141,7 @@ func succeeded(begun time.Time) func(deed) bool {
 
 func failed(d deed) bool { return d.told != acknowledged }
 
-// warm waits until all workers have had success.
+// warm waits until all workers have had success, and the pool knows its hosts.
 func (w *crew) warm(t *testing.T) {
 	t.Helper()
 	begin := time.Now()
@@ -147,6 +150,9 @@ func (w *crew) warm(t *testing.T) {
 			t.Fatalf("%s doesn't work", w.client.name)
 		}
 		begin = time.Now()
+	}
+	if w.ready != nil {
+		pgtest.Eventually(t, patience, w.ready, "%s doesn't get to know its hosts", w.client.name)
 	}
 }
 

@@ -67,6 +67,7 @@ func reboot(t *testing.T, c *cluster) {
 func TestWhateverHappensToThePrimaryNothingIsLostOrDoubledAndWorkGoesOn(t *testing.T) {
 	for _, f := range faults {
 		t.Run(f.name, func(t *testing.T) {
+			together(t)
 			for run := range *runs {
 				t.Run(fmt.Sprint(run+1), func(t *testing.T) { f.try(t, ourselves) })
 			}

@@ -16,6 +16,7 @@ import (
 // A host that has rebooted answers whoever asks it, but says nothing to who waits for a reply on a connection that it has forgotten.
 // Only the kernel's keep-alive finds out.
 func TestAStatementThatWaitsForAHostThatHasForgottenItEndsByKeepAliveWithoutALimit(t *testing.T) {
+	together(t)
 	c := newCluster(t, setup{})
 	db := newPool(t, c.dsn()+"&application_name=forgotten", pgprod.WithCommandTimeout(0))
 	defer func() { assert.NoError(t, db.Close()) }()

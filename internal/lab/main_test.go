@@ -33,3 +33,11 @@ func TestMain(m *testing.M) {
 	dials.print(os.Stdout)
 	os.Exit(code)
 }
+
+// together lets a test run beside others, where no time is measured: most of it is waiting.
+func together(t *testing.T) {
+	t.Helper()
+	if *runs == 1 && *rivals == 0 {
+		t.Parallel()
+	}
+}

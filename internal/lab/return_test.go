@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/pgprod/pgprod/internal/lab/netlab"
@@ -38,7 +37,7 @@ func (w *whereabouts) reader(db *sql.DB) client {
 		return err
 	}
 	c := ourselves
-	c.open = func(t *testing.T, _ string) (insert, func()) { return read, func() { assert.NoError(t, db.Close()) } }
+	c.open = func(t *testing.T, _ string) opened { return opened{call: read, close: closing(t, db)} }
 	return c
 }
 
@@ -93,6 +92,7 @@ func (w *whereabouts) most(within time.Duration) (n, all int) {
 }
 
 func TestReadsGoBackToAHostThatComesBackAndNobodyGetsAnError(t *testing.T) {
+	together(t)
 	c := newCluster(t, setup{})
 	w := &whereabouts{home: c.hosts[0].Address()}
 	w.forget()
