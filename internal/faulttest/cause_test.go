@@ -154,18 +154,24 @@ func TestTheServerIsAskedThatTheSlowStatementRunsOn(t *testing.T) {
 	require.NoError(t, first.Crash())
 	db := openPool(t, with(hostsDSN("any", first, second), "slow_query", "100ms", "preflight", "off", "pool_size", "1",
 		"max_overflow", "0"))
-	require.NoError(t, db.Ping(), "to the second one")
+	conn, err := db.Conn(t.Context())
+	require.NoError(t, err)
+	defer func() { require.NoError(t, conn.Close()) }()
+	require.NoError(t, conn.PingContext(t.Context()), "to the second one")
 	require.NoError(t, first.Resume(t.Context()))
+	pgtest.Eventually(t, patience, func() bool { return statusOf(t, db).Hosts[0].State == "up" },
+		"the first one is not known to be back")
+	require.NoError(t, pgprod.Recycle(db)) // but for the connection that is lent, all is made anew
 	pgtest.Eventually(t, patience, func() bool {
-		h := pgprod.Check(t.Context(), db)
-		return h.Status == "healthy" && onServer(t, first) > 0
+		pgprod.Check(t.Context(), db)
+		return onServer(t, first) > 0
 	}, "the connection for health checks goes to the first one")
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
 	done := make(chan struct{})
 	go func() { // ended by cancel
 		defer close(done)
-		_, _ = db.ExecContext(ctx, "select pg_sleep(600)")
+		_, _ = conn.ExecContext(ctx, "select pg_sleep(600)")
 	}()
 	assert.Equal(t, "waits for Timeout/PgSleep (it calls pg_sleep)", awaitCause(t, db, "select").String())
 	cancel()
