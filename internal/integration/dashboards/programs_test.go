@@ -30,6 +30,7 @@ type story struct {
 	options []pgprod.Option
 	server  func(u *url.URL) // changes where the pool leads
 	proxied bool             // the pool's connections pass through a proxy, which can lose replies
+	cluster bool             // the pool has two hosts: a server of its own, and a standby of that
 	// round is what the program does before the scrape of that number.
 	round  func(p *program, n int) error
 	alerts []string // that it causes, and no others
@@ -143,6 +144,15 @@ var stories = []story{
 		}},
 	{name: "without a second host", options: size(2, 0), server: func(u *url.URL) { u.Host = "127.0.0.1:1," + u.Host },
 		alerts: []string{"PgprodHostDown"}, round: func(p *program, _ int) error { return p.ordinary() }},
+	{name: "with two primaries", options: size(2, 0), cluster: true, alerts: []string{"PgprodHostDeposed"},
+		round: func(p *program, n int) error {
+			if n == 0 {
+				return errors.Join(p.ordinary(), p.standby.Promote(p.ctx), p.until(func(s pgprod.PoolStatus) bool {
+					return s.Hosts[0].Role == "deposed" // which is looked for every ten seconds
+				}))
+			}
+			return p.ordinary()
+		}},
 	{name: "robbed", options: size(2, 0), alerts: []string{"PgprodConnectionsInvalidated"},
 		round: func(p *program, n int) error {
 			if n%2 == 0 && n < 20 {
@@ -240,6 +250,7 @@ type program struct {
 	cancel     context.CancelFunc
 	background sync.WaitGroup
 	server     *pgtest.Server
+	standby    *pgtest.Server // nil unless the story has a cluster
 	dsn        string
 	proxy      *faultproxy.Proxy // nil unless the story is proxied
 	reports    *reports
@@ -252,10 +263,19 @@ func start(t *testing.T, s story, receiver string) *program {
 	t.Helper()
 	p := &program{story: s, server: pgtest.Shared(t), dsn: pgtest.NewDatabase(t)}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
+	if s.cluster {
+		p.server = pgtest.StartTB(t, pgtest.Config{})
+		p.dsn = p.server.DSN("postgres")
+	}
 	conn, err := pgx.Connect(p.ctx, p.dsn) // what makes the table is not to be seen
 	require.NoError(t, err)
 	_, err = conn.Exec(p.ctx, "CREATE TABLE items (id int PRIMARY KEY, seen int NOT NULL DEFAULT 0); INSERT INTO items SELECT generate_series(1, 100)")
 	require.NoError(t, errors.Join(err, conn.Close(p.ctx)))
+	if s.cluster {
+		p.standby = pgtest.StartTB(t, pgtest.Config{StandbyOf: p.server})
+		p.dsn = fmt.Sprintf("postgres://postgres@%s:%d,%s:%d/postgres?sslmode=disable&target_session_attrs=read-write",
+			p.server.Host(), p.server.Port(), p.standby.Host(), p.standby.Port())
+	}
 	if s.proxied {
 		p.proxy = faultproxy.StartTB(t, p.dsn)
 	}
