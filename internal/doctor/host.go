@@ -79,7 +79,7 @@ type address struct {
 }
 
 // reachable makes a network connection to each address of a host, says how that went, and returns those that accepted one.
-// That an address doesn't is a failure only if none does: pgx goes on to the next one.
+// That an address doesn't is a failure only if none does: a pool uses the others.
 func (p place) reachable(ctx context.Context, h host, addrs []string) (answering []address) {
 	type refusal struct {
 		place
@@ -99,7 +99,7 @@ func (p place) reachable(ctx context.Context, h host, addrs []string) (answering
 	}
 	for _, r := range refusals {
 		if len(answering) > 0 {
-			r.warn("network", "pgx tries the host's other addresses, but loses time: look at DNS", "%v", r.err)
+			r.warn("network", "a pool uses the host's other addresses: look at DNS", "%v", r.err)
 			continue
 		}
 		r.fail("network", pgerror.Advice(r.err, ""), "%v", r.err)

@@ -81,11 +81,23 @@ func Describe(err error, sql string) string {
 	case errors.As(err, &login) && pg != nil:
 		return pg.Message // there was no statement yet, and so no value
 	case login != nil:
-		return login.Error()
+		return connectText(err, login)
 	case pg != nil:
 		return describeServer(pg, sql)
 	}
 	return describeClient(err, sql)
+}
+
+// connectText is the text of a failure to connect: all that pgx has said, if several hosts were tried, or else what it has.
+func connectText(err error, login *pgconn.ConnectError) string {
+	var several interface {
+		error
+		ConnectErrors()
+	}
+	if errors.As(err, &several) {
+		return several.Error()
+	}
+	return login.Error()
 }
 
 // describeServer is Describe for an error of the server.

@@ -43,6 +43,9 @@ func (e connectFailures) Error() string {
 // indented returns a text as pgx has it within its error.
 func indented(text string) string { return strings.ReplaceAll(text, "\n", "\n\t") }
 
+// ConnectErrors says that the text is made of pgx's about connecting, so that telemetry may show it.
+func (e connectFailures) ConnectErrors() {}
+
 // Unwrap returns all of them.
 func (e connectFailures) Unwrap() []error { return e }
 

@@ -24,6 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pgprod/pgprod/internal/guard"
+	"github.com/pgprod/pgprod/internal/pgerror"
 	"github.com/pgprod/pgprod/internal/pgtest"
 	"github.com/pgprod/pgprod/internal/pgtest/faultproxy"
 )
@@ -548,6 +549,73 @@ func TestPgxStillDialsForACancelRequestWhenAConnectionHasFailed(t *testing.T) {
 	require.True(t, conn.IsClosed())
 	<-conn.PgConn().CleanupDone()
 	assert.Equal(t, 2, dials)
+}
+
+// TestPgxStillSaysWhoAndThenWhatOfEachHost is the form that connectFailures has.
+func TestPgxStillSaysWhoAndThenWhatOfEachHost(t *testing.T) {
+	t.Parallel()
+	fails := func(hosts string) error {
+		cfg := parse(t, "sslmode=disable port=5432 user=u dbname=d host="+hosts)
+		cfg.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }
+		cfg.DialFunc = func(_ context.Context, _, address string) (net.Conn, error) {
+			return nil, errors.New(address + "\nfails")
+		}
+		_, err := pgx.ConnectConfig(t.Context(), cfg)
+		require.Error(t, err)
+		return err
+	}
+	assert.EqualError(t, joinFailures([]error{fails("a"), fails("b")}), fails("a,b").Error())
+	_, is := errors.AsType[*pgconn.ConnectError](joinFailures([]error{fails("a"), fails("b")}))
+	assert.True(t, is)
+}
+
+// TestPgxStillTakesAPortFromTheLookup is how a check reaches the address that a connection was made to.
+func TestPgxStillTakesAPortFromTheLookup(t *testing.T) {
+	t.Parallel()
+	cfg := parse(t, "sslmode=disable port=5432 user=u dbname=d host=a")
+	cfg.LookupFunc = func(context.Context, string) ([]string, error) { return []string{"192.0.2.1:5433", "2001:db8::1"}, nil }
+	var dialled []string
+	cfg.DialFunc = func(_ context.Context, _, address string) (net.Conn, error) {
+		dialled = append(dialled, address)
+		return nil, errNoServer
+	}
+	_, err := pgx.ConnectConfig(t.Context(), cfg)
+	require.ErrorIs(t, err, errNoServer)
+	assert.Equal(t, []string{"192.0.2.1:5433", "[2001:db8::1]:5432"}, dialled)
+}
+
+// TestPgxStillCallsItsHooksInThisOrder is why a dial is claimed in AfterConnect: the server has been judged, and nothing else was done.
+func TestPgxStillCallsItsHooksInThisOrder(t *testing.T) {
+	t.Parallel()
+	cfg := parse(t, pgtest.NewDatabase(t))
+	var called []string
+	cfg.ValidateConnect = func(_ context.Context, pg *pgconn.PgConn) error {
+		assert.NotZero(t, pg.PID())
+		called = append(called, "validate "+pg.ParameterStatus("in_hot_standby"))
+		return nil
+	}
+	cfg.AfterConnect = func(context.Context, *pgconn.PgConn) error {
+		called = append(called, "after connect")
+		return errNoServer
+	}
+	_, err := stdlib.GetConnector(*cfg, stdlib.OptionAfterConnect(func(context.Context, *pgx.Conn) error {
+		called = append(called, "hook")
+		return nil
+	})).Connect(t.Context())
+	require.ErrorIs(t, err, errNoServer)
+	assert.Equal(t, []string{"validate off", "after connect"}, called)
+}
+
+// TestPgxStillSaysThisIfTheServerAsksForNoCertificate is how pgerror.EndsLogins knows an error that ends the chain.
+func TestPgxStillSaysThisIfTheServerAsksForNoCertificate(t *testing.T) {
+	t.Parallel()
+	dsn, server := withCertificate(t)
+	server.ClientAuth = tls.NoClientCert
+	cfg := parse(t, dsn+" sslcertmode=require")
+	serve(t, cfg, func(nc net.Conn) { logIn(t, startTLS(t, nc, server)) })
+	_, err := pgx.ConnectConfig(t.Context(), cfg)
+	require.Error(t, err)
+	assert.True(t, pgerror.EndsLogins(err), "%v", err)
 }
 
 // TestPgxStillLeavesAConnectionOpenWhoseHookFails is why configure closes it.
