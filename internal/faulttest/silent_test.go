@@ -83,11 +83,24 @@ func TestAListenerIsNoReasonToAskItsHost(t *testing.T) {
 	began := proxy.Stats().TLSRequests
 	err := pgprod.Raw(t.Context(), db, func(c *pgx.Conn) error {
 		began = proxy.Stats().TLSRequests
+		swallow(t, proxy) // of which it can't know
 		_, err := c.WaitForNotification(ctx)
 		return err
 	})
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	assert.Equal(t, began, proxy.Stats().TLSRequests)
+}
+
+func TestWithoutDeadAfterNobodyIsAsked(t *testing.T) {
+	t.Parallel()
+	_, proxy := runsDatabase(t)
+	db := openPool(t, with(proxy.DSN(), "dead_after", "0", "command_timeout", "3s"))
+	fill(t, db, 1)
+	asked := proxy.Stats().TLSRequests
+	swallow(t, proxy)
+	_, err := db.Exec(insertLiteral)
+	isCut(t, err)
+	assert.Equal(t, asked, proxy.Stats().TLSRequests)
 }
 
 // TestAFrozenServerIsSilent: its kernel accepts connections, and nobody says anything.

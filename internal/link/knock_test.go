@@ -3,14 +3,17 @@ package link
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -108,4 +111,37 @@ func TestAQuestionIsAskedByTheApplicationsFunction(t *testing.T) {
 	require.NoError(t, d.Knock(t.Context(), Door{"tcp", "db:5432"}, false))
 	assert.Equal(t, []byte{0, 0, 0, 8, 4, 210, 22, 47}, <-asked)
 	assert.NotZero(t, d.DialTook())
+}
+
+func TestAQuestionGoesThroughTheConfigurationsAfterNetConnect(t *testing.T) {
+	door := listens(t, "tcp", "127.0.0.1:0", func(c net.Conn) { // the last byte of the question, turned round
+		question := make([]byte, 8)
+		if _, _ = io.ReadFull(c, question); question[7] == ^byte(48) {
+			_, _ = c.Write([]byte{'N'})
+			return
+		}
+		<-t.Context().Done()
+	})
+	d := knocker(t, Hooks{})
+	d.cfg.Conn.AfterNetConnect = func(_ context.Context, _ *pgconn.Config, nc net.Conn) (net.Conn, error) { return turned{nc}, nil }
+	require.NoError(t, d.Knock(t.Context(), door, true))
+
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	d.cfg.Conn.AfterNetConnect = func(ctx context.Context, _ *pgconn.Config, nc net.Conn) (net.Conn, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	require.Error(t, d.Knock(ctx, door, true))
+}
+
+// turned turns each bit round that is written.
+type turned struct{ net.Conn }
+
+func (c turned) Write(b []byte) (int, error) {
+	b = slices.Clone(b)
+	for i := range b {
+		b[i] = ^b[i]
+	}
+	return c.Conn.Write(b)
 }
