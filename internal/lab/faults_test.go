@@ -44,6 +44,9 @@ var faults = []fault{
 	{name: "rebooted under its address", inject: reboot},
 }
 
+// farTooLong is many times what an outage takes, and half of what it takes if nobody notices that a host is silent.
+const farTooLong = 15 * time.Second
+
 var confirmed = setup{confirmed: true}
 
 func wire(w netlab.Wire) func(*testing.T, *cluster) {
@@ -113,6 +116,7 @@ func (f fault) try(t *testing.T, of client) {
 	}
 	v.check(t)
 	assert.True(t, recovered, "workers have success in the end")
+	assert.Less(t, o.outage, farTooLong, "half of command_timeout, which would end it too")
 	if f.planned {
 		assert.Zero(t, v.errors, "%v", w.errors())
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/pgprod/pgprod/internal/lab/netlab"
@@ -104,6 +105,7 @@ func TestReadsGoBackToAHostThatComesBackAndNobodyGetsAnError(t *testing.T) {
 	c.set(t, 0, netlab.Cut)
 	cut := time.Now()
 	require.True(t, readers.await(patience, cut, succeeded(cut)), "reads go on elsewhere")
+	assert.Less(t, time.Since(cut), farTooLong)
 	t.Logf("everybody reads elsewhere after %v", time.Since(cut).Round(time.Millisecond))
 
 	w.forget()
