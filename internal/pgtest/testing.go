@@ -29,7 +29,7 @@ const (
 	leaveTimeout = 10 * time.Second
 	// atOnce is how many tests of a package run at once, where -parallel does not say. Go's default is one for a processor,
 	// but ours wait most of their time: for servers, for one another, and for limits to pass.
-	atOnce = 8
+	atOnce = 4
 )
 
 // shared is the server that Shared returns.
