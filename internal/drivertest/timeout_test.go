@@ -332,6 +332,50 @@ func TestACancelThatTheServerHasNotAcknowledgedHitsNobodyElse(t *testing.T) {
 	assert.Positive(t, proxy.Stats().Cancels)
 }
 
+// TestACancelThatTheServerHasNotAcknowledgedHitsNothingOfTheSameBorrowersEither has the next statements on the same connection,
+// in the order in which a caller could send them.
+func TestACancelThatTheServerHasNotAcknowledgedHitsNothingOfTheSameBorrowersEither(t *testing.T) {
+	t.Parallel()
+	exec := func(conn *sql.Conn) error {
+		_, err := conn.ExecContext(t.Context(), "select pg_sleep(1.5)")
+		return err
+	}
+	for name, next := range map[string]func(*sql.Conn) error{
+		"statement": exec,
+		"transaction": func(conn *sql.Conn) error {
+			tx, err := conn.BeginTx(t.Context(), nil)
+			require.NoError(t, err)
+			_, err = tx.Exec("select pg_sleep(1.5)")
+			_ = tx.Rollback()
+			return err
+		},
+		"in Raw": func(conn *sql.Conn) error {
+			return conn.Raw(func(dc any) error {
+				_, err := dc.(interface{ Conn() *pgx.Conn }).Conn().Exec(t.Context(), "select pg_sleep(1.5)")
+				return err
+			})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			proxy := faultproxy.StartTB(t, pgtest.NewDatabase(t))
+			db := openPool(t, oneConn(proxy.DSN()))
+			conn := hold(t, db)
+			require.NoError(t, conn.PingContext(t.Context()))
+			proxy.DelayConnect(900 * time.Millisecond) // that of the cancel request: it arrives when the statement is long over
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			_, _ = conn.ExecContext(ctx, "select pg_sleep(0.3)")
+			err := next(conn)
+			require.Error(t, err)
+			assert.Empty(t, sqlState(err), "%v", err)
+			require.NoError(t, conn.Close())
+			mustExec(t, db, "select pg_sleep(1)")
+			assert.Positive(t, proxy.Stats().Cancels)
+		})
+	}
+}
+
 func TestTheStatementAfterOneThatLostTheConnectionHasAnErrorOfItsOwn(t *testing.T) {
 	t.Parallel()
 	server := pgtest.StartTB(t, pgtest.Config{})

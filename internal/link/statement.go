@@ -167,6 +167,7 @@ func (c *Conn) begin(ctx context.Context, kind, sql string, exact bool) {
 	if c.depth++; c.depth > 1 {
 		return
 	}
+	c.closeIfThreatened()
 	c.stmt = Statement{
 		Kind: kind, SQL: sql, conn: c, began: clock.Now(), mark: c.tap.Mark(), wasClosed: c.pg.IsClosed(),
 		limit: c.limitOf(ctx), commits: kind == "" && commits(sql), Waited: c.attempt.waited,
@@ -182,6 +183,18 @@ func (c *Conn) begin(ctx context.Context, kind, sql string, exact bool) {
 	if trace.IsEnabled() {
 		c.profile(ctx)
 	}
+}
+
+// closeIfThreatened closes the connection if the server has not acknowledged a cancel request for an earlier statement, which
+// could hit the next one, however late it comes. So the next one isn't sent. It is called before each statement of the same
+// borrower's; others don't get the connection, see Broken.
+func (c *Conn) closeIfThreatened() {
+	if !c.guard.Unacknowledged() || c.pg.IsClosed() || c.pg.IsBusy() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = c.pgx.Close(ctx)
 }
 
 // arePlain reports whether pgx encodes these arguments by itself, at once. A driver.Valuer of the application's, for
