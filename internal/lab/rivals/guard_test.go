@@ -22,7 +22,7 @@ const guardVariable = "PGPROD_LAB_GUARD"
 const killWord = "k"
 
 // gentleTime is how long what is guarded has to end by SIGQUIT, before SIGKILL.
-const gentleTime = 2 * time.Second
+const gentleTime = 5 * time.Second
 
 // guard starts a program, and ends it and all that it has started: with SIGKILL if the input says so, with SIGQUIT first (upon
 // which postmasters remove their shared memory) if the input ends, as it does when the test dies. It is a process of its own,
