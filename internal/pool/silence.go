@@ -39,8 +39,9 @@ type silentPlace struct {
 
 // How often it is looked, in parts of dead_after.
 const (
-	looksPerDeath = 20 // while something waits for a reply; the silence is noticed that much late
-	restsPerDeath = 4  // while connections are lent, and nothing waits
+	looksPerDeath = 20  // while something waits for a reply
+	hastyPerDeath = 100 // while a question is left unanswered, and another host may turn out to be the primary
+	restsPerDeath = 4   // while connections are lent, and nothing waits
 	soonestLook   = 5 * time.Millisecond
 )
 
@@ -108,25 +109,28 @@ func (p *Pool) lookForSilence() {
 	defer p.tasks.all.Done()
 	now := clock.Now()
 	late := p.silence.fired(now) // who begins to wait from now on sets the timer itself
-	waits, lent, todo := p.look(now, late)
+	next, lent, todo := p.look(now, late)
 	for _, do := range todo {
 		do()
 	}
-	switch period := p.lookPeriod(); {
-	case waits:
-		p.silence.arm(now+int64(period), true, p.lookForSilence)
+	switch {
+	case next > 0:
+		p.silence.arm(now+int64(next), true, p.lookForSilence)
 	case lent:
 		p.silence.arm(now+int64(p.cfg.DeadAfter/restsPerDeath), false, p.lookForSilence)
 	}
 }
 
-// look looks at all connections, and decides about each place. It returns whether something waits for a reply, whether
-// connections are lent, and what is to be done now, without a lock.
-func (p *Pool) look(now int64, late time.Duration) (waits, lent bool, todo []func()) {
+// look looks at all connections, and decides about each place. It returns when to look again, 0 if nothing waits for a reply,
+// whether connections are lent, and what is to be done now, without a lock.
+func (p *Pool) look(now int64, late time.Duration) (next time.Duration, lent bool, todo []func()) {
 	w := &p.silence
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	waits, lent = p.listen(now)
+	waits, lent := p.listen(now)
+	if waits {
+		next = p.lookPeriod()
+	}
 	for address, at := range w.places {
 		if len(at.waiting) == 0 {
 			at.question.giveUp()
@@ -138,8 +142,24 @@ func (p *Pool) look(now int64, late time.Duration) (waits, lent bool, todo []fun
 			continue
 		}
 		todo = append(todo, p.judge(at, now)...)
+		next = min(next, p.untilDecision(at, now))
 	}
-	return waits, lent, todo
+	return next, lent, todo
+}
+
+// untilDecision returns when there may be something to decide about a place. It is called with silenceWatch.mu held.
+func (p *Pool) untilDecision(at *silentPlace, now int64) time.Duration {
+	q, quarter := at.question, p.cfg.DeadAfter/4
+	var next time.Duration
+	switch {
+	case q == nil:
+		next = p.cfg.DeadAfter - at.silence(now)
+	case q.isLate(now, quarter):
+		next = p.cfg.DeadAfter / hastyPerDeath
+	default:
+		next = quarter - time.Duration(now-q.began)
+	}
+	return max(next, soonestLook)
 }
 
 // listen notes for each place what waits for a reply, and when something last came from it. It is called with silenceWatch.mu
