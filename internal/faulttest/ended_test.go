@@ -21,7 +21,10 @@ create function wait() returns text language plpgsql as $$ begin perform from ga
 create procedure waiting() language plpgsql as $$ begin perform wait(); end $$;
 create function wait_and_pass() returns trigger language plpgsql as $$ begin perform wait(); return new; end $$;
 create table slow (note text);
-create trigger slow before insert on slow for each row execute function wait_and_pass()`
+create trigger slow before insert on slow for each row execute function wait_and_pass();
+create table deferred (note text);
+create constraint trigger deferred after insert on deferred deferrable initially deferred for each row
+  execute function wait_and_pass()`
 
 // TestAStatementWhoseSessionIsEndedWhileItWaits: pg_terminate_backend ends it. What has left nothing then runs again, and its
 // caller doesn't notice. What may have left something doesn't, and its error says so.
@@ -69,6 +72,14 @@ func TestAStatementWhoseSessionIsEndedWhileItWaits(t *testing.T) {
 			})
 		}, "select wait", wasDone, 1},
 		"LISTEN, NOTIFY": {run("select pg_notify('x', wait())"), "notify", wasDone, 0},
+
+		"completed, and not committed":    {run("with r as (insert into runs values ($1)) insert into deferred values ('x')", "x"), "with r", wasDone, 1},
+		"the same by the simple protocol": {run("with r as (insert into runs values ('x')) insert into deferred values ('x')"), "with r", wasDone, 1},
+		"the same, prepared": {func(db *sql.DB) error {
+			return prepared(db, "with r as (insert into runs values ($1)) insert into deferred values ('x')",
+				func(s *sql.Stmt) error { _, err := s.Exec("x"); return err })
+		}, "with r", wasDone, 1},
+		"the same, returning": {one("with r as (insert into runs values ($1)) insert into deferred values ('x') returning note", "x"), "with r", notDone, 0},
 
 		"rows were handed out": {func(db *sql.DB) error {
 			const text = "select repeat('x', 1000) || case i when 99 then wait() end from generate_series(1, 100) i"

@@ -71,13 +71,14 @@ func (c *Conn) neverExecuted() bool {
 	return c.pg.IsClosed() && (c.sentNothing() || c.ExecutedNothing() && !c.guard.Cut().Happened())
 }
 
-// endedInstead reports whether err is the server's word that it has ended the statement of this Try in place of completing it,
-// and nothing of that statement is left. If the statement's completion has come before err, the result is false: outside of a
-// transaction PostgreSQL commits before it sends the completion by the simple protocol, and after it by the extended protocol.
+// endedInstead reports whether err is the server's word that it has ended the statement of this Try in place of completing or
+// committing it, and nothing of that statement is left. The statement's completion may have come before err: by the extended
+// protocol the server commits after it, and then doesn't look whether the session is to end before it is ready for the next
+// statement. By the simple protocol it has committed.
 func (c *Conn) endedInstead(err error) bool {
 	s := &c.stmt
 	return (pgerror.EndedInstead(err) && !pgerror.TookTooLong(err) || pgerror.WorkerEnded(err)) &&
-		s.mark >= c.attempt.mark && !c.tap.Completed() && leavesNothing(s)
+		s.mark >= c.attempt.mark && !c.tap.Committed() && leavesNothing(s)
 }
 
 // leavesNothing reports whether nothing is left of a statement that the server has ended in its midst. This is so for a single

@@ -115,7 +115,7 @@ func (c *Conn) explainLoss(err error, unsent bool) error {
 
 // wasEnded reports whether err says that the server has ended the last statement, and so rolled back all of it.
 func (c *Conn) wasEnded(err error) bool {
-	return pgerror.EndedInstead(err) && !c.tap.Completed() && leavesNothing(&c.stmt)
+	return pgerror.EndedInstead(err) && !c.tap.Committed() && leavesNothing(&c.stmt)
 }
 
 // explainRaw returns the error of a function that was called by Raw. It is the function's own, unless that contains pgx's

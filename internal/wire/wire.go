@@ -161,6 +161,14 @@ func bodySize(length []byte) int { return max(0, int(int32(binary.BigEndian.Uint
 // reads.
 func (t *Tap) Completed() bool { return t.completed == t.writes.Load() }
 
+// Committed reports whether the completion of the latest write's statement, outside of a transaction, shows that it is committed:
+// by the simple protocol the server commits before it sends the completion, and by the extended protocol when it reads the Sync
+// behind it. Call it from the goroutine that reads.
+func (t *Tap) Committed() bool {
+	sent := t.sent.Load()
+	return t.Completed() && sent != parse && sent != bind
+}
+
 // Answered reports whether the server has said that it is ready for the next query since the latest write. Where several
 // statements are under way it is true after the first answer. It is safe for concurrent use.
 func (t *Tap) Answered() bool { return t.answered.Load() == t.writes.Load() }
