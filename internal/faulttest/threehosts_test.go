@@ -60,8 +60,8 @@ func TestWritesGoOnSoonAfterThePromotionOfOneOfThree(t *testing.T) {
 	}
 }
 
-// failOver returns how long it took from the promotion, when the server says that it isn't in recovery any more, to the next row. planned: nobody may get an
-// error.
+// failOver returns how long it took from the promotion, when the server says that it isn't in recovery any more, to the next
+// row. planned: nobody may get an error.
 func failOver(t *testing.T, planned bool, end func(context.Context, *pgtest.Server) error) time.Duration {
 	primary, other, next := threeServers(t)
 	c := newClient(t, hostsDSN("read-write", primary, other, next))
@@ -76,11 +76,8 @@ func failOver(t *testing.T, planned bool, end func(context.Context, *pgtest.Serv
 	load.advance(t, 20)
 	load.finish()
 	t.Logf("%v, %d errors", took.Round(time.Millisecond), len(load.failures()))
-	for _, err := range load.failures() {
-		if planned { // hardly ever the server's goodbye comes between a completion and the commit, and proves nothing
-			assert.Equal(t, "57P01", sqlState(err), err)
-			assert.ErrorContains(t, err, "whether it ran is unknown")
-		}
+	if planned {
+		assert.Empty(t, load.failures())
 	}
 	load.requireAtMost(t, 1)
 	assert.Equal(t, next.Port(), c.count("select inet_server_port()"))

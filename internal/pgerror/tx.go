@@ -25,8 +25,8 @@ func IsRecoveryConflict(err error) bool {
 // COMMIT or another one, and so rolled back what the statement had done. The error then comes from PostgreSQL's function
 // ProcessInterrupts, which runs between two steps of a statement and never during a commit, or from secure_read, which waits
 // for the client's next message, and so has not got the statement, when it sees that the postmaster is gone. A pooler's FATAL
-// error names no function and proves nothing. Nor does the error of a statement whose completion had come before: see
-// wire.Tap.Completed.
+// error names no function and proves nothing. Nor does the error of a statement that is committed by then: see
+// wire.Tap.Committed.
 func EndedInstead(err error) bool {
 	if !IsFatal(err) {
 		return false
