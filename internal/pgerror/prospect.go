@@ -112,9 +112,10 @@ func EndsLogins(err error) bool {
 var ending = setOf(InvalidPassword, InvalidCatalogName, InsufficientPrivilege)
 
 // BlamesHost reports whether a login has failed because of the host, so that another one may do better: it can't be reached, it
-// doesn't answer, or it can't serve now. What is wrong with the user, the password or the settings is wrong everywhere.
+// doesn't answer, or it can't serve now. What is wrong with the user, the password or the settings is wrong everywhere. A server
+// that takes no more connections goes on to serve those that it has.
 func BlamesHost(err error) bool {
-	return !RefusesLogin(err) && !RefusesSetting(err) && !EndsLogins(err)
+	return !RefusesLogin(err) && !RefusesSetting(err) && !EndsLogins(err) && !ServerIsFull(err)
 }
 
 // refusesToken reports whether the server doesn't accept the OAuth token. pgx has neither a type nor a value for this error,
