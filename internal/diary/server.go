@@ -29,6 +29,12 @@ func (d *Diary) Lost(f Failure) {
 		"pgprod: the server closed a connection, idle ones are replaced", slog.String("error", f.Text))
 }
 
+// Cut notes that a single connection was cut, which says nothing of others.
+func (d *Diary) Cut(f Failure) {
+	d.events.Add("cut", f.Type, "a connection was cut: "+f.Text)
+	d.tell(context.Background(), &d.ofPool, "cut", slog.LevelWarn, "pgprod: a connection was cut, others stay", slog.String("error", f.Text))
+}
+
 // Unhealthy notes that a health check, which was over at the given time, has found that the database can't be used.
 func (d *Diary) Unhealthy(ctx context.Context, at time.Time, f Failure) {
 	d.outageGoesOn(ctx, &d.checks, at, "health", f, slog.LevelError, "pgprod: the database is unhealthy")

@@ -237,6 +237,37 @@ func TestABusyServerIsNeverTakenForASilentOne(t *testing.T) {
 	}
 }
 
+// TestAServerThatTakesNothingInIsNeverTakenForOneThatCannotBeReached has a COPY wait for a lock, for longer than what was sent may be
+// unacknowledged: the server's kernel has no room for more.
+func TestAServerThatTakesNothingInIsNeverTakenForOneThatCannotBeReached(t *testing.T) {
+	t.Parallel()
+	const limit = 10 * time.Second // of internal/pool
+	server := pgtest.StartTB(t, pgtest.Config{})
+	db := openPool(t, with(server.DSN(""), "command_timeout", "0"))
+	exec(t, db, "create table runs (note text)")
+	tx, err := db.Begin()
+	require.NoError(t, err)
+	exec(t, tx, "lock table runs")
+	var all sync.WaitGroup
+	all.Go(func() {
+		assert.NoError(t, pgprod.Raw(t.Context(), db, func(c *pgx.Conn) error {
+			n := 0
+			_, err := c.CopyFrom(t.Context(), pgx.Identifier{"runs"}, []string{"note"}, pgx.CopyFromFunc(func() ([]any, error) {
+				if n++; n == 2000 {
+					return nil, nil
+				}
+				return []any{strings.Repeat("x", 10000)}, nil
+			}))
+			return err
+		}))
+	})
+	<-time.After(2 * limit)
+	require.NoError(t, tx.Commit())
+	all.Wait()
+	assert.Zero(t, statusOf(t, db).Closed["invalid"])
+	assert.Equal(t, 1999, get[int](t, db, "select count(*) from runs"))
+}
+
 func TestAQuestionLeavesNoLineInTheServersLog(t *testing.T) {
 	t.Parallel()
 	server := pgtest.StartTB(t, pgtest.Config{TLS: &pgtest.TLS{}, Settings: map[string]string{"log_connections": "on"}})

@@ -15,10 +15,27 @@ type SilentError struct {
 }
 
 func (e *SilentError) Error() string {
-	at := ""
-	if e.Address != e.Host {
-		at = " (" + e.Address + ")"
+	return fmt.Sprintf("%s is silent: nothing has come for %v, and it has not answered within %v whether it is alive",
+		place(e.Host, e.Address), e.For.Round(10*time.Millisecond), e.Asked.Round(10*time.Millisecond))
+}
+
+// A PathError is why a single connection was cut: its host answers others, but nothing that was sent on this one arrives, as if
+// a firewall between them had forgotten it.
+type PathError struct {
+	Host    string        // Host.Name
+	Address string        // what the connection was made to
+	For     time.Duration // how long nothing was acknowledged
+}
+
+func (e *PathError) Error() string {
+	return fmt.Sprintf("%s answers, but nothing of what was sent on this connection has been acknowledged for %v",
+		place(e.Host, e.Address), e.For.Round(10*time.Millisecond))
+}
+
+// place is a host, with its address if that is another.
+func place(host, address string) string {
+	if address == host {
+		return "host " + host
 	}
-	return fmt.Sprintf("host %s%s is silent: nothing has come for %v, and it has not answered within %v whether it is alive",
-		e.Host, at, e.For.Round(10*time.Millisecond), e.Asked.Round(10*time.Millisecond))
+	return "host " + host + " (" + address + ")"
 }

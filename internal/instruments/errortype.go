@@ -15,6 +15,7 @@ import (
 	"github.com/pgprod/pgprod/internal/hosts"
 	"github.com/pgprod/pgprod/internal/pgerror"
 	"github.com/pgprod/pgprod/internal/sqlsummary"
+	"github.com/pgprod/pgprod/internal/wire"
 )
 
 // The values of error.type that are neither a SQLSTATE nor a Go type.
@@ -26,6 +27,9 @@ const (
 	ConnectionLost = "connection_lost"
 	// HostSilent is the error.type of what was under way when its connection was cut since its host says nothing any more.
 	HostSilent = "host_silent"
+	// PathDead is the error.type of what was under way when its connection ended, by us or by the system, since nothing that was sent
+	// on it was acknowledged.
+	PathDead = "path_dead"
 )
 
 // ErrAbandoned is the error of an operation that was still under way when its connection was given back.
@@ -38,16 +42,20 @@ type sqlState interface {
 }
 
 // ErrorType returns the value of error.type: the SQLSTATE if the error is the server's; else canceled, timeout,
-// connection_lost, host_silent or abandoned; else the Go type of the error. So the number of values is small. err must not be nil.
+// connection_lost, host_silent, path_dead or abandoned; else the Go type of the error. So the number of values is small. err must not be nil.
 func ErrorType(err error) string {
 	var state sqlState
 	var netErr net.Error
 	var silent *hosts.SilentError
+	var path *hosts.PathError
+	var givenUp *wire.GivenUpError
 	switch {
 	case errors.As(err, &state):
 		return state.SQLState()
 	case errors.As(err, &silent):
 		return HostSilent
+	case errors.As(err, &path), errors.As(err, &givenUp):
+		return PathDead
 	case err == ErrAbandoned:
 		return abandoned
 	case errors.Is(err, context.Canceled):
@@ -123,6 +131,8 @@ const notShown = " (the message is not shown: it may hold a value)"
 func describeClient(err error, sql string) string {
 	var network *net.OpError
 	var silent *hosts.SilentError
+	var path *hosts.PathError
+	var givenUp *wire.GivenUpError
 	if text, ok := say(err.Error(), func(kind byte, part string) bool { return mayShow(kind, part, &pgconn.PgError{}, sql) }); ok {
 		return text
 	}
@@ -131,6 +141,10 @@ func describeClient(err error, sql string) string {
 		return err.Error()
 	case errors.As(err, &silent):
 		return silent.Error()
+	case errors.As(err, &path):
+		return path.Error()
+	case errors.As(err, &givenUp):
+		return givenUp.Error()
 	case errors.As(err, &network):
 		return network.Error()
 	}

@@ -8,9 +8,13 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/assert"
+
+	"github.com/pgprod/pgprod/internal/hosts"
+	"github.com/pgprod/pgprod/internal/wire"
 )
 
 func TestADescriptionHasNoValues(t *testing.T) {
@@ -122,4 +126,15 @@ func FuzzDescribe(f *testing.F) {
 			t.Errorf("%q of %q says %q", message, sql, got)
 		}
 	})
+}
+
+func TestADeadPathHasATypeOfItsOwn(t *testing.T) {
+	path := &hosts.PathError{Host: "db:5432", Address: "10.0.0.1:5432", For: 10204 * time.Millisecond}
+	const text = "host db:5432 (10.0.0.1:5432) answers, but nothing of what was sent on this connection has been acknowledged for 10.2s"
+	for _, err := range []error{path, &wire.GivenUpError{}} {
+		err = fmt.Errorf("s3cret: %w", err)
+		assert.Equal(t, PathDead, ErrorType(err))
+		assert.NotContains(t, Describe(err, ""), "s3cret")
+	}
+	assert.Equal(t, text, Describe(path, ""))
 }

@@ -26,3 +26,9 @@ func (c *Conn) Sever(err error) {
 	c.tap.Sever(err)
 	_ = c.pg.Conn().SetDeadline(time.Unix(1, 0))
 }
+
+// Severed returns what Sever was called with; nil: it was not called. It may be called at any time.
+func (c *Conn) Severed() error { return c.tap.Severed() }
+
+// Path returns what the system knows of the connection's path; ok is false if it knows nothing. It may be called at any time.
+func (c *Conn) Path() (p wire.Path, ok bool) { return wire.PathOf(c.pg.Conn()) }

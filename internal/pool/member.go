@@ -36,7 +36,9 @@ type member struct {
 	condemned string             // the reason why it must not be lent again; "": it may be lent
 	closing   string             // the reason why it is being closed, one of diary.Reasons; "": it is not being closed
 
-	listens bool // something waits for a reply, and for a sign of life is listened since then; guarded by silenceWatch.mu
+	listens    bool  // something waits for a reply, and for a sign of life is listened since then; guarded by silenceWatch.mu
+	quietSince int64 // by package clock: nothing has come since then, while something waits; guarded by silenceWatch.mu
+	stuckSince int64 // by package clock: what was sent wasn't acknowledged since then; 0: it was; guarded by silenceWatch.mu
 
 	mu       sync.Mutex // guards checkout; link.Conn.Doing, which takes a lock, may be called under it
 	checkout checkout   // who has borrowed the connection; other goroutines look at it

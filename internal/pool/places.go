@@ -94,8 +94,11 @@ func (m *member) lost() bool { return m.epoch <= m.place.lostAt.Load() }
 
 // invalidate is called when a connection was lost that was made in an epoch, so that the others at its place that are as old
 // can't be trusted: from now on none of them is lent, and a task closes those that are idle. Connections to other places stay.
-// A further error from one of them changes nothing.
+// A further error from one of them changes nothing. If it is only the path of that connection that is dead, they stay.
 func (p *Pool) invalidate(c *link.Conn, epoch uint64, cause error) {
+	if hasDeadPath(c) {
+		return
+	}
 	at := p.places.at(c.Address())
 	if !p.places.lose(at, epoch) {
 		return

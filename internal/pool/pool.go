@@ -21,6 +21,7 @@
 //	itself.go    callers that perhaps wait for themselves
 //	slow.go      slow statements that still run, and what the server says they wait for
 //	silence.go   hosts that say nothing any more
+//	path.go      connections that nothing gets through on, though their host answers
 //	question.go  whether they are alive
 //	figures.go   the books: which connections exist; figures for Status and for metrics
 //	hosts.go     what is known of the hosts, in words

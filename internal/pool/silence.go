@@ -35,6 +35,9 @@ type silentPlace struct {
 	waiting  []*member // the connections on which something waits for a reply
 	since    int64     // by package clock: something has waited there at each look since then
 	newest   *member   // the one of its connections that was made last
+
+	answered  int64 // by package clock: when something has last come from it, or it has said that it is alive; 0: not known
+	pathsSeen int64 // by package clock: when the paths of its connections were last looked at
 }
 
 // How often it is looked, in parts of dead_after.
@@ -142,6 +145,7 @@ func (p *Pool) look(now int64, late time.Duration) (next time.Duration, lent boo
 			continue
 		}
 		todo = append(todo, p.judge(at, now)...)
+		todo = append(todo, p.judgePaths(at, now)...)
 		next = min(next, p.untilDecision(at, now))
 	}
 	return next, lent, todo
@@ -185,7 +189,7 @@ func (p *Pool) listen(now int64) (waits, lent bool) {
 			m.listens = false
 		}
 		if at != nil {
-			at.heard = max(at.heard, m.conn.Heard())
+			at.hears(m.conn.Heard())
 			if at.newest == nil || m.epoch > at.newest.epoch {
 				at.newest = m
 			}
@@ -198,13 +202,19 @@ func (p *Pool) listen(now int64) (waits, lent bool) {
 func (at *silentPlace) add(m *member, now int64) {
 	switch {
 	case !m.listens:
-		m.listens = true
+		m.listens, m.quietSince, m.stuckSince = true, now, 0
 		m.conn.Listen()
 	case !m.conn.Deaf():
-		at.heard = now
+		m.quietSince, m.stuckSince = now, 0
+		at.hears(now)
 		m.conn.Listen()
 	}
 	at.waiting = append(at.waiting, m)
+}
+
+// hears notes when something has come from the place.
+func (at *silentPlace) hears(when int64) {
+	at.heard, at.answered = max(at.heard, when), max(at.answered, when)
 }
 
 // silence returns how long something has waited at a place from which nothing has come.
@@ -239,6 +249,7 @@ func (p *Pool) judge(at *silentPlace, now int64) (todo []func()) {
 		todo = append(todo, func() { p.tasks.run(q.ask) }) // ends within its limit
 	case outcome == answered, outcome == unanswered && q.wasAnsweredOtherwise(at):
 		at.restart(now)
+		at.answered = now
 	case outcome == unanswered:
 		cut := p.newSentence(at, now)
 		todo = append(todo, func() { p.execute(cut) })

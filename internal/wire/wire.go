@@ -7,6 +7,7 @@
 //	watch.go   whether it says anything, for those who look from outside; the end of a connection whose server says nothing
 //	rider.go   what travels in front of a statement
 //	probe_*.go Probe, and peek_*.go the system calls it makes
+//	path*.go   whether what was sent is acknowledged
 //	dialled.go a connection that the application's dial function has made
 //	pump.go    a connection without a socket
 package wire
@@ -91,7 +92,7 @@ func (t *Tap) Read(p []byte) (int, error) {
 	}
 	switch {
 	case err != nil:
-		err = t.orSevered(err)
+		err = t.orSevered(orGivenUp(err))
 		t.noteFailure(err)
 	case t.failure.Load() != nil:
 		t.forgetDeadline()
@@ -205,7 +206,7 @@ func (t *Tap) Write(p []byte) (n int, err error) {
 		}
 	}
 	if err != nil {
-		err = t.orSevered(err)
+		err = t.orSevered(orGivenUp(err))
 		t.noteFailure(err)
 	}
 	return n, err

@@ -252,3 +252,18 @@ func TestWithoutRightsItIsSaidWhatIsMissing(t *testing.T) {
 	require.Error(t, err)
 	assert.Contains(t, string(out), "run the tests as root", "error: %v", err)
 }
+
+func TestAForgottenConnectionIsSilentWhileItsHostAnswersOthers(t *testing.T) {
+	h := newHost(t)
+	address := echo(t, h)
+	conn, other := dial(t, "tcp", address), dial(t, "tcp", address)
+	require.NoError(t, roundTrip(conn, patience))
+	require.NoError(t, h.Set(netlab.Wire{Forgotten: []int{conn.LocalAddr().(*net.TCPAddr).Port}}))
+	require.ErrorIs(t, roundTrip(conn, moment), os.ErrDeadlineExceeded)
+	require.NoError(t, roundTrip(other, patience))
+	require.NoError(t, roundTrip(dial(t, "tcp", address), patience))
+	require.NoError(t, h.Set(netlab.Wire{}))
+	require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
+	_, err := conn.Read(make([]byte, 1))
+	require.NoError(t, err)
+}

@@ -13,6 +13,9 @@ import (
 type Wire struct {
 	// Deaf and Mute lose all packets to the host, and all from it.
 	Deaf, Mute bool
+	// Forgotten are ports of clients, all of whose packets are lost, and all for them: so a firewall treats a connection that it
+	// has forgotten.
+	Forgotten []int
 	// Lost and Doubled are how many of a thousand packets are lost, and how many come twice, in each direction.
 	Lost, Doubled int
 	// Delay is how long a packet takes, in each direction, and Jitter by how much more or less, so that packets overtake each
@@ -36,18 +39,19 @@ func (h *Host) Set(w Wire) error {
 	}
 	h.wire = w
 	// The rules for what comes in are where it comes in, so that whoever has sent it isn't told.
-	toHost := func() error { return feed(rules(inside, w.Deaf, w), "nft", "-f", "-") }
+	toHost := func() error { return feed(rules(inside, w.Deaf, "sport", w), "nft", "-f", "-") }
 	if err := h.ns.do(toHost); err != nil {
 		return err
 	}
-	return feed(rules(h.port(), w.Mute, w), "nft", "-f", "-")
+	return feed(rules(h.port(), w.Mute, "dport", w), "nft", "-f", "-")
 }
 
 // rules are nftables' rules for a device at one end of a cable. Address resolution goes on in a cut wire, as it does in a network in
-// which a router stands in front of the host: else the kernel would soon say that there is no such host.
-func rules(device string, deaf bool, w Wire) string {
+// which a router stands in front of the host: else the kernel would soon say that there is no such host. client is what nftables calls
+// the client's port in this direction.
+func rules(device string, deaf bool, client string, w Wire) string {
 	text := forgetting(device) + "\ntable netdev " + table(device) + " {\n"
-	text += fmt.Sprintf("chain in { type filter hook ingress device %s priority 0\n%s\n}\n", device, incoming(deaf, w.Lost))
+	text += fmt.Sprintf("chain in { type filter hook ingress device %s priority 0\n%s\n}\n", device, incoming(deaf, client, w))
 	if w.Doubled > 0 {
 		text += fmt.Sprintf("chain out { type filter hook egress device %s priority 0\n%s dup to %s\n}\n",
 			device, chance(w.Doubled), device)
@@ -55,14 +59,18 @@ func rules(device string, deaf bool, w Wire) string {
 	return text + "}\n"
 }
 
-func incoming(deaf bool, lost int) string {
+func incoming(deaf bool, client string, w Wire) string {
+	var text string
 	switch {
 	case deaf:
-		return "meta protocol ip drop"
-	case lost > 0:
-		return chance(lost) + " drop"
+		text = "meta protocol ip drop"
+	case w.Lost > 0:
+		text = chance(w.Lost) + " drop"
 	}
-	return ""
+	for _, port := range w.Forgotten {
+		text += fmt.Sprintf("\ntcp %s %d drop", client, port)
+	}
+	return text
 }
 
 func chance(ofThousand int) string {
