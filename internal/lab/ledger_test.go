@@ -35,9 +35,9 @@ func TestAnOutageIsTheLongestTimeWithoutSuccessAfterTheFault(t *testing.T) {
 		at(begin, 1010, 1, acknowledged, nil), at(begin, 1200, 0, unknown, broken), at(begin, 1300, 1, denied, broken),
 		at(begin, 1510, 1, acknowledged, nil), at(begin, 1600, 0, acknowledged, nil),
 	}
-	o := observe(deeds, begin.Add(1000*ms), begin.Add(1100*ms))
+	o := observe(deeds, begin.Add(1000*ms), begin.Add(1100*ms), begin.Add(1650*ms))
 	assert.Equal(t, observation{outage: 500 * ms, promoted: 410 * ms, firstError: 190 * ms, lastFirst: 290 * ms}, o)
 
-	o = observe(deeds[:4], begin.Add(1020*ms), begin.Add(1100*ms))
+	o = observe(deeds[:4], begin.Add(1000*ms), begin.Add(1100*ms), begin.Add(1650*ms))
 	assert.Equal(t, observation{outage: absent, promoted: absent, firstError: 190 * ms, lastFirst: 190 * ms}, o)
 }

@@ -17,10 +17,10 @@ type observation struct {
 
 const absent = time.Duration(-1)
 
-// observe looks at the deeds around a fault.
-func observe(deeds []deed, injected, promoted time.Time) observation {
+// observe looks at the deeds around a fault, which were watched until a time.
+func observe(deeds []deed, injected, promoted, until time.Time) observation {
 	o := observation{outage: absent, promoted: absent, firstError: absent, lastFirst: absent}
-	last, next := longestGap(deeds, injected)
+	last, next := longestGap(deeds, injected, until)
 	if !next.IsZero() {
 		o.outage = next.Sub(last)
 		o.promoted = max(0, next.Sub(promoted))
@@ -40,20 +40,20 @@ func observe(deeds []deed, injected, promoted time.Time) observation {
 }
 
 // longestGap returns the two successes of all workers, one after the other, with the most time between them after a fault. next is
-// zero if there was no success after it.
-func longestGap(deeds []deed, injected time.Time) (last, next time.Time) {
+// zero if there was an even longer time in the end, without any success.
+func longestGap(deeds []deed, injected, until time.Time) (last, next time.Time) {
 	var before time.Time
 	for _, d := range deeds {
 		if d.told != acknowledged {
 			continue
 		}
-		if !before.IsZero() && d.ended.After(injected) && (next.IsZero() || d.ended.Sub(before) > next.Sub(last)) {
+		if !before.IsZero() && d.ended.After(injected) && d.ended.Sub(before) > next.Sub(last) {
 			last, next = before, d.ended
 		}
 		before = d.ended
 	}
-	if next.IsZero() {
-		last = before
+	if until.Sub(before) > next.Sub(last) {
+		return before, time.Time{}
 	}
 	return last, next
 }

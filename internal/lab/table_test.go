@@ -46,7 +46,8 @@ func (t *table) print(w io.Writer) {
 	if len(t.rows) == 0 {
 		return
 	}
-	_, _ = fmt.Fprint(w, "\nMedian / 99th percentile. The outage is from the last reply to the next success, of any worker.\n\n",
+	_, _ = fmt.Fprint(w, "\nMedian / 99th percentile. The outage is from the last reply to the next success, of any worker. –: not "+
+		"while it was watched, 15 s for pgx and pgxpool.\n\n",
 		"| fault | client | runs | outage | after the promotion | first error | each worker's first error by "+
 			"| calls | errors | unknown | hung | doubled | lost |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, r := range t.rows {

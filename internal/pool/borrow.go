@@ -212,12 +212,17 @@ const fairPing = time.Second
 // connection is condemned, and those to the same place are replaced if the failure says something of them too.
 func (p *Pool) pinged(m *member, limit time.Duration) bool {
 	p.watchSilence()
+	began := clock.Now()
 	err := m.conn.Ping(p.life, limit, guard.HangingUp)
 	if err == nil {
 		return true
 	}
 	m.condemned = "invalid"
-	if limit >= min(fairPing, p.dialer.PingTimeout()) && pgerror.ServerLeaves(err) && !p.closed.Load() {
+	unanswered := clock.Now()-began >= int64(limit)
+	switch {
+	case limit < min(fairPing, p.dialer.PingTimeout()), !pgerror.ServerLeaves(err), p.closed.Load():
+	case unanswered && p.books.placeHeard(m.place, fairPing): // it is this session that is stopped, and not its server
+	default:
 		p.invalidate(m.conn, m.epoch, err)
 	}
 	return false

@@ -117,11 +117,21 @@ func askRow(ctx context.Context, c *link.Conn, question string) (row [][]byte, o
 
 // heardOf reports whether a host has answered on one of the connections within that time.
 func (b *books) heardOf(h *hosts.Host, within time.Duration) bool {
+	return b.heard(within, func(m *member) bool { return m.conn.Host() == h })
+}
+
+// placeHeard reports whether something has come from a place within that time, on any of the connections.
+func (b *books) placeHeard(at *place, within time.Duration) bool {
+	return b.heard(within, func(m *member) bool { return m.place == at })
+}
+
+// heard reports whether something has come within that time on one of these connections.
+func (b *books) heard(within time.Duration, which func(*member) bool) bool {
 	since := clock.Now() - int64(within)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for m := range b.members {
-		if m.conn.Host() == h && m.conn.Heard() >= since {
+		if which(m) && m.conn.Heard() >= since {
 			return true
 		}
 	}
