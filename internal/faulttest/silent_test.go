@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -241,19 +242,22 @@ func TestABusyServerIsNeverTakenForASilentOne(t *testing.T) {
 // unacknowledged: the server's kernel has no room for more.
 func TestAServerThatTakesNothingInIsNeverTakenForOneThatCannotBeReached(t *testing.T) {
 	t.Parallel()
-	const limit = 10 * time.Second // of internal/pool
+	const (
+		limit = 10 * time.Second // of internal/pool
+		rows  = 4000             // of 10 kB, more than buffers have room for
+	)
 	server := pgtest.StartTB(t, pgtest.Config{})
 	db := openPool(t, with(server.DSN(""), "command_timeout", "0"))
 	exec(t, db, "create table runs (note text)")
 	tx, err := db.Begin()
 	require.NoError(t, err)
-	exec(t, tx, "lock table runs")
+	exec(t, tx, "lock table runs in share mode") // which lets pgx ask for the columns
 	var all sync.WaitGroup
+	var given atomic.Int64
 	all.Go(func() {
 		assert.NoError(t, pgprod.Raw(t.Context(), db, func(c *pgx.Conn) error {
-			n := 0
 			_, err := c.CopyFrom(t.Context(), pgx.Identifier{"runs"}, []string{"note"}, pgx.CopyFromFunc(func() ([]any, error) {
-				if n++; n == 2000 {
+				if given.Add(1) > rows {
 					return nil, nil
 				}
 				return []any{strings.Repeat("x", 10000)}, nil
@@ -261,11 +265,16 @@ func TestAServerThatTakesNothingInIsNeverTakenForOneThatCannotBeReached(t *testi
 			return err
 		}))
 	})
-	<-time.After(2 * limit)
+	<-time.After(limit)
+	atLimit := given.Load()
+	<-time.After(limit)
+	assert.Equal(t, atLimit, given.Load(), "nothing is taken in")
+	assert.Greater(t, atLimit, int64(1))
+	assert.Less(t, atLimit, int64(rows))
 	require.NoError(t, tx.Commit())
 	all.Wait()
 	assert.Zero(t, statusOf(t, db).Closed["invalid"])
-	assert.Equal(t, 1999, get[int](t, db, "select count(*) from runs"))
+	assert.Equal(t, rows, get[int](t, db, "select count(*) from runs"))
 }
 
 func TestAQuestionLeavesNoLineInTheServersLog(t *testing.T) {

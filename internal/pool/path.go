@@ -14,7 +14,9 @@ import (
 //
 // The system knows when the other end's system has last acknowledged something. It does so by itself, whatever its server does or
 // doesn't do, also where there is no room for more: so a server that is merely busy is never taken for one that can't be
-// reached. TCP_USER_TIMEOUT would be simpler, but ends the connections of a server, too, that has no room.
+// reached. TCP_USER_TIMEOUT would be simpler, but ends the connections of a server, too, that has no room. Such a one is asked for room
+// less and less often, after a while once in two minutes, so that it is not enough that nothing was acknowledged for long: it
+// must have been asked in vain, too, and more than once.
 
 const (
 	// soonestPathEnd is how long nothing may be acknowledged at least, and pathEnd the same in times of dead_after.

@@ -3,6 +3,7 @@
 package wire
 
 import (
+	"crypto/tls"
 	"net"
 	"testing"
 	"time"
@@ -34,7 +35,7 @@ func TestOfASoundPathTheSystemKnowsWhenItsEndHasLastAcknowledgedSomething(t *tes
 	const pause = 300 * time.Millisecond
 	sent := time.Now()
 	require.Eventually(t, func() bool { return time.Since(sent) > pause }, time.Minute, time.Millisecond)
-	for _, c := range []net.Conn{own, Adopt(own, "tcp", "db:5432")} {
+	for _, c := range []net.Conn{own, Adopt(own, "tcp", "db:5432"), tls.Client(own, nil)} {
 		path, ok := PathOf(c)
 		require.True(t, ok)
 		assert.Zero(t, path.Tries)
@@ -68,5 +69,18 @@ func TestThereAreConnectionsOfWhosePathNothingIsKnown(t *testing.T) {
 		_, ok := PathOf(c)
 		assert.False(t, ok, "%T", c)
 		_ = c.Close()
+	}
+}
+
+func BenchmarkPathOf(b *testing.B) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(b, err)
+	defer listener.Close()
+	own, err := net.Dial("tcp", listener.Addr().String())
+	require.NoError(b, err)
+	defer own.Close()
+	b.ReportAllocs()
+	for b.Loop() {
+		PathOf(own)
 	}
 }
