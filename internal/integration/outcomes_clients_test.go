@@ -3,12 +3,10 @@ package integration
 import (
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"strings"
 	"testing"
 	"time"
 
@@ -22,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pgprod/pgprod"
+	"github.com/pgprod/pgprod/internal/lab/known"
 )
 
 // A call does one thing, under the number id, as a program does that looks at every error.
@@ -34,7 +33,7 @@ type outcomeClient struct {
 	// constraint follows the columns of the client's table.
 	constraint string
 	open       func(t *testing.T, dsn, table string) (c call, closePool func())
-	told       func(error) outcome
+	told       func(error) known.Outcome
 
 	// The fields below are about what pgprod promises.
 	pgprod  bool
@@ -45,18 +44,18 @@ type outcomeClient struct {
 func (c outcomeClient) table() string { return pgx.Identifier{c.name}.Sanitize() }
 
 var outcomeClients = []outcomeClient{
-	{name: "pgx: insert", writes: 1, told: toldByPgx, open: pgxClient(insertOne)},
+	{name: "pgx: insert", writes: 1, told: known.ByPgx, open: pgxClient(insertOne)},
 	{name: "pgx: transaction", writes: 2, told: toldByTx, open: pgxClient(insertTwo)},
 	{name: "pgx: read", told: toldOfARead, open: pgxClient(readOne)},
-	{name: "pgxpool: insert", writes: 1, told: toldByPgx, open: poolClient(poolInsertOne)},
+	{name: "pgxpool: insert", writes: 1, told: known.ByPgx, open: poolClient(poolInsertOne)},
 	{name: "pgxpool: transaction", writes: 2, told: toldByTx, open: poolClient(poolInsertTwo)},
 	{name: "pgxpool: read", told: toldOfARead, open: poolClient(poolReadOne)},
 	{name: "cockroach-go: ExecuteTx", writes: 2, told: toldByCockroach, open: poolClient(cockroachInsertTwo)},
-	{name: "pgprod: insert", writes: 1, pgprod: true, told: toldByPgprod, open: pgprodClient(insertOne)},
-	{name: "pgprod: InTx", writes: 2, pgprod: true, told: toldByPgprod, open: pgprodClient(inTxInsertTwo)},
-	{name: "pgprod: InTx, TxOnce", writes: 2, pgprod: true, certain: true, told: toldByPgprod,
+	{name: "pgprod: insert", writes: 1, pgprod: true, told: known.ByPgprod, open: pgprodClient(insertOne)},
+	{name: "pgprod: InTx", writes: 2, pgprod: true, told: known.ByPgprod, open: pgprodClient(inTxInsertTwo)},
+	{name: "pgprod: InTx, TxOnce", writes: 2, pgprod: true, certain: true, told: known.ByPgprod,
 		open: pgprodClient(onceInsertTwo)},
-	{name: "pgprod: repeatable upsert, read", writes: 1, pgprod: true, certain: true, told: toldByPgprod,
+	{name: "pgprod: repeatable upsert, read", writes: 1, pgprod: true, certain: true, told: known.ByPgprod,
 		constraint: ", primary key (id)", open: pgprodClient(upsertAndRead)},
 }
 
@@ -261,58 +260,29 @@ func ofCommit(err error) error {
 	return commitError{err}
 }
 
-// toldByPgx is what a caller knows who knows pgx well. A FATAL counts as unknown: pgx doesn't say that it came in place of the
-// statement's completion.
-func toldByPgx(err error) outcome {
-	if err == nil {
-		return acknowledged
-	}
-	if _, connecting := errors.AsType[*pgconn.ConnectError](err); connecting {
-		return denied
-	}
-	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.SeverityUnlocalized == "ERROR" {
-		return denied
-	}
-	if pgconn.SafeToRetry(err) || errors.Is(err, driver.ErrBadConn) || errors.Is(err, pgx.ErrTxCommitRollback) {
-		return denied
-	}
-	return unknown
-}
-
 // toldByTx is toldByPgx for a transaction: before COMMIT all errors mean that it was rolled back.
-func toldByTx(err error) outcome {
+func toldByTx(err error) known.Outcome {
 	if _, committing := errors.AsType[commitError](err); err != nil && !committing {
-		return denied
+		return known.Denied
 	}
-	return toldByPgx(err)
+	return known.ByPgx(err)
 }
 
 // toldOfARead is for a read, which leaves nothing behind that could be doubted.
-func toldOfARead(err error) outcome {
+func toldOfARead(err error) known.Outcome {
 	if err == nil {
-		return acknowledged
+		return known.Acknowledged
 	}
-	return denied
+	return known.Denied
 }
 
 // toldByCockroach is what the helper's manual says: an AmbiguousCommitError is what a caller must look into.
-func toldByCockroach(err error) outcome {
+func toldByCockroach(err error) known.Outcome {
 	if err == nil {
-		return acknowledged
+		return known.Acknowledged
 	}
 	if _, ambiguous := errors.AsType[*crdb.AmbiguousCommitError](err); ambiguous {
-		return unknown
+		return known.Unknown
 	}
-	return denied
-}
-
-// toldByPgprod is for pgprod: what isn't said to be unknown was not done.
-func toldByPgprod(err error) outcome {
-	switch {
-	case err == nil:
-		return acknowledged
-	case errors.Is(err, pgprod.ErrCommitUnknown), strings.Contains(err.Error(), "whether it ran is unknown"):
-		return unknown
-	}
-	return denied
+	return known.Denied
 }

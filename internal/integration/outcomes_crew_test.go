@@ -12,21 +12,13 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/pgprod/pgprod/internal/lab/known"
 	"github.com/pgprod/pgprod/internal/pgtest"
 	"github.com/pgprod/pgprod/internal/pgtest/faultproxy"
 )
 
 // crewSize is how many workers each client has.
 const crewSize = 16
-
-// An outcome is what a caller knows of its call.
-type outcome byte
-
-const (
-	acknowledged outcome = iota
-	denied               // it was not done
-	unknown
-)
 
 // A crew is workers of one client that make one call after the other. Each call has a number of its own, and writes its rows
 // under it.
@@ -42,7 +34,7 @@ type crew struct {
 type crewMember struct {
 	successes atomic.Int64
 	// The fields below may be read after the crew's end.
-	outcomes []outcome // of its calls, in order
+	outcomes []known.Outcome // of its calls, in order
 	errors   []error
 	longest  time.Duration // without success
 }
@@ -168,7 +160,7 @@ func (c *crew) tally(t *testing.T, s *stage) (sum tally) {
 			}
 		}
 		for n, told := range w.outcomes {
-			if told == unknown {
+			if told == known.Unknown {
 				sum.unknown++
 			}
 			parts := there[callID(i, n)]
@@ -176,9 +168,9 @@ func (c *crew) tally(t *testing.T, s *stage) (sum tally) {
 			sum.doubled += len(parts) - distinct
 			switch {
 			case c.writes == 0:
-			case told == acknowledged && distinct < c.writes:
+			case told == known.Acknowledged && distinct < c.writes:
 				sum.lost++
-			case told == denied && distinct > 0, distinct != 0 && distinct != c.writes:
+			case told == known.Denied && distinct > 0, distinct != 0 && distinct != c.writes:
 				sum.wrong++
 			}
 		}

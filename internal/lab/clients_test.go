@@ -5,22 +5,19 @@ package lab
 import (
 	"context"
 	"database/sql"
-	"database/sql/driver"
-	"errors"
 	"io"
 	"log/slog"
 	"os"
 	"slices"
-	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver pgx
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/pgprod/pgprod"
+	"github.com/pgprod/pgprod/internal/lab/known"
 )
 
 // An insert writes a row.
@@ -38,15 +35,15 @@ type opened struct {
 type client struct {
 	name   string
 	open   func(t *testing.T, dsn string) opened
-	told   func(error) outcome
+	told   func(error) known.Outcome
 	pgprod bool
 }
 
 var (
-	ourselves = client{name: "pgprod", open: openPgprod, told: toldByPgprod, pgprod: true}
+	ourselves = client{name: "pgprod", open: openPgprod, told: known.ByPgprod, pgprod: true}
 	others    = []client{
-		{name: "pgx", open: openPgx, told: toldByPgx},
-		{name: "pgxpool", open: openPool, told: toldByPgx},
+		{name: "pgx", open: openPgx, told: known.ByPgx},
+		{name: "pgxpool", open: openPool, told: known.ByPgx},
 	}
 )
 
@@ -113,42 +110,4 @@ func openPool(t *testing.T, dsn string) opened {
 		return err
 	}
 	return opened{call: call, close: pool.Close}
-}
-
-// An outcome is what a caller knows of its call.
-type outcome byte
-
-const (
-	acknowledged outcome = iota
-	denied               // it was not done
-	unknown
-)
-
-// toldByPgprod is for pgprod: what isn't said to be unknown was not done.
-func toldByPgprod(err error) outcome {
-	switch {
-	case err == nil:
-		return acknowledged
-	case strings.Contains(err.Error(), "whether it ran is unknown"):
-		return unknown
-	}
-	return denied
-}
-
-// toldByPgx is what a caller knows who knows pgx well. A FATAL counts as unknown: pgx doesn't say that it came in place of the
-// statement's completion.
-func toldByPgx(err error) outcome {
-	if err == nil {
-		return acknowledged
-	}
-	if _, connecting := errors.AsType[*pgconn.ConnectError](err); connecting {
-		return denied
-	}
-	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.SeverityUnlocalized == "ERROR" {
-		return denied
-	}
-	if pgconn.SafeToRetry(err) || errors.Is(err, driver.ErrBadConn) {
-		return denied
-	}
-	return unknown
 }

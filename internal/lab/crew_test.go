@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pgprod/pgprod/internal/lab/known"
 	"github.com/pgprod/pgprod/internal/pgtest"
 )
 
@@ -25,7 +26,7 @@ type deed struct {
 	id           int64
 	worker       int
 	began, ended time.Time
-	told         outcome
+	told         known.Outcome
 	err          error
 }
 
@@ -136,10 +137,10 @@ func (w *crew) await(limit time.Duration, after time.Time, counts func(deed) boo
 
 // succeeded counts the deeds of calls that have begun after a time and succeeded.
 func succeeded(begun time.Time) func(deed) bool {
-	return func(d deed) bool { return d.told == acknowledged && d.began.After(begun) }
+	return func(d deed) bool { return d.told == known.Acknowledged && d.began.After(begun) }
 }
 
-func failed(d deed) bool { return d.told != acknowledged }
+func failed(d deed) bool { return d.told != known.Acknowledged }
 
 // warm waits until all workers have had success, and the pool knows its hosts.
 func (w *crew) warm(t *testing.T) {

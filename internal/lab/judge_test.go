@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+
+	"github.com/pgprod/pgprod/internal/lab/known"
 )
 
 // A verdict is what became of the calls of a crew, by what is in the ledger.
@@ -26,14 +28,14 @@ func judge(deeds []deed, rows map[int64]int) (v verdict) {
 			v.doubled++
 		}
 		switch d.told {
-		case acknowledged:
+		case known.Acknowledged:
 			if n == 0 {
 				v.lost++
 			}
-		case unknown:
+		case known.Unknown:
 			v.errors++
 			v.unknown++
-		case denied:
+		case known.Denied:
 			v.errors++
 			if n > 0 {
 				v.wronglyRefused++

@@ -5,6 +5,8 @@ package lab
 import (
 	"fmt"
 	"time"
+
+	"github.com/pgprod/pgprod/internal/lab/known"
 )
 
 // An observation is what a fault has cost in one run. What hasn't happened is absent, -1.
@@ -27,7 +29,7 @@ func observe(deeds []deed, injected, promoted, until time.Time) observation {
 	}
 	first := map[int]bool{}
 	for _, d := range deeds {
-		if d.told == acknowledged || d.ended.Before(injected) || first[d.worker] {
+		if d.told == known.Acknowledged || d.ended.Before(injected) || first[d.worker] {
 			continue
 		}
 		first[d.worker] = true
@@ -44,7 +46,7 @@ func observe(deeds []deed, injected, promoted, until time.Time) observation {
 func longestGap(deeds []deed, injected, until time.Time) (last, next time.Time) {
 	var before time.Time
 	for _, d := range deeds {
-		if d.told != acknowledged {
+		if d.told != known.Acknowledged {
 			continue
 		}
 		if !before.IsZero() && d.ended.After(injected) && d.ended.Sub(before) > next.Sub(last) {

@@ -5,23 +5,20 @@ package rivals
 import (
 	"context"
 	"database/sql"
-	"database/sql/driver"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver pgx
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/pgprod/pgprod"
+	"github.com/pgprod/pgprod/internal/lab/known"
 )
 
 // poolSize is that of each client's pool: one connection for each worker.
@@ -35,7 +32,7 @@ type client struct {
 	name   string // and the way to it: "pgx, HAProxy"
 	dsn    string
 	open   func(t *testing.T, dsn, text string) (insert, func())
-	told   func(error) outcome
+	told   func(error) known.Outcome
 	pgprod bool
 	direct bool // nothing stands between
 }
@@ -47,9 +44,9 @@ func through(way, dsn string) []client {
 		way = ", " + way
 	}
 	return []client{
-		{name: "pgprod" + way, dsn: dsn, open: openPgprod, told: toldByPgprod, pgprod: true, direct: direct},
-		{name: "pgx, database/sql" + way, dsn: dsn, open: openPgx, told: toldByPgx},
-		{name: "pgxpool" + way, dsn: dsn, open: openPool, told: toldByPgx},
+		{name: "pgprod" + way, dsn: dsn, open: openPgprod, told: known.ByPgprod, pgprod: true, direct: direct},
+		{name: "pgx, database/sql" + way, dsn: dsn, open: openPgx, told: known.ByPgx},
+		{name: "pgxpool" + way, dsn: dsn, open: openPool, told: known.ByPgx},
 	}
 }
 
@@ -94,41 +91,3 @@ func openPool(t *testing.T, dsn, text string) (insert, func()) {
 func (c client) table() string { return pgx.Identifier{c.name}.Sanitize() }
 
 func (c client) insertion() string { return fmt.Sprintf("insert into %s values ($1)", c.table()) }
-
-// An outcome is what a caller knows of its call.
-type outcome byte
-
-const (
-	acknowledged outcome = iota
-	denied               // it was not done
-	unknown
-)
-
-// toldByPgx is what a caller knows who knows pgx well. A FATAL counts as unknown: pgx doesn't say that it came in place of the
-// statement's completion.
-func toldByPgx(err error) outcome {
-	if err == nil {
-		return acknowledged
-	}
-	if _, connecting := errors.AsType[*pgconn.ConnectError](err); connecting {
-		return denied
-	}
-	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.SeverityUnlocalized == "ERROR" {
-		return denied
-	}
-	if pgconn.SafeToRetry(err) || errors.Is(err, driver.ErrBadConn) {
-		return denied
-	}
-	return unknown
-}
-
-// toldByPgprod is for pgprod: what isn't said to be unknown was not done.
-func toldByPgprod(err error) outcome {
-	switch {
-	case err == nil:
-		return acknowledged
-	case errors.Is(err, pgprod.ErrCommitUnknown), strings.Contains(err.Error(), "whether it ran is unknown"):
-		return unknown
-	}
-	return denied
-}

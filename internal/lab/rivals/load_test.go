@@ -10,6 +10,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+
+	"github.com/pgprod/pgprod/internal/lab/known"
 )
 
 const (
@@ -25,7 +27,7 @@ const (
 type deed struct {
 	id           int64
 	began, ended time.Time
-	told         outcome
+	told         known.Outcome
 	err          error
 }
 
@@ -112,7 +114,7 @@ func (l *load) busy(then time.Time) bool {
 	for _, deeds := range l.since(then) {
 		successes := 0
 		for _, d := range deeds {
-			if d.told == acknowledged && d.began.After(then) {
+			if d.told == known.Acknowledged && d.began.After(then) {
 				successes++
 			}
 		}

@@ -14,6 +14,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/pgprod/pgprod/internal/lab/known"
 )
 
 // A row is what a fault has cost a client, in all runs.
@@ -26,7 +28,7 @@ type row struct {
 	calls, errors, unknown int
 	doubled, lost          int // rows there twice; calls acknowledged and not there
 	wrong                  int // calls denied and there
-	ended                  int // of those unknown: the server says that it has ended the session around the commit
+	unconfirmed            int // of those unknown: committed, and not confirmed by a synchronous standby
 	texts                  map[string]*told
 }
 
@@ -98,7 +100,7 @@ func (r *row) time(deeds [workers][]deed, injected, promoted time.Time) {
 	for _, mine := range deeds {
 		last := injected
 		for _, d := range mine {
-			if d.told != acknowledged {
+			if d.told != known.Acknowledged {
 				continue
 			}
 			longest, last = max(longest, d.ended.Sub(last)), d.ended
@@ -120,17 +122,17 @@ func (r *row) count(deeds [workers][]deed, there map[int64]int, promoted time.Ti
 		for _, d := range mine {
 			r.doubled += max(0, there[d.id]-1)
 			switch {
-			case d.told == acknowledged && there[d.id] == 0:
+			case d.told == known.Acknowledged && there[d.id] == 0:
 				r.lost++
-			case d.told == denied && there[d.id] > 0:
+			case d.told == known.Denied && there[d.id] > 0:
 				r.wrong++
-			case d.told == unknown:
+			case d.told == known.Unknown:
 				r.unknown++
 			}
 			if d.err != nil {
 				r.errors++
-				if d.told == unknown && endedAtCommit.MatchString(d.err.Error()) {
-					r.ended++
+				if d.told == known.Unknown && strings.Contains(d.err.Error(), unconfirmed) {
+					r.unconfirmed++
 				}
 				r.note(d, promoted)
 			}
@@ -147,9 +149,8 @@ func (r *row) note(d deed, promoted time.Time) {
 	r.texts[text].times++
 }
 
-// endedAtCommit is what pgprod says where a server that shuts down has cut the wait for a synchronous standby, or has ended the
-// session between the completion of the statement and its commit.
-var endedAtCommit = regexp.MustCompile("no synchronous standby has confirmed it|the server ended the session, whether it ran is unknown")
+// unconfirmed is what pgprod says where a server that shuts down has cut the wait for a synchronous standby.
+const unconfirmed = "no synchronous standby has confirmed it"
 
 // changing is what differs from one error to another of the same kind.
 var changing = regexp.MustCompile(`127\.0\.\d+\.\d+:\d+|\b\d+(\.\d+)?(ms|µs|s)?\b`)
@@ -204,7 +205,7 @@ func (tab *table) judge(t *testing.T) {
 		assert.Zero(t, r.wrong, "%s: denied, and there", what)
 		assert.NotEmpty(t, r.resumed, "%s: no success after the promotion", what)
 		if r.fault.planned && r.client.direct { // a proxy cuts connections while something runs on them
-			assert.Equal(t, r.ended, r.errors, "%s: errors, other than of sessions that the server has ended at their commit", what)
+			assert.Equal(t, r.unconfirmed, r.errors, "%s: errors, other than of commits that no standby has confirmed", what)
 		}
 	}
 }
