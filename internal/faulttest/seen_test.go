@@ -14,11 +14,11 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/attribute"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
-	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"github.com/pgprod/pgprod"
 	"github.com/pgprod/pgprod/internal/pgtest"
 	"github.com/pgprod/pgprod/internal/pgtest/faultproxy"
+	"github.com/pgprod/pgprod/internal/pgtest/readings"
 )
 
 // ofHosts are the lines of a log that have this text and are about this host.
@@ -37,38 +37,18 @@ func nameOf(s *pgtest.Server) string { return net.JoinHostPort(s.Host(), strconv
 // hostSeries are a pool's series about hosts, with the host and the state or role.
 func hostSeries(t *testing.T, reader *sdkmetric.ManualReader) map[string]float64 {
 	t.Helper()
-	var all metricdata.ResourceMetrics
-	require.NoError(t, reader.Collect(context.Background(), &all))
 	found := map[string]float64{}
-	add := func(name string, attrs attribute.Set, value float64) {
+	readings.Values(t, reader, func(name string, attrs attribute.Set, value float64) {
+		if !strings.HasPrefix(name, "pgprod.host.") {
+			return
+		}
 		for _, key := range []attribute.Key{"pgprod.host.name", "pgprod.host.state", "pgprod.host.role"} {
 			if v, ok := attrs.Value(key); ok {
 				name += " " + v.AsString()
 			}
 		}
 		found[name] = value
-	}
-	for _, in := range all.ScopeMetrics {
-		for _, m := range in.Metrics {
-			if !strings.HasPrefix(m.Name, "pgprod.host.") {
-				continue
-			}
-			switch data := m.Data.(type) {
-			case metricdata.Gauge[int64]:
-				for _, p := range data.DataPoints {
-					add(m.Name, p.Attributes, float64(p.Value))
-				}
-			case metricdata.Sum[int64]:
-				for _, p := range data.DataPoints {
-					add(m.Name, p.Attributes, float64(p.Value))
-				}
-			case metricdata.Gauge[float64]:
-				for _, p := range data.DataPoints {
-					add(m.Name, p.Attributes, p.Value)
-				}
-			}
-		}
-	}
+	})
 	return found
 }
 

@@ -1,7 +1,6 @@
 package instruments
 
 import (
-	"context"
 	"testing"
 	"time"
 
@@ -9,9 +8,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/attribute"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
-	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"github.com/pgprod/pgprod/internal/hosts"
+	"github.com/pgprod/pgprod/internal/pgtest/readings"
 )
 
 // seriesOfHosts are the series about hosts of a pool in this state, by name, host, and state or role.
@@ -22,10 +21,8 @@ func seriesOfHosts(t *testing.T, state PoolState) map[[3]string]float64 {
 		func() PoolState { return state })
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, in.Close()) })
-	var all metricdata.ResourceMetrics
-	require.NoError(t, reader.Collect(context.Background(), &all))
 	found := map[[3]string]float64{}
-	add := func(name string, attrs attribute.Set, value float64) {
+	readings.Values(t, reader, func(name string, attrs attribute.Set, value float64) {
 		host, ok := attrs.Value(hostNameKey)
 		if !ok {
 			return
@@ -33,25 +30,7 @@ func seriesOfHosts(t *testing.T, state PoolState) map[[3]string]float64 {
 		state, _ := attrs.Value(hostStateKey)
 		role, _ := attrs.Value(hostRoleKey)
 		found[[3]string{name, host.AsString(), state.AsString() + role.AsString()}] = value
-	}
-	for _, in := range all.ScopeMetrics {
-		for _, m := range in.Metrics {
-			switch data := m.Data.(type) {
-			case metricdata.Gauge[int64]:
-				for _, p := range data.DataPoints {
-					add(m.Name, p.Attributes, float64(p.Value))
-				}
-			case metricdata.Sum[int64]:
-				for _, p := range data.DataPoints {
-					add(m.Name, p.Attributes, float64(p.Value))
-				}
-			case metricdata.Gauge[float64]:
-				for _, p := range data.DataPoints {
-					add(m.Name, p.Attributes, p.Value)
-				}
-			}
-		}
-	}
+	})
 	return found
 }
 
