@@ -24,9 +24,21 @@ func (d *Diary) DialSucceeded(ctx context.Context) {
 // Lost notes that a server has closed a connection, so that the idle ones to the same address are replaced. It is called
 // once for all of these.
 func (d *Diary) Lost(f Failure) {
-	d.events.Add("invalidate", f.Type, "a connection was lost: "+f.Text)
+	d.Replaced(f)
 	d.tell(context.Background(), &d.ofPool, "lost", slog.LevelWarn,
 		"pgprod: the server closed a connection, idle ones are replaced", slog.String("error", f.Text))
+}
+
+// Silent is Lost for connections that were cut here, because their host says nothing any more.
+func (d *Diary) Silent(f Failure) {
+	d.Replaced(f)
+	d.tell(context.Background(), &d.ofPool, "silent", slog.LevelWarn,
+		"pgprod: the host is silent, its connections are cut", slog.String("error", f.Text))
+}
+
+// Replaced is Lost where a line about the host says it already.
+func (d *Diary) Replaced(f Failure) {
+	d.events.Add("invalidate", f.Type, "a connection was lost: "+f.Text)
 }
 
 // Cut notes that a single connection was cut, which says nothing of others.

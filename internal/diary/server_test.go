@@ -89,6 +89,14 @@ func TestALostConnectionIsAnEventAndALine(t *testing.T) {
 		"level": slog.LevelWarn, "message": "pgprod: the server closed a connection, idle ones are replaced", "pool": "orders",
 		"error": "terminated",
 	}}, log.take())
+	d.Silent(Failure{Type: "host_silent", Text: "nothing has come"})
+	assert.Equal(t, []line{{
+		"level": slog.LevelWarn, "message": "pgprod: the host is silent, its connections are cut", "pool": "orders",
+		"error": "nothing has come",
+	}}, log.take())
+	d.Replaced(Failure{Type: "x", Text: "deposed"})
+	assert.Empty(t, log.take())
+	assert.Len(t, d.Events(), 3)
 }
 
 func TestEachWarningOfSettingsAndPreflightIsALine(t *testing.T) {

@@ -119,6 +119,8 @@ func TestASilentHostIsSeen(t *testing.T) {
 	pgtest.Eventually(t, patience, func() bool { return len(log.ofHost("a host is down", proxy.Addr().String())) == 1 })
 	assert.Regexp(t, unanswered, log.ofHost("a host is down", proxy.Addr().String())[0])
 
+	assert.NotContains(t, log.String(), "closed a connection", "one line is enough, and it was cut here")
+
 	c.do("select") // elsewhere
 	answer := httptest.NewRecorder()
 	page.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/", nil))
@@ -144,4 +146,13 @@ func TestAPoolWithOneHostHasNoSeriesAndNoLinesOfHosts(t *testing.T) {
 	assert.NotContains(t, log.String(), "a host ")
 	require.Len(t, c.status().Hosts, 1)
 	assert.Equal(t, proxy.Addr().String(), c.host(0).Host)
+
+	tx, err := c.Begin()
+	require.NoError(t, err)
+	exec(t, tx, "select")
+	swallow(t, proxy)
+	_, err = tx.Exec("select")
+	isSilent(t, err)
+	require.Error(t, tx.Rollback())
+	assert.Equal(t, 1, strings.Count(log.String(), "the host is silent, its connections are cut"))
 }

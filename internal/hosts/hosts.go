@@ -6,6 +6,8 @@
 //	role.go   roles, and what target_session_attrs asks for
 //	claim.go  which of two hosts that claim to be the primary is
 //	plan.go   which hosts a dial tries, and in which order
+//	better.go whether connections should move to another host
+//	name.go   what a name has led to
 //	silent.go the error of a host that says nothing any more
 //	scout.go  Scout: when a host is asked in the background
 package hosts

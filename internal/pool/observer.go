@@ -10,6 +10,7 @@ import (
 
 	"github.com/pgprod/pgprod/internal/diagnose"
 	"github.com/pgprod/pgprod/internal/diary"
+	"github.com/pgprod/pgprod/internal/hosts"
 	"github.com/pgprod/pgprod/internal/instruments"
 	"github.com/pgprod/pgprod/internal/link"
 	"github.com/pgprod/pgprod/internal/pgerror"
@@ -145,7 +146,17 @@ func (p *Pool) noteDialFailure(ctx context.Context, err *link.DialError) {
 	}
 }
 
-// noteLoss tells the diary that a connection was lost. invalidate calls it, once for all connections of one age to one place.
+// noteLoss tells the diary that a connection was lost. invalidate calls it, once for all connections of one age to one place. Of
+// a host among several that is silent or deposed there is a line already, see hostChanged.
 func (p *Pool) noteLoss(cause error) {
-	p.diary.Lost(diary.Failure{Type: instruments.ErrorType(cause), Text: lossText(cause)})
+	f := diary.Failure{Type: instruments.ErrorType(cause), Text: lossText(cause)}
+	_, silent := errors.AsType[*hosts.SilentError](cause)
+	switch {
+	case silent && p.scout == nil:
+		p.diary.Silent(f)
+	case silent, cause == errDeposed:
+		p.diary.Replaced(f)
+	default:
+		p.diary.Lost(f)
+	}
 }
