@@ -1,6 +1,12 @@
 package hosts
 
-import "time"
+import (
+	"errors"
+	"time"
+)
+
+// ErrDeposed is why a server isn't used any more that takes itself for the primary.
+var ErrDeposed = errors.New("another host has been promoted in its place")
 
 // A Claim is what a server says of itself that takes itself for the primary. A promotion begins a new timeline, whose number is
 // higher than those before. Of two servers of one cluster that both claim to be its primary, the one with the higher timeline was

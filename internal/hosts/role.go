@@ -47,22 +47,13 @@ func (w Wanted) Fit(r Role) Fit {
 		return Fits
 	case r == NoRole:
 		return Maybe
-	case w == "prefer-standby" && r != Standby:
-		return Second
-	}
-	return fitIf(map[Wanted]bool{
-		"read-write":     r == Primary,
-		"read-only":      r == ReadOnly || r == Standby,
-		"primary":        r == Primary || r == ReadOnly,
-		"standby":        r == Standby,
-		"prefer-standby": true,
-	}[w])
-}
-
-// fitIf returns Fits or Unfit.
-func fitIf(fits bool) Fit {
-	if fits {
+	case w == "read-write" && r == Primary,
+		w == "read-only" && (r == ReadOnly || r == Standby),
+		w == "primary" && (r == Primary || r == ReadOnly),
+		(w == "standby" || w == "prefer-standby") && r == Standby:
 		return Fits
+	case w == "prefer-standby":
+		return Second
 	}
 	return Unfit
 }

@@ -72,7 +72,7 @@ func (d *dialling) judge(ctx context.Context, pg *pgconn.PgConn, check pgconn.Va
 	fit := wanted.Fit(role)
 	switch {
 	case fit == hosts.Unfit && role == hosts.Deposed:
-		return judgement{true, role, fit, errDeposed}
+		return judgement{true, role, fit, hosts.ErrDeposed}
 	case fit == hosts.Unfit:
 		return judgement{true, role, fit, unfit[wanted]}
 	}
@@ -131,9 +131,6 @@ func reportedRole(pg *pgconn.PgConn) hosts.Role {
 	}
 	return hosts.RoleOf(inRecovery == "on", readOnly == "on")
 }
-
-// errDeposed is why a server that takes itself for the primary isn't used.
-var errDeposed = errors.New("another host has been promoted in its place")
 
 // unfit has pgx's errors about a server that isn't what is wanted.
 var unfit = map[hosts.Wanted]error{

@@ -93,7 +93,7 @@ func hostError(err error) string {
 
 // lossText is why a connection was lost, without values: the server's text may come from a function that raises such errors.
 func lossText(cause error) string {
-	if cause == errFoundDead || cause == errDeposed || cause == link.ErrLost {
+	if cause == errFoundDead || cause == hosts.ErrDeposed || cause == link.ErrLost {
 		return cause.Error()
 	}
 	return instruments.Describe(cause, "")

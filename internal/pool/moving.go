@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/pgprod/pgprod/internal/clock"
 	"github.com/pgprod/pgprod/internal/hosts"
 	"github.com/pgprod/pgprod/internal/link"
 )
@@ -211,7 +210,9 @@ func (p *Pool) leadsToLife(h *hosts.Host, name *hosts.Name) bool {
 	if time.Since(w.proven[h]) <= w.pace.proof.Within {
 		return true
 	}
-	alive := p.books.heardAt(h, name, w.pace.proof.Within)
+	alive := p.books.heard(w.pace.proof.Within, func(m *member) bool {
+		return m.conn.Host() == h && name.Leads(m.conn.Address())
+	})
 	if !alive && time.Since(w.tried[h]) >= w.pace.look {
 		alive = p.mayConnect(h, name)
 		w.tried[h] = time.Now()
@@ -220,19 +221,6 @@ func (p *Pool) leadsToLife(h *hosts.Host, name *hosts.Name) bool {
 		w.proven[h] = time.Now()
 	}
 	return alive
-}
-
-// heardAt reports whether there is a connection to where a name leads now, on which the server was heard lately.
-func (b *books) heardAt(h *hosts.Host, name *hosts.Name, within time.Duration) bool {
-	since := clock.Now() - int64(within)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for m := range b.members {
-		if m.conn.Host() == h && m.conn.Heard() >= since && name.Leads(m.conn.Address()) {
-			return true
-		}
-	}
-	return false
 }
 
 // mayConnect makes a connection as the pool would, to where a name leads now, and reports whether that succeeds.

@@ -154,7 +154,7 @@ func (p *Pool) noteLoss(cause error) {
 	switch {
 	case silent && p.scout == nil:
 		p.diary.Silent(f)
-	case silent, cause == errDeposed:
+	case silent, cause == hosts.ErrDeposed:
 		p.diary.Replaced(f)
 	default:
 		p.diary.Lost(f)

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/pgprod/pgprod/internal/hosts"
 	"github.com/pgprod/pgprod/internal/link"
 	"github.com/pgprod/pgprod/internal/pgerror"
 )
@@ -105,7 +106,7 @@ func (p *Pool) invalidate(c *link.Conn, epoch uint64, cause error) {
 	}
 	p.noteLoss(cause)
 	switch {
-	case cause == errDeposed: // which is known already
+	case cause == hosts.ErrDeposed: // which is known already
 	case pgerror.IsReadOnly(cause): // the server has been demoted
 		c.Host().HasRole(c.Role())
 	default:

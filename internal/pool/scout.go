@@ -2,11 +2,11 @@ package pool
 
 import (
 	"context"
-	"errors"
 	"strconv"
 	"time"
 
 	"github.com/pgprod/pgprod/internal/clock"
+	"github.com/pgprod/pgprod/internal/diagnose"
 	"github.com/pgprod/pgprod/internal/guard"
 	"github.com/pgprod/pgprod/internal/hosts"
 	"github.com/pgprod/pgprod/internal/link"
@@ -49,9 +49,6 @@ func (p *Pool) heed(h *hosts.Host, c hosts.Change) {
 	p.scout.Changed()
 }
 
-// errDeposed is why connections to a host are replaced that takes itself for the primary.
-var errDeposed = errors.New("another host has been promoted in its place")
-
 // depose replaces all connections to a host: what is written there is lost.
 func (p *Pool) depose(h *hosts.Host) {
 	newest := map[string]*member{}
@@ -63,7 +60,7 @@ func (p *Pool) depose(h *hosts.Host) {
 	}
 	p.books.mu.Unlock()
 	for _, m := range newest {
-		p.invalidate(m.conn, m.epoch, errDeposed)
+		p.invalidate(m.conn, m.epoch, hosts.ErrDeposed)
 	}
 }
 
@@ -77,7 +74,9 @@ func (p *Pool) askHost(h *hosts.Host) {
 	}
 	defer c.HangUp()
 	if c.Role() == hosts.NoRole && p.dialer.Hosts().Wanted() != "any" {
-		p.askRole(ctx, c)
+		if kind, err := diagnose.AskKind(ctx, c); err == nil {
+			h.HasRole(kind.Role())
+		}
 	}
 	if role := h.Status().Role; (role == hosts.Primary || role == hosts.Deposed) && p.dialer.Hosts().Contested() {
 		p.askClaim(ctx, c)
@@ -89,30 +88,14 @@ func (p *Pool) askHost(h *hosts.Host) {
 func (p *Pool) askClaim(ctx context.Context, c *link.Conn) {
 	const question = "select system_identifier, ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint " +
 		"from pg_control_system()"
-	row, ok := askRow(ctx, c, question)
-	if !ok {
+	answer, err := c.Ask(ctx, question, guard.HangingUp)
+	if err != nil || len(answer) != 1 || len(answer[0].Rows) != 1 {
 		return
 	}
+	row := answer[0].Rows[0]
 	if timeline, err := strconv.ParseUint(string(row[1]), 10, 32); err == nil {
 		c.Host().Claims(hosts.Claim{Cluster: string(row[0]), Timeline: uint32(timeline)})
 	}
-}
-
-// askRole asks a server for its role, which doesn't report it by itself.
-func (p *Pool) askRole(ctx context.Context, c *link.Conn) {
-	const question = "select pg_is_in_recovery(), current_setting('default_transaction_read_only') = 'on'"
-	if row, ok := askRow(ctx, c, question); ok {
-		c.Host().HasRole(hosts.RoleOf(string(row[0]) == "t", string(row[1]) == "t"))
-	}
-}
-
-// askRow asks a question with an answer of one row.
-func askRow(ctx context.Context, c *link.Conn, question string) (row [][]byte, ok bool) {
-	answer, err := c.Ask(ctx, question, guard.HangingUp)
-	if err != nil || len(answer) != 1 || len(answer[0].Rows) != 1 {
-		return nil, false
-	}
-	return answer[0].Rows[0], true
 }
 
 // heardOf reports whether a host has answered on one of the connections within that time.
