@@ -42,7 +42,8 @@ type sqlState interface {
 }
 
 // ErrorType returns the value of error.type: the SQLSTATE if the error is the server's; else canceled, timeout,
-// connection_lost, host_silent, path_dead or abandoned; else the Go type of the error. So the number of values is small. err must not be nil.
+// connection_lost, host_silent, path_dead or abandoned; else the Go type of the error. So the number of values is small. err must
+// not be nil.
 func ErrorType(err error) string {
 	var state sqlState
 	var netErr net.Error
